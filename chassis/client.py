@@ -1,0 +1,94 @@
+"""Calls to other services: channels, deadlines that pass on, one retry policy.
+
+Only this layer retries, and only UNAVAILABLE, which says that nothing was done or that doing it
+again is safe: every internal method is keyed by order.
+"""
+
+import json
+import time
+from typing import Any, TypeVar
+
+import grpc
+
+from chassis import errors, interceptor
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+DEFAULT_TIMEOUT_SECONDS = 10.0
+HEADROOM_SECONDS = 0.05
+"""What a caller keeps of its own deadline, so that it can still answer when the call runs out."""
+
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+}
+
+_TRANSIENT = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,
+    }
+)
+
+Response = TypeVar("Response")
+
+
+def open_channel(host: str, port: int) -> grpc.aio.Channel:
+    """Open a channel that connects when it is first used and again whenever the peer comes back."""
+    return grpc.aio.insecure_channel(
+        f"{host}:{port}",
+        options=[
+            ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+            ("grpc.keepalive_time_ms", 60_000),
+        ],
+    )
+
+
+async def call(
+    method: grpc.aio.UnaryUnaryMultiCallable[Any, Response],
+    request: Any,
+    *,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+) -> Response:
+    """Call another service within what is left of the deadline of the RPC that is being served.
+
+    Raises:
+        errors.Unavailable: the service cannot be reached, or did not answer in time; whether it
+            did what was asked is unknown.
+        grpc.aio.AioRpcError: it refused the call, which is a defect of the caller.
+    """
+    try:
+        return await method(
+            request,
+            timeout=_remaining(timeout_seconds),
+            metadata=(("x-request-id", interceptor.request_id.get()),),
+        )
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in _TRANSIENT:
+            raise
+        message = "Another service did not answer. The same request may succeed later."
+        raise errors.Unavailable("PEER_UNAVAILABLE", message) from error
+
+
+def _remaining(timeout_seconds: float) -> float:
+    limit = interceptor.deadline.get()
+    if limit is None:
+        return timeout_seconds
+    return max(0.0, min(timeout_seconds, limit - time.monotonic() - HEADROOM_SECONDS))

@@ -1,0 +1,114 @@
+"""Between the wire and the domain: ids, times, money and masks. No rule of any service lives here."""
+
+import datetime
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+
+from google.protobuf import field_mask_pb2, timestamp_pb2
+from google.protobuf.message import Message
+from google.type import money_pb2
+
+from chassis import errors
+from chassis.currency import MINOR_DIGITS
+
+MAX_BATCH = 1_000
+"""The most items that a batch method takes."""
+
+_NANO_DIGITS = 9
+
+
+def parse_id(value: str, field: str) -> uuid.UUID:
+    """Parse an id in the canonical 8-4-4-4-12 form.
+
+    Raises:
+        errors.InvalidArgument: it is not a UUID.
+    """
+    try:
+        parsed = uuid.UUID(value)
+    except ValueError:
+        parsed = None
+    if parsed is None or str(parsed) != value.lower():
+        violation = errors.Violation(field, "must be a UUID")
+        raise errors.InvalidArgument(
+            "INVALID_ID", f"{field} must be a UUID", violations=[violation]
+        )
+    return parsed
+
+
+def parse_ids(values: Sequence[str], field: str) -> list[uuid.UUID]:
+    """Parse at most `MAX_BATCH` ids.
+
+    Raises:
+        errors.InvalidArgument: there are more, or one is not a UUID.
+    """
+    check_batch_size(values, field)
+    return [parse_id(value, f"{field}[{index}]") for index, value in enumerate(values)]
+
+
+def check_batch_size(items: Sequence[object], field: str) -> None:
+    """Check that a batch is not larger than `MAX_BATCH`.
+
+    Raises:
+        errors.InvalidArgument: it is.
+    """
+    if len(items) > MAX_BATCH:
+        raise errors.InvalidArgument("BATCH_TOO_LARGE", f"{field} has more than {MAX_BATCH} items")
+
+
+def to_timestamp(moment: datetime.datetime) -> timestamp_pb2.Timestamp:
+    """Express a moment, which knows its zone, as a Timestamp."""
+    timestamp = timestamp_pb2.Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
+
+
+def to_money(minor: int, currency_code: str) -> money_pb2.Money:
+    """Express an amount in minor units as Money; a negative one has both parts negative."""
+    scale = 10 ** MINOR_DIGITS[currency_code]
+    sign = -1 if minor < 0 else 1
+    units, fraction = divmod(abs(minor), scale)
+    nanos = fraction * 10**_NANO_DIGITS // scale
+    return money_pb2.Money(currency_code=currency_code, units=sign * units, nanos=sign * nanos)
+
+
+def parse_money(money: money_pb2.Money, field: str) -> tuple[int, str]:
+    """Return the minor units and the currency code of Money that is not negative.
+
+    Raises:
+        errors.Unprocessable: the currency is not of ISO 4217, an amount is negative or finer than
+            the minor unit of its currency, or larger than 10^12 units.
+    """
+    violations = errors.Violations()
+    digits = MINOR_DIGITS.get(money.currency_code)
+    violations.check(
+        digits is not None, f"{field}.currency_code", "must be an ISO 4217 currency code"
+    )
+    violations.check(0 <= money.units <= 10**12, f"{field}.units", "must be between 0 and 10^12")
+    step = 10 ** (_NANO_DIGITS - (digits or 0))
+    violations.check(
+        0 <= money.nanos < 10**_NANO_DIGITS and money.nanos % step == 0,
+        f"{field}.nanos",
+        "must be between 0 and 999999999 and no finer than the minor unit of the currency",
+    )
+    violations.raise_any()
+    return money.units * 10 ** (digits or 0) + money.nanos // step, money.currency_code
+
+
+def mask_paths(
+    mask: field_mask_pb2.FieldMask, resource: Message, allowed: Collection[str]
+) -> frozenset[str]:
+    """Return which fields to update: those named, all for "*", those that are set for none (AIP-134).
+
+    Raises:
+        errors.InvalidArgument: the mask names a field that cannot be updated.
+    """
+    paths: Iterable[str] = mask.paths
+    if not mask.paths:
+        paths = [field.name for field, _ in resource.ListFields() if field.name in allowed]
+    elif list(mask.paths) == ["*"]:
+        paths = allowed
+    unknown = sorted(set(paths) - set(allowed))
+    if unknown:
+        message = f"update_mask names {', '.join(unknown)}; it may name {', '.join(sorted(allowed))}"
+        raise errors.InvalidArgument("INVALID_UPDATE_MASK", message)
+    return frozenset(paths)

@@ -1,0 +1,89 @@
+"""One PostgreSQL database of a service: a bounded pool, transactions, and what its failures mean.
+
+No SQL of any service lives here. READ COMMITTED throughout; what must not race takes row locks.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from chassis import errors
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+CHECKOUT_TIMEOUT_SECONDS = 5.0
+MIGRATED: LiteralString = "SELECT version_num FROM alembic_version"
+
+
+class Database:
+    """A pool of connections. Make it in the process that uses it, after any fork."""
+
+    def __init__(self, url: str, *, connections: int = 10) -> None:
+        self._pool = AsyncConnectionPool(
+            url,
+            kwargs={"autocommit": True, "connect_timeout": 5, "application_name": "bazaar"},
+            min_size=1,
+            max_size=connections,
+            timeout=CHECKOUT_TIMEOUT_SECONDS,
+            open=False,
+        )
+
+    async def open(self) -> None:
+        """Start connecting in the background; a database that is down is tried again for ever."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection on which each statement commits by itself: for single reads.
+
+        Raises:
+            errors.Unavailable: the database is down.
+        """
+        with _database_errors():
+            async with self._pool.connection() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Lend a connection in a transaction: committed at the end, rolled back on an exception.
+
+        Raises:
+            errors.Unavailable: the database is down. The outcome of a commit is unknown then.
+            errors.Aborted: the transaction lost against another one.
+        """
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def check(self) -> None:
+        """Return if the database answers and is migrated.
+
+        Raises:
+            errors.Unavailable: it is not.
+        """
+        try:
+            async with self.connection() as connection:
+                await connection.execute(MIGRATED)
+        except psycopg.errors.UndefinedTable as error:
+            message = "the database has no tables: run ./bazelw run //migrations -- upgrade"
+            raise errors.Unavailable("DATABASE_NOT_MIGRATED", message) from error
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected) as error:
+        message = "The change collided with another one. Try again."
+        raise errors.Aborted("TRANSACTION_ABORTED", message) from error
+    except psycopg.errors.QueryCanceled as error:
+        raise errors.DeadlineExceeded("QUERY_CANCELED", "The query took too long.") from error
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        message = "The database cannot be reached. Try again."
+        raise errors.Unavailable("DATABASE_UNAVAILABLE", message) from error

@@ -1,0 +1,137 @@
+"""The errors that a service can answer with, drawn as a tree.
+
+Domain and repository code raises these and knows nothing of gRPC; `chassis.status` turns them into
+what a client sees. An exception that is not one of these is a defect and leaves as bare INTERNAL.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A field of the request, by its path, and the rule that it breaks."""
+
+    field: str
+    rule: str
+
+
+class Error(Exception):
+    """The root of what a client is told.
+
+    `reason` is UPPER_SNAKE and stable: clients may act on it (AIP-193). `message` is for people.
+    `metadata` says which thing it was about. Neither may hold a secret.
+    """
+
+    code: ClassVar[str] = "INTERNAL"
+    http_status: ClassVar[int | None] = None
+    """A more precise HTTP status than the canonical one of `code`, where there is one."""
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[Violation] = (),
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.metadata = dict(metadata or {})
+        self.violations = tuple(violations)
+
+
+class InvalidArgument(Error):
+    """The request cannot be understood."""
+
+    code = "INVALID_ARGUMENT"
+
+
+class Unprocessable(InvalidArgument):
+    """The request is understood, and a value in it breaks a rule."""
+
+    http_status = 422
+
+
+class Unauthenticated(Error):
+    """It is not known who calls."""
+
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(Error):
+    """The caller may not do this."""
+
+    code = "PERMISSION_DENIED"
+
+
+class NotFound(Error):
+    """There is no such thing, or none that the caller may know of."""
+
+    code = "NOT_FOUND"
+
+
+class AlreadyExists(Error):
+    """Something unique is taken."""
+
+    code = "ALREADY_EXISTS"
+
+
+class FailedPrecondition(Error):
+    """The thing is not in a state that allows this."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class Aborted(Error):
+    """Somebody else changed the thing meanwhile: read it again and decide again."""
+
+    code = "ABORTED"
+
+
+class DeadlineExceeded(Error):
+    """There was not enough time."""
+
+    code = "DEADLINE_EXCEEDED"
+
+
+class Unavailable(Error):
+    """Something that is needed is down: the same request may succeed later."""
+
+    code = "UNAVAILABLE"
+
+
+class Unimplemented(Error):
+    """The method exists in the contract and not yet in the service."""
+
+    code = "UNIMPLEMENTED"
+
+
+class Violations:
+    """Collects every rule that a request breaks, so that a client learns of all of them at once."""
+
+    def __init__(self) -> None:
+        self._found: list[Violation] = []
+
+    def check(self, holds: bool, field: str, rule: str) -> None:
+        """Note that `field` breaks `rule` ("must ...") unless it holds."""
+        if not holds:
+            self._found.append(Violation(field, rule))
+
+    def check_text(self, text: str, field: str, shortest: int, longest: int) -> None:
+        """Check the length of a text in characters, and that it holds no NUL (SQL text cannot)."""
+        fits = shortest <= len(text) <= longest
+        self.check(fits, field, f"must have {shortest} to {longest} characters")
+        self.check("\x00" not in text, field, "must not contain NUL")
+
+    def raise_any(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            Unprocessable: if a rule was broken, with a violation for each.
+        """
+        if self._found:
+            rules = "; ".join(f"{found.field} {found.rule}" for found in self._found)
+            raise Unprocessable("INVALID_FIELD", rules, violations=self._found)

@@ -1,0 +1,139 @@
+"""What happens around every RPC of a server: one log event, errors as statuses, a deadline."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+import structlog
+
+from chassis import errors, log, status
+
+DEFAULT_DEADLINE_SECONDS = 30.0
+"""How long a unary call may take whose client set no deadline."""
+
+QUIET_METHODS = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+"""Probes: they come every second and say nothing about the shop."""
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+"""When the caller of this RPC gives up, on the clock of `time.monotonic`."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+class RpcInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps the handler of each method once and keeps the wrapped one."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+        self._log = log.logger()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Return the wrapped handler, or what the server says of an unknown method."""
+        wrapped = self._handlers.get(details.method)
+        if wrapped is None:
+            handler = await continuation(details)
+            if handler is None or details.method.startswith(QUIET_METHODS):
+                return handler
+            wrapped = self._handlers[details.method] = self._wrap(details.method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        behaviour: Any
+        wrapped: Any
+        if handler.response_streaming:
+            behaviour = handler.stream_stream or handler.unary_stream
+            wrapped = self._wrap_stream(method, behaviour)
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+        else:
+            behaviour = handler.stream_unary or handler.unary_unary
+            wrapped = self._wrap_unary(method, behaviour)
+            make = (
+                grpc.stream_unary_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_unary_rpc_method_handler
+            )
+        return make(
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _wrap_unary(self, method: str, behaviour: Callable[[Any, Context], Awaitable[Any]]) -> Any:
+        async def call(request: Any, context: Context) -> Any:
+            async with self._around(method, context):
+                remaining = context.time_remaining()
+                if remaining is None:
+                    remaining = DEFAULT_DEADLINE_SECONDS
+                async with _time_limit(remaining):
+                    return await behaviour(request, context)
+
+        return call
+
+    def _wrap_stream(self, method: str, behaviour: Callable[[Any, Context], Any]) -> Any:
+        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._around(method, context):
+                async for response in behaviour(request, context):
+                    yield response
+
+        return call
+
+    @asynccontextmanager
+    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+        start = time.monotonic()
+        _bind(context, start)
+        code = "OK"
+        try:
+            yield
+        except errors.Error as error:
+            code = error.code
+            await status.abort(context, error)
+        except (asyncio.CancelledError, GeneratorExit):
+            code = "CANCELLED"
+            raise
+        except Exception:
+            code = "INTERNAL"
+            self._log.exception("rpc_failed", method=method)
+            await status.abort(context, errors.Error("INTERNAL", "Something went wrong."))
+        finally:
+            duration_ms = round((time.monotonic() - start) * 1_000, 3)
+            self._log.info(
+                "rpc", method=method, code=code, duration_ms=duration_ms, peer=context.peer()
+            )
+
+
+def _bind(context: Context, start: float) -> None:
+    metadata = context.invocation_metadata() or ()
+    found = next((value for key, value in metadata if key == "x-request-id"), None)
+    identity = found if isinstance(found, str) and found else uuid.uuid4().hex
+    request_id.set(identity)
+    structlog.contextvars.bind_contextvars(request_id=identity)
+    remaining = context.time_remaining()
+    deadline.set(None if remaining is None else start + remaining)
+
+
+@asynccontextmanager
+async def _time_limit(seconds: float) -> AsyncIterator[None]:
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        message = "The call took longer than its deadline."
+        raise errors.DeadlineExceeded("DEADLINE_EXCEEDED", message) from error

@@ -1,0 +1,90 @@
+"""Lists in pages (AIP-158): sizes, tokens, and streams of pages with bounded memory."""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from chassis import errors
+
+MAX_PAGE = 500
+"""The most items in one message of a stream."""
+
+Item = TypeVar("Item")
+Position = Sequence[str]
+"""Where in a list an item is: the values that the list is ordered by, as text."""
+
+
+def check_page_size(page_size: int) -> None:
+    """Check a page size.
+
+    Raises:
+        errors.InvalidArgument: it is negative.
+    """
+    if page_size < 0:
+        raise errors.InvalidArgument("INVALID_PAGE_SIZE", "page_size must not be negative")
+
+
+async def stream_pages(
+    fetch: Callable[[Position | None, int], Awaitable[list[Item]]],
+    position_of: Callable[[Item], Position],
+    *,
+    after: Position | None,
+    page_size: int,
+) -> AsyncIterator[tuple[list[Item], Position | None]]:
+    """Yield pages of at most `MAX_PAGE` items, each with the position to go on from, if there is more.
+
+    `fetch(after, limit)` reads at most `limit` items that follow a position. The stream ends after
+    `page_size` items, or with the list where that is 0. An empty list is one empty page.
+    """
+    left = page_size
+    while True:
+        size = min(left, MAX_PAGE) if page_size else MAX_PAGE
+        found = await fetch(after, size + 1)
+        page = found[:size]
+        after = position_of(page[-1]) if len(found) > size else None
+        yield page, after
+        left -= len(page)
+        if after is None or (page_size and left == 0):
+            return
+
+
+def encode_token(query: object, position: Position | None) -> str:
+    """Make a token that continues a query after a position; empty where there is nothing more."""
+    if position is None:
+        return ""
+    payload = json.dumps([_digest(query), *position], separators=(",", ":"))
+    return base64.urlsafe_b64encode(payload.encode()).decode().rstrip("=")
+
+
+def decode_token(token: str, query: object) -> Position | None:
+    """Return the position in a token, checked to be of the same query; None for an empty token.
+
+    A token grants nothing, it only names a place in a list that the caller may read anyway, so it
+    is checked for mistakes and not signed.
+
+    Raises:
+        errors.InvalidArgument: the token is damaged or of another query.
+    """
+    if not token:
+        return None
+    try:
+        padded = token + "=" * (-len(token) % 4)
+        payload = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        payload = None
+    if (
+        not isinstance(payload, list)
+        or len(payload) < 2
+        or not all(isinstance(item, str) for item in payload)
+        or payload[0] != _digest(query)
+    ):
+        message = "The page token did not come from an earlier answer to the same query."
+        raise errors.InvalidArgument("INVALID_PAGE_TOKEN", message)
+    return payload[1:]
+
+
+def _digest(query: object) -> str:
+    return hashlib.sha256(repr(query).encode()).hexdigest()[:16]

@@ -1,0 +1,64 @@
+"""Errors as clients see them: google.rpc.Status with ErrorInfo and BadRequest (AIP-193).
+
+The details carry no traceback, no SQL and no exception text of ours.
+"""
+
+from typing import NoReturn
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from chassis import errors
+
+DOMAIN = "bazaar"
+HTTP_STATUS = "http_status"
+"""The ErrorInfo metadata key by which a service asks for a precise HTTP status."""
+
+
+def to_status(error: errors.Error) -> status_pb2.Status:
+    """Express an error as a google.rpc.Status."""
+    metadata = dict(error.metadata)
+    if error.http_status is not None:
+        metadata[HTTP_STATUS] = str(error.http_status)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
+    details: list[Message] = [info]
+    if error.violations:
+        details.append(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(
+                        field=violation.field, description=violation.rule
+                    )
+                    for violation in error.violations
+                ]
+            )
+        )
+    return status_pb2.Status(
+        code=code_pb2.Code.Value(error.code),
+        message=error.message,
+        details=[_pack(detail) for detail in details],
+    )
+
+
+async def abort(context: grpc.aio.ServicerContext[object, object], error: errors.Error) -> NoReturn:
+    """End the call with an error."""
+    await context.abort_with_status(rpc_status.to_status(to_status(error)))
+    raise AssertionError("abort_with_status returned")
+
+
+def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
+    """Return the ErrorInfo of a status, an empty one where it has none."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Unpack(info):
+            break
+    return info
+
+
+def _pack(message: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
