@@ -1,0 +1,3 @@
+"""The py_binary that Bazel 7 has built in."""
+
+py_binary = native.py_binary

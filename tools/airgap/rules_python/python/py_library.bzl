@@ -1,0 +1,3 @@
+"""The py_library that Bazel 7 has built in."""
+
+py_library = native.py_library

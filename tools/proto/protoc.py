@@ -1,0 +1,29 @@
+"""The protoc of the grpcio-tools wheel, which finds Google's common protos by itself.
+
+Takes protoc's own arguments. The wheels' protos come last on the path: the caller's files win.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from grpc_tools import protoc
+
+
+def find_package(name: str) -> Path:
+    """Return the directory of an installed package, namespace packages included."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(name)
+    return Path(spec.submodule_search_locations[0])
+
+
+def main() -> int:
+    """Run protoc and return its exit status."""
+    well_known = find_package("grpc_tools") / "_proto"
+    common = find_package("google.api").parents[1]
+    return protoc.main([*sys.argv, f"-I{well_known}", f"-I{common}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""pytest_test: one test file, one Bazel test."""
+
+load("@rules_python//python:py_test.bzl", "py_test")
+
+_MAIN = "//tools/testing:pytest_main.py"
+
+def pytest_test(name, srcs, deps = [], args = [], **kwargs):
+    """A py_test that runs pytest over its own files.
+
+    `--test_filter=NAME` selects tests by pytest's -k expression; further `args` go to pytest.
+
+    Args:
+        name: of the target; for foo_test.py, foo_test.
+        srcs: the test files, *_test.py, with the conftest.py that they need, if any.
+        deps: what the tests import; pytest and pytest-asyncio are there already.
+        args: arguments for pytest.
+        **kwargs: as for py_test.
+    """
+    py_test(
+        name = name,
+        srcs = srcs + [_MAIN],
+        args = ["$(rootpath {})".format(src) for src in srcs if src.endswith("_test.py")] + args,
+        main = _MAIN,
+        deps = deps + ["//tools/testing:pytest"],
+        **kwargs
+    )
