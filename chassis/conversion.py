@@ -1,6 +1,6 @@
-"""Between the wire and the domain: ids, times, money and masks. No rule of any service lives here."""
+"""Between the wire and the domain: ids, times, money and masks. No service's rules live here."""
 
-import datetime
+import datetime as dt
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 
@@ -55,7 +55,7 @@ def check_batch_size(items: Sequence[object], field: str) -> None:
         raise errors.InvalidArgument("BATCH_TOO_LARGE", f"{field} has more than {MAX_BATCH} items")
 
 
-def to_timestamp(moment: datetime.datetime) -> timestamp_pb2.Timestamp:
+def to_timestamp(moment: dt.datetime) -> timestamp_pb2.Timestamp:
     """Express a moment, which knows its zone, as a Timestamp."""
     timestamp = timestamp_pb2.Timestamp()
     timestamp.FromDatetime(moment)
@@ -97,7 +97,7 @@ def parse_money(money: money_pb2.Money, field: str) -> tuple[int, str]:
 def mask_paths(
     mask: field_mask_pb2.FieldMask, resource: Message, allowed: Collection[str]
 ) -> frozenset[str]:
-    """Return which fields to update: those named, all for "*", those that are set for none (AIP-134).
+    """Return which fields to update: those named, all for "*", those set for none (AIP-134).
 
     Raises:
         errors.InvalidArgument: the mask names a field that cannot be updated.
@@ -109,6 +109,7 @@ def mask_paths(
         paths = allowed
     unknown = sorted(set(paths) - set(allowed))
     if unknown:
-        message = f"update_mask names {', '.join(unknown)}; it may name {', '.join(sorted(allowed))}"
+        names, choice = ", ".join(unknown), ", ".join(sorted(allowed))
+        message = f"update_mask names {names}; it may name {choice}"
         raise errors.InvalidArgument("INVALID_UPDATE_MASK", message)
     return frozenset(paths)

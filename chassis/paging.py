@@ -34,7 +34,7 @@ async def stream_pages(
     after: Position | None,
     page_size: int,
 ) -> AsyncIterator[tuple[list[Item], Position | None]]:
-    """Yield pages of at most `MAX_PAGE` items, each with the position to go on from, if there is more.
+    """Yield pages of at most `MAX_PAGE` items, each with where to go on from if there is more.
 
     `fetch(after, limit)` reads at most `limit` items that follow a position. The stream ends after
     `page_size` items, or with the list where that is 0. An empty list is one empty page.

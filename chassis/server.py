@@ -28,8 +28,7 @@ Register = Callable[[grpc.aio.Server], None]
 class Server:
     """A server on one address, with health and reflection, over one database.
 
-    `service` is the full name of the proto service; `register` adds its servicer. `draining` is set
-    as soon as the server begins to stop: a long stream should end when it sees it.
+    `service` is the full name of the proto service; `register` adds its servicer.
     """
 
     def __init__(self, service: str, register: Register, database: Database, address: str) -> None:
@@ -99,13 +98,15 @@ class Server:
             await self._health.set(name, value)
 
 
-async def serve(server: Server, draining: asyncio.Event, closers: Sequence[grpc.aio.Channel] = ()) -> None:
-    """Serve until SIGTERM or SIGINT, then set `draining`, stop gracefully and close the channels."""
+async def serve(
+    server: Server, draining: asyncio.Event, channels: Sequence[grpc.aio.Channel] = ()
+) -> None:
+    """Serve until SIGTERM or SIGINT; then set `draining`, stop gracefully, close the channels."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, draining.set)
     async with AsyncExitStack() as stack:
-        for channel in closers:
+        for channel in channels:
             stack.push_async_callback(channel.close)
         await server.start()
         stack.push_async_callback(server.stop)

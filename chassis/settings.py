@@ -51,7 +51,9 @@ class PostgresSettings(Settings):
             return override.get_secret_value()
         user = quote(self.postgres_user, safe="")
         password = quote(self.postgres_password.get_secret_value(), safe="")
-        return f"postgresql://{user}:{password}@{self.postgres_host}:{self.postgres_port}/{database}"
+        return (
+            f"postgresql://{user}:{password}@{self.postgres_host}:{self.postgres_port}/{database}"
+        )
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

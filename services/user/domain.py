@@ -1,6 +1,6 @@
 """What a user is and which rules it keeps. No I/O, no clock, no wire format."""
 
-import datetime
+import datetime as dt
 import re
 import uuid
 from collections.abc import Collection
@@ -43,8 +43,8 @@ class User:
     user_id: uuid.UUID
     profile: Profile
     version: int
-    create_time: datetime.datetime
-    update_time: datetime.datetime
+    create_time: dt.datetime
+    update_time: dt.datetime
 
 
 def check_profile(profile: Profile) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 
 import uvloop
-from bazaar.user.v1 import user_pb2_grpc
 
+from bazaar.user.v1 import user_pb2_grpc
 from chassis import log, settings
 from chassis.database import Database
 from chassis.server import Server, serve

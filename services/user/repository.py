@@ -17,9 +17,7 @@ _COLUMNS: LiteralString = (
 )
 
 
-async def insert_users(
-    connection: Connection, users: Sequence[tuple[Profile, str]]
-) -> list[User]:
+async def insert_users(connection: Connection, users: Sequence[tuple[Profile, str]]) -> list[User]:
     """Insert profiles with their password hashes, all or none; return them in the same order.
 
     Raises:

@@ -1,12 +1,12 @@
-"""UserService on the wire: messages to domain objects and back. Rules live in domain, SQL in repository."""
+"""UserService on the wire: messages to domain objects and back. No rules and no SQL live here."""
 
 import uuid
 from typing import Any, NoReturn
 
 import grpc
-from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from google.protobuf import empty_pb2
 
+from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import conversion, errors, paging
 from chassis.database import Database
 from services.user import domain, repository
