@@ -1,0 +1,114 @@
+"""Pytest fixtures: real, migrated databases for tests, a few milliseconds each.
+
+A test module asks for the plugin and says which schema it is about:
+
+    pytest_plugins = ("tools.postgres.testing",)
+    DATABASE = "product"
+
+One server serves a test process. Each schema is migrated once, by its real revisions, into a
+template that is then copied. TEST_POSTGRES_URL points at a server to use instead of a new one; its
+user must be allowed to create databases.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+import pytest
+from psycopg import conninfo, sql
+
+from migrations import schema
+from tools.postgres.throwaway import run_throwaway_server
+
+
+@dataclass(frozen=True)
+class Databases:
+    """Makes databases on a test server, all of a prefix of their own, and drops them."""
+
+    maintenance_url: str
+    prefix: str = field(default_factory=lambda: f"test_{uuid.uuid4().hex[:8]}")
+    _templates: dict[str, str] = field(default_factory=dict)
+
+    def create(self, schema_name: str) -> str:
+        """Make a fresh database with a migrated schema, and return its URL."""
+        template = self._templates.get(schema_name)
+        if template is None:
+            template = f"{self.prefix}_{schema_name}"
+            schema.upgrade(schema_name, self._url(template))
+            self._templates[schema_name] = template
+        return self._copy(template)
+
+    def create_empty(self) -> str:
+        """Make a database with nothing in it, and return its URL."""
+        return self._copy("template0")
+
+    def drop(self, url: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        name = str(conninfo.conninfo_to_dict(url)["dbname"])
+        self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def drop_templates(self) -> None:
+        """Drop what `create` copies from."""
+        while self._templates:
+            self.drop(self._url(self._templates.popitem()[1]))
+
+    def _copy(self, template: str) -> str:
+        name = f"{self.prefix}_{uuid.uuid4().hex[:12]}"
+        self._execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+        return self._url(name)
+
+    def _execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def _url(self, name: str) -> str:
+        base, _, query = self.maintenance_url.partition("?")
+        return base.rpartition("/")[0] + f"/{name}" + (f"?{query}" if query else "")
+
+
+def clear(url: str) -> None:
+    """Delete every row of a database, but not which revision it is at."""
+    with psycopg.connect(url) as connection:
+        # As a replica no trigger fires: foreign keys and append-only ledgers do not object.
+        connection.execute("SET session_replication_role = replica")
+        rows = connection.execute(
+            "SELECT schemaname, tablename FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+            " AND tablename <> 'alembic_version'"
+        ).fetchall()
+        for table in rows:
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(*table)))
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """Yield the maker of databases; use it where `database_url` is not enough."""
+    existing = os.environ.get("TEST_POSTGRES_URL")
+    if existing:
+        maker = Databases(existing)
+        yield maker
+        maker.drop_templates()
+        return
+    with run_throwaway_server() as server:
+        yield Databases(server.url("postgres"))
+
+
+@pytest.fixture(scope="module")
+def database_url(databases: Databases, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield the URL of a migrated database that the tests of the module share."""
+    url = databases.create(request.module.DATABASE)
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def clean_database_url(database_url: str) -> Iterator[str]:
+    """Yield the module's database, and delete all rows of it after the test."""
+    yield database_url
+    clear(database_url)
