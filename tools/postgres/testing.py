@@ -8,6 +8,8 @@ A test module asks for the plugin and says which schema it is about:
 One server serves a test process. Each schema is migrated once, by its real revisions, into a
 template that is then copied. TEST_POSTGRES_URL points at a server to use instead of a new one; its
 user must be allowed to create databases.
+
+PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
 """
 
 import os
