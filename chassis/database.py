@@ -21,13 +21,19 @@ MIGRATED: LiteralString = "SELECT version_num FROM alembic_version"
 class Database:
     """A pool of connections. Make it in the process that uses it, after any fork."""
 
-    def __init__(self, url: str, *, connections: int = 10) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int = 10,
+        checkout_timeout_seconds: float = CHECKOUT_TIMEOUT_SECONDS,
+    ) -> None:
         self._pool = AsyncConnectionPool(
             url,
             kwargs={"autocommit": True, "connect_timeout": 5, "application_name": "bazaar"},
             min_size=1,
             max_size=connections,
-            timeout=CHECKOUT_TIMEOUT_SECONDS,
+            timeout=checkout_timeout_seconds,
             open=False,
         )
 

@@ -25,6 +25,7 @@ deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
 class RpcInterceptor(grpc.aio.ServerInterceptor):
@@ -36,9 +37,9 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
         details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
+    ) -> MaybeHandler:
         """Return the wrapped handler, or what the server says of an unknown method."""
         wrapped = self._handlers.get(details.method)
         if wrapped is None:

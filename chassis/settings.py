@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chassis import log
@@ -19,7 +19,15 @@ EX_CONFIG = 78
 
 Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:-]+$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
-DatabaseUrl = Annotated[SecretStr, Field(pattern=r"^postgres(ql)?://.+")]
+
+
+def _check_database_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("must be a postgresql:// URL")
+    return url
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]
 
 
 class Settings(BaseSettings):

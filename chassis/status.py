@@ -14,6 +14,7 @@ from grpc_status import rpc_status
 from chassis import errors
 
 DOMAIN = "bazaar"
+_DETAILS_KEY = "grpc-status-details-bin"
 HTTP_STATUS = "http_status"
 """The ErrorInfo metadata key by which a service asks for a precise HTTP status."""
 
@@ -47,6 +48,14 @@ async def abort(context: grpc.aio.ServicerContext[object, object], error: errors
     """End the call with an error."""
     await context.abort_with_status(rpc_status.to_status(to_status(error)))
     raise AssertionError("abort_with_status returned")
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    """Return the google.rpc.Status that a server sent with an error, if it sent one."""
+    for key, value in error.trailing_metadata():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            return status_pb2.Status.FromString(value)
+    return None
 
 
 def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:

@@ -1,0 +1,56 @@
+"""Streams of pages and the tokens between them."""
+
+import pytest
+
+from chassis import errors, paging
+
+
+async def fetch(after: paging.Position | None, limit: int) -> list[int]:
+    start = 0 if after is None else int(after[0]) + 1
+    return list(range(start, 1_203))[:limit]
+
+
+async def read(
+    page_size: int, after: paging.Position | None = None
+) -> list[tuple[int, str | None]]:
+    pages = paging.stream_pages(fetch, lambda item: [str(item)], after=after, page_size=page_size)
+    return [
+        (len(page), None if position is None else position[0]) async for page, position in pages
+    ]
+
+
+async def test_stream_pages_ends_with_the_list() -> None:
+    assert await read(0) == [(500, "499"), (500, "999"), (203, None)]
+
+
+async def test_stream_pages_ends_after_page_size_and_says_where_to_go_on() -> None:
+    assert await read(600) == [(500, "499"), (100, "599")]
+    assert await read(500) == [(500, "499")]
+    assert await read(700, after=["599"]) == [(500, "1099"), (103, None)]
+
+
+async def test_stream_pages_of_an_empty_list_is_one_empty_page() -> None:
+    assert await read(0, after=["1202"]) == [(0, None)]
+
+
+def test_check_page_size_rejects_a_negative_one() -> None:
+    with pytest.raises(errors.InvalidArgument):
+        paging.check_page_size(-1)
+
+
+def test_token_is_empty_at_the_end_and_none_at_the_beginning() -> None:
+    assert paging.encode_token("query", None) == ""
+    assert paging.decode_token("", "query") is None
+
+
+def test_token_belongs_to_its_query() -> None:
+    token = paging.encode_token(("price", "red"), ["10", "id"])
+    assert paging.decode_token(token, ("price", "red")) == ["10", "id"]
+    with pytest.raises(errors.InvalidArgument):
+        paging.decode_token(token, ("price", "blue"))
+
+
+@pytest.mark.parametrize("token", ["x", "AAAA", "é", "bnVsbA", "WzFd", "W10", "=" * 9])
+def test_decode_token_rejects_what_is_no_token(token: str) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        paging.decode_token(token, "query")

@@ -1,0 +1,219 @@
+"""A server around a servicer: errors, events, deadlines, health and a graceful stop."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
+
+import grpc
+import pytest
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from chassis import client, errors, interceptor
+from chassis.database import Database
+from chassis.server import Server
+from chassis.testing import refusal, serving
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "user"
+SERVICE = "test.Service"
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+
+
+class Behaviour:
+    """Methods over plain bytes, so that no proto is needed."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.proceed = asyncio.Event()
+
+    async def refuse(self, request: bytes, context: interceptor.Context) -> bytes:
+        violation = errors.Violation("colour", "must be red")
+        metadata = {"thing": "7"}
+        raise errors.Unprocessable("BAD_COLOUR", "no", metadata=metadata, violations=[violation])
+
+    async def crash(self, request: bytes, context: interceptor.Context) -> bytes:
+        raise RuntimeError("the secret is 42")
+
+    async def wait(self, request: bytes, context: interceptor.Context) -> bytes:
+        self.entered.set()
+        await self.proceed.wait()
+        return request
+
+    async def identify(self, request: bytes, context: interceptor.Context) -> bytes:
+        return interceptor.request_id.get().encode()
+
+    async def stream(self, request: bytes, context: interceptor.Context) -> AsyncIterator[bytes]:
+        yield b"1"
+        raise errors.NotFound("NO_SECOND", "There is no second one.")
+
+    def register(self, server: grpc.aio.Server) -> None:
+        unary = {"refuse": self.refuse, "crash": self.crash, "wait": self.wait}
+        handlers: dict[str, Any] = {
+            name: grpc.unary_unary_rpc_method_handler(method)
+            for name, method in {**unary, "identify": self.identify}.items()
+        }
+        handlers["stream"] = grpc.unary_stream_rpc_method_handler(self.stream)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+
+@pytest.fixture
+def behaviour() -> Behaviour:
+    return Behaviour()
+
+
+@pytest.fixture
+async def server(behaviour: Behaviour, database_url: str) -> Server:
+    return Server(SERVICE, behaviour.register, Database(database_url), "127.0.0.1:0")
+
+
+@pytest.fixture
+async def channel(server: Server) -> AsyncIterator[grpc.aio.Channel]:
+    async with serving(server) as opened:
+        yield opened
+
+
+@pytest.fixture
+def events() -> list[MutableMapping[str, Any]]:
+    structlog.reset_defaults()
+    captured = structlog.testing.LogCapture()
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, captured])
+    return captured.entries
+
+
+def method(channel: grpc.aio.Channel, name: str) -> Any:
+    return channel.unary_unary(f"/{SERVICE}/{name}")
+
+
+async def test_an_error_becomes_a_status_with_its_details(channel: grpc.aio.Channel) -> None:
+    refused = await refusal(method(channel, "refuse")(b""))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert (refused.message, refused.reason) == ("no", "BAD_COLOUR")
+    assert refused.metadata == {"thing": "7", "http_status": "422"}
+    assert refused.fields == ["colour"]
+
+
+async def test_an_unknown_exception_tells_the_client_nothing(channel: grpc.aio.Channel) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await method(channel, "crash")(b"")
+    assert raised.value.code() == grpc.StatusCode.INTERNAL
+    assert "42" not in repr(raised.value)
+
+
+async def test_an_error_in_mid_stream_ends_the_stream_with_its_status(
+    channel: grpc.aio.Channel,
+) -> None:
+    stream: Any = channel.unary_stream(f"/{SERVICE}/stream")
+    call = stream(b"")
+    assert await call.read() == b"1"
+    refused = await refusal(call.read())
+    assert refused.code == grpc.StatusCode.NOT_FOUND
+
+
+async def test_each_rpc_logs_one_event(
+    events: list[MutableMapping[str, Any]], channel: grpc.aio.Channel
+) -> None:
+    await method(channel, "identify")(b"", metadata=(("x-request-id", "abc"),))
+    await refusal(method(channel, "refuse")(b""))
+    first, second = [event for event in events if event["event"] == "rpc"]
+    assert (first["method"], first["code"]) == (f"/{SERVICE}/identify", "OK")
+    assert first["request_id"] == "abc"
+    assert first["duration_ms"] >= 0
+    assert re.match(r"ipv4:127\.0\.0\.1:\d+", first["peer"])
+    assert (second["method"], second["code"]) == (f"/{SERVICE}/refuse", "INVALID_ARGUMENT")
+    assert second["request_id"] != "abc"
+
+
+async def test_a_call_without_a_deadline_ends_at_the_default_one(
+    channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptor, "DEFAULT_DEADLINE_SECONDS", 0.05)
+    refused = await refusal(method(channel, "wait")(b""))
+    assert refused.code == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_client_call_passes_on_the_request_id(channel: grpc.aio.Channel) -> None:
+    interceptor.request_id.set("from-outside")
+    assert await client.call(method(channel, "identify"), b"") == b"from-outside"
+
+
+async def test_client_call_keeps_within_the_deadline_that_is_being_served(
+    channel: grpc.aio.Channel,
+) -> None:
+    loop = asyncio.get_running_loop()
+    limit = loop.time() + 0.2
+    interceptor.deadline.set(limit)
+    with pytest.raises(errors.Unavailable):
+        await client.call(method(channel, "wait"), b"", timeout_seconds=60)
+    assert loop.time() < limit
+
+
+async def test_client_call_says_unavailable_when_nobody_listens() -> None:
+    async with client.open_channel("127.0.0.1", 1) as nobody:
+        with pytest.raises(errors.Unavailable):
+            await client.call(method(nobody, "identify"), b"", timeout_seconds=2)
+
+
+async def wait_for_health(channel: grpc.aio.Channel, wanted: int) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE)):
+        if answer.status == wanted:
+            return
+
+
+async def test_health_is_serving_when_the_database_is_there(channel: grpc.aio.Channel) -> None:
+    async with asyncio.timeout(10):
+        await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest())
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_health_follows_the_database(
+    behaviour: Behaviour, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(database_url)
+    up = database.check
+
+    async def down() -> None:
+        raise errors.Unavailable("DATABASE_UNAVAILABLE", "down")
+
+    monkeypatch.setattr("chassis.server.PROBE_SECONDS", 0.01)
+    server = Server(SERVICE, behaviour.register, database, "127.0.0.1:0")
+    async with asyncio.timeout(10), serving(server) as channel:
+        await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
+        monkeypatch.setattr(database, "check", down)
+        await wait_for_health(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
+        monkeypatch.setattr(database, "check", up)
+        await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
+
+
+async def test_database_check_says_when_it_cannot_be_reached() -> None:
+    database = Database(NOWHERE, checkout_timeout_seconds=0.2)
+    await database.open()
+    with pytest.raises(errors.Unavailable) as raised:
+        await database.check()
+    await database.close()
+    assert raised.value.reason == "DATABASE_UNAVAILABLE"
+
+
+async def accepted(channel: grpc.aio.Channel) -> bool:
+    try:
+        await method(channel, "identify")(b"", timeout=1)
+    except grpc.aio.AioRpcError:
+        return False
+    return True
+
+
+async def test_stop_finishes_what_is_in_flight(server: Server, behaviour: Behaviour) -> None:
+    await server.start()
+    async with client.open_channel("127.0.0.1", server.port) as channel:
+        call = asyncio.ensure_future(method(channel, "wait")(b"kept"))
+        await behaviour.entered.wait()
+        stopping = asyncio.create_task(server.stop())
+        while await accepted(channel):
+            assert not stopping.done()
+        behaviour.proceed.set()
+        assert await call == b"kept"
+        await stopping

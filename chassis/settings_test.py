@@ -1,0 +1,88 @@
+"""Settings that do not fit end the program before it starts anything."""
+
+from pathlib import Path
+
+import pytest
+
+from chassis import settings
+
+GOOD = {
+    "POSTGRES_HOST": "127.0.0.1",
+    "POSTGRES_PORT": "5432",
+    "POSTGRES_USER": "bazaar",
+    "POSTGRES_PASSWORD": "p@ss/word",
+}
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BUILD_WORKSPACE_DIRECTORY", str(tmp_path))
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as raised:
+        settings.load(settings.PostgresSettings)
+    assert raised.value.code == 78
+    return capsys.readouterr().err
+
+
+def test_load_reads_the_environment() -> None:
+    found = settings.load(settings.PostgresSettings)
+    assert found.database_url("userdb") == "postgresql://bazaar:p%40ss%2Fword@127.0.0.1:5432/userdb"
+
+
+def test_load_reads_dotenv_and_the_environment_wins(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / ".env").write_text("POSTGRES_HOST=from-file\nPOSTGRES_PORT=6000\nOTHER=1\n")
+    monkeypatch.delenv("POSTGRES_HOST")
+    found = settings.load(settings.PostgresSettings)
+    assert (found.postgres_host, found.postgres_port) == ("from-file", 5432)
+
+
+def test_load_names_every_bad_variable_and_no_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POSTGRES_PORT", "70000")
+    monkeypatch.setenv("LOG_FORMAT", "hunter2")
+    monkeypatch.delenv("POSTGRES_PASSWORD")
+    printed = refused(capsys)
+    for name in ("POSTGRES_PORT: ", "LOG_FORMAT: ", "POSTGRES_PASSWORD: "):
+        assert name in printed
+    assert "70000" not in printed
+    assert "hunter2" not in printed
+
+
+@pytest.mark.parametrize("value", ["", "0", "x", "5432.5", "-1"])
+def test_load_rejects_what_is_no_port(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    monkeypatch.setenv("POSTGRES_PORT", value)
+    assert refused(capsys).startswith("POSTGRES_PORT: ")
+
+
+def test_database_url_prefers_the_override(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Overridden(settings.PostgresSettings):
+        userservice_database_url: settings.DatabaseUrl | None = None
+
+    monkeypatch.setenv("USERSERVICE_DATABASE_URL", "postgresql://elsewhere/users")
+    found = settings.load(Overridden)
+    url = found.database_url("userdb", found.userservice_database_url)
+    assert url == "postgresql://elsewhere/users"
+
+
+def test_load_rejects_an_override_that_is_no_postgresql_url(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Overridden(settings.PostgresSettings):
+        userservice_database_url: settings.DatabaseUrl | None = None
+
+    monkeypatch.setenv("USERSERVICE_DATABASE_URL", "mysql://secret@elsewhere/users")
+    with pytest.raises(SystemExit):
+        settings.load(Overridden)
+    printed = capsys.readouterr().err
+    assert printed.startswith("USERSERVICE_DATABASE_URL: ")
+    assert "secret" not in printed

@@ -1,0 +1,58 @@
+"""What tests of a service need: the real server on a free port, and refusals taken apart."""
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from google.rpc import error_details_pb2
+
+from chassis import client, status
+from chassis.server import Server
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How a call was refused; `fields` are those of its BadRequest."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    metadata: dict[str, str]
+    fields: list[str]
+
+
+@asynccontextmanager
+async def serving(server: Server) -> AsyncIterator[grpc.aio.Channel]:
+    """Start a server that was made for port 0, and yield a channel to it."""
+    await server.start()
+    try:
+        async with client.open_channel("127.0.0.1", server.port) as channel:
+            yield channel
+    finally:
+        await server.stop(grace_seconds=0)
+
+
+async def refusal(call: Awaitable[object]) -> Refusal:
+    """Return how a call was refused.
+
+    Raises:
+        AssertionError: it was not.
+    """
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        return _read(error)
+    raise AssertionError(f"not refused: {answer}")
+
+
+def _read(error: grpc.aio.AioRpcError) -> Refusal:
+    found = status.from_rpc_error(error)
+    if found is None:
+        return Refusal(error.code(), error.details() or "", "", {}, [])
+    info = status.error_info(found)
+    bad_request = error_details_pb2.BadRequest()
+    for detail in found.details:
+        detail.Unpack(bad_request)
+    fields = [violation.field for violation in bad_request.field_violations]
+    return Refusal(error.code(), found.message, info.reason, dict(info.metadata), fields)

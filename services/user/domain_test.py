@@ -1,0 +1,77 @@
+"""Rules of a user, without I/O."""
+
+import datetime as dt
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from chassis import errors
+from services.user import domain
+
+ADDRESS = domain.Address("home", "Ada Lovelace", ("12 St James's Square",), "London", "SW1Y", "GB")
+PROFILE = domain.Profile("ada@example.com", "Ada", (ADDRESS,))
+MOMENT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+USER = domain.User(uuid.UUID(int=1), PROFILE, 3, MOMENT, MOMENT)
+
+
+@pytest.mark.parametrize(
+    "email", ["", "ada", "@", "a@", "@b", "a b@c", "a@b@c", "a" * 250 + "@b.de"]
+)
+def test_check_profile_rejects_what_is_no_email_address(email: str) -> None:
+    with pytest.raises(errors.Unprocessable) as raised:
+        domain.check_profile(replace(PROFILE, email=email))
+    assert [violation.field for violation in raised.value.violations] == ["email"]
+
+
+@pytest.mark.parametrize("email", ["ada@localhost", "zoë@münchen.example", "a" * 252 + "@b"])
+def test_check_profile_accepts_any_address_that_can_receive(email: str) -> None:
+    changes = replace(PROFILE, email=email)
+    assert domain.update_profile(USER, changes, {"email"}, etag="").email == email
+
+
+def test_check_profile_names_every_bad_field_at_once() -> None:
+    bad = domain.Address("", "", (), "", "", "gb")
+    with pytest.raises(errors.Unprocessable) as raised:
+        domain.check_profile(domain.Profile("nobody", "", (ADDRESS, bad)))
+    assert [violation.field for violation in raised.value.violations] == [
+        "email",
+        "display_name",
+        "addresses[1].lines",
+        "addresses[1].city",
+        "addresses[1].region_code",
+    ]
+
+
+def test_check_profile_rejects_nul() -> None:
+    with pytest.raises(errors.Unprocessable, match="must not contain NUL"):
+        domain.check_profile(replace(PROFILE, display_name="A\x00da"))
+
+
+def test_check_profile_bounds_the_number_of_addresses() -> None:
+    with pytest.raises(errors.Unprocessable, match="addresses must be at most 20"):
+        domain.check_profile(replace(PROFILE, addresses=(ADDRESS,) * 21))
+
+
+@pytest.mark.parametrize("length", [7, 129])
+def test_check_password_rejects_a_bad_length(length: int) -> None:
+    with pytest.raises(errors.Unprocessable):
+        domain.check_password("x" * length, "password")
+
+
+def test_update_profile_changes_only_the_named_fields() -> None:
+    changes = domain.Profile("new@example.com", "New", ())
+    updated = domain.update_profile(USER, changes, {"display_name"}, etag="")
+    assert updated == replace(PROFILE, display_name="New")
+
+
+def test_update_profile_checks_the_outcome() -> None:
+    changes = domain.Profile("", "New", ())
+    with pytest.raises(errors.Unprocessable):
+        domain.update_profile(USER, changes, {"email"}, etag="")
+
+
+def test_update_profile_rejects_a_stale_etag() -> None:
+    with pytest.raises(errors.Aborted):
+        domain.update_profile(USER, PROFILE, {"email"}, etag="2")
+    assert domain.update_profile(USER, PROFILE, {"email"}, etag="3") == PROFILE

@@ -1,0 +1,188 @@
+"""The user service through a real channel, on a real database."""
+
+from collections.abc import AsyncIterator
+from typing import TypeAlias
+
+import grpc
+import psycopg
+import pytest
+from google.protobuf import field_mask_pb2
+
+from bazaar.user.v1 import user_pb2, user_pb2_grpc
+from chassis.database import Database
+from chassis.server import Server
+from chassis.testing import refusal, serving
+from services.user.passwords import Passwords
+from services.user.servicer import UserServicer
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "user"
+Users: TypeAlias = "user_pb2_grpc.UserServiceAsyncStub"
+UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+async def users(clean_database_url: str) -> AsyncIterator[Users]:
+    database = Database(clean_database_url)
+    servicer = UserServicer(database, Passwords())
+    server = Server(
+        "bazaar.user.v1.UserService",
+        lambda grpc_server: user_pb2_grpc.add_UserServiceServicer_to_server(servicer, grpc_server),
+        database,
+        "127.0.0.1:0",
+    )
+    async with serving(server) as channel:
+        yield user_pb2_grpc.UserServiceStub(channel)
+
+
+def new_user(email: str = "ada@example.com") -> user_pb2.CreateUserRequest:
+    return user_pb2.CreateUserRequest(
+        email=email,
+        password="correct horse",
+        display_name="Ada",
+        addresses=[user_pb2.Address(lines=["1 Way"], city="London", region_code="GB")],
+    )
+
+
+async def test_create_user_returns_what_get_user_finds(users: Users) -> None:
+    created = await users.CreateUser(new_user())
+    found = await users.GetUser(user_pb2.GetUserRequest(user_id=created.user_id))
+    assert found == created
+    assert created.addresses[0].lines == ["1 Way"]
+
+
+async def test_create_user_keeps_the_password_as_argon2id_only(
+    users: Users, clean_database_url: str
+) -> None:
+    await users.CreateUser(new_user())
+    with psycopg.connect(clean_database_url) as connection:
+        row = connection.execute("SELECT password_hash, users::text FROM users").fetchone()
+    assert row is not None
+    assert row[0].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert "correct horse" not in row[1]
+
+
+async def test_create_user_rejects_an_email_address_in_another_case(users: Users) -> None:
+    await users.CreateUser(new_user("Ada@Example.com"))
+    refused = await refusal(users.CreateUser(new_user("aDA@eXAMPLE.COM")))
+    assert refused.code == grpc.StatusCode.ALREADY_EXISTS
+    assert refused.reason == "EMAIL_TAKEN"
+
+
+async def test_create_user_names_the_bad_field(users: Users) -> None:
+    refused = await refusal(users.CreateUser(new_user("nobody")))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.metadata["http_status"] == "422"
+    assert refused.fields == ["email"]
+
+
+@pytest.mark.parametrize("user_id", ["", "7", "0199aaaa00007000800000000000000", "{" + UNKNOWN_ID])
+async def test_get_user_rejects_what_is_no_uuid(users: Users, user_id: str) -> None:
+    refused = await refusal(users.GetUser(user_pb2.GetUserRequest(user_id=user_id)))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.fields == ["user_id"]
+
+
+async def test_get_user_does_not_find_what_does_not_exist(users: Users) -> None:
+    refused = await refusal(users.GetUser(user_pb2.GetUserRequest(user_id=UNKNOWN_ID)))
+    assert refused.code == grpc.StatusCode.NOT_FOUND
+    assert refused.reason == "USER_NOT_FOUND"
+
+
+async def test_update_user_changes_only_what_the_mask_names(users: Users) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.UpdateUserRequest(
+        user_id=created.user_id,
+        user=user_pb2.User(email="new@example.com", display_name="New"),
+        update_mask=field_mask_pb2.FieldMask(paths=["display_name"]),
+    )
+    updated = await users.UpdateUser(request)
+    assert (updated.email, updated.display_name) == ("ada@example.com", "New")
+    assert updated.addresses == created.addresses
+    assert updated.etag != created.etag
+
+
+@pytest.mark.parametrize("path", ["user_id", "etag", "create_time", "password", ""])
+async def test_update_user_rejects_a_mask_over_other_fields(users: Users, path: str) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.UpdateUserRequest(
+        user_id=created.user_id, update_mask=field_mask_pb2.FieldMask(paths=[path])
+    )
+    refused = await refusal(users.UpdateUser(request))
+    assert refused.reason == "INVALID_UPDATE_MASK"
+
+
+async def test_update_user_rejects_a_stale_etag(users: Users) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.UpdateUserRequest(
+        user_id=created.user_id, user=user_pb2.User(display_name="New", etag=created.etag)
+    )
+    await users.UpdateUser(request)
+    refused = await refusal(users.UpdateUser(request))
+    assert refused.code == grpc.StatusCode.ABORTED
+
+
+async def test_update_user_rejects_a_taken_email_address(users: Users) -> None:
+    await users.CreateUser(new_user())
+    other = await users.CreateUser(new_user("other@example.com"))
+    request = user_pb2.UpdateUserRequest(
+        user_id=other.user_id, user=user_pb2.User(email="ADA@example.com")
+    )
+    refused = await refusal(users.UpdateUser(request))
+    assert refused.reason == "EMAIL_TAKEN"
+
+
+async def test_delete_user_deletes_once(users: Users) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.DeleteUserRequest(user_id=created.user_id)
+    await users.DeleteUser(request)
+    refused = await refusal(users.DeleteUser(request))
+    assert refused.code == grpc.StatusCode.NOT_FOUND
+
+
+async def test_list_users_pages_through_everyone_once(users: Users) -> None:
+    created = [await users.CreateUser(new_user(f"user{number}@example.com")) for number in range(5)]
+    found: list[user_pb2.User] = []
+    token = ""
+    for expected in (2, 2, 1):
+        page = await users.ListUsers(user_pb2.ListUsersRequest(page_size=2, page_token=token))
+        assert len(page.users) == expected
+        found += page.users
+        token = page.next_page_token
+    assert token == ""
+    assert found == created
+
+
+@pytest.mark.parametrize("token", ["x", "AAAA", "WyJ4Il0", "bm90IGpzb24"])
+async def test_list_users_rejects_a_made_up_page_token(users: Users, token: str) -> None:
+    refused = await refusal(users.ListUsers(user_pb2.ListUsersRequest(page_token=token)))
+    assert refused.reason == "INVALID_PAGE_TOKEN"
+
+
+async def test_change_password_wants_the_current_one(users: Users) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.ChangePasswordRequest(
+        user_id=created.user_id, current_password="correct horse", new_password="battery staple"
+    )
+    await users.ChangePassword(request)
+    refused = await refusal(users.ChangePassword(request))
+    assert refused.code == grpc.StatusCode.PERMISSION_DENIED
+    assert refused.reason == "WRONG_PASSWORD"
+
+
+async def test_batch_get_users_leaves_out_the_unknown(users: Users) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.BatchGetUsersRequest(user_ids=[created.user_id, UNKNOWN_ID, created.user_id])
+    answer = await users.BatchGetUsers(request)
+    assert answer.users == [created]
+
+
+async def test_batch_get_users_bounds_the_batch(users: Users) -> None:
+    request = user_pb2.BatchGetUsersRequest(user_ids=[UNKNOWN_ID] * 1_001)
+    refused = await refusal(users.BatchGetUsers(request))
+    assert refused.reason == "BATCH_TOO_LARGE"
+
+
+async def test_login_is_not_served_yet(users: Users) -> None:
+    refused = await refusal(users.Login(user_pb2.LoginRequest()))
+    assert refused.code == grpc.StatusCode.UNIMPLEMENTED
