@@ -9,7 +9,6 @@ import grpc
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from chassis import errors
 
@@ -46,8 +45,11 @@ def to_status(error: errors.Error) -> status_pb2.Status:
 
 async def abort(context: grpc.aio.ServicerContext[object, object], error: errors.Error) -> NoReturn:
     """End the call with an error."""
-    await context.abort_with_status(rpc_status.to_status(to_status(error)))
-    raise AssertionError("abort_with_status returned")
+    details = to_status(error).SerializeToString()
+    await context.abort(
+        grpc.StatusCode[error.code], error.message, trailing_metadata=((_DETAILS_KEY, details),)
+    )
+    raise AssertionError("abort returned")
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
