@@ -1,4 +1,6 @@
-"""What a package hands to the linters: one call of lint_sources() in each BUILD file."""
+"""What packages hand to the linters, and the linters as tests."""
+
+load("@rules_python//python:py_test.bzl", "py_test")
 
 _PATTERNS = [
     "*.bazel",
@@ -6,16 +8,56 @@ _PATTERNS = [
     "*.proto",
     "*.py",
     "*.pyi",
+    "*.sh",
 ]
 
-def lint_sources(srcs = []):
-    """Offers this package's files to //tools/lint, where the package is listed.
+def lint_sources(name = "lint_sources", srcs = []):
+    """Offers this package's files to //tools/lint, which lists the package.
+
+    Each BUILD file ends with a call of it.
 
     Args:
-        srcs: further files, in folders of the package that are no package.
+        name: leave it as it is.
+        srcs: further files, in folders of the package that are no package themselves.
     """
     native.filegroup(
-        name = "lint_sources",
+        name = name,
         srcs = native.glob(_PATTERNS, allow_empty = True) + srcs,
         visibility = ["//tools/lint:__pkg__"],
+    )
+
+def _files_of_kind_impl(ctx):
+    files = [file for file in ctx.files.srcs if file.extension in ctx.attr.extensions]
+    return DefaultInfo(files = depset(files), runfiles = ctx.runfiles(files))
+
+files_of_kind = rule(
+    implementation = _files_of_kind_impl,
+    doc = "The files of `srcs` with these extensions.",
+    attrs = {
+        "extensions": attr.string_list(mandatory = True),
+        "srcs": attr.label_list(allow_files = True),
+    },
+)
+
+def lint_test(name, srcs, command, data = [], deps = [], **kwargs):
+    """A test that runs a linter over files, and says how to mend what it finds.
+
+    Args:
+        name: of the test.
+        srcs: labels whose files are the last arguments of the command.
+        command: the program and its options; a plain name is a program of a wheel in `deps`.
+        data: what else the command reads.
+        deps: wheels.
+        **kwargs: as for py_test.
+    """
+    py_test(
+        name = name,
+        size = "small",
+        srcs = ["check.py"],
+        args = command + ["$(rootpaths {})".format(src) for src in srcs],
+        data = data + srcs + ["//:pyproject.toml"],
+        main = "check.py",
+        tags = ["lint"],
+        deps = deps + [":programs"],
+        **kwargs
     )

@@ -22,7 +22,8 @@ def main() -> int:
     """Run protoc and return its exit status."""
     well_known = find_package("grpc_tools") / "_proto"
     common = find_package("google.api").parents[1]
-    return protoc.main([*sys.argv, f"-I{well_known}", f"-I{common}"])
+    status: int = protoc.main([*sys.argv, f"-I{well_known}", f"-I{common}"])
+    return status
 
 
 if __name__ == "__main__":

@@ -1,3 +1,7 @@
+import warnings
+
+import pytest
+
 from tools.testing.pytest_main import pytest_arguments
 
 
@@ -18,10 +22,6 @@ def test_takes_filter_report_and_temporary_directory_from_bazel() -> None:
 
 
 def test_warnings_are_errors() -> None:
-    import warnings
-
-    import pytest
-
     with pytest.raises(DeprecationWarning):
         warnings.warn("old", DeprecationWarning, stacklevel=1)
 

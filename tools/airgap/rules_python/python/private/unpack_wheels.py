@@ -1,8 +1,8 @@
 """Unpacks the wheels of a requirements lock, each into a Bazel package with one py_library.
 
-Called by wheels.bzl with LOCK WHEELS DESTINATION. Each wheel becomes DESTINATION/NAME/site-packages, its
-scripts DESTINATION/NAME/bin, and its Requires-Dist the deps of its library. Modules are compiled
-ahead, so that no test has to. Nothing here reads the network.
+Called by wheels.bzl with LOCK WHEELS DESTINATION. Each wheel becomes DESTINATION/NAME, its modules
+in `site-packages`, its scripts in `bin`, and its Requires-Dist the deps of its library. Modules are
+compiled ahead, so that no test has to. Nothing here reads the network.
 """
 
 import compileall
@@ -19,7 +19,7 @@ from pathlib import Path
 from pip._vendor.packaging.requirements import Requirement
 from pip._vendor.packaging.utils import canonicalize_name, parse_wheel_filename
 
-# Where each scheme of a wheel's .data directory goes (the binary distribution format, "File contents").
+# Where each scheme of a wheel's .data directory goes (binary distribution format, "File contents").
 SCHEMES = {
     "data": "data",
     "headers": "include",
