@@ -1,0 +1,136 @@
+"""A FileDescriptorSet as what the gateway serves: methods with http rules, and message classes.
+
+Everything is made at run time in a descriptor pool of its own, so that any protos can be served and
+no generated code is needed. HTTP, JSON and gRPC calls do not live here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from google.api import annotations_pb2, field_behavior_pb2, http_pb2
+from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2
+
+
+class DescriptorSetError(Exception):
+    """The descriptor set cannot be served; the message says why and names the element."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC that has http rules."""
+
+    descriptor: MethodDescriptor
+    rule: http_pb2.HttpRule
+    request_class: type[Message]
+    response_class: type[Message]
+    client_streaming: bool
+    server_streaming: bool
+
+    @property
+    def name(self) -> str:
+        """The full name, for example `library.v1.LibraryService.GetBook`."""
+        return str(self.descriptor.full_name)
+
+    @property
+    def service(self) -> str:
+        """The full name of the service."""
+        return str(self.descriptor.containing_service.full_name)
+
+    @property
+    def path(self) -> str:
+        """The gRPC path, for example `/library.v1.LibraryService/GetBook`."""
+        return f"/{self.service}/{self.descriptor.name}"
+
+
+class DescriptorSet:
+    """The message types and the methods of a FileDescriptorSet."""
+
+    def __init__(self, files: descriptor_pb2.FileDescriptorSet) -> None:
+        """Build the types.
+
+        Raises:
+            DescriptorSetError: a file refers to something that is not in the set.
+        """
+        self.pool = DescriptorPool()
+        self._files = list(files.file)
+        names = {file.name for file in self._files}
+        for file in [*self._files, *_error_detail_files(names)]:
+            try:
+                self.pool.Add(file)
+                self.pool.FindFileByName(file.name)
+            except (TypeError, KeyError) as error:
+                raise DescriptorSetError(f"{file.name}: {error}") from error
+
+    @classmethod
+    def parse(cls, serialized: bytes) -> "DescriptorSet":
+        """Build the types of a serialized FileDescriptorSet.
+
+        Raises:
+            DescriptorSetError: it is not one, or is incomplete.
+        """
+        try:
+            files = descriptor_pb2.FileDescriptorSet.FromString(serialized)
+        except DecodeError as error:
+            raise DescriptorSetError("not a FileDescriptorSet") from error
+        return cls(files)
+
+    def methods(self) -> Iterator[Method]:
+        """Yield the methods that have http rules, in the order of the files."""
+        for file in self._files:
+            for service in self.pool.FindFileByName(file.name).services_by_name.values():
+                for method in service.methods:
+                    rule = method.GetOptions().Extensions[annotations_pb2.http]
+                    if rule.WhichOneof("pattern") is not None:
+                        yield self._method(method, rule)
+
+    def message_class(self, descriptor: Descriptor) -> type[Message]:
+        """Return the class of a message type."""
+        return message_factory.GetMessageClass(descriptor)
+
+    def _method(self, method: MethodDescriptor, rule: http_pb2.HttpRule) -> Method:
+        return Method(
+            descriptor=method,
+            rule=rule,
+            request_class=self.message_class(method.input_type),
+            response_class=self.message_class(method.output_type),
+            client_streaming=method.client_streaming,
+            server_streaming=method.server_streaming,
+        )
+
+
+def find_field(message: Descriptor, name: str) -> FieldDescriptor | None:
+    """Find a field by its proto name or by its JSON name."""
+    named = message.fields_by_name.get(name)
+    if named is not None:
+        return named
+    return next((field for field in message.fields if field.json_name == name), None)
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    """Say whether a field is a map."""
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def is_output_only(field: FieldDescriptor) -> bool:
+    """Say whether a field is only ever set by the service (AIP-203)."""
+    behaviors = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return field_behavior_pb2.OUTPUT_ONLY in behaviors
+
+
+def _error_detail_files(present: set[str]) -> list[descriptor_pb2.FileDescriptorProto]:
+    """Return the files of the standard error details that a set lacks.
+
+    A google.rpc.Status in an answer carries them in an Any, of which no import tells.
+    """
+    wanted = error_details_pb2.DESCRIPTOR
+    files = []
+    for file in [*wanted.dependencies, wanted]:
+        if file.name not in present:
+            proto = descriptor_pb2.FileDescriptorProto()
+            file.CopyToProto(proto)
+            files.append(proto)
+    return files

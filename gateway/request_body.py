@@ -1,0 +1,110 @@
+"""The body of an HTTP request as it comes over ASGI: whole and bounded, or line by line.
+
+Falcon's own stream ends in the same way when the client leaves as when the body is complete; here
+a client that leaves is an error, so that half an upload is never taken for all of it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from gateway.errors import Problem
+
+MAX_BODY_BYTES = 1024 * 1024
+"""The most that a body read whole, or one line of a longer one, may have."""
+
+READ_TIMEOUT_SECONDS = 30.0
+"""How long a client may pause within a body that is read whole."""
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection."""
+
+
+class RequestBody:
+    """Reads one body, once."""
+
+    def __init__(self, receive: Receive, content_length: str | None, chunked: bool) -> None:
+        self._receive = receive
+        self._length = int(content_length) if content_length else 0
+        self.expected = chunked or self._length > 0
+        """Whether the client announced a body."""
+        self._more = self.expected
+
+    async def read(self) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            Problem: it is longer than MAX_BODY_BYTES, or stops coming.
+            ClientGoneError: the client left.
+        """
+        if self._length > MAX_BODY_BYTES:
+            raise too_large("body")
+        chunks = []
+        size = 0
+        while self._more:
+            try:
+                async with asyncio.timeout(READ_TIMEOUT_SECONDS):
+                    chunk = await self._next()
+            except TimeoutError as error:
+                detail = "The body stopped coming."
+                headers = {"Connection": "close"}
+                raise Problem(408, "DEADLINE_EXCEEDED", detail, "SLOW_BODY", headers=headers) from error
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise too_large("body")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes, in pieces that are not empty.
+
+        Raises:
+            ClientGoneError: the client left before the end.
+        """
+        while self._more:
+            chunk = await self._next()
+            if chunk:
+                yield chunk
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Yield the lines of the body as they come; empty ones are passed over.
+
+        Raises:
+            Problem: a line is longer than MAX_BODY_BYTES.
+            ClientGoneError: the client left before the end.
+        """
+        rest = b""
+        async for chunk in self.chunks():
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if len(line) > MAX_BODY_BYTES:
+                    raise too_large("line")
+                if line.strip():
+                    yield line
+            if len(rest) > MAX_BODY_BYTES:
+                raise too_large("line")
+        if rest.strip():
+            yield rest
+
+    async def wait_for_disconnect(self) -> None:
+        """Return when the client closes the connection; what it still sends is thrown away."""
+        event = await self._receive()
+        while event["type"] != "http.disconnect":
+            event = await self._receive()
+
+    async def _next(self) -> bytes:
+        event = await self._receive()
+        if event["type"] == "http.disconnect":
+            raise ClientGoneError
+        self._more = event.get("more_body", False)
+        chunk: bytes = event.get("body", b"")
+        return chunk
+
+
+def too_large(what: str) -> Problem:
+    """Return the problem of a body or a line that is over the bound."""
+    detail = f"The {what} is larger than {MAX_BODY_BYTES} bytes."
+    return Problem(413, "INVALID_ARGUMENT", detail, "TOO_LARGE")

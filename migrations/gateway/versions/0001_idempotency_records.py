@@ -1,0 +1,41 @@
+"""Idempotency records: what a POST with an Idempotency-Key was answered."""
+
+from migrations import sql
+
+revision = "0001"
+down_revision = None
+
+_UPGRADE = """
+CREATE TABLE idempotency_records (
+    method       text        NOT NULL,
+    path         text        NOT NULL,
+    caller       bytea       NOT NULL CHECK (length(caller) = 32),
+    key          text        NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
+    request_hash bytea       NOT NULL CHECK (length(request_hash) = 32),
+    -- Who performs the request: a claim that was taken over cannot be finished by its former owner.
+    attempt      uuid        NOT NULL UNIQUE,
+    -- The answer; absent while the request is performed.
+    status       smallint    CHECK (status BETWEEN 200 AND 499),
+    headers      jsonb       CHECK (jsonb_typeof(headers) = 'object'),
+    body         bytea,
+    create_time  timestamptz NOT NULL DEFAULT now(),
+    expire_time  timestamptz NOT NULL,
+    PRIMARY KEY (method, path, caller, key),
+    CHECK (num_nulls(status, headers, body) IN (0, 3))
+);
+CREATE INDEX idempotency_records_expire_time ON idempotency_records (expire_time);
+"""
+
+_DOWNGRADE = """
+DROP TABLE idempotency_records;
+"""
+
+
+def upgrade() -> None:
+    """Create the table."""
+    sql.run(_UPGRADE)
+
+
+def downgrade() -> None:
+    """Drop the table."""
+    sql.run(_DOWNGRADE)
