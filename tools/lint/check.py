@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from tools.lint.programs import find_program
+from tools.python.programs import find_program
 
 ADVICE = """
 Most of this can be mended by

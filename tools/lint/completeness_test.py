@@ -14,6 +14,6 @@ SUFFIXES = (".bazel", ".bzl", ".proto", ".py", ".pyi", ".sh")
 def test_every_file_of_the_workspace_is_linted() -> None:
     workspace = Path("MODULE.bazel").resolve().parent
     there = {str(Path(file).relative_to(workspace)) for file in walk(workspace, SUFFIXES)}
-    linted = set(os.environ["LINTED_FILES"].split())
+    linted = {os.path.normpath(file) for file in os.environ["LINTED_FILES"].split()}
     forgotten = "\n".join(sorted(there - linted))
     assert not forgotten, f"list these files' packages in //tools/lint:\n{forgotten}"

@@ -58,6 +58,6 @@ def lint_test(name, srcs, command, data = [], deps = [], **kwargs):
         data = data + srcs + ["//:pyproject.toml"],
         main = "check.py",
         tags = ["lint"],
-        deps = deps + [":programs"],
+        deps = deps + ["//tools/python:programs"],
         **kwargs
     )

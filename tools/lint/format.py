@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.lint.programs import find_program
+from tools.python.programs import find_program
 
 # Links to Bazel's outputs, and folders of things that are not ours.
 FOREIGN = (".", "bazel-")

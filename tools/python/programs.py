@@ -1,4 +1,4 @@
-"""Where the linters' programs are. What they are called with is in BUILD.bazel and format.py."""
+"""Where the programs are that come inside of wheels, such as ruff and uv."""
 
 import sys
 from pathlib import Path
