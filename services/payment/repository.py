@@ -1,0 +1,201 @@
+"""All the SQL of the payment service. Takes a connection, returns domain objects, never commits.
+
+Locks on payments are taken in the order of their order ids, everywhere: no deadlocks.
+"""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, LiteralString
+
+from chassis.database import Connection
+from services.payment.domain import (
+    Amount,
+    Draft,
+    Entry,
+    Payment,
+    Refund,
+    RefundState,
+    State,
+    Transaction,
+    TransactionType,
+)
+
+_PAYMENT_COLUMNS: LiteralString = (
+    "payment_id, order_id, state, amount_minor, currency_code, provider, provider_reference,"
+    " decline_reason, refunded_minor, version, create_time, update_time"
+)
+_REFUND_COLUMNS: LiteralString = (
+    "payment_id, number, request_id, amount_minor, currency_code, state, provider_reference"
+)
+_TRANSACTION_COLUMNS: LiteralString = (
+    "transaction_id, payment_id, order_id, type, amount_minor, currency_code, provider_reference,"
+    " create_time"
+)
+
+
+async def insert_payments(connection: Connection, drafts: Sequence[Draft]) -> None:
+    """Insert the payments of those orders that have none yet."""
+    await connection.execute(
+        "INSERT INTO payments (order_id, state, amount_minor, currency_code, provider)"
+        " SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[])"
+        " AS draft (order_id) ORDER BY order_id ON CONFLICT DO NOTHING",
+        (
+            [draft.order_id for draft in drafts],
+            [draft.state for draft in drafts],
+            [None if draft.amount is None else draft.amount.minor for draft in drafts],
+            [None if draft.amount is None else draft.amount.currency_code for draft in drafts],
+            [draft.provider for draft in drafts],
+        ),
+    )
+
+
+async def get_payments_of_orders(
+    connection: Connection, order_ids: Sequence[uuid.UUID], *, lock: bool = False
+) -> dict[uuid.UUID, Payment]:
+    """Get the payments of those orders that have one, by order id.
+
+    `lock` keeps them until the transaction ends.
+    """
+    cursor = await connection.execute(
+        f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE order_id = ANY(%s) ORDER BY order_id"
+        + (" FOR UPDATE" if lock else ""),
+        (list(order_ids),),
+    )
+    payments = [_to_payment(row) for row in await cursor.fetchall()]
+    return {payment.order_id: payment for payment in payments}
+
+
+async def get_payment(
+    connection: Connection, payment_id: uuid.UUID, *, lock: bool = False
+) -> Payment | None:
+    """Get a payment, if there is such a one; `lock` keeps it until the transaction ends."""
+    cursor = await connection.execute(
+        f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE payment_id = %s"
+        + (" FOR UPDATE" if lock else ""),
+        (payment_id,),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else _to_payment(row)
+
+
+async def update_payments(
+    connection: Connection, payments: Sequence[Payment]
+) -> dict[uuid.UUID, Payment]:
+    """Write the changes of payments that are locked; return them as they stand, by order id."""
+    cursor = await connection.execute(
+        "UPDATE payments SET state = changed.state,"
+        " provider_reference = changed.provider_reference,"
+        " decline_reason = changed.decline_reason, refunded_minor = changed.refunded_minor,"
+        " version = version + 1, update_time = now()"
+        " FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::bigint[]) AS changed"
+        " (id, state, provider_reference, decline_reason, refunded_minor)"
+        " WHERE payment_id = changed.id"
+        " RETURNING payment_id, order_id, payments.state, amount_minor, currency_code, provider,"
+        " payments.provider_reference, payments.decline_reason, payments.refunded_minor, version,"
+        " create_time, update_time",
+        (
+            [payment.payment_id for payment in payments],
+            [payment.state for payment in payments],
+            [payment.provider_reference for payment in payments],
+            [payment.decline_reason for payment in payments],
+            [payment.refunded_minor for payment in payments],
+        ),
+    )
+    updated = [_to_payment(row) for row in await cursor.fetchall()]
+    return {payment.order_id: payment for payment in updated}
+
+
+async def insert_transactions(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Write entries to the ledger."""
+    await connection.execute(
+        "INSERT INTO transactions"
+        " (payment_id, order_id, type, amount_minor, currency_code, provider_reference)"
+        " SELECT * FROM unnest("
+        "%s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[])",
+        (
+            [entry.payment_id for entry in entries],
+            [entry.order_id for entry in entries],
+            [entry.type for entry in entries],
+            [entry.amount.minor for entry in entries],
+            [entry.amount.currency_code for entry in entries],
+            [entry.provider_reference for entry in entries],
+        ),
+    )
+
+
+async def list_transactions(
+    connection: Connection, payment_id: uuid.UUID | None, after: uuid.UUID | None, limit: int
+) -> list[Transaction]:
+    """List the ledger, or a payment's part of it, oldest first: at most `limit` after an id."""
+    where: LiteralString = "TRUE"
+    if payment_id is not None:
+        where += " AND payment_id = %(payment_id)s"
+    if after is not None:
+        where += " AND transaction_id > %(after)s"
+    cursor = await connection.execute(
+        f"SELECT {_TRANSACTION_COLUMNS} FROM transactions WHERE {where}"
+        " ORDER BY transaction_id LIMIT %(limit)s",
+        {"payment_id": payment_id, "after": after, "limit": limit},
+    )
+    return [_to_transaction(row) for row in await cursor.fetchall()]
+
+
+async def insert_refund(connection: Connection, refund: Refund) -> None:
+    """Insert a refund of a payment that is locked."""
+    await connection.execute(
+        f"INSERT INTO refunds ({_REFUND_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        (
+            refund.payment_id,
+            refund.number,
+            refund.request_id,
+            refund.amount.minor,
+            refund.amount.currency_code,
+            refund.state,
+            refund.provider_reference,
+        ),
+    )
+
+
+async def list_refunds(connection: Connection, payment_id: uuid.UUID) -> list[Refund]:
+    """List all refunds of a payment, oldest first."""
+    cursor = await connection.execute(
+        f"SELECT {_REFUND_COLUMNS} FROM refunds WHERE payment_id = %s ORDER BY number",
+        (payment_id,),
+    )
+    return [_to_refund(row) for row in await cursor.fetchall()]
+
+
+async def update_refunds(connection: Connection, refunds: Sequence[Refund]) -> None:
+    """Write the changes of refunds of payments that are locked."""
+    await connection.execute(
+        "UPDATE refunds SET state = changed.state,"
+        " provider_reference = changed.provider_reference, update_time = now()"
+        " FROM unnest(%s::uuid[], %s::integer[], %s::text[], %s::text[])"
+        " AS changed (payment_id, number, state, provider_reference)"
+        " WHERE refunds.payment_id = changed.payment_id AND refunds.number = changed.number",
+        (
+            [refund.payment_id for refund in refunds],
+            [refund.number for refund in refunds],
+            [refund.state for refund in refunds],
+            [refund.provider_reference for refund in refunds],
+        ),
+    )
+
+
+def _to_payment(row: tuple[Any, ...]) -> Payment:
+    payment_id, order_id, state, amount_minor, currency_code, *others = row
+    amount = None if amount_minor is None else Amount(amount_minor, currency_code)
+    return Payment(payment_id, order_id, State(state), amount, *others)
+
+
+def _to_refund(row: tuple[Any, ...]) -> Refund:
+    payment_id, number, request_id, minor, currency_code, state, provider_reference = row
+    amount = Amount(minor, currency_code)
+    return Refund(payment_id, number, request_id, amount, RefundState(state), provider_reference)
+
+
+def _to_transaction(row: tuple[Any, ...]) -> Transaction:
+    transaction_id, payment_id, order_id, kind, minor, currency_code, reference, create_time = row
+    amount = Amount(minor, currency_code)
+    entry = Entry(payment_id, order_id, TransactionType(kind), amount, reference)
+    return Transaction(transaction_id, entry, create_time)
