@@ -1,0 +1,226 @@
+"""Takes trade through the shop: catalogue, users, corrections, orders, returns. Safe to repeat.
+
+Everything that it makes carries the digest of the file, so that the same file finds what it made
+before and another file is another trade.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import aiohttp
+
+from tools.replay.regions import REGIONS
+from tools.replay.shop import Message, Shop, ShopError, reason_of, to_money
+from tools.replay.trade import GUEST, Line, ProductKey, Return, Sale, Trade
+
+CONCURRENCY = 16
+CHUNK_ORDERS = 100
+CHUNK_LINES = 2_000
+ATTEMPTS = 5
+PAYMENT_METHOD = "pm_card_visa"
+
+Item = TypeVar("Item")
+
+
+class Progress(Protocol):
+    """Shows how far the replay is."""
+
+    def start(self, step: str, total: int) -> None:
+        """Begin a step of so many items."""
+
+    def advance(self, items: int = 1) -> None:
+        """Count items of the step as done."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the shop made of a trade: ids by what they stand for, and what it refused."""
+
+    users: dict[str, str] = field(default_factory=dict)
+    products: dict[ProductKey, str] = field(default_factory=dict)
+    orders: dict[str, Message] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    order_seconds: float = 0.0
+
+
+class Replay:
+    """One trade on its way through one shop."""
+
+    def __init__(self, trade: Trade, shop: Shop, progress: Progress) -> None:
+        self._trade = trade
+        self._shop = shop
+        self._progress = progress
+        self.outcome = Outcome()
+
+    async def run(self) -> Outcome:
+        """Take all of it through, and return what became of it.
+
+        Raises:
+            ShopError: the shop refused something that is no order.
+            aiohttp.ClientError: the shop cannot be reached.
+        """
+        await self._add_products()
+        await self._create_users()
+        await self._each("Correcting stock", self._trade.corrections, self._correct_stock)
+        await self._place_orders()
+        refunded = [item for item in self._trade.returns if item.sale in self.outcome.orders]
+        await self._each("Taking back returns", refunded, self._take_back)
+        return self.outcome
+
+    def sku(self, product: ProductKey) -> str:
+        """Return the SKU of a product of this trade."""
+        return f"{self._trade.digest}:{product.stock_code}@{product.price_minor / 100:.2f}"
+
+    async def _add_products(self) -> None:
+        catalogue = self._trade.opening_stock()
+        products = {self.sku(product): product for product in catalogue}
+        query = f'attributes.trade = "{self._trade.digest}"'
+        async for page in self._shop.stream("/v1/products", filter=query):
+            for found in page.get("products", ()):
+                self.outcome.products[products[found["sku"]]] = found["productId"]
+        descriptions: dict[ProductKey, list[str]] = defaultdict(list)
+        for line in self._trade.lines:
+            if line.description and line.description not in descriptions[line.product]:
+                descriptions[line.product].append(line.description)
+
+        async def add(product: ProductKey) -> None:
+            known = descriptions[product]
+            attributes = {"trade": self._trade.digest, "stock_code": product.stock_code}
+            body = {
+                "sku": self.sku(product),
+                "name": known[0] if known else product.stock_code,
+                "price": to_money(product.price_minor),
+                "stock": {"available": catalogue[product]},
+                "attributes": {**attributes, "descriptions": known},
+            }
+            added = await self._shop.post("/v1/products", body)
+            self.outcome.products[product] = added["productId"]
+
+        missing = [product for product in catalogue if product not in self.outcome.products]
+        await self._each("Adding products", missing, add)
+
+    async def _create_users(self) -> None:
+        countries = {line.customer: line.country for line in self._trade.lines}
+        customers = {self._email(customer): customer for customer in countries}
+        token = ""
+        while True:
+            parameters = {"pageSize": "1000", "pageToken": token}
+            page = await self._shop.get("/v1/users", **parameters)
+            for found in page.get("users", ()):
+                if found["email"] in customers:
+                    self.outcome.users[customers[found["email"]]] = found["userId"]
+            token = page.get("nextPageToken", "")
+            if not token:
+                break
+
+        async def create(customer: str) -> None:
+            region = REGIONS.get(countries[customer])
+            body = {
+                "email": self._email(customer),
+                "password": f"{self._trade.digest}-{customer}",
+                "displayName": f"Customer {customer}" if customer != GUEST else "Guest",
+                "addresses": [{"regionCode": region}] if region else [],
+            }
+            created = await self._shop.post("/v1/users", body)
+            self.outcome.users[customer] = created["userId"]
+
+        missing = [customer for customer in countries if customer not in self.outcome.users]
+        await self._each("Creating users", missing, create)
+
+    async def _correct_stock(self, line: Line) -> None:
+        await self._adjust(
+            line.product, line.quantity, f"{line.invoice}/{line.number}", "correction"
+        )
+
+    async def _take_back(self, item: Return) -> None:
+        if item.amount_minor:
+            payment_id = self.outcome.orders[item.sale]["paymentId"]
+            request_id = f"{self._trade.digest}/{item.key}"
+            body = {"amount": to_money(item.amount_minor), "requestId": request_id}
+            await self._shop.post(f"/v1/payments/{payment_id}:refund", body)
+        await self._adjust(item.product, item.units, item.key, "customer return")
+
+    async def _adjust(self, product: ProductKey, delta: int, key: str, reason: str) -> None:
+        product_id = self.outcome.products[product]
+        request_id = f"{self._trade.digest}/{key}"
+        body = {"delta": delta, "reason": reason, "requestId": request_id}
+        await self._shop.post(f"/v1/products/{product_id}:adjustStock", body)
+
+    async def _place_orders(self) -> None:
+        """Send every sale through the stream; after a break, go on with what is not answered."""
+        self._progress.start("Placing orders", len(self._trade.sales))
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        waiting = dict(enumerate(_chunk(self._trade.sales), start=1))
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._exchange_chunks(waiting)
+                break
+            except (ShopError, aiohttp.ClientError) as error:
+                lasting = isinstance(error, ShopError) and error.status < 500
+                if lasting or attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(2.0**attempt / 4)
+        self.outcome.order_seconds = loop.time() - begin
+
+    async def _exchange_chunks(self, waiting: dict[int, list[Sale]]) -> None:
+        messages = (
+            {"seq": str(seq), "orders": [self._to_order(sale) for sale in sales]}
+            for seq, sales in list(waiting.items())
+        )
+        async for answer in self._shop.exchange("/v1/orders:stream", messages):
+            sales = waiting.pop(int(answer["seq"]))
+            for sale, result in zip(sales, answer["results"], strict=True):
+                if "order" in result:
+                    self.outcome.orders[sale.invoice] = result["order"]
+                else:
+                    self.outcome.refusals[sale.invoice] = reason_of(result["error"])
+            self._progress.advance(len(sales))
+
+    def _to_order(self, sale: Sale) -> Message:
+        lines = [
+            {"productId": self.outcome.products[product], "quantity": units}
+            for product, units in sale.units.items()
+        ]
+        return {
+            "userId": self.outcome.users[sale.customer],
+            "clientKey": f"{self._trade.digest}/{sale.invoice}",
+            "lines": lines,
+            "paymentMethod": PAYMENT_METHOD,
+        }
+
+    def _email(self, customer: str) -> str:
+        return f"customer-{customer or 'guest'}@{self._trade.digest}.example"
+
+    async def _each(
+        self, step: str, items: Iterable[Item], work: Callable[[Item], Awaitable[None]]
+    ) -> None:
+        """Do the work for each item, `CONCURRENCY` at a time; the first failure ends all."""
+        pending = list(items)
+        self._progress.start(step, len(pending))
+        source = iter(pending)
+
+        async def worker() -> None:
+            for item in source:
+                await work(item)
+                self._progress.advance()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CONCURRENCY):
+                group.create_task(worker())
+
+
+def _chunk(sales: Iterable[Sale]) -> Iterator[list[Sale]]:
+    chunk: list[Sale] = []
+    lines = 0
+    for sale in sales:
+        if chunk and (len(chunk) == CHUNK_ORDERS or lines + len(sale.units) > CHUNK_LINES):
+            yield chunk
+            chunk, lines = [], 0
+        chunk.append(sale)
+        lines += len(sale.units)
+    if chunk:
+        yield chunk

@@ -1,0 +1,135 @@
+"""The shop as a user of its REST API sees it. Knows the JSON, and nothing of a file of trade."""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+Message = dict[str, Any]
+
+_NANOS_PER_PENNY = 10_000_000
+_MAX_LINE_BYTES = 8 * 1024 * 1024
+
+
+class ShopError(Exception):
+    """The shop refused a request; `reason` is its stable name for why."""
+
+    def __init__(self, status: int, reason: str, detail: str) -> None:
+        super().__init__(f"{status} {reason}: {detail}")
+        self.status = status
+        self.reason = reason
+
+
+class Shop:
+    """A session with the shop at a base URL such as `http://127.0.0.1:8080`."""
+
+    def __init__(self, base_url: str, *, connections: int) -> None:
+        self._session = aiohttp.ClientSession(
+            base_url,
+            connector=aiohttp.TCPConnector(limit=connections),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60),
+            read_bufsize=_MAX_LINE_BYTES,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def post(self, path: str, body: Message) -> Message:
+        """Send a message and return the answer.
+
+        Raises:
+            ShopError: the shop refused it.
+            aiohttp.ClientError: the shop cannot be reached.
+        """
+        async with self._session.post(path, json=body) as response:
+            await _raise_for_status(response)
+            answer: Message = await response.json(content_type=None)
+            return answer
+
+    async def get(self, path: str, **parameters: str) -> Message:
+        """Return one message.
+
+        Raises:
+            ShopError: the shop refused it.
+            aiohttp.ClientError: the shop cannot be reached.
+        """
+        async with self._session.get(path, params=parameters) as response:
+            await _raise_for_status(response)
+            answer: Message = await response.json(content_type=None)
+            return answer
+
+    async def stream(self, path: str, **parameters: str) -> AsyncIterator[Message]:
+        """Yield the messages of a list.
+
+        Raises:
+            ShopError: the shop refused it, at once or in the middle.
+            aiohttp.ClientError: the shop cannot be reached.
+        """
+        async with self._session.get(path, params=parameters) as response:
+            async for message in _read_messages(response):
+                yield message
+
+    async def exchange(self, path: str, messages: Iterable[Message]) -> AsyncIterator[Message]:
+        """Send a stream of messages and yield the answers, which come while it is being sent.
+
+        Raises:
+            ShopError: the shop refused it, at once or in the middle.
+            aiohttp.ClientError: the shop cannot be reached.
+        """
+
+        async def upload() -> AsyncIterator[bytes]:
+            for message in messages:
+                yield json.dumps(message).encode() + b"\n"
+
+        headers = {"Content-Type": "application/x-ndjson"}
+        async with self._session.post(path, data=upload(), headers=headers) as response:
+            async for message in _read_messages(response):
+                yield message
+
+
+def to_money(minor: int) -> Message:
+    """Express pence as the JSON of google.type.Money."""
+    units, pence = divmod(minor, 100)
+    return {"currencyCode": "GBP", "units": str(units), "nanos": pence * _NANOS_PER_PENNY}
+
+
+def to_minor(money: Message | None) -> int:
+    """Return the pence of the JSON of google.type.Money; 0 for none."""
+    if not money:
+        return 0
+    return int(money.get("units", 0)) * 100 + int(money.get("nanos", 0)) // _NANOS_PER_PENNY
+
+
+def reason_of(status: Message) -> str:
+    """Return the reason in the JSON of google.rpc.Status, or its message where it has none."""
+    reasons = [detail["reason"] for detail in status.get("details", ()) if "reason" in detail]
+    return str(reasons[0] if reasons else status.get("message", "unknown"))
+
+
+async def _read_messages(response: aiohttp.ClientResponse) -> AsyncIterator[Message]:
+    await _raise_for_status(response)
+    async for line in response.content:
+        message: Message = json.loads(line)
+        if "error" in message:
+            raise _to_error(message["error"])
+        yield message
+
+
+async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
+    if response.status >= 400:
+        raise _to_error(await response.json(content_type=None))
+
+
+def _to_error(problem: Message) -> ShopError:
+    reason = problem.get("reason") or problem.get("code") or problem.get("title", "unknown")
+    return ShopError(int(problem.get("status", 0)), str(reason), str(problem.get("detail", "")))
