@@ -98,10 +98,10 @@ def update_profile(user: User, changes: Profile, fields: Collection[str], etag: 
 def _check_address(violations: errors.Violations, address: Address, field: str) -> None:
     violations.check_text(address.label, f"{field}.label", 0, 100)
     violations.check_text(address.recipient, f"{field}.recipient", 0, 200)
-    violations.check(1 <= len(address.lines) <= 5, f"{field}.lines", "must be 1 to 5")
+    violations.check(len(address.lines) <= 5, f"{field}.lines", "must be at most 5")
     for index, line in enumerate(address.lines):
         violations.check_text(line, f"{field}.lines[{index}]", 1, 200)
-    violations.check_text(address.city, f"{field}.city", 1, 200)
+    violations.check_text(address.city, f"{field}.city", 0, 200)
     violations.check_text(address.postal_code, f"{field}.postal_code", 0, 20)
     violations.check(
         _REGION.fullmatch(address.region_code) is not None,

@@ -31,13 +31,14 @@ def test_check_profile_accepts_any_address_that_can_receive(email: str) -> None:
 
 
 def test_check_profile_names_every_bad_field_at_once() -> None:
-    bad = domain.Address("", "", (), "", "", "gb")
+    bad = domain.Address("", "", ("",) * 6, "x" * 201, "", "gb")
     with pytest.raises(errors.Unprocessable) as raised:
         domain.check_profile(domain.Profile("nobody", "", (ADDRESS, bad)))
     assert [violation.field for violation in raised.value.violations] == [
         "email",
         "display_name",
         "addresses[1].lines",
+        *(f"addresses[1].lines[{index}]" for index in range(6)),
         "addresses[1].city",
         "addresses[1].region_code",
     ]
