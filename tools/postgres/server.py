@@ -26,6 +26,7 @@ _LOCALE = (
 )
 _POLL_SECONDS = 0.005
 _LOG_TAIL_LINES = 12
+_LAST_PROCESSES_SECONDS = 10
 
 
 class ServerError(Exception):
@@ -99,7 +100,11 @@ class Server:
         """
         with self.log_path.open("ab") as log:
             process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + timeout_seconds
         while not self.is_ready(process.pid):
@@ -137,7 +142,10 @@ class Server:
             arguments.append("--no-sync")
         command = self.programs.command("initdb", *arguments)
         try:
-            result = subprocess.run(command, capture_output=True, check=False)
+            # A session of its own, here and below: Ctrl-C is for who runs this to act on.
+            result = subprocess.run(
+                command, capture_output=True, check=False, start_new_session=True
+            )
         finally:
             password_path.unlink()
         if result.returncode != 0:
@@ -150,13 +158,17 @@ class Server:
         lines = self._read_lock()
         if not lines:
             return
-        users = find_processes_in(self.data_directory)
-        if users:
+        deadline = time.monotonic() + _LAST_PROCESSES_SECONDS
+        while users := find_processes_in(self.data_directory):
+            # When only its first process was killed, the others see it and end.
+            if int(lines[0]) not in users and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+                continue
             raise ServerError(
                 f"PostgreSQL already runs on {self.data_directory} as process {lines[0]}:"
                 f" stop it first, with kill -INT {lines[0]}"
             )
-        (self.data_directory / "postmaster.pid").unlink()
+        (self.data_directory / "postmaster.pid").unlink(missing_ok=True)
 
     def _read_lock(self) -> list[str]:
         try:

@@ -1,0 +1,44 @@
+"""Which processes have a file open or listen on a TCP port, as far as /proc tells."""
+
+from pathlib import Path
+
+_LISTEN = "0A"
+_COMMAND_CHARACTERS = 60
+
+
+def find_file_holders(path: Path) -> list[int]:
+    """Return the ids of the processes that have the file open."""
+    return _find_links({str(path.resolve())})
+
+
+def find_port_holders(port: int) -> list[int]:
+    """Return the ids of the processes that listen on the TCP port, whatever the address."""
+    links = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        if not table.exists():
+            continue
+        for line in table.read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                links.add(f"socket:[{fields[9]}]")
+    return _find_links(links)
+
+
+def describe(process_id: int) -> str:
+    """Return the id of a process with the beginning of its command line."""
+    try:
+        command = Path(f"/proc/{process_id}/cmdline").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return f"process {process_id}"
+    return f"process {process_id} ({command.replace(chr(0), ' ')[:_COMMAND_CHARACTERS].strip()})"
+
+
+def _find_links(links: set[str]) -> list[int]:
+    found = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if str(descriptor.readlink()) in links:
+                found.add(int(descriptor.parts[2]))
+        except OSError:  # The process has ended, or belongs to somebody else.
+            continue
+    return sorted(found)

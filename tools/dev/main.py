@@ -1,0 +1,102 @@
+"""The command line of the shop in development: `./bazelw run //:bazaar`."""
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack
+
+from chassis import settings
+from migrations.schema import SchemaError
+from tools.dev.lock import LockError
+from tools.dev.program import ProgramError
+from tools.dev.runner import Runner
+from tools.dev.seed import SeedError
+from tools.dev.shop import ShopSettings
+from tools.postgres.programs import ProgramsError
+
+_DESCRIPTION = "Runs the whole shop on this machine, until Ctrl-C."
+_EPILOG = """\
+Settings come from .env, and from the environment before that. The runner starts a PostgreSQL
+server, on POSTGRES_HOST and POSTGRES_PORT, for the databases that have no URL of their own; a URL
+is DATABASE_URL for the gateway's, and USERSERVICE_DATABASE_URL and so on for the services'. It
+starts none when all five have one, when POSTGRES_HOST is another machine, or when told so.
+Its data is in .data/postgres and all logs are in .data/logs; remove .data to begin anew.
+"""
+_HINTS = """\
+Ready in {seconds:.1f} s at {url}, logs in {logs}. Try:
+
+  curl {url}/v1/products
+  curl {url}/v1/users --json '{{"email": "grace@example.com", "password": "correct horse", \
+"displayName": "Grace"}}'
+  curl {url}/v1/products --json '{{"sku": "MUG-1", "name": "Mug", \
+"price": {{"currencyCode": "GBP", "units": "7"}}, "stock": {{"available": 12}}}}'
+
+Ctrl-C stops everything.
+"""
+
+
+def main() -> None:
+    """Run the shop; exit status 0 after a signal, 1 after an error, 78 for bad settings."""
+    arguments = _parse_arguments()
+    config = settings.load(ShopSettings)
+    try:
+        asyncio.run(_run_until_signal(config, arguments))
+    except (LockError, ProgramError, ProgramsError, SchemaError, SeedError) as error:
+        sys.exit(f"\n{error}")
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bazaar",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seed", action="store_true", help="add a small catalogue and a user")
+    parser.add_argument(
+        "--existing-postgres",
+        action="store_true",
+        help="start no PostgreSQL server: POSTGRES_HOST and POSTGRES_PORT are one that runs",
+    )
+    return parser.parse_args()
+
+
+async def _run_until_signal(config: ShopSettings, arguments: argparse.Namespace) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, told.set)
+    shop = asyncio.create_task(_run(config, arguments))
+    signalled = asyncio.create_task(told.wait())
+    await asyncio.wait((shop, signalled), return_when=asyncio.FIRST_COMPLETED)
+    if told.is_set():
+        _say("\nStopping")
+    shop.cancel()
+    await asyncio.wait((shop,))
+    if not shop.cancelled():
+        shop.result()
+
+
+async def _run(config: ShopSettings, arguments: argparse.Namespace) -> None:
+    """Run the shop until this is cancelled."""
+    began = time.monotonic()
+    directory = settings.dotenv_path().parent.resolve() / ".data"
+    runner = Runner(config, directory, _say)
+    own_postgres = config.has_local_databases() and not arguments.existing_postgres
+    _say("Bazaar")
+    async with AsyncExitStack() as stack:
+        await runner.start(stack, own_postgres=own_postgres, seeded=arguments.seed)
+        url = f"http://{config.gateway_endpoint().address}"
+        logs = directory / "logs"
+        _say(_HINTS.format(seconds=time.monotonic() - began, url=url, logs=logs))
+        await runner.watch()
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""One program that is kept running: started, awaited until it is ready, restarted when it dies.
+
+What the program is comes from outside. Its processes are started by the event loop's thread, which
+has to be the main thread, so that they can be tethered to it (tools/postgres/tether.py).
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+LOG_TAIL_LINES = 10
+
+Process = asyncio.subprocess.Process
+Report = Callable[[str], None]
+
+
+class ProgramError(Exception):
+    """A program did not start; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run, and how to tell that it is ready.
+
+    `prepare` is called before each start. `wait_until_ready` gets the process id; it is cancelled
+    when that process dies.
+    """
+
+    name: str
+    command: Sequence[str]
+    log_path: Path
+    wait_until_ready: Callable[[int], Coroutine[Any, Any, None]]
+    address: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop_signal: signal.Signals = signal.SIGTERM
+    prepare: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long things may take. The delay between restarts doubles from the first to the last."""
+
+    ready_seconds: float = 60
+    stop_seconds: float = 30
+    first_delay_seconds: float = 0.5
+    last_delay_seconds: float = 30
+    # What lasted this long has recovered, and its next death is a first one.
+    recovered_seconds: float = 60
+
+
+class RunningProgram:
+    """A program with at most one process of it at any time.
+
+    The file descriptors in `inherited` stay open in the process. `report` gets texts for people.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        report: Report,
+        *,
+        inherited: Sequence[int] = (),
+        patience: Patience = Patience(),
+    ) -> None:
+        self.program = program
+        self._report = report
+        self._inherited = inherited
+        self._patience = patience
+        self._process: Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start it, wait until it is ready, and from then on restart it whenever it dies.
+
+        Raises:
+            ProgramError: It died or was not ready in time. No process of it is left.
+        """
+        process = await self._start_process()
+        self._keeper = asyncio.create_task(self._keep(process))
+
+    async def watch(self) -> None:
+        """Never return while it is kept running; raise whatever ends that by mistake."""
+        if self._keeper is not None:
+            await self._keeper
+
+    async def stop(self) -> None:
+        """End it for good: by its signal, or the hard way when that takes too long."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await self._end_process()
+
+    async def _start_process(self) -> Process:
+        self.program.prepare()
+        with self.program.log_path.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *self.program.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.program.environment},
+                pass_fds=self._inherited,
+                # A session of its own: Ctrl-C is for the runner, which ends things in order.
+                start_new_session=True,
+            )
+        self._process = process
+        try:
+            await self._wait_until_ready(process)
+        except BaseException:
+            await self._end_process()
+            raise
+        return process
+
+    async def _wait_until_ready(self, process: Process) -> None:
+        ready = asyncio.create_task(self.program.wait_until_ready(process.pid))
+        died = asyncio.create_task(process.wait())
+        timeout_seconds = self._patience.ready_seconds
+        try:
+            done, _ = await asyncio.wait(
+                (ready, died), timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            ready.cancel()
+            died.cancel()
+        if died in done:
+            raise ProgramError(self._describe_death(died.result()))
+        if ready not in done:
+            name = self.program.name
+            raise ProgramError(f"{name} was not ready within {timeout_seconds:g} s{self._tail()}")
+        ready.result()
+
+    async def _keep(self, process: Process) -> None:
+        delay_seconds = self._patience.first_delay_seconds
+        started = time.monotonic()
+        while True:
+            status = await process.wait()
+            self._end_group(process)
+            if time.monotonic() - started > self._patience.recovered_seconds:
+                delay_seconds = self._patience.first_delay_seconds
+            trouble = self._describe_death(status)
+            while True:
+                self._report(f"{trouble}\n{self.program.name} restarts in {delay_seconds:g} s")
+                await asyncio.sleep(delay_seconds)
+                delay_seconds = min(2 * delay_seconds, self._patience.last_delay_seconds)
+                started = time.monotonic()
+                try:
+                    process = await self._start_process()
+                except ProgramError as error:
+                    trouble = str(error)
+                else:
+                    break
+            self._report(f"{self.program.name} is ready again")
+
+    async def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            process.send_signal(self.program.stop_signal)
+            try:
+                await asyncio.wait_for(process.wait(), self._patience.stop_seconds)
+            except TimeoutError:
+                self._report(f"{self.program.name} does not stop and is killed")
+        self._end_group(process)
+        await process.wait()
+
+    def _end_group(self, process: Process) -> None:
+        """Kill what is left of a process and of those that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def _describe_death(self, status: int) -> str:
+        if status < 0:
+            end = f"was killed by {signal.Signals(-status).name}"
+        else:
+            end = f"ended with exit status {status}"
+        return f"{self.program.name} {end}{self._tail()}"
+
+    def _tail(self) -> str:
+        """Return the last lines of the log, to be put after a message."""
+        text = self.program.log_path.read_text(encoding="utf-8", errors="replace")
+        lines = [f"    {line}" for line in text.splitlines()[-LOG_TAIL_LINES:]]
+        return "\n".join([f"; its log {self.program.log_path} ends with", *lines])

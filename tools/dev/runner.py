@@ -1,0 +1,113 @@
+"""Brings the whole shop up in order, keeps it up, and takes it down in reverse.
+
+What there is to run is in shop.py, how one program is kept running in program.py.
+"""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from migrations import schema
+from tools.dev import lock, ports, seed, shop
+from tools.dev.program import Program, ProgramError, Report, RunningProgram
+from tools.dev.shop import ShopSettings
+
+
+class Runner:
+    """The shop over one data directory. `report` gets texts for people."""
+
+    def __init__(self, config: ShopSettings, directory: Path, report: Report) -> None:
+        self._config = config
+        self._directory = directory
+        self._report = report
+        self._running: list[RunningProgram] = []
+        self._inherited: tuple[int, ...] = ()
+
+    async def start(self, stack: AsyncExitStack, *, own_postgres: bool, seeded: bool) -> None:
+        """Bring the shop up; taking it down is left on the stack.
+
+        Raises:
+            LockError: Another runner uses the data directory.
+            ProgramError: A port is in use, or something did not start.
+            SchemaError: A database could not be migrated.
+            SeedError: The shop refused something of the catalogue.
+        """
+        (self._directory / "logs").mkdir(parents=True, exist_ok=True)
+        self._inherited = (await stack.enter_async_context(lock.hold(self._directory)),)
+        self._check_ports(own_postgres=own_postgres)
+        if own_postgres:
+            await self._start(stack, [shop.describe_postgres(self._config, self._directory)])
+        await self._migrate()
+        await self._start(
+            stack,
+            [
+                shop.describe_service(self._config, self._directory, service)
+                for service in shop.SERVICES
+            ],
+        )
+        await self._start(stack, [shop.describe_gateway(self._config, self._directory)])
+        if seeded:
+            await self._seed()
+
+    async def watch(self) -> None:
+        """Never return; raise what nobody thought of when keeping a program running failed."""
+        async with asyncio.TaskGroup() as group:
+            for running in self._running:
+                group.create_task(running.watch())
+
+    def _check_ports(self, *, own_postgres: bool) -> None:
+        endpoints = [self._config.service_endpoint(service) for service in shop.SERVICES]
+        endpoints.append(self._config.gateway_endpoint())
+        if own_postgres:
+            endpoints.insert(0, self._config.postgres_endpoint())
+        if troubles := ports.find_trouble(endpoints):
+            raise ProgramError("\n".join(troubles))
+
+    async def _start(self, stack: AsyncExitStack, programs: list[Program]) -> None:
+        """Start programs at once; they are stopped at once as well."""
+        running = [
+            RunningProgram(program, self._report, inherited=self._inherited) for program in programs
+        ]
+        stack.push_async_callback(self._stop, running)
+        errors: list[str] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for one in running:
+                    group.create_task(self._start_one(one))
+        except* ProgramError as failed:
+            errors = [str(error) for error in failed.exceptions]
+        if errors:
+            raise ProgramError("\n".join(errors))
+        self._running += running
+
+    async def _start_one(self, running: RunningProgram) -> None:
+        began = time.monotonic()
+        _keep_previous(running.program.log_path)
+        await running.start()
+        self._report_up(running.program.name, running.program.address, began)
+
+    async def _stop(self, running: list[RunningProgram]) -> None:
+        await asyncio.gather(*(one.stop() for one in running))
+        self._report(f"  {', '.join(one.program.name for one in running)} stopped")
+
+    async def _migrate(self) -> None:
+        began = time.monotonic()
+        for database, url in self._config.database_urls().items():
+            await asyncio.to_thread(schema.upgrade, database, url)
+        self._report_up("schemas", ", ".join(schema.DATABASES), began)
+
+    async def _seed(self) -> None:
+        began = time.monotonic()
+        endpoint = self._config.gateway_endpoint()
+        result = await asyncio.to_thread(seed.load, endpoint.host, endpoint.port)
+        self._report_up("seed", result, began)
+
+    def _report_up(self, name: str, what: str, began: float) -> None:
+        self._report(f"  {name:10} {what:40} {time.monotonic() - began:5.1f} s")
+
+
+def _keep_previous(log_path: Path) -> None:
+    """Begin a new log; the one before is kept, for whoever asks why a run ended."""
+    if log_path.exists():
+        log_path.replace(log_path.with_suffix(".previous.log"))

@@ -1,0 +1,122 @@
+"""What the shop consists of: its database server, its services and its gateway, as programs."""
+
+import functools
+import signal
+from pathlib import Path
+
+from chassis import settings
+from migrations.settings import DatabaseSettings
+from tools.dev import readiness
+from tools.dev.ports import Endpoint
+from tools.dev.program import Program, ProgramError
+from tools.postgres.programs import find_programs
+from tools.postgres.server import Server, ServerError
+from tools.postgres.tether import tether
+
+SERVICES = ("user", "product", "order", "payment")
+
+_LOOPBACK = ("127.0.0.1", "localhost")
+# Where Bazel lays out the files of this program, and those of the programs that it runs.
+_RUNFILES = Path(__file__).parents[2]
+
+
+class ShopSettings(DatabaseSettings):
+    """Where everything listens, and where the databases are."""
+
+    userservice_host: settings.Host
+    userservice_port: settings.Port
+    productservice_host: settings.Host
+    productservice_port: settings.Port
+    orderservice_host: settings.Host
+    orderservice_port: settings.Port
+    paymentservice_host: settings.Host
+    paymentservice_port: settings.Port
+    apigateway_host: settings.Host
+    apigateway_port: settings.Port
+
+    def has_local_databases(self) -> bool:
+        """Say whether POSTGRES_HOST is this machine and some database is on that server."""
+        overrides = (
+            self.userservice_database_url,
+            self.productservice_database_url,
+            self.orderservice_database_url,
+            self.paymentservice_database_url,
+            self.gateway_database_url,
+        )
+        return None in overrides and self.postgres_host in _LOOPBACK
+
+    def postgres_endpoint(self) -> Endpoint:
+        """Return where the database server listens."""
+        return Endpoint("postgres", "POSTGRES", self.postgres_host, self.postgres_port)
+
+    def service_endpoint(self, service: str) -> Endpoint:
+        """Return where one of SERVICES listens."""
+        host = getattr(self, f"{service}service_host")
+        port = getattr(self, f"{service}service_port")
+        return Endpoint(service, f"{service.upper()}SERVICE", host, port)
+
+    def gateway_endpoint(self) -> Endpoint:
+        """Return where the REST API is."""
+        return Endpoint("gateway", "APIGATEWAY", self.apigateway_host, self.apigateway_port)
+
+
+def describe_postgres(config: ShopSettings, directory: Path) -> Program:
+    """Return the server whose data is kept under the directory."""
+    log_path = directory / "logs" / "postgres.log"
+    server = Server(
+        find_programs(directory),
+        directory / "postgres",
+        log_path,
+        config.postgres_port,
+        user=config.postgres_user,
+        password=config.postgres_password.get_secret_value(),
+    )
+    return Program(
+        "postgres",
+        server.command(),
+        log_path,
+        functools.partial(readiness.wait_for_postgres, server),
+        address=config.postgres_endpoint().address,
+        stop_signal=signal.SIGINT,
+        prepare=functools.partial(_prepare, server),
+    )
+
+
+def describe_service(config: ShopSettings, directory: Path, service: str) -> Program:
+    """Return one of SERVICES."""
+    address = config.service_endpoint(service).address
+
+    async def wait_until_ready(_process_id: int) -> None:
+        await readiness.wait_for_grpc(address)
+
+    path = _RUNFILES / "services" / service / service
+    return Program(
+        service,
+        tether([str(path)], signal.SIGTERM),
+        directory / "logs" / f"{service}.log",
+        wait_until_ready,
+        address=address,
+    )
+
+
+def describe_gateway(config: ShopSettings, directory: Path) -> Program:
+    """Return the gateway, which is ready when the services are."""
+    endpoint = config.gateway_endpoint()
+
+    async def wait_until_ready(_process_id: int) -> None:
+        await readiness.wait_for_http(endpoint.host, endpoint.port, "/readyz")
+
+    return Program(
+        "gateway",
+        tether([str(_RUNFILES / "gateway" / "gateway")], signal.SIGTERM),
+        directory / "logs" / "gateway.log",
+        wait_until_ready,
+        address=endpoint.address,
+    )
+
+
+def _prepare(server: Server) -> None:
+    try:
+        server.prepare()
+    except ServerError as error:
+        raise ProgramError(str(error)) from error
