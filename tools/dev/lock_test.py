@@ -1,0 +1,71 @@
+"""One runner at a time, also right after one was killed."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.dev import lock
+from tools.dev.lock import LockError
+
+# Holds the lock, lets a child inherit it, says who that is and waits.
+_HOLD = """
+import asyncio, subprocess, sys
+from pathlib import Path
+from tools.dev import lock
+
+async def main():
+    async with lock.hold(Path(sys.argv[1])) as descriptor:
+        child = subprocess.Popen(["sleep", "1000"], pass_fds=[descriptor])
+        print(child.pid, flush=True)
+        child.wait()
+
+asyncio.run(main())
+"""
+
+
+def _run_holder(directory: Path) -> "tuple[subprocess.Popen[str], int]":
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(directory)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert holder.stdout is not None
+    return holder, int(holder.stdout.readline())
+
+
+async def test_another_runner_is_refused_by_name(tmp_path: Path) -> None:
+    holder, child = _run_holder(tmp_path)
+    with holder:
+        with pytest.raises(
+            LockError, match=rf"another run, process {holder.pid} \((?s:.*)kill {holder.pid}"
+        ):
+            async with lock.hold(tmp_path):
+                pass
+        os.kill(child, 9)
+
+
+async def test_what_a_killed_runner_left_is_waited_for(tmp_path: Path) -> None:
+    holder, child = _run_holder(tmp_path)
+    with holder:
+        holder.kill()
+
+    async def take() -> None:
+        async with lock.hold(tmp_path):
+            assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+    taking = asyncio.create_task(take())
+    done, _ = await asyncio.wait((taking,), timeout=0.5)
+    assert not done, "its child still runs"
+    os.kill(child, 9)
+    await asyncio.wait_for(taking, 20)
+
+
+async def test_the_lock_is_free_afterwards(tmp_path: Path) -> None:
+    for _ in range(2):
+        async with lock.hold(tmp_path):
+            pass
