@@ -1,0 +1,88 @@
+"""oci_image, oci_image_index, oci_load and oci_push, as rules_oci has them.
+
+What is a list or a dict there may be one here; the files that rules_oci also takes may be given for
+`created`, `repo_tags` and `remote_tags`.
+"""
+
+load("//oci/private:image.bzl", "image", "image_index", "lines", "load_image", "push_image")
+
+def oci_image(name, **kwargs):
+    """One image: the directory NAME in OCI layout, and NAME.digest.
+
+    Args:
+        name: of the target.
+        **kwargs: base, tars, os, architecture, variant, created, user, workdir, entrypoint, cmd,
+            exposed_ports, volumes, env, labels, annotations.
+    """
+    image(name = name, **kwargs)
+    _digest(name, **kwargs)
+
+def oci_image_index(name, images, platforms = [], **kwargs):
+    """The images of several platforms under one name.
+
+    Args:
+        name: of the target.
+        images: oci_image targets, one a platform.
+        platforms: must be empty: one image for several platforms needs rules_oci itself.
+        **kwargs: as for any rule.
+    """
+    if platforms:
+        fail("this stand-in of oci_image_index takes one image a platform and no platforms")
+    image_index(name = name, images = images, **kwargs)
+    _digest(name, **kwargs)
+
+def oci_load(name, image, repo_tags, format = "docker", loader = None, **kwargs):
+    """`bazel run` loads the image into docker or podman; the output group `tarball` is the archive.
+
+    Args:
+        name: of the target.
+        image: an oci_image.
+        repo_tags: a list of NAME:TAG, or a file of them.
+        format: "docker".
+        loader: must be absent: this machine's engine is found on PATH.
+        **kwargs: as for any rule.
+    """
+    if loader:
+        fail("this stand-in of oci_load takes no loader: the engine is found on PATH")
+    load_image(
+        name = name,
+        format = format,
+        image = image,
+        repo_tags = _file(name + "_repo_tags", repo_tags),
+        **kwargs
+    )
+
+def oci_push(name, image, repository, remote_tags = [], **kwargs):
+    """`bazel run` pushes the image, with skopeo.
+
+    Args:
+        name: of the target.
+        image: an oci_image or an oci_image_index.
+        repository: where to, without a tag.
+        remote_tags: a list of tags, or a file of them.
+        **kwargs: as for any rule.
+    """
+    push_image(
+        name = name,
+        image = image,
+        remote_tags = _file(name + "_remote_tags", remote_tags),
+        repository = repository,
+        **kwargs
+    )
+
+def _digest(name, visibility = None, tags = [], testonly = False, **_kwargs):
+    native.filegroup(
+        name = name + ".digest",
+        srcs = [":" + name],
+        output_group = "digest",
+        tags = tags,
+        testonly = testonly,
+        visibility = visibility,
+    )
+
+def _file(name, value):
+    """Returns the label of a file: the one given, or one of the given lines."""
+    if type(value) == "string":
+        return value
+    lines(name = name, lines = value)
+    return ":" + name
