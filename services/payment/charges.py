@@ -117,6 +117,6 @@ class Charges:
             ]
             if changed:
                 payments |= await repository.update_payments(connection, changed)
-                entries = domain.charge_entries(changed)
+            if entries := domain.charge_entries(changed):
                 await repository.insert_transactions(connection, entries)
         return payments

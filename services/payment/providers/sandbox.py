@@ -75,7 +75,8 @@ class SandboxProvider:
                 " WHERE reference = ANY(%s)",
                 (charged,),
             )
-        return [(outcomes | decided)[reference] for reference in references]
+        outcomes |= decided
+        return [outcomes[reference] for reference in references]
 
     async def cancel(self, references: Sequence[str]) -> list[Outcome]:
         """Cancel those intents that are unconfirmed."""
@@ -87,7 +88,8 @@ class SandboxProvider:
                 if outcome.state is State.PROCESSING
             }
             await _write_outcomes(connection, cancelled)
-        return [(outcomes | cancelled)[reference] for reference in references]
+        outcomes |= cancelled
+        return [outcomes[reference] for reference in references]
 
     async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundOutcome]:
         """Give back what is left of each intent, first come, first served."""

@@ -1,0 +1,114 @@
+"""The sandbox keeps its promises as a provider, on a real database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from chassis.database import Database
+from services.payment.domain import Amount, Outcome, RefundOutcome, RefundState, State
+from services.payment.providers.provider import Confirmation, IntentRequest, RefundRequest
+from services.payment.providers.sandbox import SandboxProvider
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "payment"
+
+AMOUNT = Amount(10_00, "GBP")
+
+
+@pytest.fixture
+async def sandbox(clean_database_url: str) -> AsyncIterator[SandboxProvider]:
+    database = Database(clean_database_url)
+    await database.open()
+    yield SandboxProvider(database)
+    await database.close()
+
+
+def read_movements(url: str) -> list[tuple[str, int]]:
+    with psycopg.connect(url) as connection:
+        query = "SELECT type, amount_minor FROM sandbox.movements ORDER BY reference"
+        return connection.execute(query).fetchall()
+
+
+async def create(sandbox: SandboxProvider, *keys: str) -> list[str]:
+    return await sandbox.create_intents([IntentRequest(key, AMOUNT) for key in keys])
+
+
+async def test_an_intent_takes_no_money(sandbox: SandboxProvider, clean_database_url: str) -> None:
+    references = await create(sandbox, "b", "a")
+    assert await sandbox.get(references) == [Outcome(State.PROCESSING)] * 2
+    assert read_movements(clean_database_url) == []
+
+
+async def test_a_key_gives_its_intent_again(sandbox: SandboxProvider) -> None:
+    first = await create(sandbox, "b", "a")
+    assert await create(sandbox, "a", "c", "b") == [
+        first[1],
+        (await create(sandbox, "c"))[0],
+        first[0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payment_method", "outcome"),
+    [
+        ("pm_sandbox", Outcome(State.SUCCEEDED)),
+        ("pm_card_visa", Outcome(State.SUCCEEDED)),
+        ("pm_card_declined", Outcome(State.DECLINED, "card_declined")),
+        ("pm_card_insufficient_funds", Outcome(State.DECLINED, "insufficient_funds")),
+        ("pm_unknown", Outcome(State.DECLINED, "unknown_payment_method")),
+    ],
+)
+async def test_the_first_confirmation_decides(
+    sandbox: SandboxProvider, clean_database_url: str, payment_method: str, outcome: Outcome
+) -> None:
+    (reference,) = await create(sandbox, "a")
+    for method in (payment_method, "pm_sandbox", "pm_card_declined"):
+        assert await sandbox.confirm([Confirmation(reference, method)]) == [outcome]
+    assert await sandbox.cancel([reference]) == [outcome]
+    assert await sandbox.get([reference]) == [outcome]
+    captures = [("CAPTURE", 10_00)] if outcome.state is State.SUCCEEDED else []
+    assert read_movements(clean_database_url) == captures
+
+
+async def test_a_cancelled_intent_is_not_charged(
+    sandbox: SandboxProvider, clean_database_url: str
+) -> None:
+    (reference,) = await create(sandbox, "a")
+    assert await sandbox.cancel([reference]) == [Outcome(State.CANCELLED)]
+    outcomes = await sandbox.confirm([Confirmation(reference, "pm_sandbox")])
+    assert outcomes == [Outcome(State.CANCELLED)]
+    assert read_movements(clean_database_url) == []
+
+
+async def test_concurrent_confirmations_capture_once(
+    sandbox: SandboxProvider, clean_database_url: str
+) -> None:
+    references = await create(sandbox, *(f"{number}" for number in range(50)))
+    confirmations = [Confirmation(reference, "pm_sandbox") for reference in references]
+    batches = (confirmations, confirmations[::-1]) * 3
+    await asyncio.gather(*(sandbox.confirm(batch) for batch in batches))
+    assert read_movements(clean_database_url) == [("CAPTURE", 10_00)] * 50
+
+
+async def test_refunds_end_where_the_capture_is_given_back(
+    sandbox: SandboxProvider, clean_database_url: str
+) -> None:
+    (reference,) = await create(sandbox, "a")
+    await sandbox.confirm([Confirmation(reference, "pm_sandbox")])
+    requests = [
+        RefundRequest(key, reference, Amount(minor, "GBP"))
+        for key, minor in (("r1", 6_00), ("r2", 5_00), ("r3", 4_00))
+    ]
+    first = await sandbox.refund(requests)
+    states = [outcome.state for outcome in first]
+    assert states == [RefundState.SUCCEEDED, RefundState.FAILED, RefundState.SUCCEEDED]
+    assert await sandbox.refund(requests) == first
+    assert read_movements(clean_database_url)[1:] == [("REFUND", 6_00), ("REFUND", 4_00)]
+
+
+async def test_what_was_not_charged_is_not_given_back(sandbox: SandboxProvider) -> None:
+    (reference,) = await create(sandbox, "a")
+    outcomes = await sandbox.refund([RefundRequest("r", reference, AMOUNT)])
+    assert outcomes == [RefundOutcome(RefundState.FAILED)]

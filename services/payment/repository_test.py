@@ -1,0 +1,134 @@
+"""What the database itself refuses, whatever the code above it does."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import LiteralString
+
+import psycopg
+import pytest
+
+from chassis.database import Connection, Database
+from services.payment import domain, repository
+from services.payment.domain import Amount, Charge, Payment, Refund, RefundState, State
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "payment"
+
+
+@pytest.fixture
+async def connection(clean_database_url: str) -> AsyncIterator[Connection]:
+    database = Database(clean_database_url)
+    await database.open()
+    async with database.connection() as connection:
+        yield connection
+    await database.close()
+
+
+async def insert_charged(connection: Connection) -> Payment:
+    charge = Charge(uuid.uuid4(), Amount(10_00, "GBP"), "pm_sandbox")
+    await repository.insert_payments(connection, [domain.begin_payment(charge, "sandbox")])
+    payments = await repository.get_payments_of_orders(connection, [charge.order_id])
+    changed = replace(
+        payments[charge.order_id], state=State.SUCCEEDED, provider_reference=f"pi_{uuid.uuid4()}"
+    )
+    (payment,) = (await repository.update_payments(connection, [changed])).values()
+    await repository.insert_transactions(connection, domain.charge_entries([payment]))
+    return payment
+
+
+async def test_insert_payments_leaves_what_is_there(connection: Connection) -> None:
+    payment = await insert_charged(connection)
+    await repository.insert_payments(connection, [domain.make_tombstone(payment.order_id)])
+    found = await repository.get_payments_of_orders(connection, [payment.order_id, uuid.uuid4()])
+    assert found == {payment.order_id: payment}
+
+
+async def test_update_payments_counts_versions(connection: Connection) -> None:
+    payment = await insert_charged(connection)
+    (updated,) = (await repository.update_payments(connection, [payment])).values()
+    assert updated.version == payment.version + 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE transactions SET amount_minor = 1",
+        "DELETE FROM transactions",
+        "TRUNCATE transactions",
+        "DELETE FROM sandbox.movements",
+    ],
+)
+async def test_the_ledger_is_append_only(connection: Connection, statement: LiteralString) -> None:
+    payment = await insert_charged(connection)
+    with pytest.raises(psycopg.errors.RestrictViolation):
+        await connection.execute(statement)
+    (transaction,) = await repository.list_transactions(connection, None, None, 10)
+    assert transaction.entry == domain.charge_entries([payment])[0]
+
+
+async def test_the_ledger_takes_one_charge_of_a_payment(connection: Connection) -> None:
+    payment = await insert_charged(connection)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await repository.insert_transactions(connection, domain.charge_entries([payment]))
+
+
+@pytest.mark.parametrize("refunded_minor", [-1, 10_01])
+async def test_no_more_is_given_back_than_was_charged(
+    connection: Connection, refunded_minor: int
+) -> None:
+    payment = await insert_charged(connection)
+    changed = replace(payment, refunded_minor=refunded_minor)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await repository.update_payments(connection, [changed])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": State.PROCESSING, "provider_reference": ""},
+        {"state": State.DECLINED, "decline_reason": ""},
+        {"state": State.CANCELLED, "refunded_minor": 1},
+    ],
+    ids=str,
+)
+async def test_a_payment_cannot_contradict_itself(
+    connection: Connection, changes: dict[str, object]
+) -> None:
+    payment = await insert_charged(connection)
+    changed = replace(payment, **changes)  # type: ignore[arg-type]
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await repository.update_payments(connection, [changed])
+
+
+async def test_an_intent_belongs_to_one_payment(connection: Connection) -> None:
+    first = await insert_charged(connection)
+    second = await insert_charged(connection)
+    changed = replace(second, provider_reference=first.provider_reference)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await repository.update_payments(connection, [changed])
+
+
+async def test_a_request_id_makes_one_refund(connection: Connection) -> None:
+    payment = await insert_charged(connection)
+    amount = Amount(1_00, "GBP")
+    refund = Refund(payment.payment_id, 1, "r", amount, RefundState.PENDING, "")
+    await repository.insert_refund(connection, refund)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await repository.insert_refund(connection, replace(refund, number=2))
+    without_id = [replace(refund, number=number, request_id=None) for number in (3, 4)]
+    for other in without_id:
+        await repository.insert_refund(connection, other)
+    assert await repository.list_refunds(connection, payment.payment_id) == [refund, *without_id]
+
+
+async def test_list_transactions_goes_on_after_an_id(connection: Connection) -> None:
+    payments = [await insert_charged(connection) for _ in range(3)]
+    everything = await repository.list_transactions(connection, None, None, 10)
+    assert [each.entry.payment_id for each in everything] == [
+        payment.payment_id for payment in payments
+    ]
+    after = everything[0].transaction_id
+    assert await repository.list_transactions(connection, None, after, 1) == everything[1:2]
+    of_last = await repository.list_transactions(connection, payments[2].payment_id, after, 10)
+    assert of_last == everything[2:]

@@ -1,0 +1,283 @@
+"""The payment service through a real channel, on a real database."""
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import TypeAlias
+
+import grpc
+import psycopg
+import pytest
+from google.type import money_pb2
+
+from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
+from chassis.database import Database
+from chassis.server import Server
+from chassis.testing import refusal, serving
+from services.payment.providers.sandbox import SandboxProvider
+from services.payment.servicer import PaymentServicer
+from services.payment.testing import find_discrepancies
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "payment"
+
+Payments: TypeAlias = "payment_pb2_grpc.PaymentServiceAsyncStub"
+Charge = payment_pb2.ProcessPaymentsRequest.Charge
+CARD_NUMBER = "4242424242424242"
+AMOUNT = money_pb2.Money(currency_code="GBP", units=12, nanos=340_000_000)
+PART = money_pb2.Money(currency_code="GBP", units=5)
+
+
+@pytest.fixture
+async def payments(clean_database_url: str) -> AsyncIterator[Payments]:
+    database = Database(clean_database_url)
+    servicer = PaymentServicer(database, SandboxProvider(database))
+    server = Server(
+        "bazaar.payment.v1.PaymentService",
+        lambda grpc_server: payment_pb2_grpc.add_PaymentServiceServicer_to_server(
+            servicer, grpc_server
+        ),
+        database,
+        "127.0.0.1:0",
+    )
+    async with serving(server) as channel:
+        yield payment_pb2_grpc.PaymentServiceStub(channel)
+    assert find_discrepancies(clean_database_url) == []
+
+
+def new_charge(
+    payment_method: str = "pm_sandbox", amount: money_pb2.Money = AMOUNT
+) -> payment_pb2.ProcessPaymentsRequest.Charge:
+    return Charge(order_id=str(uuid.uuid4()), amount=amount, payment_method=payment_method)
+
+
+async def process(
+    payments: Payments, *charges: payment_pb2.ProcessPaymentsRequest.Charge
+) -> list[payment_pb2.Payment]:
+    request = payment_pb2.ProcessPaymentsRequest(charges=charges)
+    return list((await payments.ProcessPayments(request)).payments)
+
+
+async def read_ledger(
+    payments: Payments, request: payment_pb2.ListTransactionsRequest
+) -> tuple[list[payment_pb2.Transaction], str]:
+    found: list[payment_pb2.Transaction] = []
+    token = ""
+    async for page in payments.ListTransactions(request):
+        found += page.transactions
+        token = page.next_page_token
+    return found, token
+
+
+async def test_process_payments_returns_what_get_payment_finds(payments: Payments) -> None:
+    charge = new_charge()
+    (charged,) = await process(payments, charge)
+    assert charged.state == payment_pb2.PAYMENT_STATE_SUCCEEDED
+    assert (charged.order_id, charged.amount, charged.provider) == (
+        charge.order_id,
+        AMOUNT,
+        "sandbox",
+    )
+    assert charged.refunded_amount == money_pb2.Money(currency_code="GBP")
+    found = await payments.GetPayment(payment_pb2.GetPaymentRequest(payment_id=charged.payment_id))
+    assert found == charged
+
+
+async def test_process_payments_answers_in_order_and_the_same_again(payments: Payments) -> None:
+    charges = [new_charge(), new_charge("pm_card_declined"), new_charge()]
+    first = await process(payments, *charges)
+    assert [payment.order_id for payment in first] == [charge.order_id for charge in charges]
+    assert [payment.decline_reason for payment in first] == ["", "card_declined", ""]
+    assert await process(payments, *charges[::-1]) == first[::-1]
+
+
+async def test_process_payments_refuses_another_amount(payments: Payments) -> None:
+    charge = new_charge()
+    await process(payments, charge)
+    changed = Charge(order_id=charge.order_id, amount=PART, payment_method="pm_sandbox")
+    refused = await refusal(process(payments, changed))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.reason == "ORDER_AMOUNT_CHANGED"
+    assert refused.metadata["order_id"] == charge.order_id
+
+
+@pytest.mark.parametrize("number", [0, 1_001])
+async def test_process_payments_bounds_the_batch(payments: Payments, number: int) -> None:
+    refused = await refusal(process(payments, *[new_charge()] * number))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("charge", "field"),
+    [
+        (Charge(order_id="7", amount=AMOUNT, payment_method="pm_sandbox"), "charges[0].order_id"),
+        (new_charge(""), "charges[0].payment_method"),
+        (new_charge("x" * 256), "charges[0].payment_method"),
+        (
+            new_charge(amount=money_pb2.Money(currency_code="GBP", units=-1)),
+            "charges[0].amount.units",
+        ),
+        (new_charge(amount=money_pb2.Money(units=1)), "charges[0].amount.currency_code"),
+    ],
+    ids=str,
+)
+async def test_process_payments_names_the_bad_field(
+    payments: Payments, charge: payment_pb2.ProcessPaymentsRequest.Charge, field: str
+) -> None:
+    refused = await refusal(process(payments, charge))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert field in refused.fields
+
+
+async def test_a_card_number_is_refused_and_neither_logged_nor_kept(
+    payments: Payments, clean_database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    refused = await refusal(process(payments, new_charge(), new_charge(CARD_NUMBER)))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.fields == ["charges[1].payment_method"]
+    assert CARD_NUMBER not in refused.message
+    logged = "".join(capfd.readouterr())
+    assert "ProcessPayments" in logged
+    assert CARD_NUMBER not in logged
+    with psycopg.connect(clean_database_url) as connection:
+        assert connection.execute("SELECT FROM payments").fetchall() == []
+        assert connection.execute("SELECT FROM sandbox.intents").fetchall() == []
+
+
+async def test_get_payment_does_not_find_what_does_not_exist(payments: Payments) -> None:
+    request = payment_pb2.GetPaymentRequest(payment_id=str(uuid.uuid4()))
+    refused = await refusal(payments.GetPayment(request))
+    assert refused.code == grpc.StatusCode.NOT_FOUND
+    assert refused.reason == "PAYMENT_NOT_FOUND"
+
+
+async def test_get_payment_rejects_what_is_no_uuid(payments: Payments) -> None:
+    refused = await refusal(payments.GetPayment(payment_pb2.GetPaymentRequest(payment_id="7")))
+    assert refused.fields == ["payment_id"]
+
+
+async def test_cancel_payments_keeps_what_succeeded_and_buries_the_rest(
+    payments: Payments,
+) -> None:
+    charge = new_charge()
+    (charged,) = await process(payments, charge)
+    late = new_charge()
+    order_ids = [late.order_id, charge.order_id]
+    answer = await payments.CancelPayments(payment_pb2.CancelPaymentsRequest(order_ids=order_ids))
+    tombstone, kept = answer.payments
+    assert kept == charged
+    assert (tombstone.order_id, tombstone.state) == (
+        late.order_id,
+        payment_pb2.PAYMENT_STATE_CANCELLED,
+    )
+    assert not tombstone.HasField("amount")
+    assert await process(payments, late) == [tombstone]
+
+
+async def test_cancel_payments_bounds_the_batch(payments: Payments) -> None:
+    request = payment_pb2.CancelPaymentsRequest(order_ids=[str(uuid.uuid4())] * 1_001)
+    refused = await refusal(payments.CancelPayments(request))
+    assert refused.reason == "BATCH_TOO_LARGE"
+
+
+async def test_refund_payment_repeats_its_answer_for_a_request_id(payments: Payments) -> None:
+    (charged,) = await process(payments, new_charge())
+    request = payment_pb2.RefundPaymentRequest(
+        payment_id=charged.payment_id, amount=PART, request_id="return 1"
+    )
+    refunded = await payments.RefundPayment(request)
+    assert refunded.refunded_amount == PART
+    assert refunded.state == payment_pb2.PAYMENT_STATE_SUCCEEDED
+    assert await payments.RefundPayment(request) == refunded
+    request.amount.units += 1
+    refused = await refusal(payments.RefundPayment(request))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.reason == "REQUEST_ID_REUSED"
+
+
+async def test_refund_payment_gives_back_all_that_is_left_and_no_more(payments: Payments) -> None:
+    (charged,) = await process(payments, new_charge())
+    request = payment_pb2.RefundPaymentRequest(payment_id=charged.payment_id)
+    assert (await payments.RefundPayment(request)).refunded_amount == AMOUNT
+    refused = await refusal(payments.RefundPayment(request))
+    assert refused.code == grpc.StatusCode.FAILED_PRECONDITION
+
+
+@pytest.mark.parametrize(
+    ("amount", "field"),
+    [
+        (money_pb2.Money(currency_code="GBP"), "amount"),
+        (money_pb2.Money(currency_code="EUR", units=1), "amount.currency_code"),
+        (money_pb2.Money(currency_code="GBP", units=-1), "amount.units"),
+    ],
+    ids=str,
+)
+async def test_refund_payment_names_the_bad_field(
+    payments: Payments, amount: money_pb2.Money, field: str
+) -> None:
+    (charged,) = await process(payments, new_charge())
+    request = payment_pb2.RefundPaymentRequest(payment_id=charged.payment_id, amount=amount)
+    refused = await refusal(payments.RefundPayment(request))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.fields == [field]
+
+
+@pytest.mark.parametrize("request_id", ["x" * 256, "\x00"])
+async def test_refund_payment_rejects_a_bad_request_id(payments: Payments, request_id: str) -> None:
+    request = payment_pb2.RefundPaymentRequest(payment_id=str(uuid.uuid4()), request_id=request_id)
+    refused = await refusal(payments.RefundPayment(request))
+    assert refused.fields == ["request_id"]
+
+
+async def test_list_transactions_streams_the_ledger_oldest_first(payments: Payments) -> None:
+    charged = await process(payments, *[new_charge() for _ in range(3)])
+    await payments.RefundPayment(
+        payment_pb2.RefundPaymentRequest(payment_id=charged[1].payment_id, amount=PART)
+    )
+    everything, token = await read_ledger(payments, payment_pb2.ListTransactionsRequest())
+    assert token == ""
+    assert {each.payment_id for each in everything[:3]} == {each.payment_id for each in charged}
+    assert [(each.type, each.amount) for each in everything] == [
+        *[(payment_pb2.TRANSACTION_TYPE_CHARGE, AMOUNT)] * 3,
+        (payment_pb2.TRANSACTION_TYPE_REFUND, PART),
+    ]
+    request = payment_pb2.ListTransactionsRequest(payment_id=charged[1].payment_id)
+    of_one, _ = await read_ledger(payments, request)
+    assert of_one == [each for each in everything if each.payment_id == charged[1].payment_id]
+
+
+async def test_list_transactions_goes_on_from_a_page_token(payments: Payments) -> None:
+    await process(payments, *[new_charge() for _ in range(7)])
+    everything, _ = await read_ledger(payments, payment_pb2.ListTransactionsRequest())
+    found: list[payment_pb2.Transaction] = []
+    token = ""
+    for expected in (3, 3, 1):
+        request = payment_pb2.ListTransactionsRequest(page_size=3, page_token=token)
+        page, token = await read_ledger(payments, request)
+        assert len(page) == expected
+        found += page
+    assert token == ""
+    assert found == everything
+
+
+async def test_list_transactions_sends_at_most_500_in_a_message(payments: Payments) -> None:
+    await process(payments, *[new_charge() for _ in range(501)])
+    sizes = [
+        len(page.transactions)
+        async for page in payments.ListTransactions(payment_pb2.ListTransactionsRequest())
+    ]
+    assert sizes == [500, 1]
+
+
+async def test_list_transactions_rejects_a_token_of_another_query(payments: Payments) -> None:
+    await process(payments, new_charge(), new_charge())
+    _, token = await read_ledger(payments, payment_pb2.ListTransactionsRequest(page_size=1))
+    request = payment_pb2.ListTransactionsRequest(
+        page_size=1, page_token=token, payment_id=str(uuid.uuid4())
+    )
+    refused = await refusal(read_ledger(payments, request))
+    assert refused.reason == "INVALID_PAGE_TOKEN"
+
+
+async def test_handle_webhook_is_not_served_yet(payments: Payments) -> None:
+    refused = await refusal(payments.HandleWebhook(payment_pb2.HandleWebhookRequest()))
+    assert refused.code == grpc.StatusCode.UNIMPLEMENTED
