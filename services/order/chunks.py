@@ -1,0 +1,75 @@
+"""The chunks of a CreateOrders stream as they come in: numbered, bounded, and soon enough.
+
+What becomes of the orders in them is not decided here.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from bazaar.order.v1 import order_pb2
+from chassis import errors
+from services.order.domain import MAX_BATCH_LINES, MAX_ORDERS
+
+IDLE_SECONDS = 60.0
+"""How long a client may leave a stream waiting for the next chunk."""
+
+Chunk = order_pb2.CreateOrdersRequest
+
+
+async def receive(
+    requests: AsyncIterator[Chunk], draining: asyncio.Event, idle_seconds: float
+) -> AsyncGenerator[Chunk, None]:
+    """Yield chunks until the client has sent its last. Close this when done before that.
+
+    One chunk is read at a time; flow control holds back a client that sends faster than its orders
+    are placed.
+
+    Raises:
+        errors.FailedPrecondition: the numbers do not count up by one.
+        errors.InvalidArgument: a chunk is empty or too large.
+        errors.DeadlineExceeded: no chunk came for a while.
+        errors.Unavailable: `draining` is set.
+    """
+    stopping = asyncio.create_task(draining.wait())
+    expected: int | None = None
+    try:
+        while chunk := await _receive_one(requests, stopping, idle_seconds):
+            _check(chunk, expected)
+            expected = chunk.seq + 1
+            yield chunk
+    finally:
+        stopping.cancel()
+
+
+async def _receive_one(
+    requests: AsyncIterator[Chunk], stopping: asyncio.Task[bool], idle_seconds: float
+) -> Chunk | None:
+    receiving = asyncio.create_task(_next(requests))
+    try:
+        await asyncio.wait(
+            {receiving, stopping}, timeout=idle_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if stopping.done():
+            message = "The server is stopping: what was answered is kept, go on with another one."
+            raise errors.Unavailable("SERVER_STOPPING", message)
+        if not receiving.done():
+            message = f"No chunk came for {idle_seconds:g} s: what was answered is kept."
+            raise errors.DeadlineExceeded("STREAM_IDLE", message)
+        return receiving.result()
+    finally:
+        receiving.cancel()
+
+
+async def _next(requests: AsyncIterator[Chunk]) -> Chunk | None:
+    return await anext(requests, None)
+
+
+def _check(chunk: Chunk, expected: int | None) -> None:
+    metadata = {"seq": str(chunk.seq)}
+    if expected is not None and chunk.seq != expected:
+        message = f"Chunk {expected} was to follow, and {chunk.seq} came."
+        raise errors.FailedPrecondition("CHUNK_OUT_OF_ORDER", message, metadata=metadata)
+    lines = sum(len(order.lines) for order in chunk.orders)
+    if not 1 <= len(chunk.orders) <= MAX_ORDERS or lines > MAX_BATCH_LINES:
+        message = f"A chunk has 1 to {MAX_ORDERS} orders with at most {MAX_BATCH_LINES} lines."
+        raise errors.InvalidArgument("INVALID_CHUNK", message, metadata=metadata)

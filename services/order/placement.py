@@ -1,0 +1,97 @@
+"""What a client may ask for when it places an order, and whether it asks for the same again.
+
+What becomes of the order then is in `domain`.
+"""
+
+import hashlib
+import re
+import uuid
+from collections.abc import Sequence
+
+from chassis import errors
+from services.order.domain import Line, NewOrder, Order
+
+MAX_LINES = 1_000
+"""The most lines of an order: real invoices of the UCI Online Retail data have up to 593."""
+MAX_QUANTITY = 1_000_000
+MAX_TEXT = 255
+"""The longest client key and payment method, in characters."""
+
+# Card numbers have 13 to 19 digits (ISO/IEC 7812), which people group with blanks, dots or dashes.
+_DIGIT_RUN = re.compile(r"(?<!\d)\d(?:[ .-]?\d){12,18}(?!\d)")
+
+
+def check_new_order(order: NewOrder) -> None:
+    """Check every rule of what a client asks for.
+
+    Raises:
+        errors.InvalidArgument: the client key is no key.
+        errors.Unprocessable: naming each field that breaks its rule, and no payment method.
+    """
+    _check_client_key(order.client_key)
+    violations = errors.Violations()
+    violations.check_text(order.payment_method, "payment_method", 1, MAX_TEXT)
+    violations.check(
+        not is_card_number(order.payment_method),
+        "payment_method",
+        "must be a token of the payment provider and not a card number",
+    )
+    fits = 1 <= len(order.lines) <= MAX_LINES
+    violations.check(fits, "lines", f"must be 1 to {MAX_LINES}")
+    if fits:
+        _check_lines(violations, order.lines)
+    violations.raise_any()
+
+
+def is_card_number(text: str) -> bool:
+    """Tell whether a text holds what looks like a card number: 13 to 19 digits that pass Luhn."""
+    return any(_passes_luhn(run) for run in _DIGIT_RUN.findall(text))
+
+
+def hash_request(order: NewOrder) -> bytes:
+    """Return 32 bytes that tell a repeated request from another one under the same key."""
+    lines = (f"{line.product_id} {line.quantity}" for line in order.lines)
+    text = "\n".join([str(len(order.lines)), *lines, order.payment_method])
+    return hashlib.sha256(text.encode()).digest()
+
+
+def is_same_request(order: Order, again: NewOrder) -> bool:
+    """Tell whether a request under a key that is taken is the one that took it."""
+    return order.request_hash == hash_request(again)
+
+
+def key_reused(order: Order) -> errors.Unprocessable:
+    """Return the error for another request under the key of an order."""
+    message = "The client key was used for another order."
+    return errors.Unprocessable("KEY_REUSED", message, metadata={"order_id": str(order.order_id)})
+
+
+def _check_client_key(client_key: str) -> None:
+    # Not one violation among others: without its key a request cannot be told from another one.
+    if not 1 <= len(client_key) <= MAX_TEXT or "\x00" in client_key:
+        violation = errors.Violation(
+            "client_key", f"must have 1 to {MAX_TEXT} characters, none of them NUL"
+        )
+        raise errors.InvalidArgument(
+            "INVALID_CLIENT_KEY", f"client_key {violation.rule}", violations=[violation]
+        )
+
+
+def _check_lines(violations: errors.Violations, lines: Sequence[Line]) -> None:
+    seen: set[uuid.UUID] = set()
+    for index, line in enumerate(lines):
+        violations.check(
+            1 <= line.quantity <= MAX_QUANTITY,
+            f"lines[{index}].quantity",
+            f"must be between 1 and {MAX_QUANTITY}",
+        )
+        violations.check(
+            line.product_id not in seen, f"lines[{index}].product_id", "must not be there twice"
+        )
+        seen.add(line.product_id)
+
+
+def _passes_luhn(run: str) -> bool:
+    digits = [int(character) for character in reversed(run) if character.isdecimal()]
+    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[1::2])
+    return (sum(digits[::2]) + sum(doubled)) % 10 == 0

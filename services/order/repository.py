@@ -1,0 +1,269 @@
+"""All the SQL of the order service. Takes a connection, returns domain objects, never commits."""
+
+import datetime as dt
+import itertools
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, LiteralString
+
+from psycopg.types.json import Jsonb
+
+from chassis.database import Connection
+from services.order.domain import (
+    ACTIVE,
+    ANNOUNCED,
+    Amount,
+    Key,
+    Line,
+    NewOrder,
+    Order,
+    Refusal,
+    State,
+    order_not_found,
+)
+from services.order.placement import hash_request
+
+LEASE = dt.timedelta(seconds=30)
+"""For how long an order is left to whoever took or changed it last."""
+
+_COLUMNS: LiteralString = (
+    "orders.order_id, user_id, client_key, request_hash, payment_method, state, version,"
+    " currency_code, total_minor, payment_id, refusal_reason, refusal_message, refusal_metadata,"
+    " cancel_requested, create_time, update_time"
+)
+_SELECT: LiteralString = (
+    f"SELECT {_COLUMNS}, product_ids, quantities, prices FROM orders JOIN LATERAL ("
+    " SELECT array_agg(product_id ORDER BY line_number) AS product_ids,"
+    " array_agg(quantity ORDER BY line_number) AS quantities,"
+    " array_agg(unit_price_minor ORDER BY line_number) AS prices"
+    " FROM order_lines WHERE order_lines.order_id = orders.order_id) AS lines ON true"
+)
+
+# Rows are locked in one order by everybody, so that two batches never wait for each other; whoever
+# comes second finds another version when the lock is free, and leaves that order out.
+_SAVE: LiteralString = """
+WITH wanted AS (
+    SELECT * FROM unnest(
+        %(order_ids)s::uuid[], %(versions)s::integer[], %(states)s::text[],
+        %(currency_codes)s::text[], %(totals_minor)s::bigint[], %(payment_ids)s::uuid[],
+        %(reasons)s::text[], %(messages)s::text[], %(metadatas)s::jsonb[], %(cancels)s::boolean[]
+    ) AS wanted (order_id, version, state, currency_code, total_minor, payment_id, refusal_reason,
+                 refusal_message, refusal_metadata, cancel_requested)
+), locked AS (
+    SELECT order_id FROM orders JOIN wanted USING (order_id, version)
+    ORDER BY order_id FOR UPDATE OF orders
+), saved AS (
+    UPDATE orders SET
+        state = wanted.state, version = orders.version + 1, currency_code = wanted.currency_code,
+        total_minor = wanted.total_minor, payment_id = wanted.payment_id,
+        refusal_reason = wanted.refusal_reason, refusal_message = wanted.refusal_message,
+        refusal_metadata = wanted.refusal_metadata, cancel_requested = wanted.cancel_requested,
+        next_at = CASE WHEN wanted.state = ANY(%(active)s) THEN orders.next_at END,
+        lease_until = CASE WHEN wanted.state = ANY(%(active)s) THEN now() + %(lease)s END,
+        update_time = now()
+    FROM wanted JOIN locked USING (order_id)
+    WHERE orders.order_id = wanted.order_id
+    RETURNING orders.order_id, orders.state, orders.version, orders.update_time
+), announced AS (
+    INSERT INTO outbox (order_id, state)
+    SELECT order_id, state FROM saved WHERE state = ANY(%(announced)s)
+)
+SELECT order_id, version, update_time FROM saved
+"""
+
+
+async def accept_orders(connection: Connection, wanted: Sequence[NewOrder]) -> dict[Key, Order]:
+    """Insert the orders whose keys are free; return the orders that hold the keys then.
+
+    No key may be there twice. With the commit the orders are accepted.
+    """
+    accepted = await _insert_orders(connection, wanted)
+    await _insert_lines(connection, accepted.values())
+    taken = [order.key for order in wanted if order.key not in accepted]
+    if taken:
+        # A statement of its own: its snapshot has the orders that the insert collided with.
+        accepted |= await find_orders(connection, taken)
+    return accepted
+
+
+async def find_orders(connection: Connection, keys: Sequence[Key]) -> dict[Key, Order]:
+    """Find those of the orders that exist by users and client keys."""
+    cursor = await connection.execute(
+        f"{_SELECT} WHERE (user_id, client_key) IN (SELECT * FROM unnest(%s::uuid[], %s::text[]))",
+        ([user_id for user_id, _ in keys], [client_key for _, client_key in keys]),
+    )
+    found = [_to_order(row, _to_lines(row)) for row in await cursor.fetchall()]
+    return {order.key: order for order in found}
+
+
+async def get_order(connection: Connection, order_id: uuid.UUID, *, lock: bool = False) -> Order:
+    """Get an order.
+
+    Raises:
+        errors.NotFound: there is no such order.
+    """
+    found = await get_orders(connection, [order_id], lock=lock)
+    if not found:
+        raise order_not_found(order_id)
+    return found[0]
+
+
+async def get_orders(
+    connection: Connection, order_ids: Sequence[uuid.UUID], *, lock: bool = False
+) -> list[Order]:
+    """Get those of the orders that exist, newest first; `lock` keeps them for the transaction."""
+    cursor = await connection.execute(
+        f"{_SELECT} WHERE orders.order_id = ANY(%s) ORDER BY orders.order_id DESC"
+        + (" FOR UPDATE OF orders" if lock else ""),
+        (list(order_ids),),
+    )
+    return [_to_order(row, _to_lines(row)) for row in await cursor.fetchall()]
+
+
+async def list_sizes(
+    connection: Connection, user_id: uuid.UUID, before: uuid.UUID | None, limit: int
+) -> list[tuple[uuid.UUID, int]]:
+    """List a user's orders, newest first, as ids and numbers of lines: at most `limit`.
+
+    `before` is the id that the list continues after.
+    """
+    cursor = await connection.execute(
+        "SELECT order_id, (SELECT count(*) FROM order_lines"
+        " WHERE order_lines.order_id = orders.order_id)"
+        " FROM orders WHERE user_id = %(user_id)s"
+        " AND (%(before)s::uuid IS NULL OR order_id < %(before)s)"
+        " ORDER BY order_id DESC LIMIT %(limit)s",
+        {"user_id": user_id, "before": before, "limit": limit},
+    )
+    return [(row[0], row[1]) for row in await cursor.fetchall()]
+
+
+async def save_orders(connection: Connection, orders: Sequence[Order]) -> list[Order]:
+    """Save orders that nobody has changed since they were read; return those, as they are now.
+
+    Writes the prices of the lines of orders that become RESERVED, and an event for each order that
+    comes to an announced state.
+    """
+    cursor = await connection.execute(_SAVE, _to_parameters(orders))
+    given = {order.order_id: order for order in orders}
+    saved = [
+        replace(given[order_id], version=version, update_time=update_time)
+        for order_id, version, update_time in await cursor.fetchall()
+    ]
+    await _save_prices(connection, [order for order in saved if order.state is State.RESERVED])
+    return saved
+
+
+async def _insert_orders(connection: Connection, wanted: Sequence[NewOrder]) -> dict[Key, Order]:
+    cursor = await connection.execute(
+        "INSERT INTO orders (order_id, user_id, client_key, request_hash, payment_method,"
+        " lease_until)"
+        " SELECT wanted.*, now() + %s"
+        " FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bytea[], %s::text[])"
+        " AS wanted (order_id, user_id, client_key, request_hash, payment_method)"
+        " ORDER BY user_id, client_key"
+        " ON CONFLICT (user_id, client_key) DO NOTHING"
+        f" RETURNING {_COLUMNS}",
+        (
+            LEASE,
+            await _new_ids(connection, len(wanted)),
+            [order.user_id for order in wanted],
+            [order.client_key for order in wanted],
+            [hash_request(order) for order in wanted],
+            [order.payment_method for order in wanted],
+        ),
+    )
+    lines = {order.key: order.lines for order in wanted}
+    inserted = [_to_order(row, lines[row[1], row[2]]) for row in await cursor.fetchall()]
+    return {order.key: order for order in inserted}
+
+
+async def _new_ids(connection: Connection, count: int) -> list[uuid.UUID]:
+    # In the order of the request, which the list of orders shows, whatever the insert sorts by.
+    cursor = await connection.execute("SELECT uuidv7() FROM generate_series(1, %s)", (count,))
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def _insert_lines(connection: Connection, orders: Iterable[Order]) -> None:
+    numbered = list(_number_lines(orders))
+    await connection.execute(
+        "INSERT INTO order_lines (order_id, line_number, product_id, quantity)"
+        " SELECT * FROM unnest(%s::uuid[], %s::integer[], %s::uuid[], %s::integer[])",
+        (
+            [order_id for order_id, _, _ in numbered],
+            [number for _, number, _ in numbered],
+            [line.product_id for _, _, line in numbered],
+            [line.quantity for _, _, line in numbered],
+        ),
+    )
+
+
+async def _save_prices(connection: Connection, orders: Iterable[Order]) -> None:
+    numbered = list(_number_lines(orders))
+    if not numbered:
+        return
+    await connection.execute(
+        "UPDATE order_lines SET unit_price_minor = priced.unit_price_minor"
+        " FROM unnest(%s::uuid[], %s::integer[], %s::bigint[])"
+        " AS priced (order_id, line_number, unit_price_minor)"
+        " WHERE order_lines.order_id = priced.order_id"
+        " AND order_lines.line_number = priced.line_number",
+        (
+            [order_id for order_id, _, _ in numbered],
+            [number for _, number, _ in numbered],
+            [line.unit_price_minor for _, _, line in numbered],
+        ),
+    )
+
+
+def _number_lines(orders: Iterable[Order]) -> Iterable[tuple[uuid.UUID, int, Line]]:
+    for order in orders:
+        for number, line in enumerate(order.lines, start=1):
+            yield order.order_id, number, line
+
+
+def _to_parameters(orders: Sequence[Order]) -> Mapping[str, object]:
+    totals = [order.total for order in orders]
+    refusals = [order.refusal for order in orders]
+    return {
+        "order_ids": [order.order_id for order in orders],
+        "versions": [order.version for order in orders],
+        "states": [str(order.state) for order in orders],
+        "currency_codes": [total and total.currency_code for total in totals],
+        "totals_minor": [total and total.minor for total in totals],
+        "payment_ids": [order.payment_id for order in orders],
+        "reasons": [refusal and refusal.reason for refusal in refusals],
+        "messages": [refusal and refusal.message for refusal in refusals],
+        "metadatas": [refusal and Jsonb(dict(refusal.metadata)) for refusal in refusals],
+        "cancels": [order.cancel_requested for order in orders],
+        "active": [str(state) for state in ACTIVE],
+        "announced": [str(state) for state in ANNOUNCED],
+        "lease": LEASE,
+    }
+
+
+def _to_order(row: tuple[Any, ...], lines: tuple[Line, ...]) -> Order:
+    order_id, user_id, client_key, request_hash, payment_method, state, version = row[:7]
+    currency_code, total_minor, payment_id, reason, message, metadata = row[7:13]
+    cancel_requested, create_time, update_time = row[13:16]
+    return Order(
+        order_id=order_id,
+        user_id=user_id,
+        client_key=client_key,
+        request_hash=request_hash,
+        payment_method=payment_method,
+        state=State(state),
+        version=version,
+        total=None if total_minor is None else Amount(total_minor, currency_code),
+        payment_id=payment_id,
+        refusal=None if reason is None else Refusal(reason, message, metadata),
+        cancel_requested=cancel_requested,
+        create_time=create_time,
+        update_time=update_time,
+        lines=lines,
+    )
+
+
+def _to_lines(row: tuple[Any, ...]) -> tuple[Line, ...]:
+    return tuple(itertools.starmap(Line, zip(*row[16:], strict=True)))

@@ -1,0 +1,279 @@
+"""What the tests of orders need: the four real services in one process, faults, and an audit.
+
+Every service has its own database and its own port; the orders' calls to the others go through real
+channels. A fault is put between the order service and a peer, where the network is.
+"""
+
+import asyncio
+import uuid
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, LiteralString, TypeAlias, TypeVar
+
+import grpc
+import psycopg
+from google.type import money_pb2
+
+from bazaar.order.v1 import order_pb2_grpc
+from bazaar.payment.v1 import payment_pb2_grpc
+from bazaar.product.v1 import product_pb2, product_pb2_grpc
+from bazaar.user.v1 import user_pb2, user_pb2_grpc
+from chassis import client, errors
+from chassis.database import Database
+from chassis.server import Server
+from services.order.checkout import Checkout
+from services.order.domain import Order, Payment, Refusal
+from services.order.peers import Peers, Prices
+from services.order.servicer import OrderServicer
+from services.payment.providers.sandbox import SandboxProvider
+from services.payment.servicer import PaymentServicer
+from services.payment.testing import find_discrepancies
+from services.product.servicer import ProductServicer
+from services.user.passwords import Passwords
+from services.user.servicer import UserServicer
+from tools.postgres.testing import Databases, clear
+
+CARD = "pm_card_visa"
+DECLINED_CARD = "pm_card_declined"
+
+Answer = TypeVar("Answer")
+Items = TypeVar("Items")
+Hook = Callable[[], Awaitable[None]]
+Urls = Mapping[str, str]
+"""The URLs of the databases, by the names of the services."""
+
+Users: TypeAlias = "user_pb2_grpc.UserServiceAsyncStub"
+Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
+Orders: TypeAlias = "order_pb2_grpc.OrderServiceAsyncStub"
+
+_STUCK: LiteralString = """
+SELECT format('order %s is %s', order_id, state) FROM orders WHERE next_at IS NOT NULL
+"""
+_UNANNOUNCED: LiteralString = """
+SELECT format('order %s is %s and %s', order_id, orders.state, outbox.state)
+  FROM (SELECT order_id, state FROM orders WHERE state = 'CONFIRMED') AS orders
+  FULL JOIN outbox USING (order_id, state)
+ WHERE orders.state IS NULL OR outbox.state IS NULL
+"""
+_TOTALS: LiteralString = """
+SELECT format('%s %s %s %s', order_id, payment_id, total_minor, currency_code)
+  FROM orders WHERE state = 'CONFIRMED'
+"""
+_CHARGES: LiteralString = """
+SELECT format('%s %s %s %s', order_id, payment_id, amount_minor, currency_code)
+  FROM payments WHERE state = 'SUCCEEDED'
+"""
+_STOCK: LiteralString = """
+SELECT format('product %s: %s available, %s reserved, %s sold of %s',
+              product_id, available, reserved, sold, stocked)
+  FROM stock WHERE available < 0 OR reserved <> 0 OR available + sold <> stocked
+"""
+_ORDERED: LiteralString = """
+SELECT format('%s %s', product_id, sum(quantity))
+  FROM order_lines JOIN orders USING (order_id)
+ WHERE state = 'CONFIRMED' GROUP BY product_id
+"""
+_SOLD: LiteralString = "SELECT format('%s %s', product_id, sold) FROM stock WHERE sold > 0"
+
+
+async def lose() -> None:
+    """Lose a message: a hook."""
+    raise errors.Unavailable("PEER_UNAVAILABLE", "lost")
+
+
+class HookedPeers(Peers):
+    """Peers with hooks: at "before charge" a request gets lost, at "after charge" its answer."""
+
+    def __init__(
+        self, users: grpc.aio.Channel, products: grpc.aio.Channel, payments: grpc.aio.Channel
+    ) -> None:
+        super().__init__(users, products, payments)
+        self.hooks: dict[str, Hook] = {}
+
+    async def find_users(self, user_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+        """Find users, with hooks."""
+        return await self._around("find_users", super().find_users, user_ids)
+
+    async def reserve_stock(self, orders: Sequence[Order]) -> dict[uuid.UUID, Prices | Refusal]:
+        """Reserve, with hooks."""
+        return await self._around("reserve_stock", super().reserve_stock, orders)
+
+    async def commit_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
+        """Commit, with hooks."""
+        return await self._around("commit_stock", super().commit_stock, orders)
+
+    async def release_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
+        """Release, with hooks."""
+        return await self._around("release_stock", super().release_stock, orders)
+
+    async def charge(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
+        """Charge, with hooks."""
+        return await self._around("charge", super().charge, orders)
+
+    async def cancel_payments(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
+        """Cancel, with hooks."""
+        return await self._around("cancel_payments", super().cancel_payments, orders)
+
+    async def _around(
+        self, name: str, method: Callable[[Items], Awaitable[Answer]], items: Items
+    ) -> Answer:
+        await self._run(f"before {name}")
+        answer = await method(items)
+        await self._run(f"after {name}")
+        return answer
+
+    async def _run(self, point: str) -> None:
+        if point in self.hooks:
+            await self.hooks[point]()
+
+
+class Shop:
+    """Four services that run, and clients of three of them."""
+
+    def __init__(self, urls: Urls, stack: AsyncExitStack) -> None:
+        self.urls = urls
+        self.draining = asyncio.Event()
+        self._stack = stack
+        self._servers: dict[str, Server] = {}
+        self.users: Users
+        self.products: Products
+        self.orders: Orders
+        self.peers: HookedPeers
+        self.checkout: Checkout
+
+    async def open(self) -> None:
+        """Start the services, the order service last, and connect to them."""
+        channels = {name: await self._start(name) for name in ("user", "product", "payment")}
+        self.peers = HookedPeers(channels["user"], channels["product"], channels["payment"])
+        self.users = user_pb2_grpc.UserServiceStub(channels["user"])
+        self.products = product_pb2_grpc.ProductServiceStub(channels["product"])
+        self.orders = order_pb2_grpc.OrderServiceStub(await self._start("order"))
+        self._stack.push_async_callback(self._stop_all)
+
+    async def stop(self, name: str) -> int:
+        """Stop a service at once, whatever it is doing, and return the port that it had."""
+        server = self._servers.pop(name)
+        await server.stop(grace_seconds=0)
+        return server.port
+
+    async def start(self, name: str, port: int = 0) -> int:
+        """Start a service on a port, and return that."""
+        register, database = self._make(name)
+        full_name = f"bazaar.{name}.v1.{name.capitalize()}Service"
+        server = Server(full_name, register, database, f"127.0.0.1:{port}")
+        await server.start()
+        self._servers[name] = server
+        return server.port
+
+    async def new_user(self, email: str = "ada@example.com") -> str:
+        """Create a user and return the id."""
+        request = user_pb2.CreateUserRequest(
+            email=email, password=f"password of {email}", display_name="Ada"
+        )
+        return (await self.users.CreateUser(request)).user_id
+
+    async def new_product(
+        self, sku: str = "A", *, units: int = 10, price: int = 3, currency_code: str = "GBP"
+    ) -> str:
+        """Add a product at a whole price and return the id."""
+        product = product_pb2.Product(
+            sku=sku,
+            name=sku,
+            price=money_pb2.Money(currency_code=currency_code, units=price),
+            stock=product_pb2.Stock(available=units),
+        )
+        request = product_pb2.AddProductRequest(product=product)
+        return (await self.products.AddProduct(request)).product_id
+
+    async def stock(self, product_id: str) -> tuple[int, int, int]:
+        """Return how many units of a product are available, reserved and sold."""
+        request = product_pb2.GetProductRequest(product_id=product_id)
+        stock = (await self.products.GetProduct(request)).stock
+        return stock.available, stock.reserved, stock.sold
+
+    async def _start(self, name: str) -> grpc.aio.Channel:
+        port = await self.start(name)
+        channel = client.open_channel("127.0.0.1", port)
+        return await self._stack.enter_async_context(channel)
+
+    async def _stop_all(self) -> None:
+        for name in list(self._servers):
+            await self.stop(name)
+
+    def _make(self, name: str) -> tuple[Callable[[grpc.aio.Server], None], Database]:
+        database = Database(self.urls[name])
+        match name:
+            case "user":
+                users = UserServicer(database, Passwords())
+                return partial(user_pb2_grpc.add_UserServiceServicer_to_server, users), database
+            case "product":
+                products = ProductServicer(database)
+                add_products = product_pb2_grpc.add_ProductServiceServicer_to_server
+                return partial(add_products, products), database
+            case "payment":
+                payments = PaymentServicer(database, SandboxProvider(database))
+                add_payments = payment_pb2_grpc.add_PaymentServiceServicer_to_server
+                return partial(add_payments, payments), database
+        self.checkout = Checkout(database, self.peers)
+        orders = OrderServicer(database, self.checkout, self.draining)
+        return partial(order_pb2_grpc.add_OrderServiceServicer_to_server, orders), database
+
+
+@asynccontextmanager
+async def open_shop(urls: Urls) -> AsyncIterator[Shop]:
+    """Run a shop on four databases."""
+    async with AsyncExitStack() as stack:
+        shop = Shop(urls, stack)
+        await shop.open()
+        yield shop
+
+
+@contextmanager
+def make_databases(databases: Databases) -> Iterator[dict[str, str]]:
+    """Make the databases of the four services."""
+    urls = {name: databases.create(name) for name in ("user", "product", "payment", "order")}
+    yield urls
+    for url in urls.values():
+        databases.drop(url)
+
+
+def clear_all(urls: Urls) -> None:
+    """Delete all that the services know."""
+    for url in urls.values():
+        clear(url)
+
+
+def audit(urls: Urls) -> list[str]:
+    """Compare the books of all services once no order is under way; empty means that they agree.
+
+    No order is stuck, each confirmed one was charged its total once and announced once, nobody else
+    was charged, every unit is available or sold, and those sold are those of the confirmed orders.
+    """
+    found = find_discrepancies(urls["payment"]) + _read(urls["product"], _STOCK)
+    found += _read(urls["order"], _STUCK) + _read(urls["order"], _UNANNOUNCED)
+    found += _compare("charged", _read(urls["order"], _TOTALS), _read(urls["payment"], _CHARGES))
+    found += _compare("sold", _read(urls["order"], _ORDERED), _read(urls["product"], _SOLD))
+    return found
+
+
+def read(url: str, query: LiteralString) -> list[tuple[Any, ...]]:
+    """Return the rows that a query finds."""
+    with psycopg.connect(url) as connection:
+        return connection.execute(query).fetchall()
+
+
+def _read(url: str, query: LiteralString) -> list[str]:
+    return [str(row[0]) for row in read(url, query)]
+
+
+def _compare(what: str, expected: Sequence[str], found: Sequence[str]) -> list[str]:
+    return [f"{what}: {item}" for item in sorted(set(expected) ^ set(found))]
