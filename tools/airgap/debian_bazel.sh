@@ -101,6 +101,7 @@ unpack() {
   local debs=$work/debs packages
   mkdir -p "$debs" "$root"
   mapfile -t packages < <(list_packages)
+  packages+=(python3-pip) # Pure Python; for machines whose Python comes without.
   say "fetching ${#packages[@]} packages"
   (cd "$debs" && apt-get -qq download "${packages[@]}" >&2) ||
     die "Debian's packages could not be fetched: see above."
@@ -143,6 +144,7 @@ write_launcher() {
 startup --install_base=$share
 startup --trust_install_base
 common --config=airgap
+common:airgap --repo_env=FALLBACK_PIP=$prefix/root/usr/lib/python3/dist-packages
 common:airgap --override_module=bazel_features=$share/tools/features
 common:airgap --override_module=bazel_skylib=$share/tools/skylib
 common:airgap --override_module=platforms=$share/tools/platforms

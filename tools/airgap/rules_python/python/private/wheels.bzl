@@ -2,19 +2,29 @@
 
 load(":machine_python.bzl", "find_python")
 
-def _pip(rctx, python, arguments):
-    result = rctx.execute([python, "-m", "pip"] + arguments, timeout = 1200)
+def _pip_environment(rctx, python):
+    """Returns the variables with which that Python has a pip: its own, or the one beside Bazel."""
+    fallback = rctx.getenv("FALLBACK_PIP") or ""
+    for environment in [{}, {"PYTHONPATH": fallback}]:
+        if not rctx.execute([python, "-c", "import pip"], environment = environment).return_code:
+            return environment
+    fail(("{} has no pip, which fetches the locked packages. " +
+          "Install it (on Debian: apt-get install python3-pip), then try again.").format(python))
+
+def _run(rctx, command, environment, purpose):
+    rctx.report_progress(purpose)
+    result = rctx.execute(command, environment = environment, timeout = 1200)
     if result.return_code:
-        fail("pip could not fetch the locked wheels:\n{}{}".format(result.stdout, result.stderr))
+        fail("{} failed:\n{}{}".format(purpose, result.stdout, result.stderr))
 
 def _wheels_impl(rctx):
     lock = rctx.path(rctx.attr.requirements_lock)
     python = find_python(rctx, rctx.attr.python_version)
-    if rctx.execute([python, "-c", "import pip"]).return_code:
-        fail(("{} has no pip, which fetches the locked packages. " +
-              "Install it (on Debian: apt-get install python3-pip), then try again.").format(python))
-    rctx.report_progress("pip download")
-    _pip(rctx, python, [
+    environment = _pip_environment(rctx, python)
+    download = [
+        python,
+        "-m",
+        "pip",
         "download",
         "--quiet",
         "--disable-pip-version-check",
@@ -23,12 +33,16 @@ def _wheels_impl(rctx):
         "--only-binary=:all:",
         "--dest=wheels",
         "--requirement={}".format(lock),
-    ])
-    rctx.report_progress("unpacking wheels")
-    script = rctx.path(Label("//python/private:unpack_wheels.py"))
-    unpacked = rctx.execute([python, script, lock, "wheels", "."], timeout = 600)
-    if unpacked.return_code:
-        fail("The wheels could not be unpacked:\n{}{}".format(unpacked.stdout, unpacked.stderr))
+    ]
+    unpack = [
+        python,
+        rctx.path(Label("//python/private:unpack_wheels.py")),
+        lock,
+        "wheels",
+        ".",
+    ]
+    _run(rctx, download, environment, "fetching the locked wheels with pip")
+    _run(rctx, unpack, environment, "unpacking the wheels")
     rctx.delete("wheels")
     rctx.file("BUILD.bazel", "")
 
