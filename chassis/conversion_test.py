@@ -1,5 +1,7 @@
 """Between the wire and the domain, and back."""
 
+import datetime as dt
+
 import pytest
 from google.protobuf import field_mask_pb2, timestamp_pb2
 from google.type import money_pb2
@@ -14,6 +16,13 @@ def test_money_survives_the_way_there_and_back(minor: int, currency_code: str) -
     money = conversion.to_money(minor, currency_code)
     if money.units <= 10**12:
         assert conversion.parse_money(money, "price") == (minor, currency_code)
+
+
+@given(st.datetimes(timezones=st.just(dt.UTC)))
+def test_to_timestamp_agrees_with_protobuf(moment: dt.datetime) -> None:
+    expected = timestamp_pb2.Timestamp()
+    expected.FromDatetime(moment)
+    assert conversion.to_timestamp(moment) == expected
 
 
 def test_to_money_gives_both_parts_of_a_negative_amount_its_sign() -> None:

@@ -33,6 +33,13 @@ class Behaviour:
         metadata = {"thing": "7"}
         raise errors.Unprocessable("BAD_COLOUR", "no", metadata=metadata, violations=[violation])
 
+    async def refuse_all(self, request: bytes, context: interceptor.Context) -> bytes:
+        violations = errors.Violations()
+        for index in range(10_000):
+            violations.check(False, f"colours[{index}]", "must be red")
+        violations.raise_any()
+        return request
+
     async def crash(self, request: bytes, context: interceptor.Context) -> bytes:
         raise RuntimeError("the secret is 42")
 
@@ -54,6 +61,7 @@ class Behaviour:
             name: grpc.unary_unary_rpc_method_handler(method)
             for name, method in {**unary, "identify": self.identify}.items()
         }
+        handlers["refuse_all"] = grpc.unary_unary_rpc_method_handler(self.refuse_all)
         handlers["stream"] = grpc.unary_stream_rpc_method_handler(self.stream)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
@@ -92,6 +100,12 @@ async def test_an_error_becomes_a_status_with_its_details(channel: grpc.aio.Chan
     assert (refused.message, refused.reason) == ("no", "BAD_COLOUR")
     assert refused.metadata == {"thing": "7", "http_status": "422"}
     assert refused.fields == ["colour"]
+
+
+async def test_an_error_fits_into_headers_however_much_is_wrong(channel: grpc.aio.Channel) -> None:
+    refused = await refusal(method(channel, "refuse_all")(b""))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.fields == [f"colours[{index}]" for index in range(20)]
 
 
 async def test_an_unknown_exception_tells_the_client_nothing(channel: grpc.aio.Channel) -> None:

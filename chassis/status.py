@@ -17,6 +17,10 @@ _DETAILS_KEY = "grpc-status-details-bin"
 HTTP_STATUS = "http_status"
 """The ErrorInfo metadata key by which a service asks for a precise HTTP status."""
 
+MAX_MESSAGE_CHARACTERS = 500
+MAX_VIOLATIONS = 20
+"""How much an error shows of what is wrong: it travels in headers, which clients bound to 8 KiB."""
+
 
 def to_status(error: errors.Error) -> status_pb2.Status:
     """Express an error as a google.rpc.Status."""
@@ -32,13 +36,13 @@ def to_status(error: errors.Error) -> status_pb2.Status:
                     error_details_pb2.BadRequest.FieldViolation(
                         field=violation.field, description=violation.rule
                     )
-                    for violation in error.violations
+                    for violation in error.violations[:MAX_VIOLATIONS]
                 ]
             )
         )
     return status_pb2.Status(
         code=code_pb2.Code.Value(error.code),
-        message=error.message,
+        message=_message(error),
         details=[_pack(detail) for detail in details],
     )
 
@@ -47,7 +51,7 @@ async def abort(context: grpc.aio.ServicerContext[object, object], error: errors
     """End the call with an error."""
     details = to_status(error).SerializeToString()
     await context.abort(
-        grpc.StatusCode[error.code], error.message, trailing_metadata=((_DETAILS_KEY, details),)
+        grpc.StatusCode[error.code], _message(error), trailing_metadata=((_DETAILS_KEY, details),)
     )
     raise AssertionError("abort returned")
 
@@ -67,6 +71,10 @@ def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
         if detail.Unpack(info):
             break
     return info
+
+
+def _message(error: errors.Error) -> str:
+    return error.message[:MAX_MESSAGE_CHARACTERS]
 
 
 def _pack(message: Message) -> any_pb2.Any:
