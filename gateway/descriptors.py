@@ -6,6 +6,7 @@ no generated code is needed. HTTP, JSON and gRPC calls do not live here.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from google.api import annotations_pb2, field_behavior_pb2, http_pb2
 from google.protobuf import descriptor_pb2, message_factory
@@ -83,7 +84,7 @@ class DescriptorSet:
         for file in self._files:
             for service in self.pool.FindFileByName(file.name).services_by_name.values():
                 for method in service.methods:
-                    rule = method.GetOptions().Extensions[annotations_pb2.http]
+                    rule = _extension(method.GetOptions(), annotations_pb2.http)
                     if rule.WhichOneof("pattern") is not None:
                         yield self._method(method, rule)
 
@@ -117,8 +118,13 @@ def is_map(field: FieldDescriptor) -> bool:
 
 def is_output_only(field: FieldDescriptor) -> bool:
     """Say whether a field is only ever set by the service (AIP-203)."""
-    behaviors = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    behaviors = _extension(field.GetOptions(), field_behavior_pb2.field_behavior)
     return field_behavior_pb2.OUTPUT_ONLY in behaviors
+
+
+def _extension(options: Any, extension: Any) -> Any:
+    """Return an extension of options; Google's generated modules have no types."""
+    return options.Extensions[extension]
 
 
 def _error_detail_files(present: set[str]) -> list[descriptor_pb2.FileDescriptorProto]:

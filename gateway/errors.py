@@ -104,9 +104,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> Problem:
     return from_status(error.code(), error.details() or "", error.trailing_metadata())
 
 
-def from_status(
-    code: grpc.StatusCode, message: str, trailing: grpc.aio.Metadata | None
-) -> Problem:
+def from_status(code: grpc.StatusCode, message: str, trailing: grpc.aio.Metadata | None) -> Problem:
     """Return the problem of a status that is not OK.
 
     The message of a failure on the server's side is shown only where the service vouches for it
@@ -117,7 +115,9 @@ def from_status(
     info = details.info
     metadata = dict(info.metadata)
     asked = metadata.pop(HTTP_STATUS, "")
-    status = int(asked) if asked.isdecimal() and 400 <= int(asked) <= 499 else HTTP_STATUSES[code.name]
+    status = (
+        int(asked) if asked.isdecimal() and 400 <= int(asked) <= 499 else HTTP_STATUSES[code.name]
+    )
     vouched = info.reason or (status < 500 and status != _CLIENT_CLOSED_REQUEST)
     vague = _VAGUE_DETAILS.get(code.name, "Something went wrong.")
     return Problem(
@@ -143,7 +143,7 @@ class _Details:
         known: tuple[Message, ...] = (self.info, self.bad, self.retry)
         for detail in _status_of(trailing).details:
             for message in known:
-                if detail.Is(message.DESCRIPTOR):
+                if detail.TypeName() == message.DESCRIPTOR.full_name:
                     _unpack(detail.value, message)
 
 
@@ -182,3 +182,6 @@ def _title(status: int) -> str:
         return "Error"
 
 
+def internal() -> Problem:
+    """Return the problem of a defect, of which a client is told nothing."""
+    return Problem(500, "INTERNAL", "Something went wrong.")

@@ -16,7 +16,7 @@ from typing import LiteralString
 
 from chassis import errors, log
 from chassis.database import Connection, Database
-from gateway.errors import Problem, invalid_argument
+from gateway.errors import PROBLEM_JSON, Problem, invalid_argument
 
 HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
@@ -35,11 +35,10 @@ PASSING_CODES = frozenset(
 """Outcomes that may be another the next time: the caller is meant to try again."""
 
 _CLAIM: LiteralString = """
-INSERT INTO idempotency_records AS record
-       (method, path, caller, key, request_hash, attempt, expire_time)
-VALUES (%(method)s, %(path)s, %(caller)s, %(key)s, %(request_hash)s, %(attempt)s,
+INSERT INTO idempotency_records AS record (record_id, request_hash, attempt, expire_time)
+VALUES (%(record_id)s, %(request_hash)s, %(attempt)s,
         now() + make_interval(secs => %(lease_seconds)s))
-ON CONFLICT (method, path, caller, key) DO UPDATE
+ON CONFLICT (record_id) DO UPDATE
    SET request_hash = excluded.request_hash, attempt = excluded.attempt,
        create_time = now(), expire_time = excluded.expire_time,
        status = NULL, headers = NULL, body = NULL
@@ -49,8 +48,7 @@ RETURNING attempt
 _READ: LiteralString = """
 SELECT request_hash, status, headers, body
   FROM idempotency_records
- WHERE method = %(method)s AND path = %(path)s AND caller = %(caller)s AND key = %(key)s
-   AND expire_time > now()
+ WHERE record_id = %s AND expire_time > now()
 """
 _FINISH: LiteralString = """
 UPDATE idempotency_records
@@ -77,19 +75,25 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Which request this is: a key means nothing outside of its method, path and caller."""
+    """Which request this is, and what it says; both are SHA-256 digests."""
 
-    method: str
-    path: str
-    caller: bytes
-    key: str
+    record_id: bytes
     request_hash: bytes
 
 
+def reply_of(problem: Problem) -> Reply:
+    """Return a problem as a whole HTTP answer."""
+    headers = {"Content-Type": PROBLEM_JSON, **problem.headers}
+    return Reply(problem.status, problem.as_json(), headers)
+
+
 def make_claim(method: str, path: str, authorization: str, key: str, request: bytes) -> Claim:
-    """Return the claim of a request; `request` is all that it says, in one canonical form."""
-    caller = hashlib.sha256(authorization.encode()).digest()
-    return Claim(method, path, caller, key, hashlib.sha256(request).digest())
+    """Return the claim of a request; `request` is all that it says, in one canonical form.
+
+    A key means nothing outside of its method, path and caller: nobody is told another's answer.
+    """
+    identity = json.dumps([method, path, authorization, key]).encode()
+    return Claim(hashlib.sha256(identity).digest(), hashlib.sha256(request).digest())
 
 
 def check_key(key: str) -> None:
@@ -106,26 +110,26 @@ def check_key(key: str) -> None:
 class IdempotencyRecords:
     """The records of one database."""
 
-    def __init__(self, database: Database, *, lease_seconds: float, keep_seconds: float) -> None:
-        """Keep finished records for `keep_seconds`.
-
-        A claim whose gateway died can be taken over after `lease_seconds`, which must be longer
-        than any call may take.
-        """
+    def __init__(self, database: Database, keep_seconds: float) -> None:
+        """Keep finished records for `keep_seconds`."""
         self._database = database
-        self._lease_seconds = lease_seconds
         self._keep_seconds = keep_seconds
         self._log = log.logger()
 
-    async def answer(self, claim: Claim, perform: Callable[[], Awaitable[Reply]]) -> Reply:
+    async def answer(
+        self, claim: Claim, perform: Callable[[], Awaitable[Reply]], lease_seconds: float
+    ) -> Reply:
         """Perform a request once, or repeat what it was answered.
+
+        A claim whose gateway died can be taken over after `lease_seconds`, which must be longer
+        than the performance may take.
 
         Raises:
             Problem: what the performance raised; or the key belongs to another request (422), or
                 to one that is still being performed after WAIT_SECONDS (409).
             errors.Unavailable: the database is down; nothing was done.
         """
-        attempt = await self._claim(claim)
+        attempt = await self._claim(claim, lease_seconds)
         if isinstance(attempt, Reply):
             return attempt
         try:
@@ -134,7 +138,7 @@ class IdempotencyRecords:
             if problem.code in PASSING_CODES:
                 await self._settle(_GIVE_UP, {"attempt": attempt})
             else:
-                await self._finish(attempt, _reply_of(problem))
+                await self._finish(attempt, reply_of(problem))
             raise
         except BaseException:
             await self._settle(_GIVE_UP, {"attempt": attempt})
@@ -157,11 +161,11 @@ class IdempotencyRecords:
                 self._log.warning("idempotency_sweep_failed", reason=error.reason)
             await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _claim(self, claim: Claim) -> uuid.UUID | Reply:
+    async def _claim(self, claim: Claim, lease_seconds: float) -> uuid.UUID | Reply:
         limit = time.monotonic() + WAIT_SECONDS
         while True:
             async with self._database.connection() as connection:
-                attempt = await self._try_claim(connection, claim)
+                attempt = await _try_claim(connection, claim, lease_seconds)
                 if attempt is not None:
                     return attempt
                 found = await _read(connection, claim)
@@ -170,16 +174,6 @@ class IdempotencyRecords:
             if time.monotonic() > limit:
                 raise _still_running()
             await asyncio.sleep(POLL_SECONDS)
-
-    async def _try_claim(self, connection: Connection, claim: Claim) -> uuid.UUID | None:
-        attempt = uuid.uuid4()
-        parameters = _key_of(claim) | {
-            "request_hash": claim.request_hash,
-            "attempt": attempt,
-            "lease_seconds": self._lease_seconds,
-        }
-        row = await (await connection.execute(_CLAIM, parameters)).fetchone()
-        return None if row is None else attempt
 
     async def _finish(self, attempt: uuid.UUID, reply: Reply) -> None:
         await self._settle(
@@ -202,13 +196,27 @@ class IdempotencyRecords:
             self._log.warning("idempotency_record_lost", reason=error.reason)
 
 
+async def _try_claim(
+    connection: Connection, claim: Claim, lease_seconds: float
+) -> uuid.UUID | None:
+    attempt = uuid.uuid4()
+    parameters = {
+        "record_id": claim.record_id,
+        "request_hash": claim.request_hash,
+        "attempt": attempt,
+        "lease_seconds": lease_seconds,
+    }
+    row = await (await connection.execute(_CLAIM, parameters)).fetchone()
+    return None if row is None else attempt
+
+
 async def _read(connection: Connection, claim: Claim) -> Reply | None:
     """Return the recorded answer, or None while there is none.
 
     Raises:
         Problem: the key belongs to another request.
     """
-    row = await (await connection.execute(_READ, _key_of(claim))).fetchone()
+    row = await (await connection.execute(_READ, (claim.record_id,))).fetchone()
     if row is None:
         return None
     request_hash, status, headers, body = row
@@ -218,19 +226,6 @@ async def _read(connection: Connection, claim: Claim) -> Reply | None:
     if status is None:
         return None
     return Reply(status, body, {**headers, REPLAYED_HEADER: "true"})
-
-
-def _key_of(claim: Claim) -> dict[str, object]:
-    return {
-        "method": claim.method,
-        "path": claim.path,
-        "caller": claim.caller,
-        "key": claim.key,
-    }
-
-
-def _reply_of(problem: Problem) -> Reply:
-    return Reply(problem.status, problem.as_json(), {**problem.all_headers()})
 
 
 def _still_running() -> Problem:

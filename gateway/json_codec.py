@@ -5,7 +5,7 @@ it. A client of this module sees only `JsonCodec`; how it converts may change be
 """
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from google.protobuf import json_format
@@ -57,7 +57,7 @@ class JsonCodec:
             Problem: the value does not fit; the problem names the field.
         """
         try:
-            self._rules.check_message(value, message.DESCRIPTOR)
+            self._rules.check_message(value, cast("Descriptor", message.DESCRIPTOR))
         except Refusal as refusal:
             raise refusal.problem() from refusal
         self._convert(value, message)
@@ -116,7 +116,9 @@ def given_paths(value: Any, message: Descriptor) -> list[str]:
         if is_leaf or not item:
             paths.append(field.name)
         else:
-            paths.extend(f"{field.name}.{path}" for path in given_paths(item, nested))
+            paths.extend(
+                f"{field.name}.{path}" for path in given_paths(item, cast("Descriptor", nested))
+            )
     return paths
 
 

@@ -4,10 +4,10 @@ Stricter than json_format where security asks for it: no field twice under its t
 nesting that a service could not read from the wire. Scalars are in json_scalars.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -68,7 +68,7 @@ class Rules:
     def field_check(self, field: FieldDescriptor) -> Callable[[Any, int], None]:
         """Return the check of a value, which is not null, for a field of a message at a depth."""
         if is_map(field):
-            return partial(self._check_map, field.message_type)
+            return partial(self._check_map, cast("Descriptor", field.message_type))
         single = self._single_check(field)
         return partial(_check_repeated, single) if field.is_repeated else single
 
@@ -135,6 +135,7 @@ class Rules:
         else:
             self.check_message(rest["value"], inner, depth + 1)
 
+
 def _check_repeated(check: Callable[[Any, int], None], value: Any, depth: int) -> None:
     if type(value) is not list:
         refuse("must be an array")
@@ -190,7 +191,8 @@ def _check_wrapper(value: Any, message: Descriptor, _depth: int) -> None:
 def _check_from_text(value: Any, message: Descriptor, _depth: int) -> None:
     check_text(value)
     try:
-        message_factory.GetMessageClass(message)().FromJsonString(value)  # type: ignore[attr-defined]
+        message_class: Any = message_factory.GetMessageClass(message)
+        message_class().FromJsonString(value)
     except (ValueError, OverflowError):
         refuse(f"is not a valid {message.name}")
 
@@ -204,4 +206,4 @@ def _takes_null(field: FieldDescriptor) -> bool:
 def _expect_object(value: Any) -> dict[str, Any]:
     if type(value) is not dict:
         refuse("must be an object")
-    return value  # type: ignore[no-any-return]
+    return value

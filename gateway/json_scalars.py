@@ -7,7 +7,7 @@ an integer, no base64 with stray characters, no NUL and no lone surrogate in a t
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
@@ -75,9 +75,13 @@ def check_scalar(value: Any, field: FieldDescriptor) -> None:
         if type(value) is not bool:
             refuse("must be true or false")
     elif kind == FieldDescriptor.TYPE_ENUM:
-        _check_enum(value, field.enum_type)
+        _check_enum(value, cast("EnumDescriptor", field.enum_type))
     elif kind == FieldDescriptor.TYPE_BYTES:
-        if type(value) is not str or _BASE64.fullmatch(value) is None or len(value.rstrip("=")) % 4 == 1:
+        if (
+            type(value) is not str
+            or _BASE64.fullmatch(value) is None
+            or len(value.rstrip("=")) % 4 == 1
+        ):
             refuse("must be base64")
     else:
         check_double(value)
@@ -114,6 +118,11 @@ def _check_integer(value: Any, lowest: int, highest: int) -> None:
 
 
 def check_double(value: Any) -> None:
+    """Check a value for a double field.
+
+    Raises:
+        Refusal: it is no number, or too large for one.
+    """
     if type(value) is str and (value in _NOT_NUMBERS or _NUMBER.fullmatch(value) is not None):
         finite = value in _NOT_NUMBERS or math.isfinite(float(value))
     elif type(value) is int:
@@ -138,4 +147,5 @@ def _check_enum(value: Any, enum: EnumDescriptor) -> None:
 
 
 def refuse(rule: str, reason: str = "INVALID_FIELD", status: int = 400) -> NoReturn:
+    """Raise a Refusal."""
     raise Refusal(rule, reason, status)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -185,7 +185,7 @@ def _parse_scalar(field: FieldDescriptor, text: str) -> Any:
         value = {"true": True, "false": False}.get(text, text)
     check_scalar(value, field)
     if field.type == FieldDescriptor.TYPE_ENUM:
-        return _enum_number(field.enum_type, text)
+        return _enum_number(cast("EnumDescriptor", field.enum_type), text)
     if field.type == FieldDescriptor.TYPE_BYTES:
         return base64.urlsafe_b64decode(_standard_padding(text))
     if field.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):

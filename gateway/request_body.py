@@ -51,7 +51,9 @@ class RequestBody:
             except TimeoutError as error:
                 detail = "The body stopped coming."
                 headers = {"Connection": "close"}
-                raise Problem(408, "DEADLINE_EXCEEDED", detail, "SLOW_BODY", headers=headers) from error
+                raise Problem(
+                    408, "DEADLINE_EXCEEDED", detail, "SLOW_BODY", headers=headers
+                ) from error
             size += len(chunk)
             if size > MAX_BODY_BYTES:
                 raise too_large("body")

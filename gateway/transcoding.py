@@ -6,13 +6,19 @@ line from the caller, and the calls are made elsewhere.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from google.api import http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.descriptors import DescriptorSet, DescriptorSetError, Method, find_field, is_output_only
+from gateway.descriptors import (
+    DescriptorSet,
+    DescriptorSetError,
+    Method,
+    find_field,
+    is_output_only,
+)
 from gateway.errors import invalid_argument
 from gateway.json_codec import JsonCodec, given_paths, parse_json
 from gateway.parameters import Parameter, ParameterError, Query, assign, resolve
@@ -218,12 +224,10 @@ def _fill_mask(message: Message, binding: Body, value: dict[str, Any]) -> None:
     """
     if message.HasField(UPDATE_MASK) or binding.field is None:
         return
-    kind = binding.field.message_type
+    kind = cast("Descriptor", binding.field.message_type)
     kept = []
     for path in given_paths(value, kind):
         top = kind.fields_by_name[path.partition(".")[0]]
         if path != ETAG and not is_output_only(top):
             kept.append(path)
     getattr(message, UPDATE_MASK).paths.extend(kept)
-
-

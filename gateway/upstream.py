@@ -96,11 +96,9 @@ def _multicallable(channel: grpc.aio.Channel, rpc: Method) -> MultiCallable:
 
 
 async def _serves(channel: grpc.aio.Channel) -> bool:
-    health = health_pb2_grpc.HealthStub(channel)
+    health: Any = health_pb2_grpc.HealthStub(channel)
     try:
-        answer = await health.Check(
-            health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_SECONDS
-        )
+        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_SECONDS)
     except grpc.aio.AioRpcError:
         return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -7,10 +7,8 @@ down_revision = None
 
 _UPGRADE = """
 CREATE TABLE idempotency_records (
-    method       text        NOT NULL,
-    path         text        NOT NULL,
-    caller       bytea       NOT NULL CHECK (length(caller) = 32),
-    key          text        NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
+    -- SHA-256 of method, path, caller and key.
+    record_id    bytea       PRIMARY KEY CHECK (length(record_id) = 32),
     request_hash bytea       NOT NULL CHECK (length(request_hash) = 32),
     -- Who performs the request: a claim that was taken over cannot be finished by its former owner.
     attempt      uuid        NOT NULL UNIQUE,
@@ -20,7 +18,6 @@ CREATE TABLE idempotency_records (
     body         bytea,
     create_time  timestamptz NOT NULL DEFAULT now(),
     expire_time  timestamptz NOT NULL,
-    PRIMARY KEY (method, path, caller, key),
     CHECK (num_nulls(status, headers, body) IN (0, 3))
 );
 CREATE INDEX idempotency_records_expire_time ON idempotency_records (expire_time);

@@ -1,0 +1,211 @@
+"""The ASGI application: Falcon with one sink for all routes, and its start and stop.
+
+`create_app` takes its dependencies; `get_app` makes them from the environment.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import falcon
+import falcon.asgi
+
+from chassis import errors, log
+from chassis.database import Database
+from gateway.descriptors import DescriptorSet, DescriptorSetError
+from gateway.errors import HTTP_STATUSES, PROBLEM_JSON, Problem, internal
+from gateway.exchange import SCOPE_KEY, Exchange
+from gateway.handler import Handler
+from gateway.health import Liveness, Readiness
+from gateway.idempotency import IdempotencyRecords
+from gateway.json_codec import JsonCodec
+from gateway.request_body import ClientGoneError
+from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
+from gateway.streaming import CutOffError, OpenStreams
+from gateway.templates import PathTree
+from gateway.transcoding import Route, compile_routes
+from gateway.upstream import Upstream
+
+DRAIN_SECONDS = 20.0
+"""How long a stream may go on when the server stops; it is less than the server's own patience."""
+
+QUIET_PATHS = ("/healthz", "/readyz")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is fixed before any worker starts: what to serve, and the settings to do it with."""
+
+    descriptors: DescriptorSet
+    routes: PathTree[Route]
+    settings: GatewaySettings
+    addresses: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """What belongs to one process and its event loop."""
+
+    upstream: Upstream
+    database: Database
+    records: IdempotencyRecords
+    streams: OpenStreams
+
+
+class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
+    """Falcon, with what every request needs around it."""
+
+    def __init__(self, streams: OpenStreams, lifecycle: "Lifecycle") -> None:
+        super().__init__(middleware=[lifecycle])
+        self._streams = streams
+
+    async def __call__(  # type: ignore[override]
+        self, scope: Any, receive: Any, send: Any
+    ) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        exchange = scope[SCOPE_KEY] = Exchange(scope, receive, send)
+        exchange.bind_log()
+        try:
+            # Falcon would parse the query; the gateway does so itself, by the descriptors.
+            await super().__call__({**scope, "query_string": b""}, _nothing_yet, exchange.send)
+        except CutOffError:
+            exchange.abandoned = True
+        except asyncio.CancelledError:
+            if not exchange.abandoned:
+                raise
+        finally:
+            if scope["path"] not in QUIET_PATHS:
+                exchange.write_log()
+
+    def drain(self) -> None:
+        """Prepare to stop: open streams come to an end."""
+        self._streams.drain()
+
+
+class Lifecycle:
+    """Opens and closes what the application depends on, in the process that serves."""
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def process_startup(self, _scope: object, _event: object) -> None:
+        """Open everything; nothing has to be up yet."""
+        await self._dependencies.upstream.open()
+        await self._dependencies.database.open()
+        self._sweeper = asyncio.create_task(self._dependencies.records.keep_sweeping())
+
+    async def process_shutdown(self, _scope: object, _event: object) -> None:
+        """Close everything."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait([self._sweeper])
+        await self._dependencies.upstream.close()
+        await self._dependencies.database.close()
+
+
+def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
+    """Make the application."""
+    handler = Handler(
+        routes=plan.routes,
+        codec=JsonCodec(plan.descriptors.pool),
+        upstream=dependencies.upstream,
+        records=dependencies.records,
+        streams=dependencies.streams,
+        call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
+    )
+
+    async def serve(req: falcon.asgi.Request, resp: falcon.asgi.Response, **_: str) -> None:
+        await handler.serve(req.scope[SCOPE_KEY], req.method, resp)
+
+    app = GatewayApp(dependencies.streams, Lifecycle(dependencies))
+    app.add_route("/healthz", Liveness())
+    app.add_route("/readyz", Readiness(dependencies.upstream, dependencies.database))
+    app.add_sink(serve, "/")  # type: ignore[arg-type]
+    app.add_error_handler(Problem, _show_problem)
+    app.add_error_handler(errors.Error, _show_own_error)
+    app.add_error_handler(ClientGoneError, _show_client_gone)
+    app.add_error_handler(falcon.HTTPError, _show_falcon_error)
+    app.add_error_handler(Exception, _show_defect)
+    return app
+
+
+def connect(plan: Plan) -> Dependencies:
+    """Make the dependencies; they open when the application starts."""
+    settings = plan.settings
+    database = Database(settings.own_database_url())
+    return Dependencies(
+        upstream=Upstream(plan.descriptors.methods(), plan.addresses),
+        database=database,
+        records=IdempotencyRecords(database, settings.apigateway_idempotency_seconds),
+        streams=OpenStreams(settings.apigateway_stream_idle_seconds, DRAIN_SECONDS),
+    )
+
+
+def load_plan() -> Plan:
+    """Read settings and descriptor set, or end the program with status 78."""
+    descriptors = load_descriptor_set()
+    try:
+        routes = compile_routes(descriptors)
+    except DescriptorSetError as error:
+        refuse_descriptor_set(str(error))
+    services = {rpc.service for rpc in descriptors.methods()}
+    settings = load(services)
+    return Plan(descriptors, routes, settings, settings.addresses(services))
+
+
+def get_app() -> GatewayApp:
+    """Make the application from the environment, or end the program with status 78."""
+    plan = load_plan()
+    log.configure(plan.settings.log_format, plan.settings.log_level)
+    return create_app(plan, connect(plan))
+
+
+async def _nothing_yet() -> dict[str, object]:
+    """Be the first event that Falcon waits for; the body is read from the server itself.
+
+    So a request is served before its body has begun, and a body is never mixed up with an end.
+    """
+    return {"type": "http.request", "body": b"", "more_body": True}
+
+
+async def _show_problem(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, problem: Problem, _params: object
+) -> None:
+    req.scope[SCOPE_KEY].code = problem.code
+    resp.status = problem.status
+    resp.data = problem.as_json()
+    resp.content_type = PROBLEM_JSON
+    resp.set_headers(dict(problem.headers))
+
+
+async def _show_own_error(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: errors.Error, params: object
+) -> None:
+    status = error.http_status or HTTP_STATUSES[error.code]
+    await _show_problem(req, resp, Problem(status, error.code, error.message, error.reason), params)
+
+
+async def _show_client_gone(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, _error: ClientGoneError, params: object
+) -> None:
+    await _show_problem(req, resp, Problem(499, "CANCELLED", "The client left."), params)
+
+
+async def _show_falcon_error(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: falcon.HTTPError, params: object
+) -> None:
+    problem = Problem(error.status_code, "UNIMPLEMENTED", error.title or "Refused.")
+    problem.headers = dict(error.headers or {})
+    await _show_problem(req, resp, problem, params)
+
+
+async def _show_defect(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, _error: Exception, params: object
+) -> None:
+    log.logger().exception("request_failed")
+    await _show_problem(req, resp, internal(), params)

@@ -1,0 +1,133 @@
+"""One HTTP request and its answer, as far as every request is alike: id, metadata, access log.
+
+It travels in the ASGI scope from the outermost layer to whoever serves the request.
+"""
+
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+
+from chassis import log
+from gateway.errors import invalid_argument
+from gateway.request_body import Receive, RequestBody
+
+SCOPE_KEY = "gateway.exchange"
+REQUEST_ID_HEADER = b"x-request-id"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[ -~]*)?")
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Exchange:
+    """What is known of a request while it is served."""
+
+    def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        self._start = time.perf_counter()
+        self._send = send
+        self._scope = scope
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        asked = self.header(b"x-request-id")
+        valid = _REQUEST_ID.fullmatch(asked) is not None
+        self.request_id = asked if valid else secrets.token_hex(16)
+        chunked = b"transfer-encoding" in self._headers
+        self.body = RequestBody(receive, self.header(b"content-length"), chunked)
+        self.rpc = ""
+        self.code = ""
+        """The name of the gRPC status that the request ended with."""
+        self.cause = ""
+        """What the service said of a failure whose text the client does not get to see."""
+        self.abandoned = False
+        """The connection is to be cut: what was sent cannot be completed."""
+        self._status = 0
+        self._bytes = 0
+
+    def header(self, name: bytes) -> str:
+        """Return a header by its name in lower case, or an empty text."""
+        return self._headers.get(name, b"").decode("latin-1")
+
+    def has_header(self, name: bytes) -> bool:
+        """Say whether a header is there, even if it is empty."""
+        return name in self._headers
+
+    @property
+    def raw_path(self) -> str:
+        """The path as it came, percent-encoded."""
+        raw: bytes = self._scope.get("raw_path") or self._scope["path"].encode()
+        return raw.decode("latin-1")
+
+    @property
+    def query(self) -> bytes:
+        """The query as it came."""
+        query: bytes = self._scope["query_string"]
+        return query
+
+    def metadata(self) -> list[tuple[str, str]]:
+        """Return what travels on to the service: an allow-list, never whatever a client sends.
+
+        Raises:
+            Problem: a header cannot be carried by gRPC.
+        """
+        forwarded = [("x-request-id", self.request_id)]
+        for name in ("authorization", "idempotency-key"):
+            value = self.header(name.encode())
+            if value and not (value.isascii() and value.isprintable()):
+                detail = f"The header {name} must be printable ASCII."
+                raise invalid_argument(detail, "INVALID_HEADER")
+            if value:
+                forwarded.append((name, value))
+        trace = self.header(b"traceparent")
+        if _TRACEPARENT.fullmatch(trace) is not None:
+            forwarded.append(("traceparent", trace))
+        return forwarded
+
+    def timeout_seconds(self) -> float | None:
+        """Return what Grpc-Timeout asks for, or None without it.
+
+        Raises:
+            Problem: it is malformed.
+        """
+        asked = self.header(b"grpc-timeout")
+        if not asked:
+            return None
+        found = _TIMEOUT.fullmatch(asked)
+        if found is None:
+            detail = "Grpc-Timeout must be up to 8 digits and one of H, M, S, m, u, n."
+            raise invalid_argument(detail, "INVALID_HEADER")
+        return int(found[1]) * _TIMEOUT_UNITS[found[2]]
+
+    async def send(self, event: dict[str, Any]) -> None:
+        """Pass an ASGI event on to the server; every answer carries the request id."""
+        if event["type"] == "http.response.start":
+            self._status = event["status"]
+            headers = [*event.get("headers", ()), (REQUEST_ID_HEADER, self.request_id.encode())]
+            event = {**event, "headers": headers}
+        else:
+            self._bytes += len(event.get("body", b""))
+        await self._send(event)
+
+    def bind_log(self) -> None:
+        """Put the request id into every log event of this request."""
+        structlog.contextvars.bind_contextvars(request_id=self.request_id)
+
+    def write_log(self) -> None:
+        """Log the request: one event, without query, headers or bodies."""
+        client = self._scope.get("client") or ("", 0)
+        optional = {"rpc": self.rpc, "code": self.code, "cause": self.cause}
+        log.logger().info(
+            "request",
+            method=self._scope["method"],
+            path=self._scope["path"],
+            status=self._status,
+            duration_ms=round((time.perf_counter() - self._start) * 1_000, 3),
+            bytes=self._bytes,
+            client=client[0],
+            **{name: value for name, value in optional.items() if value},
+        )

@@ -1,0 +1,47 @@
+"""Whether the gateway lives, and whether it can serve: for load balancers and start-up scripts."""
+
+import asyncio
+
+import falcon.asgi
+import orjson
+
+from chassis import errors
+from chassis.database import Database
+from gateway.upstream import HEALTH_TIMEOUT_SECONDS, Upstream
+
+
+class Liveness:
+    """/healthz: the process answers."""
+
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Answer 200."""
+        resp.data = b'{"status":"ok"}'
+
+
+class Readiness:
+    """/readyz: every service says that it serves, and the gateway's own database answers."""
+
+    def __init__(self, upstream: Upstream, database: Database) -> None:
+        self._upstream = upstream
+        self._database = database
+
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Answer 200, or 503 if something is missing; the body says what."""
+        services, database = await asyncio.gather(self._upstream.check(), self._answers())
+        ready = database and all(services.values())
+        resp.status = 200 if ready else 503
+        resp.data = orjson.dumps(
+            {
+                "status": "ready" if ready else "not ready",
+                "services": services,
+                "database": database,
+            }
+        )
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(HEALTH_TIMEOUT_SECONDS):
+                await self._database.check()
+        except (errors.Error, TimeoutError):
+            return False
+        return True

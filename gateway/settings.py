@@ -1,0 +1,91 @@
+"""The gateway's settings: its own, and an address for each service of its descriptor set."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+from pydantic import Field, create_model
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chassis import settings
+from gateway.descriptors import DescriptorSet, DescriptorSetError
+
+DESCRIPTOR_SET = Path(__file__).parents[1] / "proto" / "bazaar_descriptors.binpb"
+"""The descriptor set that the build puts beside the program."""
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class GatewaySettings(settings.PostgresSettings):
+    """The settings of every gateway, whatever it serves."""
+
+    apigateway_host: settings.Host
+    apigateway_port: settings.Port
+    apigateway_workers: Annotated[int, Field(ge=1, le=64)] = 1
+    apigateway_call_timeout_seconds: Seconds = 10.0
+    """The deadline of a unary call whose client names none."""
+    apigateway_stream_idle_seconds: Seconds = 60.0
+    """How long nothing may move on a stream."""
+    apigateway_idempotency_seconds: Annotated[float, Field(ge=60, le=30 * 86_400)] = 86_400.0
+    """How long the answer to an Idempotency-Key is kept."""
+    postgres_database: Annotated[str, Field(min_length=1)] = "gatewaydb"
+    gateway_database_url: settings.DatabaseUrl | None = Field(
+        default=None, validation_alias="DATABASE_URL"
+    )
+
+    def own_database_url(self) -> str:
+        """Return the URL of the gateway's own database."""
+        return self.database_url(self.postgres_database, self.gateway_database_url)
+
+    def addresses(self, services: Iterable[str]) -> Mapping[str, str]:
+        """Return `host:port` of services by their full names."""
+        values = self.model_dump()
+        return {
+            service: f"{values[f'{prefix}_host']}:{values[f'{prefix}_port']}"
+            for service, prefix in ((name, _prefix(name)) for name in services)
+        }
+
+
+class _DescriptorSetSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_file_encoding="utf-8", extra="ignore")
+
+    apigateway_descriptor_set: Path = DESCRIPTOR_SET
+    """A file with a FileDescriptorSet."""
+
+
+def load_descriptor_set() -> DescriptorSet:
+    """Read the descriptor set that is to be served, or end the program with status 78."""
+    path = _DescriptorSetSettings(_env_file=settings.dotenv_path()).apigateway_descriptor_set
+    try:
+        return DescriptorSet.parse(path.read_bytes())
+    except OSError as error:
+        refuse_descriptor_set(f"cannot be read: {error.strerror}")
+    except DescriptorSetError as error:
+        refuse_descriptor_set(str(error))
+
+
+def load(services: Iterable[str]) -> GatewaySettings:
+    """Read the settings, or end the program with status 78 and a line for each bad variable.
+
+    A service's address comes from variables that are named after its simple name, for example
+    USERSERVICE_HOST and USERSERVICE_PORT.
+    """
+    fields: dict[str, tuple[object, object]] = {}
+    for service in services:
+        fields[f"{_prefix(service)}_host"] = (settings.Host, ...)
+        fields[f"{_prefix(service)}_port"] = (settings.Port, ...)
+    model: type[GatewaySettings] = create_model(  # type: ignore[call-overload]
+        "Settings", __base__=GatewaySettings, **fields
+    )
+    return settings.load(model)
+
+
+def refuse_descriptor_set(why: str) -> NoReturn:
+    """End the program with status 78 because of the descriptor set."""
+    print(f"APIGATEWAY_DESCRIPTOR_SET: {why}", file=sys.stderr)
+    raise SystemExit(settings.EX_CONFIG)
+
+
+def _prefix(service: str) -> str:
+    return service.rpartition(".")[2].lower()

@@ -1,0 +1,207 @@
+"""Gateways for tests: in the test's own process, and as a real program.
+
+PYTEST_DONT_REWRITE: nothing here asserts.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import FileDescriptor
+
+from chassis.database import Database
+from gateway.app import Dependencies, GatewayApp, Plan, create_app
+from gateway.descriptors import DescriptorSet
+from gateway.idempotency import IdempotencyRecords
+from gateway.settings import GatewaySettings
+from gateway.streaming import OpenStreams
+from gateway.transcoding import compile_routes
+from gateway.upstream import Upstream
+
+READY_TIMEOUT_SECONDS = 20.0
+POLL_SECONDS = 0.05
+NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What tests set differently."""
+
+    database_url: str = NO_DATABASE
+    call_timeout_seconds: float = 5.0
+    idle_seconds: float = 30.0
+
+
+DEFAULT_OPTIONS = Options()
+
+
+def descriptor_set(*files: FileDescriptor) -> descriptor_pb2.FileDescriptorSet:
+    """Return files and all that they import, as a build would write them."""
+    found: dict[str, descriptor_pb2.FileDescriptorProto] = {}
+
+    def visit(file: FileDescriptor) -> None:
+        for dependency in file.dependencies:
+            visit(dependency)
+        if file.name not in found:
+            found[file.name] = descriptor_pb2.FileDescriptorProto()
+            file.CopyToProto(found[file.name])
+
+    for file in files:
+        visit(file)
+    return descriptor_pb2.FileDescriptorSet(file=found.values())
+
+
+@asynccontextmanager
+async def serve_app(app: GatewayApp) -> AsyncIterator[str]:
+    """Serve an application with uvicorn in this process, and yield its URL."""
+    config = uvicorn.Config(
+        app, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await _wait_until(lambda: server.started or task.done())
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = server.force_exit = True
+            await task
+
+
+def make_app(
+    files: descriptor_pb2.FileDescriptorSet, port: int, options: Options = DEFAULT_OPTIONS
+) -> GatewayApp:
+    """Make the application as `main` would, with all services at one port."""
+    descriptors = DescriptorSet(files)
+    addresses = {rpc.service: f"127.0.0.1:{port}" for rpc in descriptors.methods()}
+    settings = GatewaySettings.model_construct(
+        apigateway_call_timeout_seconds=options.call_timeout_seconds
+    )
+    database = Database(options.database_url)
+    dependencies = Dependencies(
+        upstream=Upstream(descriptors.methods(), addresses),
+        database=database,
+        records=IdempotencyRecords(database, keep_seconds=60),
+        streams=OpenStreams(options.idle_seconds, drain_seconds=1),
+    )
+    plan = Plan(descriptors, compile_routes(descriptors), settings, addresses)
+    return create_app(plan, dependencies)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A gateway that runs as a program of its own."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def stop(self) -> int:
+        """Ask it to stop, and return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.process.wait(), timeout=30)
+
+    def worker_pid(self) -> int:
+        """Return the process that serves."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return int(children.split()[0])
+
+    def worker_rss_bytes(self) -> int:
+        """Return how much memory the process that serves has resident."""
+        for line in Path(f"/proc/{self.worker_pid()}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise ProcessLookupError(self.worker_pid())
+
+
+def program_environment(
+    files: descriptor_pb2.FileDescriptorSet, directory: Path, ports: Mapping[str, int]
+) -> dict[str, str]:
+    """Return the environment of a gateway program that serves `files`.
+
+    `ports` are those of the services, by the prefix of their variables.
+    """
+    path = directory / "descriptors.binpb"
+    path.write_bytes(files.SerializeToString())
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        "APIGATEWAY_HOST": "127.0.0.1",
+        "APIGATEWAY_PORT": str(_free_port()),
+        "APIGATEWAY_DESCRIPTOR_SET": str(path),
+        "POSTGRES_HOST": "127.0.0.1",
+        "POSTGRES_PORT": "1",
+        "POSTGRES_USER": "nobody",
+        "POSTGRES_PASSWORD": "nothing",
+        "DATABASE_URL": NO_DATABASE,
+    }
+    for prefix, port in ports.items():
+        environment[f"{prefix}_HOST"] = "127.0.0.1"
+        environment[f"{prefix}_PORT"] = str(port)
+    return environment
+
+
+@asynccontextmanager
+async def run_program(environment: Mapping[str, str]) -> AsyncIterator[Program]:
+    """Run a gateway program until it answers; kill it at the end if it is still there."""
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "log"
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "gateway.main"),
+                env=dict(environment),
+                cwd=directory,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        program = Program(process, int(environment["APIGATEWAY_PORT"]), log)
+        try:
+            await _wait_until_live(program)
+            yield program
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+
+
+async def _wait_until_live(program: Program) -> None:
+    async with httpx.AsyncClient() as client, asyncio.timeout(READY_TIMEOUT_SECONDS):
+        while True:
+            if program.process.returncode is not None:
+                raise ChildProcessError(program.log.read_text())
+            try:
+                await client.get(f"{program.url}/healthz")
+            except httpx.TransportError:
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                return
+
+
+async def _wait_until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+        while not holds():  # noqa: ASYNC110 - uvicorn tells of its start by a flag only.
+            await asyncio.sleep(0.001)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

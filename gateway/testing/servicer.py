@@ -1,0 +1,205 @@
+"""The service that the gateway's tests call through it; it remembers what it was asked.
+
+PYTEST_DONT_REWRITE: nothing here asserts.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+from google.api import httpbody_pb2
+from google.protobuf import empty_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_status import rpc_status
+
+from probe.v1 import probe_pb2, probe_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Message, Message]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call came with."""
+
+    rpc: str
+    request: Message | None
+    metadata: dict[str, str]
+    time_remaining_seconds: float | None
+
+
+@dataclass
+class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
+    """Behaves as the comments in probe.proto say."""
+
+    calls: list[Call] = field(default_factory=list)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a stream ends because its client left."""
+    sent: int = 0
+    """How many answers streams have given."""
+    received: int = 0
+    """How many requests streams have taken."""
+
+    async def GetProbe(self, request: probe_pb2.Probe, context: Context) -> probe_pb2.Probe:
+        """Send the request back."""
+        self._note("GetProbe", request, context)
+        return request
+
+    async def CreateProbe(self, request: probe_pb2.Probe, context: Context) -> probe_pb2.Probe:
+        """Send the request back."""
+        self._note("CreateProbe", request, context)
+        return request
+
+    async def UpdateProbe(
+        self, request: probe_pb2.UpdateProbeRequest, context: Context
+    ) -> probe_pb2.Probe:
+        """Send the id back, and the paths of the mask as tags."""
+        self._note("UpdateProbe", request, context)
+        return probe_pb2.Probe(id=request.id, tags=request.update_mask.paths)
+
+    async def DeleteProbe(self, request: probe_pb2.Probe, context: Context) -> empty_pb2.Empty:
+        """Answer with nothing."""
+        self._note("DeleteProbe", request, context)
+        return empty_pb2.Empty()
+
+    async def PutRaw(
+        self, request: probe_pb2.RawRequest, context: Context
+    ) -> httpbody_pb2.HttpBody:
+        """Send the payload back."""
+        self._note("PutRaw", request, context)
+        return request.payload
+
+    async def Fail(self, request: probe_pb2.FailRequest, context: Context) -> empty_pb2.Empty:
+        """Fail as the request says."""
+        self._note("Fail", request, context)
+        status = status_pb2.Status(code=request.code, message=request.message)
+        for detail in _details(request):
+            status.details.add().Pack(detail)
+        await context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError("abort_with_status returned")
+
+    async def Wait(self, request: probe_pb2.WaitRequest, context: Context) -> probe_pb2.Probe:
+        """Answer after a while with the number of calls so far."""
+        self._note("Wait", request, context)
+        await asyncio.sleep(request.seconds)
+        return probe_pb2.Probe(number=len(self.calls))
+
+    async def Watch(
+        self, request: probe_pb2.WatchRequest, context: Context
+    ) -> AsyncIterator[probe_pb2.Probe]:
+        """Stream as many probes as asked for."""
+        self._note("Watch", request, context)
+        async for number in self._count(request, context):
+            yield probe_pb2.Probe(int32_value=number, text="x" * request.size)
+
+    async def Download(
+        self, request: probe_pb2.WatchRequest, context: Context
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        """Stream a line of CSV for each count."""
+        self._note("Download", request, context)
+        async for number in self._count(request, context):
+            yield httpbody_pb2.HttpBody(content_type="text/csv", data=b"%d\n" % number)
+
+    async def Collect(
+        self, requests: AsyncIterator[probe_pb2.Probe], context: Context
+    ) -> probe_pb2.Probe:
+        """Join the ids of all probes."""
+        self._note("Collect", None, context)
+        ids = []
+        try:
+            async for probe in requests:
+                self.received += 1
+                ids.append(probe.id)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return probe_pb2.Probe(tags=ids, int32_value=len(ids))
+
+    async def Upload(
+        self, requests: AsyncIterator[httpbody_pb2.HttpBody], context: Context
+    ) -> probe_pb2.Probe:
+        """Count the bytes."""
+        self._note("Upload", None, context)
+        size = 0
+        content_type = ""
+        async for piece in requests:
+            content_type = piece.content_type
+            size += len(piece.data)
+        return probe_pb2.Probe(int64_value=size, text=content_type)
+
+    async def Chat(
+        self, requests: AsyncIterator[probe_pb2.Probe], context: Context
+    ) -> AsyncIterator[probe_pb2.Probe]:
+        """Send each probe back when it comes."""
+        self._note("Chat", None, context)
+        try:
+            async for probe in requests:
+                self.received += 1
+                if probe.id == "fail":
+                    await context.abort(grpc.StatusCode.ABORTED, "asked to fail")
+                yield probe
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+    async def _count(self, request: probe_pb2.WatchRequest, context: Context) -> AsyncIterator[int]:
+        number = 0
+        try:
+            while number != request.count:
+                if number:
+                    await asyncio.sleep(request.pause_seconds)
+                number += 1
+                self.sent += 1
+                yield number
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled.set()
+            raise
+        if request.code:
+            code = next(code for code in grpc.StatusCode if code.value[0] == request.code)
+            await context.abort(code, "asked to fail")
+
+    def _note(self, rpc: str, request: Message | None, context: Context) -> None:
+        metadata = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if isinstance(value, str)
+        }
+        self.calls.append(Call(rpc, request, metadata, context.time_remaining()))
+
+
+@asynccontextmanager
+async def serve_probes() -> AsyncIterator[tuple[ProbeServicer, int]]:
+    """Serve on a free port; yield the servicer and the port."""
+    servicer = ProbeServicer()
+    server = grpc.aio.server()
+    probe_pb2_grpc.add_ProbeServiceServicer_to_server(servicer, server)
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield servicer, port
+    finally:
+        await server.stop(grace=0)
+
+
+def _details(request: probe_pb2.FailRequest) -> list[Message]:
+    details: list[Message] = []
+    if request.reason:
+        details.append(
+            error_details_pb2.ErrorInfo(
+                reason=request.reason, domain="probe", metadata=dict(request.metadata)
+            )
+        )
+    if request.fields:
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=name, description="is wrong")
+            for name in request.fields
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if request.HasField("retry_delay"):
+        details.append(error_details_pb2.RetryInfo(retry_delay=request.retry_delay))
+    return details

@@ -1,0 +1,58 @@
+"""The gunicorn worker: uvicorn's, which tells the application at once when it has to stop."""
+
+import asyncio
+import sys
+from types import FrameType
+from typing import Any, ClassVar
+
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from uvicorn.config import Config
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
+
+from gateway.app import GatewayApp
+
+SHUTDOWN_SECONDS = 22.0
+"""How long open requests may take after SIGTERM; gunicorn kills the worker after 25 seconds."""
+
+
+class GatewayWorker(UvicornWorker):  # type: ignore[misc]
+    """Serves the application on uvloop and httptools.
+
+    Forwarded-For headers are not believed: nothing says that the peer is a proxy. The application
+    writes the access log.
+    """
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "on",
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": SHUTDOWN_SECONDS,
+    }
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        server = _DrainingServer(self.config, self.wsgi)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+class _DrainingServer(Server):
+    def __init__(self, config: Config, app: GatewayApp) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def startup(self, sockets: Any = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Tell the application, then stop as uvicorn does."""
+        self._loop.call_soon_threadsafe(self._app.drain)
+        super().handle_exit(sig, frame)
