@@ -14,8 +14,6 @@ from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_status import rpc_status
-
 from probe.v1 import probe_pb2, probe_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Message, Message]
@@ -78,8 +76,8 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
         status = status_pb2.Status(code=request.code, message=request.message)
         for detail in _details(request):
             status.details.add().Pack(detail)
-        await context.abort_with_status(rpc_status.to_status(status))
-        raise AssertionError("abort_with_status returned")
+        context.set_trailing_metadata([("grpc-status-details-bin", status.SerializeToString())])
+        await context.abort(_code(request.code), request.message)
 
     async def Wait(self, request: probe_pb2.WaitRequest, context: Context) -> probe_pb2.Probe:
         """Answer after a while with the number of calls so far."""
@@ -158,8 +156,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
             self.cancelled.set()
             raise
         if request.code:
-            code = next(code for code in grpc.StatusCode if code.value[0] == request.code)
-            await context.abort(code, "asked to fail")
+            await context.abort(_code(request.code), "asked to fail")
 
     def _note(self, rpc: str, request: Message | None, context: Context) -> None:
         metadata = {
@@ -184,6 +181,10 @@ async def serve_probes() -> AsyncIterator[tuple[ProbeServicer, int]]:
         yield servicer, port
     finally:
         await server.stop(grace=0)
+
+
+def _code(number: int) -> grpc.StatusCode:
+    return next(code for code in grpc.StatusCode if code.value[0] == number)
 
 
 def _details(request: probe_pb2.FailRequest) -> list[Message]:
