@@ -1,7 +1,8 @@
 """What the database itself refuses, whatever the code above it does."""
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import LiteralString
 
@@ -10,19 +11,30 @@ import pytest
 
 from chassis.database import Connection, Database
 from services.payment import domain, repository
-from services.payment.domain import Amount, Charge, Payment, Refund, RefundState, State
+from services.payment.domain import Amount, Charge, Draft, Payment, Refund, RefundState, State
+from services.payment.testing import wait_for_blocked
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "payment"
 
 
 @pytest.fixture
-async def connection(clean_database_url: str) -> AsyncIterator[Connection]:
+async def database(clean_database_url: str) -> AsyncIterator[Database]:
     database = Database(clean_database_url)
     await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[Connection]:
     async with database.connection() as connection:
         yield connection
-    await database.close()
+
+
+async def insert_and_commit(database: Database, drafts: Sequence[Draft]) -> None:
+    async with database.transaction() as connection:
+        await repository.insert_payments(connection, drafts)
 
 
 async def insert_charged(connection: Connection) -> Payment:
@@ -42,6 +54,23 @@ async def test_insert_payments_leaves_what_is_there(connection: Connection) -> N
     await repository.insert_payments(connection, [domain.make_tombstone(payment.order_id)])
     found = await repository.get_payments_of_orders(connection, [payment.order_id, uuid.uuid4()])
     assert found == {payment.order_id: payment}
+
+
+async def test_insert_payments_in_any_order_does_not_deadlock(database: Database) -> None:
+    low, high = (domain.make_tombstone(uuid.UUID(int=number)) for number in (1, 2))
+    async with (
+        database.connection() as watch,
+        asyncio.TaskGroup() as tasks,
+        database.transaction() as first,
+    ):
+        await repository.insert_payments(first, [low])
+        tasks.create_task(insert_and_commit(database, [high, low]))
+        await wait_for_blocked(watch)
+        # The other one waits for this row, so it must not have taken the next one already.
+        await repository.insert_payments(first, [high])
+    async with database.connection() as connection:
+        order_ids = [low.order_id, high.order_id]
+        assert len(await repository.get_payments_of_orders(connection, order_ids)) == 2
 
 
 async def test_update_payments_counts_versions(connection: Connection) -> None:

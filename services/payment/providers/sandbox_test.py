@@ -10,6 +10,7 @@ from chassis.database import Database
 from services.payment.domain import Amount, Outcome, RefundOutcome, RefundState, State
 from services.payment.providers.provider import Confirmation, IntentRequest, RefundRequest
 from services.payment.providers.sandbox import SandboxProvider
+from services.payment.testing import wait_for_blocked
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "payment"
@@ -18,11 +19,16 @@ AMOUNT = Amount(10_00, "GBP")
 
 
 @pytest.fixture
-async def sandbox(clean_database_url: str) -> AsyncIterator[SandboxProvider]:
+async def database(clean_database_url: str) -> AsyncIterator[Database]:
     database = Database(clean_database_url)
     await database.open()
-    yield SandboxProvider(database)
+    yield database
     await database.close()
+
+
+@pytest.fixture
+def sandbox(database: Database) -> SandboxProvider:
+    return SandboxProvider(database)
 
 
 def read_movements(url: str) -> list[tuple[str, int]]:
@@ -48,6 +54,26 @@ async def test_a_key_gives_its_intent_again(sandbox: SandboxProvider) -> None:
         (await create(sandbox, "c"))[0],
         first[0],
     ]
+
+
+async def test_keys_in_any_order_do_not_deadlock(
+    database: Database, sandbox: SandboxProvider
+) -> None:
+    insert = (
+        "INSERT INTO sandbox.intents (idempotency_key, amount_minor, currency_code)"
+        " VALUES (%s, 1000, 'GBP') ON CONFLICT DO NOTHING"
+    )
+    async with (
+        database.connection() as watch,
+        asyncio.TaskGroup() as tasks,
+        database.transaction() as first,
+    ):
+        await first.execute(insert, ("a",))
+        created = tasks.create_task(create(sandbox, "b", "a"))
+        await wait_for_blocked(watch)
+        # The sandbox waits for this key, so it must not have taken the next one already.
+        await first.execute(insert, ("b",))
+    assert created.result() == await create(sandbox, "b", "a")
 
 
 @pytest.mark.parametrize(
