@@ -85,25 +85,26 @@ class Runner:
         began = time.monotonic()
         _keep_previous(running.program.log_path)
         await running.start()
-        self._report_up(running.program.name, running.program.address, began)
+        self._report_done(running.program.name, running.program.address, began)
 
     async def _stop(self, running: list[RunningProgram]) -> None:
+        began = time.monotonic()
         await asyncio.gather(*(one.stop() for one in running))
-        self._report(f"  {', '.join(one.program.name for one in running)} stopped")
+        self._report_done("stopped", ", ".join(one.program.name for one in running), began)
 
     async def _migrate(self) -> None:
         began = time.monotonic()
         for database, url in self._config.database_urls().items():
             await asyncio.to_thread(schema.upgrade, database, url)
-        self._report_up("schemas", ", ".join(schema.DATABASES), began)
+        self._report_done("schemas", ", ".join(schema.DATABASES), began)
 
     async def _seed(self) -> None:
         began = time.monotonic()
         endpoint = self._config.gateway_endpoint()
         result = await asyncio.to_thread(seed.load, endpoint.host, endpoint.port)
-        self._report_up("seed", result, began)
+        self._report_done("seed", result, began)
 
-    def _report_up(self, name: str, what: str, began: float) -> None:
+    def _report_done(self, name: str, what: str, began: float) -> None:
         self._report(f"  {name:10} {what:40} {time.monotonic() - began:5.1f} s")
 
 

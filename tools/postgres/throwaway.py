@@ -34,7 +34,7 @@ def run_throwaway_server() -> Iterator[Server]:
     Raises:
         ServerError: The server did not start.
     """
-    parent = _find_parent()
+    parent = find_fast_directory()
     _remove_abandoned(parent)
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as name:
         root = Path(name)
@@ -69,8 +69,8 @@ def _find_port() -> int:
         return port
 
 
-def _find_parent() -> Path:
-    """Return the directory for data: in memory if that is there, writable and large enough."""
+def find_fast_directory() -> Path:
+    """Return where temporary data goes: to memory if that is there, writable and large enough."""
     with contextlib.suppress(OSError), tempfile.TemporaryDirectory(prefix="probe-", dir=_MEMORY):
         if shutil.disk_usage(_MEMORY).free >= _MEMORY_NEEDED_BYTES:
             return _MEMORY

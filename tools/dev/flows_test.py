@@ -1,0 +1,144 @@
+"""The seven flows that the shop began with, from outside: over REST, through every real process."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tools.dev.testing import ShopProcess, open_environment
+
+_NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with open_environment() as environment, ShopProcess(environment) as shop:
+        shop.wait_until_ready()
+        with httpx.Client(base_url=shop.url, timeout=30, trust_env=False) as client:
+            yield client
+
+
+def _post(client: httpx.Client, path: str, message: dict[str, Any]) -> dict[str, Any]:
+    response = client.post(path, json=message)
+    assert response.is_success, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def _read_stream(response: httpx.Response) -> list[dict[str, Any]]:
+    assert response.is_success, response.text
+    assert response.headers["Content-Type"] == "application/x-ndjson"
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def _create_user(client: httpx.Client) -> dict[str, Any]:
+    email = f"Ada.{uuid.uuid4().hex}@Example.com"
+    user = {"email": email, "password": "correct horse", "displayName": "Ada"}
+    return _post(client, "/v1/users", user)
+
+
+def _add_product(client: httpx.Client, *, available: int = 100) -> dict[str, Any]:
+    product = {
+        "sku": uuid.uuid4().hex,
+        "name": "Paper lantern",
+        "categories": ["lamps"],
+        "price": {"currencyCode": "GBP", "units": "12", "nanos": 950_000_000},
+        "stock": {"available": available},
+        "attributes": {"colour": "white"},
+    }
+    return _post(client, "/v1/products", product)
+
+
+def _order(
+    user: dict[str, Any], product: dict[str, Any], client_key: str, quantity: int = 2
+) -> dict[str, Any]:
+    return {
+        "userId": user["userId"],
+        "clientKey": client_key,
+        "lines": [{"productId": product["productId"], "quantity": quantity}],
+        "paymentMethod": "pm_sandbox",
+    }
+
+
+def test_create_user(client: httpx.Client) -> None:
+    user = _create_user(client)
+    assert uuid.UUID(user["userId"]).version == 7
+    assert client.get(f"/v1/users/{user['userId']}").json() == user
+    again = {"email": user["email"].lower(), "password": "correct horse", "displayName": "Eve"}
+    response = client.post("/v1/users", json=again)
+    assert response.status_code == httpx.codes.CONFLICT
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
+def test_add_product(client: httpx.Client) -> None:
+    product = _add_product(client, available=7)
+    assert uuid.UUID(product["productId"]).version == 7
+    assert product["price"] == {"currencyCode": "GBP", "units": "12", "nanos": 950_000_000}
+    assert product["stock"] == {"available": 7, "stocked": 7}
+    assert product["attributes"] == {"colour": "white"}
+
+
+def test_user_gets_product(client: httpx.Client) -> None:
+    product = _add_product(client)
+    assert client.get(f"/v1/products/{product['productId']}").json() == product
+    assert client.get(f"/v1/products/{uuid.uuid4()}").status_code == httpx.codes.NOT_FOUND
+
+
+def test_create_order(client: httpx.Client) -> None:
+    user, product = _create_user(client), _add_product(client, available=5)
+    message = _order(user, product, "first", quantity=3)
+    order = _post(client, "/v1/orders", message)
+    assert order["state"] == "ORDER_STATE_CONFIRMED"
+    assert order["total"] == {"currencyCode": "GBP", "units": "38", "nanos": 850_000_000}
+    assert _post(client, "/v1/orders", message)["orderId"] == order["orderId"]
+    payment = client.get(f"/v1/payments/{order['paymentId']}").json()
+    assert payment["orderId"] == order["orderId"]
+    assert payment["amount"] == order["total"]
+    response = client.post("/v1/orders", json=_order(user, product, "second", quantity=3))
+    assert response.status_code == httpx.codes.CONFLICT, "there are only two left"
+    stock = client.get(f"/v1/products/{product['productId']}").json()["stock"]
+    assert stock == {"available": 2, "sold": 3, "stocked": 5}
+
+
+def test_list_products_streaming(client: httpx.Client) -> None:
+    added = [_add_product(client)["productId"] for _ in range(3)]
+    pages = _read_stream(client.get("/v1/products"))
+    listed = [product["productId"] for page in pages for product in page["products"]]
+    assert listed[-3:] == added
+    some = [page["products"] for page in _read_stream(client.get("/v1/products?page_size=2"))]
+    assert [product["productId"] for page in some for product in page] == listed[:2]
+
+
+def test_create_orders_streaming(client: httpx.Client) -> None:
+    user, product = _create_user(client), _add_product(client, available=25)
+    chunks = {
+        str(seq): [_order(user, product, f"{seq}-{index}") for index in range(5)]
+        for seq in (1, 2, 3)
+    }
+    body = "".join(
+        json.dumps({"seq": seq, "orders": orders}) + "\n" for seq, orders in chunks.items()
+    )
+    answers = _read_stream(client.post("/v1/orders:stream", content=body, headers=_NDJSON))
+    assert [answer["seq"] for answer in answers] == ["1", "2", "3"]
+    keys = [result["clientKey"] for answer in answers for result in answer["results"]]
+    assert keys == [order["clientKey"] for orders in chunks.values() for order in orders]
+    results = [result for answer in answers for result in answer["results"]]
+    placed = [result["order"]["state"] for result in results if "order" in result]
+    assert placed == ["ORDER_STATE_CONFIRMED"] * 12
+    errors = [result["error"]["details"][0]["reason"] for result in results if "error" in result]
+    assert errors == ["OUT_OF_STOCK"] * 3, "a bad order gets its own error and the stream goes on"
+
+
+def test_user_order_list_streaming(client: httpx.Client) -> None:
+    user, other, product = _create_user(client), _create_user(client), _add_product(client)
+    placed = [
+        _post(client, "/v1/orders", _order(user, product, f"key {index}"))["orderId"]
+        for index in range(3)
+    ]
+    _post(client, "/v1/orders", _order(other, product, "key"))
+    pages = _read_stream(client.get("/v1/orders", params={"user_id": user["userId"]}))
+    listed = [order["orderId"] for page in pages for order in page["orders"]]
+    assert listed == list(reversed(placed)), "newest first, and only the user's own"

@@ -1,0 +1,142 @@
+"""The shop for tests from outside: the real runner as a process, on ports and data of its own.
+
+A test that uses it has `//tools/dev:bazaar` among its data.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self, cast
+
+from tools.dev.holders import find_file_holders
+from tools.postgres.throwaway import find_fast_directory
+
+_PROGRAM = Path(__file__).parents[2] / "tools" / "dev" / "bazaar"
+_PORT_VARIABLES = (
+    "POSTGRES_PORT",
+    "USERSERVICE_PORT",
+    "PRODUCTSERVICE_PORT",
+    "ORDERSERVICE_PORT",
+    "PAYMENTSERVICE_PORT",
+    "APIGATEWAY_PORT",
+)
+# Below those that the system gives to clients, who would take one between the look and the use.
+_PORTS = range(20_000, 32_000)
+
+
+@contextlib.contextmanager
+def open_environment() -> Iterator[dict[str, str]]:
+    """Give an environment with all settings: free ports, and an empty directory for the data."""
+    with tempfile.TemporaryDirectory(prefix="bazaar-", dir=find_fast_directory()) as directory:
+        yield _make_environment(directory)
+
+
+def _make_environment(directory: str) -> dict[str, str]:
+    environment = dict.fromkeys(_host_variables(), "127.0.0.1")
+    environment |= dict(zip(_PORT_VARIABLES, map(str, _find_ports()), strict=True))
+    return environment | {
+        "BUILD_WORKSPACE_DIRECTORY": directory,
+        "PATH": os.environ["PATH"],
+        "POSTGRES_PASSWORD": "secret",
+        "POSTGRES_USER": "shop",
+    }
+
+
+class ShopProcess:
+    """The runner as a process, and what it says. Use it in a `with` block, or `stop` it."""
+
+    def __init__(self, environment: Mapping[str, str], *arguments: str) -> None:
+        self.output = ""
+        self.url = f"http://127.0.0.1:{environment['APIGATEWAY_PORT']}"
+        self._lock_path = Path(environment["BUILD_WORKSPACE_DIRECTORY"]) / ".data" / "lock"
+        self._process = subprocess.Popen(
+            [_PROGRAM, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+        )
+        self._said = cast("IO[str]", self._process.stdout)
+
+    @property
+    def process_id(self) -> int:
+        """The id of the runner."""
+        return self._process.pid
+
+    def wait_until_ready(self) -> None:
+        """Read until it has said all that it has to say when the shop is up.
+
+        Raises:
+            EOFError: As for `wait_for`.
+        """
+        self.wait_for("Ctrl-C stops everything")
+
+    def wait_for(self, text: str) -> None:
+        """Read what it says until some text is in a line.
+
+        Raises:
+            EOFError: It ended without saying so; the message is all that it said.
+        """
+        for line in self._said:
+            self.output += line
+            if text in line:
+                return
+        raise EOFError(f"{text!r} was not said:\n{self.output}")
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the runner, and only it, a signal."""
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Read the rest of what it says, wait for its end and return its exit status."""
+        if not self._said.closed:
+            self.output += self._said.read()
+            self._said.close()
+        return self._process.wait()
+
+    def stop(self) -> int:
+        """End it as Ctrl-C does, if it still runs, and return its exit status."""
+        if self._process.poll() is None:
+            self.send_signal(signal.SIGINT)
+        return self.wait()
+
+    def find_processes(self) -> list[int]:
+        """Return the ids of all processes of the shop, the runner and those of earlier runs too."""
+        return find_file_holders(self._lock_path) if self._lock_path.exists() else []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _host_variables() -> list[str]:
+    return [name.replace("_PORT", "_HOST") for name in _PORT_VARIABLES]
+
+
+def _find_ports() -> list[int]:
+    """Return as many free ports as are needed, all different."""
+    found: list[int] = []
+    for port in random.sample(_PORTS, k=len(_PORTS)):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        found.append(port)
+        if len(found) == len(_PORT_VARIABLES):
+            break
+    return found
