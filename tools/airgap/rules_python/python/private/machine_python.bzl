@@ -31,7 +31,10 @@ toolchain(
 
 def _candidates(rctx, version):
     """Paths to try, a version manager's shims last: they answer for whatever was chosen last."""
-    directories = (rctx.getenv("PATH") or "").split(":") + ["/usr/bin", "/usr/local/bin"]
+
+    # Not rctx.getenv: another PATH is no reason to fetch every wheel again.
+    path = rctx.os.environ.get("PATH", "")
+    directories = path.split(":") + ["/usr/bin", "/usr/local/bin"]
     found = []
     shims = []
     for name in ["python" + version, "python3"]:
@@ -68,5 +71,4 @@ def _machine_python_impl(rctx):
 machine_python = repository_rule(
     implementation = _machine_python_impl,
     attrs = {"python_version": attr.string(mandatory = True)},
-    environ = ["PATH"],
 )

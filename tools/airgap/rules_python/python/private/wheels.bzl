@@ -4,7 +4,7 @@ load(":machine_python.bzl", "find_python")
 
 def _pip_environment(rctx, python):
     """Returns the variables with which that Python has a pip: its own, or the one beside Bazel."""
-    fallback = rctx.getenv("FALLBACK_PIP") or ""
+    fallback = rctx.os.environ.get("FALLBACK_PIP", "")
     for environment in [{}, {"PYTHONPATH": fallback}]:
         if not rctx.execute([python, "-c", "import pip"], environment = environment).return_code:
             return environment
