@@ -65,7 +65,14 @@ def descriptor_set(*files: FileDescriptor) -> descriptor_pb2.FileDescriptorSet:
 async def serve_app(app: GatewayApp) -> AsyncIterator[str]:
     """Serve an application with uvicorn in this process, and yield its URL."""
     config = uvicorn.Config(
-        app, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:
@@ -75,7 +82,7 @@ async def serve_app(app: GatewayApp) -> AsyncIterator[str]:
             await _wait_until(lambda: server.started or task.done())
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            server.should_exit = server.force_exit = True
+            server.should_exit = True
             await task
 
 

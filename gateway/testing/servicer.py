@@ -4,8 +4,8 @@ PYTEST_DONT_REWRITE: nothing here asserts.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import grpc
@@ -15,6 +15,9 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2_grpc
 from probe.v1 import probe_pb2, probe_pb2_grpc
+
+CANCELLATION_SECONDS = 0.05
+"""How long a cancellation may take to arrive after the last request of a stream."""
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
@@ -107,13 +110,12 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
         """Join the ids of all probes."""
         self._note("Collect", None, context)
         ids = []
-        try:
+        with self._noting_cancellation():
             async for probe in requests:
                 self.received += 1
                 ids.append(probe.id)
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
+            # To grpc.aio's servers a cancelled stream first looks like one that ended.
+            await asyncio.sleep(CANCELLATION_SECONDS)
         return probe_pb2.Probe(tags=ids, int32_value=len(ids))
 
     async def Upload(
@@ -133,28 +135,23 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
     ) -> AsyncIterator[probe_pb2.Probe]:
         """Send each probe back when it comes."""
         self._note("Chat", None, context)
-        try:
+        with self._noting_cancellation():
             async for probe in requests:
                 self.received += 1
                 if probe.id == "fail":
                     await context.abort(grpc.StatusCode.ABORTED, "asked to fail")
                 yield probe
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
+            await asyncio.sleep(CANCELLATION_SECONDS)
 
     async def _count(self, request: probe_pb2.WatchRequest, context: Context) -> AsyncIterator[int]:
         number = 0
-        try:
+        with self._noting_cancellation():
             while number != request.count:
                 if number:
                     await asyncio.sleep(request.pause_seconds)
                 number += 1
                 self.sent += 1
                 yield number
-        except (asyncio.CancelledError, GeneratorExit):
-            self.cancelled.set()
-            raise
         if request.code:
             await context.abort(_code(request.code), "asked to fail")
 
@@ -165,6 +162,14 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
             if isinstance(value, str)
         }
         self.calls.append(Call(rpc, request, metadata, context.time_remaining()))
+
+    @contextmanager
+    def _noting_cancellation(self) -> Iterator[None]:
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled.set()
+            raise
 
 
 @asynccontextmanager

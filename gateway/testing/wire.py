@@ -1,0 +1,88 @@
+"""An HTTP/1.1 client by hand: it reads an answer while it is still sending, and can stop halfway.
+
+PYTEST_DONT_REWRITE: nothing here asserts.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+TIMEOUT_SECONDS = 10.0
+
+
+class Wire:
+    """One connection with one request on it, whose body is chunked."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._lines = b""
+
+    async def send_head(self, method: str, path: str, headers: Mapping[str, str]) -> None:
+        """Send the request line and the headers."""
+        lines = [f"{method} {path} HTTP/1.1", "Host: gateway"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        await self.send_raw("\r\n".join([*lines, "", ""]).encode())
+
+    async def send_chunk(self, data: bytes) -> None:
+        """Send a piece of the body."""
+        await self.send_raw(b"%x\r\n%s\r\n" % (len(data), data))
+
+    async def send_record(self, record: object) -> None:
+        """Send a record of NDJSON as a piece of the body."""
+        await self.send_chunk(json.dumps(record).encode() + b"\n")
+
+    async def send_end(self) -> None:
+        """Send the end of the body."""
+        await self.send_raw(b"0\r\n\r\n")
+
+    async def send_raw(self, data: bytes) -> None:
+        """Send bytes, and wait until the system has taken most of them."""
+        self._writer.write(data)
+        await asyncio.wait_for(self._writer.drain(), TIMEOUT_SECONDS)
+
+    async def read_head(self) -> tuple[int, dict[str, str]]:
+        """Return the status and the headers, names in lower case."""
+        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), TIMEOUT_SECONDS)
+        first, *rest = head.decode().strip().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in rest)
+        return int(first.split()[1]), headers
+
+    async def read_chunk(self) -> bytes:
+        """Return the next piece of the body; empty at its end.
+
+        Raises:
+            asyncio.IncompleteReadError: the connection was cut.
+        """
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            size = int(await self._reader.readuntil(b"\r\n"), 16)
+            data = await self._reader.readexactly(size + 2)
+        return data[:-2]
+
+    async def read_record(self) -> Any:
+        """Return the next record of NDJSON, or None at the end of the body."""
+        while b"\n" not in self._lines:
+            chunk = await self.read_chunk()
+            if not chunk:
+                return None
+            self._lines += chunk
+        line, _, self._lines = self._lines.partition(b"\n")
+        return json.loads(line)
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._writer.transport.abort()
+
+
+@asynccontextmanager
+async def connect(url: str) -> AsyncIterator[Wire]:
+    """Open a connection to a server."""
+    address = urlsplit(url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
