@@ -16,6 +16,12 @@ from gateway.descriptors import Method
 
 HEALTH_TIMEOUT_SECONDS = 1.0
 
+STREAM_WINDOW_BYTES = 256 * 1024
+"""How much of an answer may wait for a client that does not read.
+
+Left to itself gRPC probes the bandwidth and lets a stream run ahead by many megabytes.
+"""
+
 _RETRY_POLICY = {
     "maxAttempts": 3,
     "initialBackoff": "0.05s",
@@ -78,6 +84,8 @@ def _options(safe: Iterable[Method]) -> list[tuple[str, Any]]:
         ("grpc.service_config", json.dumps(config)),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),

@@ -1,0 +1,193 @@
+"""The gateway as a program: what stops it from starting, how it stops, and what memory it takes."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+from probe.v1 import probe_pb2
+
+from gateway.testing.harness import Program, descriptor_set, program_environment, run_program
+from gateway.testing.servicer import ProbeServicer, serve_probes
+from gateway.testing.wire import Wire, connect
+
+NDJSON = {"Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"}
+EX_CONFIG = 78
+MEBIBYTE = 1024 * 1024
+GROWTH_BOUND_BYTES = 64 * MEBIBYTE
+UPLOADED = 20_000
+LISTED = 100_000
+
+
+@pytest.fixture
+async def servicer_and_port() -> AsyncIterator[tuple[ProbeServicer, int]]:
+    async with serve_probes() as serving:
+        yield serving
+
+
+@pytest.fixture
+def servicer(servicer_and_port: tuple[ProbeServicer, int]) -> ProbeServicer:
+    return servicer_and_port[0]
+
+
+@pytest.fixture
+def environment(servicer_and_port: tuple[ProbeServicer, int], tmp_path: Path) -> dict[str, str]:
+    files = descriptor_set(probe_pb2.DESCRIPTOR)
+    return program_environment(files, tmp_path, {"PROBESERVICE": servicer_and_port[1]})
+
+
+@pytest.fixture
+async def program(environment: dict[str, str]) -> AsyncIterator[Program]:
+    async with run_program(environment) as program:
+        yield program
+
+
+async def run_to_end(environment: Mapping[str, str], directory: Path) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.main"),
+        env=dict(environment),
+        cwd=directory,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), timeout=20)
+    assert process.returncode is not None
+    return process.returncode, errors.decode()
+
+
+async def test_serves_and_stops_cleanly(program: Program) -> None:
+    async with httpx.AsyncClient(base_url=program.url) as client:
+        answer = await client.get("/v1/probes/7?tags=a")
+        assert answer.json() == {"id": "7", "tags": ["a"]}
+        assert "server" not in answer.headers
+    assert await program.stop() == 0
+    assert '"event":"request"' in program.log.read_text()
+
+
+async def test_forwarded_headers_are_not_believed(program: Program) -> None:
+    async with httpx.AsyncClient(base_url=program.url) as client:
+        await client.get("/v1/probes/7", headers={"X-Forwarded-For": "203.0.113.9"})
+    assert await program.stop() == 0
+    assert "203.0.113.9" not in program.log.read_text()
+
+
+async def test_sigterm_lets_a_running_call_finish(program: Program) -> None:
+    async with httpx.AsyncClient(base_url=program.url) as client:
+        answer = asyncio.create_task(client.post("/v1/waits", json={"seconds": 1}))
+        await asyncio.sleep(0.3)
+        assert await program.stop() == 0
+        assert (await answer).status_code == 200
+
+
+async def test_sigterm_ends_an_upload_after_answering_what_was_taken(program: Program) -> None:
+    async with connect(program.url) as wire:
+        await wire.send_head("POST", "/v1/probes:chat", NDJSON)
+        await wire.send_record({"id": "1"})
+        assert (await wire.read_head())[0] == 200
+        stopping = asyncio.create_task(program.stop())
+        assert await wire.read_record() == {"id": "1"}
+        assert (await wire.read_record())["error"]["reason"] == "SERVER_STOPPING"
+        assert await wire.read_record() is None
+        assert await stopping == 0
+
+
+async def test_each_bad_setting_is_named_and_nothing_listens(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    port = environment["APIGATEWAY_PORT"]
+    bad = environment | {
+        "PROBESERVICE_PORT": "70000",
+        "APIGATEWAY_WORKERS": "none",
+        "DATABASE_URL": "secret-value",
+        "POSTGRES_PORT": "",
+    }
+    del bad["PROBESERVICE_HOST"]
+    status, errors = await run_to_end(bad, tmp_path)
+    assert status == EX_CONFIG
+    named = {line.partition(":")[0] for line in errors.splitlines()}
+    assert {
+        *("PROBESERVICE_HOST", "PROBESERVICE_PORT", "APIGATEWAY_WORKERS"),
+        *("DATABASE_URL", "POSTGRES_PORT"),
+    } <= named
+    assert "70000" not in errors
+    assert "secret-value" not in errors
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(port))) != 0
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xff"])
+async def test_descriptor_set_that_cannot_be_read_is_a_bad_setting(
+    environment: dict[str, str], tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "other.binpb"
+    if content is not None:
+        path.write_bytes(content)
+    status, errors = await run_to_end(
+        environment | {"APIGATEWAY_DESCRIPTOR_SET": str(path)}, tmp_path
+    )
+    assert status == EX_CONFIG
+    assert errors.startswith("APIGATEWAY_DESCRIPTOR_SET: ")
+
+
+async def test_long_listing_takes_little_memory(program: Program) -> None:
+    before = await warm_rss(program)
+    per_message = 500
+    path = f"/v1/probes:watch?count={LISTED // per_message}&size={per_message * 300}"
+    received = 0
+    async with (
+        httpx.AsyncClient(base_url=program.url, timeout=60) as client,
+        client.stream("GET", path) as answer,
+    ):
+        async for piece in answer.aiter_bytes():
+            received += len(piece)
+    assert received > LISTED * 300
+    assert program.worker_rss_bytes() - before < GROWTH_BOUND_BYTES
+
+
+async def test_long_upload_takes_little_memory(program: Program, servicer: ProbeServicer) -> None:
+    before = await warm_rss(program)
+    async with connect(program.url) as wire:
+        await wire.send_head("POST", "/v1/probes:chat", NDJSON)
+        sending = asyncio.create_task(send_probes(wire))
+        await wire.read_head()
+        for number in range(UPLOADED):
+            assert (await wire.read_record())["int32Value"] == number + 1
+        assert await wire.read_record() is None
+        await sending
+    assert servicer.received == UPLOADED
+    assert program.worker_rss_bytes() - before < GROWTH_BOUND_BYTES
+
+
+async def test_readers_that_stall_take_little_memory(program: Program) -> None:
+    before = await warm_rss(program)
+    readers = 100
+    async with asyncio.timeout(60):
+        wires = [connect(program.url) for _ in range(readers)]
+        opened = [await wire.__aenter__() for wire in wires]
+        for wire in opened:
+            await wire.send_head("GET", "/v1/probes:watch?count=-1&size=50000", {})
+        for wire in opened:
+            assert (await wire.read_head())[0] == 200
+    await asyncio.sleep(2)
+    growth = program.worker_rss_bytes() - before
+    for wire in opened:
+        wire.abort()
+    assert growth < readers * MEBIBYTE
+
+
+async def send_probes(wire: Wire) -> None:
+    record = {"int32Value": 0, "text": "x" * 300}
+    for number in range(UPLOADED):
+        await wire.send_record(record | {"int32Value": number + 1})
+    await wire.send_end()
+
+
+async def warm_rss(program: Program) -> int:
+    """Return the memory of the worker after it has done a little of everything."""
+    async with httpx.AsyncClient(base_url=program.url) as client:
+        for _ in range(20):
+            await client.get("/v1/probes:watch?count=5&size=1000")
+            await client.post("/v1/probes", json={"id": "1"})
+    return program.worker_rss_bytes()
