@@ -187,6 +187,8 @@ async def _new_ids(connection: Connection, count: int) -> list[uuid.UUID]:
 
 async def _insert_lines(connection: Connection, orders: Iterable[Order]) -> None:
     numbered = list(_number_lines(orders))
+    if not numbered:
+        return
     await connection.execute(
         "INSERT INTO order_lines (order_id, line_number, product_id, quantity)"
         " SELECT * FROM unnest(%s::uuid[], %s::integer[], %s::uuid[], %s::integer[])",

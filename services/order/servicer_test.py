@@ -1,56 +1,53 @@
-"""The order service through a real channel, on real databases, with the other three services."""
+"""The unary methods and the lists of the order service, with the other three services at work."""
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Sequence
 
 import grpc
 import pytest
-from google.protobuf import timestamp_pb2
 from google.type import money_pb2
 
 from bazaar.order.v1 import order_pb2
-from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
+from bazaar.product.v1 import product_pb2
+from bazaar.user.v1 import user_pb2
+from chassis import client
+from chassis.database import Database
 from chassis.testing import refusal
-from services.order.testing import (
-    CARD,
-    DECLINED_CARD,
-    Shop,
-    Urls,
-    audit,
-    clear_all,
-    make_databases,
-    open_shop,
-)
-from tools.postgres.testing import Databases
+from services.order import repository
+from services.order.domain import Line, NewOrder
+from services.order.testing import DECLINED_CARD, Shop, Urls, audit, new_order, read
 
-pytest_plugins = ("tools.postgres.testing",)
+pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
 
 
-@pytest.fixture(scope="module")
-def urls(databases: Databases) -> Iterator[Urls]:
-    with make_databases(databases) as made:
-        yield made
+async def get(shop: Shop, order_id: str) -> order_pb2.Order:
+    return await shop.orders.GetOrder(order_pb2.GetOrderRequest(order_id=order_id))
 
 
-@pytest.fixture
-async def shop(urls: Urls) -> AsyncIterator[Shop]:
-    async with open_shop(urls) as opened:
-        yield opened
-    clear_all(urls)
-
-
-def new_order(user_id: str, *lines: tuple[str, int], key: str = "k") -> order_pb2.CreateOrderRequest:
-    return order_pb2.CreateOrderRequest(
-        user_id=user_id,
-        client_key=key,
-        payment_method=CARD,
-        lines=[
-            order_pb2.CreateOrderRequest.Line(product_id=product_id, quantity=quantity)
-            for product_id, quantity in lines
-        ],
+async def list_orders(
+    shop: Shop, user_id: str, page_size: int = 0, page_token: str = ""
+) -> list[order_pb2.ListOrdersResponse]:
+    request = order_pb2.ListOrdersRequest(
+        user_id=user_id, page_size=page_size, page_token=page_token
     )
+    return [page async for page in shop.orders.ListOrders(request)]
+
+
+async def insert_orders(url: str, orders: Sequence[NewOrder]) -> None:
+    database = Database(url)
+    await database.open()
+    async with database.transaction() as connection:
+        await repository.accept_orders(connection, orders)
+    await database.close()
+
+
+async def update(shop: Shop, order_id: str, state: str) -> order_pb2.Order:
+    request = order_pb2.UpdateOrderStatusRequest(
+        order_id=order_id, state=order_pb2.OrderState.Value(f"ORDER_STATE_{state}")
+    )
+    return await shop.orders.UpdateOrderStatus(request)
 
 
 async def test_create_order_reserves_charges_and_confirms(shop: Shop, urls: Urls) -> None:
@@ -64,5 +61,303 @@ async def test_create_order_reserves_charges_and_confirms(shop: Shop, urls: Urls
         (bulb, 5, 2),
     ]
     assert await shop.stock(lamp) == (8, 0, 2)
-    assert await shop.orders.GetOrder(order_pb2.GetOrderRequest(order_id=order.order_id)) == order
+    assert await get(shop, order.order_id) == order
     assert audit(urls) == []
+
+
+async def test_create_order_takes_an_order_that_costs_nothing(shop: Shop, urls: Urls) -> None:
+    gift = await shop.new_product(price=0)
+    order = await shop.orders.CreateOrder(new_order(await shop.new_user(), (gift, 1)))
+    assert order.state == order_pb2.ORDER_STATE_CONFIRMED
+    assert order.total == money_pb2.Money(currency_code="GBP")
+    assert audit(urls) == []
+
+
+async def test_create_order_takes_an_order_of_1000_lines(shop: Shop, urls: Urls) -> None:
+    products = await asyncio.gather(*(shop.new_product(f"P{n}") for n in range(1_000)))
+    request = new_order(await shop.new_user(), *((product, 1) for product in products))
+    order = await shop.orders.CreateOrder(request)
+    assert order.total.units == 3_000
+    assert [line.product_id for line in (await get(shop, order.order_id)).lines] == products
+    assert audit(urls) == []
+
+
+async def test_create_order_gives_the_same_order_for_the_same_key(shop: Shop, urls: Urls) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1))
+    first = await shop.orders.CreateOrder(request)
+    assert await shop.orders.CreateOrder(request) == first
+    assert audit(urls) == []
+
+
+async def test_create_order_keeps_the_keys_of_users_apart(shop: Shop, urls: Urls) -> None:
+    product = await shop.new_product()
+    ada, bob = await shop.new_user("ada@example.com"), await shop.new_user("bob@example.com")
+    first = await shop.orders.CreateOrder(new_order(ada, (product, 1)))
+    second = await shop.orders.CreateOrder(new_order(bob, (product, 1)))
+    assert first.order_id != second.order_id
+    assert audit(urls) == []
+
+
+async def test_create_order_refuses_a_key_that_was_used_for_another_order(
+    shop: Shop, urls: Urls
+) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product()
+    order = await shop.orders.CreateOrder(new_order(user_id, (product, 1)))
+    refused = await refusal(shop.orders.CreateOrder(new_order(user_id, (product, 2))))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "KEY_REUSED")
+    assert refused.metadata == {"http_status": "422", "order_id": order.order_id}
+    assert audit(urls) == []
+
+
+async def test_create_order_takes_the_key_of_the_metadata(shop: Shop) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1), key="")
+    metadata = (("idempotency-key", "from-metadata"),)
+    order = await shop.orders.CreateOrder(request, metadata=metadata)
+    assert order.client_key == "from-metadata"
+    assert await shop.orders.CreateOrder(request, metadata=metadata) == order
+
+
+async def test_create_order_makes_a_new_order_each_time_without_a_key(shop: Shop) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1), key="")
+    first, second = await shop.orders.CreateOrder(request), await shop.orders.CreateOrder(request)
+    assert first.order_id != second.order_id
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+async def test_create_order_refuses_a_bad_key_in_the_metadata(shop: Shop, key: str) -> None:
+    request = new_order(UNKNOWN_ID, (UNKNOWN_ID, 1), key="")
+    refused = await refusal(shop.orders.CreateOrder(request, metadata=(("idempotency-key", key),)))
+    assert (refused.reason, refused.fields) == ("INVALID_CLIENT_KEY", ["client_key"])
+    assert "http_status" not in refused.metadata
+
+
+async def test_create_order_refuses_an_unknown_user_and_writes_nothing(
+    shop: Shop, urls: Urls
+) -> None:
+    request = new_order(UNKNOWN_ID, (await shop.new_product(), 1))
+    refused = await refusal(shop.orders.CreateOrder(request))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "USER_NOT_FOUND")
+    assert refused.metadata == {"user_id": UNKNOWN_ID}
+    assert read(urls["order"], "SELECT * FROM orders") == []
+
+
+async def test_create_order_finds_the_order_of_a_user_who_is_gone(shop: Shop) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1))
+    order = await shop.orders.CreateOrder(request)
+    await shop.users.DeleteUser(user_pb2.DeleteUserRequest(user_id=order.user_id))
+    assert await shop.orders.CreateOrder(request) == order
+
+
+async def test_create_order_refuses_an_unknown_product(shop: Shop, urls: Urls) -> None:
+    product = await shop.new_product()
+    request = new_order(await shop.new_user(), (product, 1), (UNKNOWN_ID, 1))
+    refused = await refusal(shop.orders.CreateOrder(request))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "PRODUCT_NOT_FOUND")
+    assert refused.metadata["product_id"] == UNKNOWN_ID
+    rejected = await get(shop, refused.metadata["order_id"])
+    assert rejected.state == order_pb2.ORDER_STATE_REJECTED
+    assert rejected.refusal_reason == "PRODUCT_NOT_FOUND"
+    assert audit(urls) == []
+
+
+async def test_create_order_refuses_more_than_there_is(shop: Shop, urls: Urls) -> None:
+    plenty, scarce = await shop.new_product("P", units=9), await shop.new_product("S", units=1)
+    request = new_order(await shop.new_user(), (plenty, 2), (scarce, 2))
+    refused = await refusal(shop.orders.CreateOrder(request))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "OUT_OF_STOCK",
+    )
+    assert refused.metadata["http_status"] == "409"
+    assert refused.metadata["product_id"] == scarce
+    assert await shop.stock(plenty) == (9, 0, 0)
+    assert audit(urls) == []
+
+
+async def test_create_order_gives_the_same_refusal_again(shop: Shop, urls: Urls) -> None:
+    product = await shop.new_product(units=1)
+    request = new_order(await shop.new_user(), (product, 2))
+    first = await refusal(shop.orders.CreateOrder(request))
+    await shop.products.AdjustStock(
+        product_pb2.AdjustStockRequest(product_id=product, delta=5, request_id="more")
+    )
+    assert await refusal(shop.orders.CreateOrder(request)) == first
+    assert audit(urls) == []
+
+
+async def test_create_order_takes_a_declined_order_back(shop: Shop, urls: Urls) -> None:
+    product = await shop.new_product()
+    request = new_order(await shop.new_user(), (product, 2), payment_method=DECLINED_CARD)
+    refused = await refusal(shop.orders.CreateOrder(request))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "PAYMENT_DECLINED",
+    )
+    assert refused.metadata["http_status"] == "402"
+    assert refused.metadata["decline_reason"] == "card_declined"
+    cancelled = await get(shop, refused.metadata["order_id"])
+    assert cancelled.state == order_pb2.ORDER_STATE_CANCELLED
+    assert cancelled.payment_id == ""
+    assert await shop.stock(product) == (10, 0, 0)
+    assert await refusal(shop.orders.CreateOrder(request)) == refused
+    assert audit(urls) == []
+
+
+async def test_create_order_refuses_two_currencies(shop: Shop, urls: Urls) -> None:
+    pounds = await shop.new_product("P", currency_code="GBP")
+    euros = await shop.new_product("E", currency_code="EUR")
+    request = new_order(await shop.new_user(), (pounds, 1), (euros, 1))
+    refused = await refusal(shop.orders.CreateOrder(request))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "CURRENCY_MISMATCH",
+    )
+    assert refused.metadata["http_status"] == "422"
+    assert await shop.stock(pounds) == (10, 0, 0)
+    assert await refusal(shop.orders.CreateOrder(request)) == refused
+    assert audit(urls) == []
+
+
+async def test_create_order_refuses_a_total_that_no_payment_can_have(
+    shop: Shop, urls: Urls
+) -> None:
+    product = await shop.new_product(units=1_000_000, price=10**8)
+    request = new_order(await shop.new_user(), (product, 1_000_000))
+    refused = await refusal(shop.orders.CreateOrder(request))
+    assert refused.reason == "TOTAL_TOO_LARGE"
+    assert audit(urls) == []
+
+
+async def test_create_order_names_every_bad_field(shop: Shop, urls: Urls) -> None:
+    lines = [(UNKNOWN_ID, 0), (UNKNOWN_ID, 1_000_001)]
+    request = new_order(UNKNOWN_ID, *lines, payment_method="4111 1111 1111 1111")
+    refused = await refusal(shop.orders.CreateOrder(request))
+    assert refused.metadata["http_status"] == "422"
+    assert refused.fields == [
+        "payment_method",
+        "lines[0].quantity",
+        "lines[1].quantity",
+        "lines[1].product_id",
+    ]
+    assert "4111" not in refused.message
+    assert read(urls["order"], "SELECT * FROM orders") == []
+
+
+async def test_create_order_can_say_that_1000_lines_are_bad(shop: Shop) -> None:
+    request = new_order(UNKNOWN_ID, *[(UNKNOWN_ID, 0)] * 1_000)
+    refused = await refusal(shop.orders.CreateOrder(request))
+    assert refused.reason == "INVALID_FIELD"
+    assert refused.fields[0] == "lines[0].quantity"
+
+
+@pytest.mark.parametrize("count", [0, 1_001])
+async def test_create_order_bounds_the_number_of_lines(shop: Shop, count: int) -> None:
+    refused = await refusal(
+        shop.orders.CreateOrder(new_order(UNKNOWN_ID, *[(UNKNOWN_ID, 1)] * count))
+    )
+    assert refused.fields == ["lines"]
+
+
+async def test_create_order_names_the_id_that_is_none(shop: Shop) -> None:
+    request = new_order(UNKNOWN_ID, (UNKNOWN_ID, 1), ("lamp", 1))
+    refused = await refusal(shop.orders.CreateOrder(request))
+    assert refused.fields == ["lines[1].product_id"]
+    assert "http_status" not in refused.metadata
+
+
+async def test_get_order_does_not_find_what_does_not_exist(shop: Shop) -> None:
+    refused = await refusal(get(shop, UNKNOWN_ID))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "ORDER_NOT_FOUND")
+
+
+async def test_list_orders_pages_newest_first(shop: Shop) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product()
+    other = await shop.new_user("bob@example.com")
+    orders = [
+        await shop.orders.CreateOrder(new_order(user_id, (product, 1), key=f"key {number}"))
+        for number in range(5)
+    ]
+    await shop.orders.CreateOrder(new_order(other, (product, 1)))
+    found: list[order_pb2.Order] = []
+    token = ""
+    for expected in (2, 2, 1):
+        (page,) = await list_orders(shop, user_id, page_size=2, page_token=token)
+        assert len(page.orders) == expected
+        found += page.orders
+        token = page.next_page_token
+    assert token == ""
+    assert found == orders[::-1]
+
+
+async def test_list_orders_refuses_the_page_token_of_another_user(shop: Shop) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product()
+    for key in ("one", "two"):
+        await shop.orders.CreateOrder(new_order(user_id, (product, 1), key=key))
+    (page,) = await list_orders(shop, user_id, page_size=1)
+    refused = await refusal(list_orders(shop, UNKNOWN_ID, page_token=page.next_page_token))
+    assert refused.reason == "INVALID_PAGE_TOKEN"
+
+
+async def test_list_orders_of_nobody_is_one_empty_page(shop: Shop) -> None:
+    assert await list_orders(shop, UNKNOWN_ID) == [order_pb2.ListOrdersResponse()]
+
+
+async def test_list_orders_splits_what_does_not_fit_into_a_message(shop: Shop, urls: Urls) -> None:
+    lines = tuple(Line(uuid.UUID(int=number), 1) for number in range(1_000))
+    user_id = uuid.UUID(UNKNOWN_ID)
+    orders = [NewOrder(user_id, f"key {number}", "pm", lines) for number in range(130)]
+    await insert_orders(urls["order"], orders)
+    pages = await list_orders(shop, UNKNOWN_ID)
+    assert sum(page.ByteSize() for page in pages) > client.MAX_MESSAGE_BYTES
+    found = [order for page in pages for order in page.orders]
+    assert [order.client_key for order in found] == [order.client_key for order in orders][::-1]
+    for number, page in enumerate(pages[:-1], start=1):
+        rest = await list_orders(shop, UNKNOWN_ID, page_token=page.next_page_token)
+        assert rest == pages[number:]
+    assert pages[-1].next_page_token == ""
+
+
+async def test_update_order_status_ships_and_delivers(shop: Shop) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1))
+    order = await shop.orders.CreateOrder(request)
+    shipped = await update(shop, order.order_id, "SHIPPED")
+    assert shipped.state == order_pb2.ORDER_STATE_SHIPPED
+    assert await update(shop, order.order_id, "SHIPPED") == shipped
+    delivered = await update(shop, order.order_id, "DELIVERED")
+    assert delivered.state == order_pb2.ORDER_STATE_DELIVERED
+    assert await shop.orders.CreateOrder(request) == delivered
+
+
+@pytest.mark.parametrize("state", ["PENDING", "PAID", "CANCELLED", "DELIVERED"])
+async def test_update_order_status_refuses_other_moves(shop: Shop, state: str) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1))
+    order = await shop.orders.CreateOrder(request)
+    refused = await refusal(update(shop, order.order_id, state))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "ILLEGAL_STATE_CHANGE",
+    )
+    assert await get(shop, order.order_id) == order
+
+
+async def test_update_order_status_wants_a_state_and_an_order(shop: Shop) -> None:
+    assert (await refusal(update(shop, UNKNOWN_ID, "UNSPECIFIED"))).fields == ["state"]
+    assert (await refusal(update(shop, UNKNOWN_ID, "SHIPPED"))).reason == "ORDER_NOT_FOUND"
+
+
+async def test_cancel_order_is_too_late_for_a_confirmed_one(shop: Shop, urls: Urls) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1))
+    order = await shop.orders.CreateOrder(request)
+    cancel = order_pb2.CancelOrderRequest(order_id=order.order_id)
+    refused = await refusal(shop.orders.CancelOrder(cancel))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "ORDER_NOT_CANCELLABLE",
+    )
+    assert await get(shop, order.order_id) == order
+    assert audit(urls) == []
+
+
+async def test_watch_order_is_not_served_yet(shop: Shop) -> None:
+    refused = await refusal(anext(aiter(shop.orders.WatchOrder(order_pb2.WatchOrderRequest()))))
+    assert refused.code == grpc.StatusCode.UNIMPLEMENTED

@@ -1,7 +1,12 @@
 """What the tests of orders need: the four real services in one process, faults, and an audit.
 
 Every service has its own database and its own port; the orders' calls to the others go through real
-channels. A fault is put between the order service and a peer, where the network is.
+channels. A fault is put between the order service and a peer, where the network is. A test module
+asks for the fixtures with
+
+    pytest_plugins = ("tools.postgres.testing", "services.order.testing")
+
+PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
 """
 
 import asyncio
@@ -15,15 +20,16 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, LiteralString, TypeAlias, TypeVar
 
 import grpc
 import psycopg
+import pytest
 from google.type import money_pb2
 
-from bazaar.order.v1 import order_pb2_grpc
+from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from bazaar.payment.v1 import payment_pb2_grpc
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
@@ -174,6 +180,10 @@ class Shop:
         self._servers[name] = server
         return server.port
 
+    def port(self, name: str) -> int:
+        """Return the port of a service that runs."""
+        return self._servers[name].port
+
     async def new_user(self, email: str = "ada@example.com") -> str:
         """Create a user and return the id."""
         request = user_pb2.CreateUserRequest(
@@ -228,28 +238,39 @@ class Shop:
         return partial(order_pb2_grpc.add_OrderServiceServicer_to_server, orders), database
 
 
-@asynccontextmanager
-async def open_shop(urls: Urls) -> AsyncIterator[Shop]:
-    """Run a shop on four databases."""
-    async with AsyncExitStack() as stack:
-        shop = Shop(urls, stack)
-        await shop.open()
-        yield shop
-
-
-@contextmanager
-def make_databases(databases: Databases) -> Iterator[dict[str, str]]:
-    """Make the databases of the four services."""
-    urls = {name: databases.create(name) for name in ("user", "product", "payment", "order")}
-    yield urls
-    for url in urls.values():
+@pytest.fixture(scope="module")
+def urls(databases: Databases) -> Iterator[Urls]:
+    """Yield the migrated databases of the four services, which the tests of a module share."""
+    made = {name: databases.create(name) for name in ("user", "product", "payment", "order")}
+    yield made
+    for url in made.values():
         databases.drop(url)
 
 
-def clear_all(urls: Urls) -> None:
-    """Delete all that the services know."""
+@pytest.fixture
+async def shop(urls: Urls) -> AsyncIterator[Shop]:
+    """Yield a shop that runs; what it knows is deleted after the test."""
+    async with AsyncExitStack() as stack:
+        opened = Shop(urls, stack)
+        await opened.open()
+        yield opened
     for url in urls.values():
         clear(url)
+
+
+def new_order(
+    user_id: str, *lines: tuple[str, int], key: str = "k", payment_method: str = CARD
+) -> order_pb2.CreateOrderRequest:
+    """Return a request for an order of products and quantities."""
+    return order_pb2.CreateOrderRequest(
+        user_id=user_id,
+        client_key=key,
+        payment_method=payment_method,
+        lines=[
+            order_pb2.CreateOrderRequest.Line(product_id=product_id, quantity=quantity)
+            for product_id, quantity in lines
+        ],
+    )
 
 
 def audit(urls: Urls) -> list[str]:

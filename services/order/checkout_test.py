@@ -1,0 +1,216 @@
+"""The order protocol under lost messages, services that go away, and several drivers at once."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import grpc
+import pytest
+
+from bazaar.order.v1 import order_pb2
+from chassis import status
+from chassis.testing import refusal
+from services.order.testing import (
+    DECLINED_CARD,
+    Hook,
+    Shop,
+    Urls,
+    audit,
+    lose,
+    new_order,
+    read,
+)
+
+pytest_plugins = ("tools.postgres.testing", "services.order.testing")
+
+STEPS = ["reserve_stock", "charge", "commit_stock"]
+STEPS_BACK = ["cancel_payments", "release_stock"]
+
+
+async def cancel(shop: Shop, order_id: str) -> order_pb2.Order:
+    return await shop.orders.CancelOrder(order_pb2.CancelOrderRequest(order_id=order_id))
+
+
+async def outcome_of(call: Awaitable[object]) -> str:
+    """Return OK or the reason of the refusal."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        found = status.from_rpc_error(error)
+        assert found is not None
+        return status.error_info(found).reason
+    return "OK"
+
+
+def states(urls: Urls) -> list[str]:
+    return [row[0] for row in read(urls["order"], "SELECT state FROM orders ORDER BY order_id")]
+
+
+def order_id_of(urls: Urls) -> str:
+    ((order_id,),) = read(urls["order"], "SELECT order_id FROM orders")
+    return str(order_id)
+
+
+def once(hook: Hook, shop: Shop, point: str) -> Hook:
+    """Make a hook that works the first time only."""
+
+    async def run() -> None:
+        del shop.peers.hooks[point]
+        await hook()
+
+    return run
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_an_order_whose_message_got_lost_is_finished_by_the_same_key(
+    shop: Shop, urls: Urls, side: str, step: str
+) -> None:
+    product = await shop.new_product()
+    request = new_order(await shop.new_user(), (product, 2))
+    shop.peers.hooks[f"{side} {step}"] = lose
+    refused = await refusal(shop.orders.CreateOrder(request))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "PEER_UNAVAILABLE")
+    assert refused.metadata["order_id"] == order_id_of(urls)
+    assert audit(urls) != []
+    shop.peers.hooks.clear()
+    order = await shop.orders.CreateOrder(request)
+    assert order.order_id == refused.metadata["order_id"]
+    assert order.state == order_pb2.ORDER_STATE_CONFIRMED
+    assert await shop.stock(product) == (8, 0, 2)
+    assert audit(urls) == []
+
+
+@pytest.mark.parametrize("step", STEPS_BACK)
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_a_declined_order_is_taken_back_by_the_same_key(
+    shop: Shop, urls: Urls, side: str, step: str
+) -> None:
+    product = await shop.new_product()
+    request = new_order(await shop.new_user(), (product, 2), payment_method=DECLINED_CARD)
+    shop.peers.hooks[f"{side} {step}"] = lose
+    refused = await refusal(shop.orders.CreateOrder(request))
+    assert refused.code == grpc.StatusCode.UNAVAILABLE
+    assert states(urls) == ["CANCELLING"]
+    shop.peers.hooks.clear()
+    assert (await refusal(shop.orders.CreateOrder(request))).reason == "PAYMENT_DECLINED"
+    assert await shop.stock(product) == (10, 0, 0)
+    assert audit(urls) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "point", "state"),
+    [
+        ("product", "before reserve_stock", "PENDING"),
+        ("payment", "before charge", "PAYING"),
+        ("product", "after charge", "PAID"),
+    ],
+)
+async def test_an_order_waits_for_a_service_that_is_down(
+    shop: Shop, urls: Urls, name: str, point: str, state: str
+) -> None:
+    ports: list[int] = []
+
+    async def stop() -> None:
+        ports.append(await shop.stop(name))
+
+    product = await shop.new_product()
+    request = new_order(await shop.new_user(), (product, 2))
+    shop.peers.hooks[point] = once(stop, shop, point)
+    assert (await refusal(shop.orders.CreateOrder(request))).reason == "PEER_UNAVAILABLE"
+    assert states(urls) == [state]
+    await shop.start(name, ports[0])
+    order = await shop.orders.CreateOrder(request, wait_for_ready=True)
+    assert order.state == order_pb2.ORDER_STATE_CONFIRMED
+    assert await shop.stock(product) == (8, 0, 2)
+    assert audit(urls) == []
+
+
+async def test_one_key_at_once_is_one_order_and_one_charge(shop: Shop, urls: Urls) -> None:
+    product = await shop.new_product(units=100)
+    request = new_order(await shop.new_user(), (product, 1))
+    orders = await asyncio.gather(*(shop.orders.CreateOrder(request) for _ in range(20)))
+    assert len({order.order_id for order in orders}) == 1
+    assert {order.state for order in orders} == {order_pb2.ORDER_STATE_CONFIRMED}
+    assert await shop.stock(product) == (99, 0, 1)
+    assert audit(urls) == []
+
+
+async def test_chunks_that_overlap_at_once_are_one_order_a_key(shop: Shop, urls: Urls) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product(units=100)
+    orders = [new_order(user_id, (product, 1), key=f"key {number}") for number in range(60)]
+
+    async def send(part: list[order_pb2.CreateOrderRequest]) -> set[str]:
+        chunk = order_pb2.CreateOrdersRequest(orders=part)
+        (answer,) = [each async for each in shop.orders.CreateOrders(iter([chunk]))]
+        return {result.order.order_id for result in answer.results}
+
+    parts = [orders[:40], orders[20:][::-1], orders[10:50], orders[::-1]]
+    found = await asyncio.gather(*(send(part) for part in parts))
+    assert len(set().union(*found)) == 60
+    assert await shop.stock(product) == (40, 0, 60)
+    assert audit(urls) == []
+
+
+async def test_stock_is_never_oversold_by_many_at_once(shop: Shop, urls: Urls) -> None:
+    product = await shop.new_product(units=7)
+    user_id = await shop.new_user()
+    requests = [new_order(user_id, (product, 2), key=f"key {number}") for number in range(12)]
+    outcomes = await asyncio.gather(
+        *(shop.orders.CreateOrder(request) for request in requests), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, order_pb2.Order) for outcome in outcomes) == 3
+    assert await shop.stock(product) == (1, 0, 6)
+    assert audit(urls) == []
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_cancelling_while_an_order_is_driven_takes_it_back_or_is_too_late(
+    shop: Shop, urls: Urls, side: str, step: str
+) -> None:
+    point = f"{side} {step}"
+    product = await shop.new_product()
+    request = new_order(await shop.new_user(), (product, 2))
+    answers: list[str] = []
+
+    async def interfere() -> None:
+        answers.append(await outcome_of(cancel(shop, order_id_of(urls))))
+
+    shop.peers.hooks[point] = once(interfere, shop, point)
+    created = await outcome_of(shop.orders.CreateOrder(request))
+    # Money decides: once the charge has succeeded, it is too late.
+    late = point in {"after charge", "before commit_stock", "after commit_stock"}
+    assert answers == ["ORDER_NOT_CANCELLABLE" if late else "OK"]
+    assert created == ("OK" if late else "ORDER_CANCELLED")
+    assert states(urls) == ["CONFIRMED" if late else "CANCELLED"]
+    assert await shop.stock(product) == ((8, 0, 2) if late else (10, 0, 0))
+    assert audit(urls) == []
+
+
+@pytest.mark.parametrize("step", ["reserve_stock", "charge"])
+async def test_an_order_that_is_stuck_can_be_cancelled(shop: Shop, urls: Urls, step: str) -> None:
+    product = await shop.new_product()
+    request = new_order(await shop.new_user(), (product, 2))
+    shop.peers.hooks[f"before {step}"] = lose
+    await refusal(shop.orders.CreateOrder(request))
+    cancelled = await cancel(shop, order_id_of(urls))
+    assert cancelled.state == order_pb2.ORDER_STATE_CANCELLED
+    assert await cancel(shop, cancelled.order_id) == cancelled
+    shop.peers.hooks.clear()
+    assert (await refusal(shop.orders.CreateOrder(request))).reason == "ORDER_CANCELLED"
+    assert await shop.stock(product) == (10, 0, 0)
+    assert audit(urls) == []
+
+
+async def test_a_cancelled_order_whose_charge_succeeded_goes_forward(
+    shop: Shop, urls: Urls
+) -> None:
+    product = await shop.new_product()
+    request = new_order(await shop.new_user(), (product, 2))
+    shop.peers.hooks["after charge"] = lose
+    await refusal(shop.orders.CreateOrder(request))
+    refused = await refusal(cancel(shop, order_id_of(urls)))
+    assert refused.reason == "ORDER_NOT_CANCELLABLE"
+    assert states(urls) == ["CONFIRMED"]
+    assert read(urls["order"], "SELECT cancel_requested FROM orders") == [(True,)]
+    assert audit(urls) == []

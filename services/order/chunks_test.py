@@ -1,0 +1,242 @@
+"""Streams of orders in chunks, with the other three services at work."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+import pytest
+
+from bazaar.order.v1 import order_pb2
+from chassis import client, errors, status
+from chassis.testing import refusal
+from services.order import chunks
+from services.order.testing import DECLINED_CARD, Shop, Urls, audit, lose, new_order, read
+
+pytest_plugins = ("tools.postgres.testing", "services.order.testing")
+UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
+BAD_ORDER = order_pb2.CreateOrderRequest()
+
+
+def new_chunk(seq: int, *orders: order_pb2.CreateOrderRequest) -> order_pb2.CreateOrdersRequest:
+    return order_pb2.CreateOrdersRequest(seq=seq, orders=orders)
+
+
+async def send(
+    shop: Shop, *requests: order_pb2.CreateOrdersRequest
+) -> list[order_pb2.CreateOrdersResponse]:
+    return [answer async for answer in shop.orders.CreateOrders(iter(requests))]
+
+
+def reasons(answer: order_pb2.CreateOrdersResponse) -> list[str]:
+    return [status.error_info(result.error).reason for result in answer.results]
+
+
+async def test_create_orders_answers_chunk_by_chunk_in_order(shop: Shop, urls: Urls) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product(units=100)
+    orders = [new_order(user_id, (product, 1), key=f"key {number}") for number in range(6)]
+    answers = await send(shop, new_chunk(7, *orders[:4]), new_chunk(8, *orders[4:]))
+    assert [answer.seq for answer in answers] == [7, 8]
+    results = [result for answer in answers for result in answer.results]
+    assert [result.client_key for result in results] == [order.client_key for order in orders]
+    assert {result.order.state for result in results} == {order_pb2.ORDER_STATE_CONFIRMED}
+    assert await shop.stock(product) == (94, 0, 6)
+    assert audit(urls) == []
+
+
+async def test_create_orders_takes_1000_orders_at_once(shop: Shop, urls: Urls) -> None:
+    user_id = await shop.new_user()
+    products = [await shop.new_product(f"P{number}", units=600) for number in range(6)]
+    orders = [
+        new_order(user_id, *((products[(n + i) % 6], 1) for i in range(3)), key=f"key {n}")
+        for n in range(1_000)
+    ]
+    (answer,) = await send(shop, new_chunk(1, *orders))
+    assert {result.order.state for result in answer.results} == {order_pb2.ORDER_STATE_CONFIRMED}
+    assert len({result.order.order_id for result in answer.results}) == 1_000
+    assert audit(urls) == []
+
+
+async def test_create_orders_lists_a_chunk_as_it_was_sent(shop: Shop) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product()
+    keys = ["b", "c", "a"]
+    (answer,) = await send(
+        shop, new_chunk(1, *(new_order(user_id, (product, 1), key=key) for key in keys))
+    )
+    request = order_pb2.ListOrdersRequest(user_id=user_id)
+    (page,) = [page async for page in shop.orders.ListOrders(request)]
+    assert [order.client_key for order in page.orders] == keys[::-1]
+    assert list(page.orders) == [result.order for result in reversed(answer.results)]
+
+
+async def test_create_orders_gives_each_bad_order_its_error_and_goes_on(
+    shop: Shop, urls: Urls
+) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product(units=5)
+    first, second = await send(
+        shop,
+        new_chunk(
+            1,
+            new_order(user_id, (product, 1), key="good"),
+            BAD_ORDER,
+            new_order(user_id, (product, 0), key="bad quantity"),
+            new_order(user_id, (product, 1), key=""),
+            new_order(UNKNOWN_ID, (product, 1), key="no user"),
+            new_order(user_id, (UNKNOWN_ID, 1), key="no product"),
+            new_order(user_id, (product, 9), key="no stock"),
+            new_order(user_id, (product, 1), key="no money", payment_method=DECLINED_CARD),
+            new_order(user_id, (product, 2), key="good too"),
+        ),
+        new_chunk(2, BAD_ORDER),
+    )
+    assert reasons(first) == [
+        "",
+        "INVALID_ID",
+        "INVALID_FIELD",
+        "INVALID_CLIENT_KEY",
+        "USER_NOT_FOUND",
+        "PRODUCT_NOT_FOUND",
+        "OUT_OF_STOCK",
+        "PAYMENT_DECLINED",
+        "",
+    ]
+    assert reasons(second) == ["INVALID_ID"]
+    assert await shop.stock(product) == (2, 0, 3)
+    assert audit(urls) == []
+
+
+async def test_create_orders_takes_a_key_once_in_a_chunk(shop: Shop, urls: Urls) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product()
+    (answer,) = await send(
+        shop,
+        new_chunk(
+            1,
+            new_order(user_id, (product, 1), key="twice"),
+            new_order(user_id, (product, 2), key="twice"),
+            new_order(user_id, (product, 1), key="twice"),
+        ),
+    )
+    assert reasons(answer) == ["", "KEY_REUSED", ""]
+    assert answer.results[0].order == answer.results[2].order
+    assert await shop.stock(product) == (9, 0, 1)
+    assert audit(urls) == []
+
+
+async def test_create_orders_absorbs_a_chunk_that_is_sent_again(shop: Shop, urls: Urls) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product(units=3)
+    orders = [new_order(user_id, (product, 1), key=f"key {number}") for number in range(5)]
+    (first,) = await send(shop, new_chunk(1, *orders))
+    assert reasons(first) == ["", "", "", "OUT_OF_STOCK", "OUT_OF_STOCK"]
+    again, more = await send(shop, new_chunk(1, *orders), new_chunk(2, *orders[3:], *orders[:1]))
+    assert again == first
+    assert list(more.results) == [*first.results[3:], first.results[0]]
+    assert audit(urls) == []
+
+
+@pytest.mark.parametrize("seq", [0, 1, 3])
+async def test_create_orders_refuses_a_gap_and_keeps_what_it_answered(
+    shop: Shop, urls: Urls, seq: int
+) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1))
+    stream = shop.orders.CreateOrders(iter([new_chunk(1, request), new_chunk(seq, request)]))
+    answer = await anext(aiter(stream))
+    refused = await refusal(anext(aiter(stream)))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "CHUNK_OUT_OF_ORDER",
+    )
+    assert await shop.orders.CreateOrder(request) == answer.results[0].order
+    assert audit(urls) == []
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [
+        [],
+        [BAD_ORDER] * 1_001,
+        [new_order(UNKNOWN_ID, *[(UNKNOWN_ID, 1)] * 1_000)] * 30 + [new_order("", ("", 1))],
+    ],
+    ids=["empty", "too many orders", "too many lines"],
+)
+async def test_create_orders_bounds_a_chunk(
+    shop: Shop, orders: Sequence[order_pb2.CreateOrderRequest]
+) -> None:
+    refused = await refusal(send(shop, new_chunk(1, *orders)))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_CHUNK")
+
+
+async def test_create_orders_answers_the_largest_chunk_in_one_message(shop: Shop) -> None:
+    user_id = await shop.new_user()
+    products = await asyncio.gather(
+        *(shop.new_product(f"P{n}", units=10**9, price=1) for n in range(30))
+    )
+    lines = [(product, 1_000_000) for product in products]
+    keys = [f"{number:04}" + "\N{COLLISION SYMBOL}" * 251 for number in range(1_000)]
+    (answer,) = await send(
+        shop, new_chunk(1, *(new_order(user_id, *lines, key=key) for key in keys))
+    )
+    assert {result.order.state for result in answer.results} == {order_pb2.ORDER_STATE_CONFIRMED}
+    nanos_bytes = 30_000 * 8  # What nanos, which these prices do not have, would add.
+    assert answer.ByteSize() + nanos_bytes < client.MAX_MESSAGE_BYTES
+
+
+async def test_create_orders_ends_when_the_user_service_is_down(shop: Shop, urls: Urls) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1))
+    shop.peers.hooks["before find_users"] = lose
+    refused = await refusal(send(shop, new_chunk(1, request)))
+    assert refused.code == grpc.StatusCode.UNAVAILABLE
+    assert read(urls["order"], "SELECT * FROM orders") == []
+
+
+async def test_create_orders_says_which_orders_are_not_finished(shop: Shop, urls: Urls) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product()
+    done = new_order(user_id, (product, 1), key="done")
+    order = await shop.orders.CreateOrder(done)
+    chunk = new_chunk(1, done, new_order(user_id, (product, 1), key="not done"))
+    shop.peers.hooks["after reserve_stock"] = lose
+    (answer,) = await send(shop, chunk)
+    assert answer.results[0].order == order
+    assert reasons(answer) == ["", "PEER_UNAVAILABLE"]
+    shop.peers.hooks.clear()
+    (answer,) = await send(shop, chunk)
+    assert reasons(answer) == ["", ""]
+    assert audit(urls) == []
+
+
+async def test_create_orders_finishes_the_chunk_in_hand_when_the_server_stops(
+    shop: Shop, urls: Urls
+) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product()
+    sent = [new_chunk(n, new_order(user_id, (product, 1), key=f"key {n}")) for n in range(3)]
+
+    async def drain() -> None:
+        shop.draining.set()
+
+    shop.peers.hooks["before charge"] = drain
+    stream = shop.orders.CreateOrders(iter(sent))
+    answer = await anext(aiter(stream))
+    assert answer.seq == 0
+    assert answer.results[0].order.state == order_pb2.ORDER_STATE_CONFIRMED
+    refused = await refusal(anext(aiter(stream)))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")
+    assert [row[0] for row in read(urls["order"], "SELECT client_key FROM orders")] == ["key 0"]
+    assert audit(urls) == []
+
+
+async def test_create_orders_ends_an_idle_stream_when_the_server_stops(shop: Shop) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1))
+    stream = shop.orders.CreateOrders()
+    await stream.write(new_chunk(1, request))
+    assert isinstance(await stream.read(), order_pb2.CreateOrdersResponse)
+    shop.draining.set()
+    refused = await refusal(stream.read())
+    assert refused.reason == "SERVER_STOPPING"
+
+
+async def test_receive_waits_for_a_chunk_no_longer_than_it_may() -> None:
+    async def send_nothing() -> AsyncIterator[chunks.Chunk]:
+        await asyncio.Event().wait()
+        yield chunks.Chunk()
+
+    received = chunks.receive(send_nothing(), asyncio.Event(), idle_seconds=0.01)
+    with pytest.raises(errors.DeadlineExceeded, match="No chunk came"):
+        await anext(received)

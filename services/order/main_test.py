@@ -1,0 +1,117 @@
+"""The order service as a process of its own: settings, start, and a stop that loses nothing."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+
+from bazaar.order.v1 import order_pb2, order_pb2_grpc
+from chassis import client, settings
+from services.order.testing import Orders, Shop, Urls, audit, new_order, read
+
+pytest_plugins = ("tools.postgres.testing", "services.order.testing")
+
+ORDERS_A_CHUNK = 20
+COMMAND = ("-c", "from services.order.main import main; main()")
+
+
+def environment(shop: Shop, port: int) -> dict[str, str]:
+    """Return the settings of an order service among the services of a shop."""
+    return {
+        "PATH": os.environ.get("PATH", ""),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "POSTGRES_HOST": "127.0.0.1",
+        "POSTGRES_PORT": "1",
+        "POSTGRES_USER": "nobody",
+        "POSTGRES_PASSWORD": "nothing",
+        "ORDERSERVICE_HOST": "127.0.0.1",
+        "ORDERSERVICE_PORT": str(port),
+        "ORDERSERVICE_DATABASE_URL": shop.urls["order"],
+    } | {
+        f"{name.upper()}SERVICE_{key}": value
+        for name in ("user", "product", "payment")
+        for key, value in (("HOST", "127.0.0.1"), ("PORT", str(shop.port(name))))
+    }
+
+
+@asynccontextmanager
+async def running(shop: Shop) -> AsyncIterator[tuple[Process, Orders]]:
+    """Run the service in the place of the shop's own."""
+    port = await shop.stop("order")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *COMMAND, env=environment(shop, port), stdout=PIPE, stderr=PIPE
+    )
+    try:
+        async with client.open_channel("127.0.0.1", port) as channel:
+            yield process, order_pb2_grpc.OrderServiceStub(channel)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_a_bad_setting_ends_the_program_before_it_listens(shop: Shop) -> None:
+    bad = environment(shop, 0) | {"USERSERVICE_PORT": "70000", "PAYMENTSERVICE_HOST": ""}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *COMMAND, env=bad, stdout=PIPE, stderr=PIPE
+    )
+    _, printed = await process.communicate()
+    assert process.returncode == settings.EX_CONFIG
+    for name in ("ORDERSERVICE_PORT", "USERSERVICE_PORT", "PAYMENTSERVICE_HOST"):
+        assert f"{name}: " in printed.decode()
+    assert "70000" not in printed.decode()
+
+
+def new_chunk(seq: int, user_id: str, product: str) -> order_pb2.CreateOrdersRequest:
+    keys = (f"{seq}.{number}" for number in range(ORDERS_A_CHUNK))
+    orders = [new_order(user_id, (product, 1), key=key) for key in keys]
+    return order_pb2.CreateOrdersRequest(seq=seq, orders=orders)
+
+
+async def stop_during_stream(
+    process: Process, stop: signal.Signals, stream: AsyncIterable[order_pb2.CreateOrdersResponse]
+) -> tuple[list[order_pb2.CreateOrdersResponse], grpc.StatusCode]:
+    """Send a signal after a few answers; return all that come, and how the stream ends."""
+    answered = []
+    try:
+        async for answer in stream:
+            answered.append(answer)
+            if len(answered) == 5:
+                process.send_signal(stop)
+    except grpc.aio.AioRpcError as error:
+        return answered, error.code()
+    return answered, grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_stop_during_a_stream_loses_nothing_that_was_answered(
+    shop: Shop, urls: Urls, stop: signal.Signals
+) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product(units=100_000)
+    chunks = (new_chunk(seq, user_id, product) for seq in range(1_000))
+    async with running(shop) as (process, orders):
+        stream = orders.CreateOrders(chunks, wait_for_ready=True)
+        answered, code = await stop_during_stream(process, stop, stream)
+        status = await process.wait()
+    # grpc.aio calls it INTERNAL where the end of a stream meets a request that is being written.
+    assert code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
+    assert status == (0 if stop is signal.SIGTERM else -signal.SIGKILL)
+    acknowledged = [result.order for answer in answered for result in answer.results]
+    assert len(acknowledged) == ORDERS_A_CHUNK * len(answered) >= 5 * ORDERS_A_CHUNK
+    found = {row[0] for row in read(urls["order"], "SELECT order_id::text FROM orders")}
+    assert {order.order_id for order in acknowledged} <= found
+    if stop is signal.SIGTERM:
+        assert len(found) == len(acknowledged)
+    # The client goes on after its last answer, and all that was left lying is finished.
+    port = await shop.start("order")
+    async with client.open_channel("127.0.0.1", port) as channel:
+        rest = new_chunk(len(answered), user_id, product)
+        stream = order_pb2_grpc.OrderServiceStub(channel).CreateOrders(iter([rest]))
+        assert [answer.seq async for answer in stream] == [len(answered)]
+    assert audit(urls) == []

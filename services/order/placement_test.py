@@ -1,0 +1,91 @@
+"""What a client may ask for, without I/O."""
+
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from chassis import errors
+from services.order import placement
+from services.order.domain import Line, NewOrder
+
+LAMP, BULB = uuid.UUID(int=1), uuid.UUID(int=2)
+ORDER = NewOrder(uuid.UUID(int=8), "k", "pm_card_visa", (Line(LAMP, 1), Line(BULB, 1_000_000)))
+
+
+def fields_of(order: NewOrder) -> list[str]:
+    with pytest.raises(errors.InvalidArgument) as raised:
+        placement.check_new_order(order)
+    return [violation.field for violation in raised.value.violations]
+
+
+def test_check_new_order_accepts_an_order() -> None:
+    placement.check_new_order(ORDER)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\x00b"])
+def test_check_new_order_refuses_a_bad_key_apart_from_other_rules(key: str) -> None:
+    assert fields_of(replace(ORDER, client_key=key, lines=())) == ["client_key"]
+
+
+@pytest.mark.parametrize("method", ["", "x" * 256, "a\x00b"])
+def test_check_new_order_wants_a_payment_method(method: str) -> None:
+    assert fields_of(replace(ORDER, payment_method=method)) == ["payment_method"]
+
+
+@pytest.mark.parametrize("quantity", [-(2**31), -1, 0, 1_000_001, 2**31 - 1])
+def test_check_new_order_bounds_quantities(quantity: int) -> None:
+    lines = (Line(LAMP, 1), Line(BULB, quantity))
+    assert fields_of(replace(ORDER, lines=lines)) == ["lines[1].quantity"]
+
+
+def test_check_new_order_refuses_a_product_twice() -> None:
+    lines = (Line(LAMP, 1), Line(BULB, 1), Line(LAMP, 2))
+    assert fields_of(replace(ORDER, lines=lines)) == ["lines[2].product_id"]
+
+
+@pytest.mark.parametrize("count", [0, 1_001])
+def test_check_new_order_bounds_the_number_of_lines(count: int) -> None:
+    lines = tuple(Line(uuid.UUID(int=number), 0) for number in range(count))
+    assert fields_of(replace(ORDER, lines=lines)) == ["lines"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4111111111111111",
+        "4111 1111 1111 1111",
+        "card:4111-1111-1111-1111!",
+        "378282246310005",
+        "6304000000000000000",
+    ],
+)
+def test_is_card_number_sees_card_numbers(text: str) -> None:
+    assert placement.is_card_number(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["pm_card_visa", "4111111111111112", "pm_1MqLiJLkdIwHu7ixUEgbFdYl", "42" * 20, ""]
+)
+def test_is_card_number_leaves_tokens_alone(text: str) -> None:
+    assert not placement.is_card_number(text)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(ORDER, payment_method="pm_sandbox"),
+        replace(ORDER, lines=ORDER.lines[::-1]),
+        replace(ORDER, lines=ORDER.lines[:1]),
+        replace(ORDER, lines=(Line(LAMP, 2), ORDER.lines[1])),
+        replace(ORDER, lines=ORDER.lines[:1], payment_method=f"{BULB} 1000000\npm_card_visa"),
+    ],
+)
+def test_hash_request_tells_requests_apart(other: NewOrder) -> None:
+    assert placement.hash_request(ORDER) == placement.hash_request(replace(ORDER, client_key="z"))
+    assert placement.hash_request(other) != placement.hash_request(ORDER)
+
+
+def test_hash_request_stays_what_it_was() -> None:
+    """Hashes are kept with orders: another way to make them would refuse keys that are fine."""
+    assert placement.hash_request(ORDER).hex()[:16] == "f37d9d5bc3f1d888"

@@ -1,0 +1,194 @@
+"""The SQL of orders on a real database: what is kept, who wins, how many statements it takes."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from chassis.database import Database
+from services.order import domain, repository
+from services.order.domain import Amount, Line, NewOrder, Order, Payment, PaymentState, State
+from services.order.testing import read
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "order"
+
+USER = uuid.UUID(int=8)
+LAMP, BULB = uuid.UUID(int=1), uuid.UUID(int=2)
+PRICES = {LAMP: Amount(300, "GBP"), BULB: Amount(199, "GBP")}
+PAYMENT = Payment(uuid.UUID(int=9), PaymentState.SUCCEEDED, "")
+
+
+@pytest.fixture
+async def database(clean_database_url: str) -> AsyncIterator[Database]:
+    opened = Database(clean_database_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+def wanted(count: int, lines: tuple[Line, ...] = (Line(LAMP, 2), Line(BULB, 5))) -> list[NewOrder]:
+    return [NewOrder(USER, f"key {number}", "pm_card_visa", lines) for number in range(count)]
+
+
+async def accept(database: Database, orders: list[NewOrder]) -> list[Order]:
+    async with database.transaction() as connection:
+        held = await repository.accept_orders(connection, orders)
+    return [held[order.key] for order in orders]
+
+
+async def save(database: Database, orders: list[Order]) -> list[Order]:
+    async with database.transaction() as connection:
+        return await repository.save_orders(connection, orders)
+
+
+async def get(database: Database, order: Order) -> Order:
+    async with database.connection() as connection:
+        return await repository.get_order(connection, order.order_id)
+
+
+async def test_accept_orders_keeps_what_it_was_given(database: Database) -> None:
+    orders = await accept(database, wanted(3))
+    assert [order.client_key for order in orders] == ["key 0", "key 1", "key 2"]
+    assert {order.state for order in orders} == {State.PENDING}
+    assert [await get(database, order) for order in orders] == orders
+
+
+async def test_accept_orders_returns_the_order_that_holds_a_key(database: Database) -> None:
+    first = await accept(database, wanted(2))
+    other = replace(wanted(3)[1], payment_method="pm_sandbox")
+    again = await accept(database, [wanted(1)[0], other, wanted(3)[2]])
+    assert again[:2] == first
+    assert again[2].client_key == "key 2"
+
+
+async def test_accept_orders_waits_for_whoever_came_first(database: Database) -> None:
+    """The loser of a race answers with the order of the winner, which it could not see at first."""
+    async with database.transaction() as connection:
+        first = await repository.accept_orders(connection, wanted(1))
+        second = asyncio.create_task(accept(database, wanted(2)))
+        await wait_for_lock(database)
+    assert (await second)[0] == first[USER, "key 0"]
+
+
+async def test_accept_orders_at_once_in_any_order_never_deadlocks(database: Database) -> None:
+    orders = wanted(200)
+    found = await asyncio.gather(
+        *(accept(database, part) for part in (orders, orders[::-1], orders[100:] + orders[:100]))
+    )
+    assert found[0] == found[1][::-1] == found[2][100:] + found[2][:100]
+
+
+async def test_save_orders_keeps_every_field(database: Database) -> None:
+    (order,) = await accept(database, wanted(1))
+    (reserved,) = await save(database, [domain.reserve(order, PRICES)])
+    assert reserved.version == order.version + 1
+    assert reserved.update_time > order.update_time
+    assert await get(database, order) == reserved
+    (paying,) = await save(database, [domain.move(reserved, State.PAYING)])
+    (cancelling,) = await save(database, [domain.request_cancel(paying)])
+    assert await get(database, order) == cancelling
+    (paid,) = await save(database, [domain.settle(cancelling, PAYMENT)])
+    assert await get(database, order) == paid
+    (confirmed,) = await save(database, [domain.move(paid, State.CONFIRMED)])
+    assert await get(database, order) == confirmed
+
+
+async def test_save_orders_leaves_out_those_that_somebody_else_changed(database: Database) -> None:
+    orders = await accept(database, wanted(3))
+    await save(database, [domain.reserve(orders[1], PRICES)])
+    saved = await save(database, [domain.request_cancel(order) for order in orders])
+    assert {order.order_id for order in saved} == {orders[0].order_id, orders[2].order_id}
+    assert (await get(database, orders[1])).state is State.RESERVED
+
+
+async def test_save_orders_loses_to_whoever_commits_first(database: Database) -> None:
+    orders = await accept(database, wanted(2))
+    async with database.transaction() as connection:
+        await repository.save_orders(connection, [domain.reserve(orders[0], PRICES)])
+        late = asyncio.create_task(
+            save(database, [domain.request_cancel(order) for order in orders])
+        )
+        await wait_for_lock(database)
+    assert [order.order_id for order in await late] == [orders[1].order_id]
+    assert (await get(database, orders[0])).state is State.RESERVED
+
+
+async def test_save_orders_at_once_in_any_order_never_deadlocks(database: Database) -> None:
+    orders = await accept(database, wanted(200))
+    reserved = [domain.reserve(order, PRICES) for order in orders]
+    parts = (reserved, reserved[::-1], reserved[100:] + reserved[:100])
+    saved = await asyncio.gather(*(save(database, part) for part in parts))
+    assert sum(len(part) for part in saved) == 200
+
+
+async def test_save_orders_announces_a_confirmed_order_once(
+    database: Database, clean_database_url: str
+) -> None:
+    (order,) = await accept(database, wanted(1))
+    (order,) = await save(database, [domain.reserve(order, PRICES)])
+    (order,) = await save(database, [domain.move(order, State.PAYING)])
+    (order,) = await save(database, [domain.settle(order, PAYMENT)])
+    assert read(clean_database_url, "SELECT * FROM outbox") == []
+    confirmed = domain.move(order, State.CONFIRMED)
+    await asyncio.gather(*(save(database, [confirmed]) for _ in range(5)))
+    events = read(clean_database_url, "SELECT order_id, state FROM outbox")
+    assert events == [(order.order_id, "CONFIRMED")]
+
+
+async def test_only_orders_that_are_under_way_are_due(
+    database: Database, clean_database_url: str
+) -> None:
+    query = "SELECT state, next_at <= now(), lease_until > now() FROM orders"
+    (order,) = await accept(database, wanted(1))
+    assert read(clean_database_url, query) == [("PENDING", True, True)]
+    (order,) = await save(database, [domain.request_cancel(order)])
+    assert read(clean_database_url, query) == [("CANCELLING", True, True)]
+    await save(database, [domain.move(order, State.CANCELLED)])
+    assert read(clean_database_url, query) == [("CANCELLED", None, None)]
+
+
+async def test_list_sizes_goes_from_the_newest_to_the_oldest(database: Database) -> None:
+    orders = await accept(database, wanted(2) + wanted(3, (Line(LAMP, 1),))[2:])
+    sizes = [(orders[2].order_id, 1), (orders[1].order_id, 2), (orders[0].order_id, 2)]
+    async with database.connection() as connection:
+        assert await repository.list_sizes(connection, USER, None, 9) == sizes
+        assert await repository.list_sizes(connection, USER, None, 2) == sizes[:2]
+        assert await repository.list_sizes(connection, USER, sizes[0][0], 9) == sizes[1:]
+        assert await repository.list_sizes(connection, uuid.UUID(int=0), None, 9) == []
+
+
+async def test_1000_orders_are_a_handful_of_statements(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[object] = []
+    execute = psycopg.AsyncCursor.execute
+
+    async def count(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        statements.append(query)
+        return await execute(self, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", count)
+    orders = await accept(database, wanted(1_000))
+    assert len(statements) == 3
+    reserved = await save(database, [domain.reserve(order, PRICES) for order in orders])
+    assert len(statements) == 5
+    await save(database, [domain.move(order, State.PAYING) for order in reserved])
+    assert len(statements) == 6
+    await accept(database, wanted(1_000))
+    assert len(statements) == 9
+
+
+async def wait_for_lock(database: Database) -> None:
+    """Wait until a statement waits for another transaction."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    async with asyncio.timeout(10), database.connection() as connection:
+        while True:
+            row = await (await connection.execute(query)).fetchone()
+            if row is not None and row[0]:
+                return
+            await asyncio.sleep(0.01)
