@@ -1,0 +1,223 @@
+"""What a product is and which rules it and its stock keep. No I/O, no clock, no wire format.
+
+What orders hold of the stock is in `reservation`.
+"""
+
+import datetime as dt
+import json
+import re
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from chassis import errors
+
+MAX_STOCK = 2_000_000_000
+MAX_CATEGORIES = 20
+MAX_ATTRIBUTES_BYTES = 16 * 1024
+UPDATABLE = frozenset(
+    {"sku", "name", "description", "categories", "price", "image_uri", "attributes"}
+)
+
+_IMAGE_URI = re.compile(r"https?://[^\s/?#]+[^\s]*")
+
+
+class OutOfStock(errors.FailedPrecondition):
+    """There are fewer units than are wanted."""
+
+    http_status = 409
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """An amount in the minor unit of its currency."""
+
+    minor: int
+    currency_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What the shop says of a product. `attributes` are a JSON object."""
+
+    sku: str
+    name: str
+    description: str
+    categories: tuple[str, ...]
+    price: Price
+    image_uri: str
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """Counts of units; `available + reserved + sold == stocked`."""
+
+    available: int
+    reserved: int
+    sold: int
+    stocked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Something to buy. `version` counts the changes of its details."""
+
+    product_id: uuid.UUID
+    details: Details
+    stock: Stock
+    version: int
+    create_time: dt.datetime
+    update_time: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """Units that come in, or go out where negative, other than by orders.
+
+    Where there is a `request_id` the same one adjusts a product once.
+    """
+
+    product_id: uuid.UUID
+    delta: int
+    reason: str
+    request_id: str
+
+
+def check_details(details: Details) -> None:
+    """Check every rule of what the shop says of a product.
+
+    Raises:
+        errors.Unprocessable: naming each field that breaks its rule.
+    """
+    violations = errors.Violations()
+    violations.check_text(details.sku, "sku", 1, 64)
+    violations.check_text(details.name, "name", 1, 200)
+    violations.check_text(details.description, "description", 0, 10_000)
+    violations.check(
+        len(details.categories) <= MAX_CATEGORIES,
+        "categories",
+        f"must be at most {MAX_CATEGORIES}",
+    )
+    for index, category in enumerate(details.categories):
+        violations.check_text(category, f"categories[{index}]", 1, 100)
+    _check_image_uri(violations, details.image_uri)
+    _check_attributes(violations, details.attributes)
+    violations.raise_any()
+
+
+def check_opening_stock(available: int) -> None:
+    """Check with how many units a product may begin.
+
+    Raises:
+        errors.Unprocessable: with fewer than none, or too many.
+    """
+    violations = errors.Violations()
+    violations.check(
+        0 <= available <= MAX_STOCK, "stock.available", f"must be between 0 and {MAX_STOCK}"
+    )
+    violations.raise_any()
+
+
+def update_details(
+    product: Product, changes: Details, fields: Collection[str], etag: str
+) -> Details:
+    """Return the details of a product with the named fields changed.
+
+    Raises:
+        errors.Aborted: the etag is given and is not that of the product as it is now.
+        errors.Unprocessable: the outcome breaks a rule.
+    """
+    if etag and etag != str(product.version):
+        raise errors.Aborted("ETAG_MISMATCH", "The product was changed meanwhile: get it again.")
+    updated = replace(product.details, **{field: getattr(changes, field) for field in fields})
+    check_details(updated)
+    return updated
+
+
+def check_deletable(product_id: uuid.UUID, stock: Stock) -> None:
+    """Check that no order holds some of a product.
+
+    Raises:
+        errors.FailedPrecondition: one does.
+    """
+    if stock.reserved:
+        raise errors.FailedPrecondition(
+            "PRODUCT_RESERVED",
+            "An order that is under way holds some of this product.",
+            metadata={"product_id": str(product_id)},
+        )
+
+
+def check_adjustment(adjustment: Adjustment) -> None:
+    """Check every rule of an adjustment by itself.
+
+    Raises:
+        errors.Unprocessable: naming each field that breaks its rule.
+    """
+    violations = errors.Violations()
+    violations.check(adjustment.delta != 0, "delta", "must not be 0")
+    violations.check_text(adjustment.reason, "reason", 0, 200)
+    violations.check_text(adjustment.request_id, "request_id", 0, 255)
+    violations.raise_any()
+
+
+def adjust_stock(stock: Stock, adjustment: Adjustment) -> Stock:
+    """Return the stock after an adjustment.
+
+    Raises:
+        OutOfStock: fewer units are available than are taken out.
+        errors.FailedPrecondition: there would be more than `MAX_STOCK`.
+    """
+    metadata = {"product_id": str(adjustment.product_id)}
+    if stock.available + adjustment.delta < 0:
+        message = "Fewer units are available than are to be taken out."
+        raise OutOfStock("OUT_OF_STOCK", message, metadata=metadata)
+    if stock.stocked + adjustment.delta > MAX_STOCK:
+        message = f"The stock of a product cannot exceed {MAX_STOCK} units."
+        raise errors.FailedPrecondition("STOCK_LIMIT", message, metadata=metadata)
+    return replace(
+        stock,
+        available=stock.available + adjustment.delta,
+        stocked=stock.stocked + adjustment.delta,
+    )
+
+
+def check_repeated(adjustment: Adjustment, recorded: Adjustment) -> None:
+    """Check that a request id that was used before is used for the same adjustment again.
+
+    Raises:
+        errors.Unprocessable: it is used for another one.
+    """
+    if adjustment != recorded:
+        message = "This request id was used for another adjustment."
+        violation = errors.Violation("request_id", "must not be used for two adjustments")
+        raise errors.Unprocessable("REQUEST_ID_REUSED", message, violations=[violation])
+
+
+def product_not_found(product_id: uuid.UUID) -> errors.NotFound:
+    """Make the error for a product that does not exist."""
+    return errors.NotFound(
+        "PRODUCT_NOT_FOUND",
+        f"There is no product {product_id}.",
+        metadata={"product_id": str(product_id)},
+    )
+
+
+def _check_image_uri(violations: errors.Violations, uri: str) -> None:
+    violations.check_text(uri, "image_uri", 0, 2_000)
+    violations.check(
+        not uri or _IMAGE_URI.fullmatch(uri) is not None,
+        "image_uri",
+        "must be an http or https URI",
+    )
+
+
+def _check_attributes(violations: errors.Violations, attributes: Mapping[str, Any]) -> None:
+    size = len(json.dumps(attributes, ensure_ascii=False, separators=(",", ":")).encode())
+    violations.check(
+        size <= MAX_ATTRIBUTES_BYTES,
+        "attributes",
+        f"must be at most {MAX_ATTRIBUTES_BYTES} bytes as JSON",
+    )

@@ -1,0 +1,160 @@
+"""Rules of a product and its stock, without I/O."""
+
+import datetime as dt
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chassis import errors
+from services.product import domain
+
+PRODUCT_ID = uuid.UUID(int=1)
+DETAILS = domain.Details(
+    sku="85123A",
+    name="White hanging heart",
+    description="A heart that hangs.",
+    categories=("home", "lamps"),
+    price=domain.Price(255, "GBP"),
+    image_uri="https://example.com/85123A.jpg",
+    attributes={"colour": "white"},
+)
+STOCK = domain.Stock(available=5, reserved=2, sold=3, stocked=10)
+MOMENT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+PRODUCT = domain.Product(PRODUCT_ID, DETAILS, STOCK, 3, MOMENT, MOMENT)
+
+
+def violated(details: domain.Details) -> list[str]:
+    with pytest.raises(errors.Unprocessable) as raised:
+        domain.check_details(details)
+    return [violation.field for violation in raised.value.violations]
+
+
+def test_check_details_accepts_the_largest() -> None:
+    domain.check_details(
+        replace(
+            DETAILS,
+            sku="s" * 64,
+            name="n" * 200,
+            description="d" * 10_000,
+            categories=("c" * 100,) * 20,
+            image_uri="",
+            attributes={"a": "x" * (16 * 1024 - len('{"a":""}'))},
+        )
+    )
+
+
+def test_check_details_names_every_bad_field_at_once() -> None:
+    bad = replace(
+        DETAILS,
+        sku="",
+        name="n" * 201,
+        description="d" * 10_001,
+        categories=("", "ok", "c" * 101),
+        attributes={"a": "x" * (16 * 1024 - len('{"a":""}') + 1)},
+    )
+    assert violated(bad) == [
+        "sku",
+        "name",
+        "description",
+        "categories[0]",
+        "categories[2]",
+        "attributes",
+    ]
+
+
+def test_check_details_bounds_the_number_of_categories() -> None:
+    assert violated(replace(DETAILS, categories=("c",) * 21)) == ["categories"]
+
+
+@pytest.mark.parametrize("field", ["sku", "name", "description", "image_uri"])
+def test_check_details_rejects_nul(field: str) -> None:
+    bad: dict[str, Any] = {field: "http://a\x00"}
+    assert field in violated(replace(DETAILS, **bad))
+
+
+@pytest.mark.parametrize("uri", ["ftp://a", "example.com", "javascript:alert(1)", "http://", "//a"])
+def test_check_details_rejects_what_is_no_address_of_a_picture(uri: str) -> None:
+    assert violated(replace(DETAILS, image_uri=uri)) == ["image_uri"]
+
+
+def test_check_details_measures_attributes_in_bytes() -> None:
+    assert violated(replace(DETAILS, attributes={"a": "é" * 8_192})) == ["attributes"]
+
+
+@pytest.mark.parametrize("available", [-1, domain.MAX_STOCK + 1])
+def test_check_opening_stock_bounds_it(available: int) -> None:
+    with pytest.raises(errors.Unprocessable, match=r"stock\.available"):
+        domain.check_opening_stock(available)
+
+
+def test_update_details_changes_only_the_named_fields() -> None:
+    changes = replace(DETAILS, name="New", price=domain.Price(1, "EUR"))
+    updated = domain.update_details(PRODUCT, changes, {"name"}, etag="")
+    assert updated == replace(DETAILS, name="New")
+
+
+def test_update_details_checks_the_outcome() -> None:
+    with pytest.raises(errors.Unprocessable):
+        domain.update_details(PRODUCT, replace(DETAILS, sku=""), {"sku"}, etag="")
+
+
+def test_update_details_rejects_a_stale_etag() -> None:
+    with pytest.raises(errors.Aborted):
+        domain.update_details(PRODUCT, DETAILS, {"name"}, etag="2")
+    assert domain.update_details(PRODUCT, DETAILS, {"name"}, etag="3") == DETAILS
+
+
+def test_check_deletable_refuses_while_an_order_holds_some() -> None:
+    domain.check_deletable(PRODUCT_ID, replace(STOCK, reserved=0))
+    with pytest.raises(errors.FailedPrecondition) as raised:
+        domain.check_deletable(PRODUCT_ID, replace(STOCK, reserved=1))
+    assert raised.value.reason == "PRODUCT_RESERVED"
+
+
+def adjustment(delta: int, reason: str = "", request_id: str = "") -> domain.Adjustment:
+    return domain.Adjustment(PRODUCT_ID, delta, reason, request_id)
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        (adjustment(0), "delta"),
+        (adjustment(1, reason="r" * 201), "reason"),
+        (adjustment(1, request_id="r" * 256), "request_id"),
+        (adjustment(1, request_id="\x00"), "request_id"),
+    ],
+)
+def test_check_adjustment_names_the_bad_field(bad: domain.Adjustment, field: str) -> None:
+    with pytest.raises(errors.Unprocessable, match=field):
+        domain.check_adjustment(bad)
+
+
+@pytest.mark.parametrize("delta", [-5, -1, 1, domain.MAX_STOCK - 10])
+def test_adjust_stock_conserves(delta: int) -> None:
+    adjusted = domain.adjust_stock(STOCK, adjustment(delta))
+    assert adjusted == replace(STOCK, available=5 + delta, stocked=10 + delta)
+    assert adjusted.available + adjusted.reserved + adjusted.sold == adjusted.stocked
+
+
+def test_adjust_stock_takes_no_more_than_is_available() -> None:
+    with pytest.raises(domain.OutOfStock) as raised:
+        domain.adjust_stock(STOCK, adjustment(-6))
+    assert raised.value.http_status == 409
+    assert raised.value.metadata == {"product_id": str(PRODUCT_ID)}
+
+
+def test_adjust_stock_keeps_within_the_limit() -> None:
+    with pytest.raises(errors.FailedPrecondition) as raised:
+        domain.adjust_stock(STOCK, adjustment(domain.MAX_STOCK - 9))
+    assert raised.value.reason == "STOCK_LIMIT"
+
+
+@pytest.mark.parametrize("other", [adjustment(2, "r", "1"), adjustment(1, "s", "1")])
+def test_check_repeated_refuses_another_adjustment(other: domain.Adjustment) -> None:
+    recorded = adjustment(1, "r", "1")
+    domain.check_repeated(adjustment(1, "r", "1"), recorded)
+    with pytest.raises(errors.InvalidArgument) as raised:
+        domain.check_repeated(other, recorded)
+    assert raised.value.reason == "REQUEST_ID_REUSED"

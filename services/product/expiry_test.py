@@ -1,0 +1,114 @@
+"""The sweep: bounded transactions, in spite of a database that is down, until it is to stop."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any, NoReturn, TypeAlias
+
+import pytest
+import structlog
+
+from chassis.database import Database
+from services.product import expiry, protocol, repository, stock_repository
+from services.product.domain import Details, Price
+from services.product.reservation import Demand, Line, State
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "product"
+Events: TypeAlias = "asyncio.Queue[MutableMapping[str, Any]]"
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+
+
+@pytest.fixture
+async def database(clean_database_url: str) -> AsyncIterator[Database]:
+    opened = Database(clean_database_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def events(monkeypatch: pytest.MonkeyPatch) -> Events:
+    """Let the sweep hurry, and return what it logs."""
+    queue: Events = asyncio.Queue()
+
+    def capture(_logger: object, _method: str, event: MutableMapping[str, Any]) -> NoReturn:
+        queue.put_nowait(event)
+        raise structlog.DropEvent
+
+    monkeypatch.setattr(expiry, "INTERVAL_SECONDS", 0.01)
+    structlog.reset_defaults()
+    structlog.configure(processors=[capture])
+    return queue
+
+
+async def reserve_expired(database: Database, count: int) -> None:
+    details = Details("SKU", "Name", "", (), Price(1, "GBP"), "", {})
+    async with database.transaction() as connection:
+        (product,) = await repository.insert_products(connection, [(details, count)])
+        line = Line(product.product_id, 1)
+        demands = [Demand(uuid.uuid4(), (line,)) for _ in range(count)]
+        await protocol.reserve(connection, demands, pinned=False)
+        await connection.execute("UPDATE reservations SET expires_at = now()")
+
+
+async def count_available(database: Database) -> int:
+    async with database.connection() as connection:
+        cursor = await connection.execute("SELECT sum(available)::bigint FROM stock")
+        ((available,),) = await cursor.fetchall()
+    return int(available)
+
+
+async def test_release_expired_goes_on_until_there_is_nothing_left(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_EXPIRED", 10)
+    await reserve_expired(database, 25)
+    assert await expiry.release_expired(database) == 25
+    assert await count_available(database) == 25
+
+
+async def test_release_expired_takes_a_bounded_number_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_EXPIRED", 10)
+    await reserve_expired(database, 25)
+    async with database.transaction() as connection:
+        assert await protocol.release_expired(connection) == 10
+
+
+async def test_release_expired_skips_what_another_transaction_has_locked(
+    database: Database,
+) -> None:
+    await reserve_expired(database, 3)
+    async with database.transaction() as connection:
+        held = await stock_repository.lock_expired(connection, 1)
+        async with asyncio.timeout(10):
+            assert await expiry.release_expired(database) == 2
+    assert all(found.state == State.RESERVED for found in held.values())
+    assert await expiry.release_expired(database) == 1
+
+
+async def test_sweep_releases_until_it_is_told_to_stop(database: Database, events: Events) -> None:
+    await reserve_expired(database, 3)
+    draining = asyncio.Event()
+    sweeping = asyncio.create_task(expiry.sweep(database, draining))
+    async with asyncio.timeout(10):
+        event = await events.get()
+        draining.set()
+        await sweeping
+    assert event == {"event": "reservations_expired", "count": 3}
+    assert events.empty()
+    assert await count_available(database) == 3
+
+
+async def test_sweep_outlives_a_database_that_is_down(events: Events) -> None:
+    unopened = Database(NOWHERE)
+    draining = asyncio.Event()
+    sweeping = asyncio.create_task(expiry.sweep(unopened, draining))
+    async with asyncio.timeout(10):
+        found = [await events.get(), await events.get()]
+        draining.set()
+        await sweeping
+    assert {event["event"] for event in found} == {"sweep_failed"}
+    assert {event["reason"] for event in found} == {"DATABASE_UNAVAILABLE"}

@@ -1,0 +1,100 @@
+"""What a list of products is asked for: which, in which order, and from where on. No SQL."""
+
+import enum
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from chassis import conversion, errors
+from chassis.currency import MINOR_DIGITS
+from chassis.paging import Position
+from services.product import filter as filters
+from services.product.domain import Product
+from services.product.filter import Comparison
+
+MAX_SEARCH_LENGTH = 500
+
+Key = tuple[str | Decimal | uuid.UUID, ...]
+"""The values that a list is ordered by; no two products have the same."""
+
+
+class Column(enum.StrEnum):
+    """What a list can be ordered by."""
+
+    CREATE_TIME = "create_time"
+    NAME = "name"
+    SKU = "sku"
+    PRICE = "price"
+
+
+_KEYS: dict[Column, Callable[[Product], Key]] = {
+    Column.CREATE_TIME: lambda product: (product.product_id,),  # UUIDv7 begins with the time.
+    Column.NAME: lambda product: (product.details.name, product.product_id),
+    Column.SKU: lambda product: (product.details.sku,),
+    Column.PRICE: lambda product: (_price_units(product), product.product_id),
+}
+_PRICE = re.compile(r"[0-9]{1,19}(\.[0-9]{1,4})?")
+_TEXT = re.compile(r"[^\x00\ud800-\udfff]*")
+"""What PostgreSQL takes as text: a damaged token can hold anything that JSON can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which products, in which order; empty `words` look for nothing."""
+
+    comparisons: tuple[Comparison, ...]
+    words: str
+    column: Column
+    descending: bool
+
+    def position_of(self, product: Product) -> Position:
+        """Return where a product is in this list."""
+        return [str(value) for value in _KEYS[self.column](product)]
+
+
+def parse_listing(filter_text: str, search: str, order_by: str) -> Listing:
+    """Parse a query.
+
+    Raises:
+        errors.InvalidArgument: the filter or the order is not understood.
+        errors.Unprocessable: the search is too long or has a NUL.
+    """
+    violations = errors.Violations()
+    violations.check_text(search, "search", 0, MAX_SEARCH_LENGTH)
+    violations.raise_any()
+    column, descending = _parse_order(order_by)
+    return Listing(filters.parse(filter_text), search.strip(), column, descending)
+
+
+def parse_key(position: Position, column: Column) -> Key:
+    """Read a position of `Listing.position_of` back.
+
+    Raises:
+        errors.InvalidArgument: it is not one of a list in this order.
+    """
+    match column, list(position):
+        case Column.CREATE_TIME, [product_id]:
+            return (conversion.parse_id(product_id, "page_token"),)
+        case Column.NAME, [name, product_id] if _TEXT.fullmatch(name):
+            return (name, conversion.parse_id(product_id, "page_token"))
+        case Column.SKU, [sku] if _TEXT.fullmatch(sku):
+            return (sku,)
+        case Column.PRICE, [price, product_id] if _PRICE.fullmatch(price):
+            return (Decimal(price), conversion.parse_id(product_id, "page_token"))
+    raise errors.InvalidArgument("INVALID_PAGE_TOKEN", "The page token is damaged.")
+
+
+def _price_units(product: Product) -> Decimal:
+    price = product.details.price
+    return Decimal(price.minor).scaleb(-MINOR_DIGITS[price.currency_code])
+
+
+def _parse_order(order_by: str) -> tuple[Column, bool]:
+    name, *direction = order_by.split() or [Column.CREATE_TIME]
+    if name not in list(Column) or direction not in ([], ["asc"], ["desc"]):
+        rule = f'must be one of {", ".join(Column)}, with " desc" for descending'
+        violation = errors.Violation("order_by", rule)
+        raise errors.InvalidArgument("INVALID_ORDER_BY", f"order_by {rule}", violations=[violation])
+    return Column(name), direction == ["desc"]

@@ -1,0 +1,49 @@
+"""The product service: settings, database, servicer, server, sweep. Wiring only."""
+
+import asyncio
+
+import uvloop
+
+from bazaar.product.v1 import product_pb2_grpc
+from chassis import log, settings
+from chassis.database import Database
+from chassis.server import Server, serve
+from services.product.expiry import sweep
+from services.product.servicer import ProductServicer
+
+
+class ProductSettings(settings.PostgresSettings):
+    """Where the product service listens and keeps its data."""
+
+    productservice_host: settings.Host
+    productservice_port: settings.Port
+    productservice_database_url: settings.DatabaseUrl | None = None
+
+
+async def run(config: ProductSettings) -> None:
+    """Serve until told to stop."""
+    database = Database(config.database_url("productdb", config.productservice_database_url))
+    servicer = ProductServicer(database)
+    server = Server(
+        "bazaar.product.v1.ProductService",
+        lambda grpc_server: product_pb2_grpc.add_ProductServiceServicer_to_server(
+            servicer, grpc_server
+        ),
+        database,
+        f"{config.productservice_host}:{config.productservice_port}",
+    )
+    draining = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(sweep(database, draining))
+        await serve(server, draining)
+
+
+def main() -> None:
+    """Run the service from the command line."""
+    config = settings.load(ProductSettings)
+    log.configure(config.log_format, config.log_level)
+    uvloop.run(run(config))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Between the messages of the product service and its domain. No rule, no I/O."""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any, NoReturn
+
+from google.protobuf import struct_pb2
+
+from bazaar.product.v1 import product_pb2
+from chassis import conversion, errors, status
+from services.product import domain, reservation
+from services.product.reservation import Demand, Line, Outcome
+
+_EXACT = 2**53
+"""Up to here every whole number is a double."""
+
+_NO_PRICE = domain.Price(0, "")
+
+
+def parse_details(
+    message: product_pb2.Product, fields: Collection[str] = domain.UPDATABLE
+) -> domain.Details:
+    """Read what the shop says of a product; price and attributes only if they are in `fields`.
+
+    Raises:
+        errors.Unprocessable: the price or an attribute cannot be kept.
+    """
+    price = _NO_PRICE
+    if "price" in fields:
+        price = domain.Price(*conversion.parse_money(message.price, "price"))
+    attributes = parse_struct(message.attributes) if "attributes" in fields else {}
+    return domain.Details(
+        sku=message.sku,
+        name=message.name,
+        description=message.description,
+        categories=tuple(message.categories),
+        price=price,
+        image_uri=message.image_uri,
+        attributes=attributes,
+    )
+
+
+def to_message(product: domain.Product) -> product_pb2.Product:
+    """Express a product; this is most of what a long list costs."""
+    details = product.details
+    stock = product.stock
+    message = product_pb2.Product(
+        product_id=str(product.product_id),
+        sku=details.sku,
+        name=details.name,
+        description=details.description,
+        categories=details.categories,
+        price=conversion.to_money(details.price.minor, details.price.currency_code),
+        stock=product_pb2.Stock(
+            available=stock.available,
+            reserved=stock.reserved,
+            sold=stock.sold,
+            stocked=stock.stocked,
+        ),
+        image_uri=details.image_uri,
+        etag=str(product.version),
+        create_time=conversion.to_timestamp(product.create_time),
+        update_time=conversion.to_timestamp(product.update_time),
+    )
+    if details.attributes:
+        _fill_struct(message.attributes, details.attributes)
+    return message
+
+
+def parse_adjustment(request: product_pb2.AdjustStockRequest) -> domain.Adjustment:
+    """Read an adjustment.
+
+    Raises:
+        errors.InvalidArgument: the product id is not a UUID.
+    """
+    product_id = conversion.parse_id(request.product_id, "product_id")
+    return domain.Adjustment(product_id, request.delta, request.reason, request.request_id)
+
+
+def parse_demands(request: product_pb2.ReserveStockRequest) -> list[Demand]:
+    """Read what orders want.
+
+    Raises:
+        errors.InvalidArgument: there are too many, or an id is not a UUID.
+    """
+    conversion.check_batch_size(request.reservations, "reservations")
+    return [
+        _parse_demand(item, f"reservations[{index}]")
+        for index, item in enumerate(request.reservations)
+    ]
+
+
+def to_result(outcome: Outcome) -> product_pb2.ReservationResult:
+    """Express what became of an order."""
+    result = product_pb2.ReservationResult(order_id=str(outcome.order_id))
+    if outcome.state is not None:
+        result.state = product_pb2.ReservationState.Value(f"RESERVATION_STATE_{outcome.state}")
+    for line in outcome.lines:
+        result.lines.add(
+            product_id=str(line.product_id),
+            unit_price=conversion.to_money(line.price.minor, line.price.currency_code),
+        )
+    if outcome.error is not None:
+        result.error.CopyFrom(status.to_status(outcome.error))
+    return result
+
+
+def parse_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
+    """Read a Struct as a JSON object; a double without a fraction becomes an int: 3, not 3.0.
+
+    Raises:
+        errors.Unprocessable: it holds a NUL, which jsonb cannot, or a number that JSON cannot.
+    """
+    return {_check_text(key): _parse_value(value) for key, value in struct.fields.items()}
+
+
+def _parse_demand(
+    message: product_pb2.ReserveStockRequest.Reservation, field: str
+) -> reservation.Demand:
+    lines = tuple(
+        Line(
+            conversion.parse_id(line.product_id, f"{field}.lines[{index}].product_id"),
+            line.quantity,
+        )
+        for index, line in enumerate(message.lines)
+    )
+    return Demand(conversion.parse_id(message.order_id, f"{field}.order_id"), lines)
+
+
+def _parse_value(value: struct_pb2.Value) -> Any:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return _check_text(value.string_value)
+        case "number_value":
+            return _parse_number(value.number_value)
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return parse_struct(value.struct_value)
+        case "list_value":
+            return [_parse_value(item) for item in value.list_value.values]
+        case _:
+            return None
+
+
+def _parse_number(number: float) -> int | float:
+    if not math.isfinite(number):
+        _refuse_attributes("must not hold NaN or an infinity")
+    return int(number) if number.is_integer() and abs(number) <= _EXACT else number
+
+
+def _check_text(text: str) -> str:
+    if "\x00" in text:
+        _refuse_attributes("must not contain NUL")
+    return text
+
+
+def _refuse_attributes(rule: str) -> NoReturn:
+    violation = errors.Violation("attributes", rule)
+    raise errors.Unprocessable("INVALID_FIELD", f"attributes {rule}", violations=[violation])
+
+
+def _fill_struct(struct: struct_pb2.Struct, attributes: Mapping[str, Any]) -> None:
+    fields = struct.fields
+    for key, value in attributes.items():
+        _fill_value(fields[key], value)
+
+
+def _fill_value(message: struct_pb2.Value, value: Any) -> None:
+    if isinstance(value, str):
+        message.string_value = value
+    elif isinstance(value, bool):
+        message.bool_value = value
+    elif isinstance(value, int | float):
+        message.number_value = value
+    elif isinstance(value, dict):
+        message.struct_value.SetInParent()
+        _fill_struct(message.struct_value, value)
+    elif isinstance(value, list):
+        message.list_value.SetInParent()
+        for item in value:
+            _fill_value(message.list_value.values.add(), item)
+    else:
+        message.null_value = struct_pb2.NULL_VALUE

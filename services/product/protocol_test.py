@@ -1,0 +1,220 @@
+"""The steps of the order protocol against each other: many at once, on few products.
+
+What each promise rests on is taken away once, to see that the test of the promise notices.
+"""
+
+import asyncio
+import functools
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar, cast
+
+import psycopg
+import pytest
+
+from chassis import errors
+from chassis.database import Connection, Database
+from services.product import protocol, repository, stock_repository
+from services.product.domain import Details, Price
+from services.product.reservation import Demand, Line, Offer, Outcome, State
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "product"
+Result = TypeVar("Result")
+Step = Callable[[], Awaitable[object]]
+
+
+@pytest.fixture
+async def database(clean_database_url: str) -> AsyncIterator[Database]:
+    opened = Database(clean_database_url, connections=16)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def add(database: Database, *available: int) -> list[uuid.UUID]:
+    new = [
+        (Details(f"{index}", "Name", "", (), Price(1, "GBP"), "", {}), units)
+        for index, units in enumerate(available)
+    ]
+    async with database.transaction() as connection:
+        inserted = await repository.insert_products(connection, new)
+    return [product.product_id for product in inserted]
+
+
+async def reserve(database: Database, *demands: Demand, pinned: bool = False) -> list[Outcome]:
+    async with database.transaction() as connection:
+        return await protocol.reserve(connection, demands, pinned=pinned)
+
+
+def demand(*lines: tuple[uuid.UUID, int]) -> Demand:
+    return Demand(uuid.uuid4(), tuple(Line(product_id, units) for product_id, units in lines))
+
+
+async def together(steps: Iterable[Awaitable[Result]]) -> list[Result]:
+    """Take all steps at once and wait for every one of them; raise what the first one raised."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return cast(list[Result], results)
+
+
+async def check_books(database: Database) -> None:
+    """Check that what the stock says is reserved and sold is what orders hold and have."""
+    async with database.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT product_id, stocked, reserved, sold,"
+            " (SELECT sum(delta) FROM stock_adjustments a WHERE a.product_id = s.product_id),"
+            " coalesce(sum(quantity) FILTER (WHERE state IN ('RESERVED', 'PINNED')), 0),"
+            " coalesce(sum(quantity) FILTER (WHERE state = 'COMMITTED'), 0)"
+            " FROM stock s LEFT JOIN reservation_lines USING (product_id)"
+            " LEFT JOIN reservations USING (order_id) GROUP BY product_id"
+        )
+        for _, stocked, reserved, sold, delivered, held, gone in await cursor.fetchall():
+            assert (stocked, reserved, sold) == (delivered, held, gone)
+
+
+async def rush(database: Database, units: int, buyers: int) -> int:
+    """Let many orders want one unit each of a scarce product at the same time; count the served."""
+    (product,) = await add(database, units)
+    outcomes = await together(reserve(database, demand((product, 1))) for _ in range(buyers))
+    return sum(outcome.state == State.RESERVED for (outcome,) in outcomes)
+
+
+async def test_a_rush_on_a_scarce_product_sells_what_there_is(database: Database) -> None:
+    assert await rush(database, units=20, buyers=100) == 20
+    await check_books(database)
+
+
+async def lock_no_offers(
+    connection: Connection, product_ids: Iterable[uuid.UUID]
+) -> dict[uuid.UUID, Offer]:
+    """Do what `stock_repository.lock_offers` does, without the lock."""
+    cursor = await connection.execute(
+        "SELECT product_id, available FROM stock WHERE product_id = ANY(%s)", (list(product_ids),)
+    )
+    return {row[0]: Offer(row[1], Price(1, "GBP")) for row in await cursor.fetchall()}
+
+
+async def test_the_rush_notices_a_missing_row_lock(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stock_repository, "lock_offers", lock_no_offers)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await rush(database, units=20, buyers=100)
+
+
+async def test_the_rush_oversells_without_the_row_lock_and_the_constraint(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stock_repository, "lock_offers", lock_no_offers)
+    async with database.connection() as connection:
+        await connection.execute("ALTER TABLE stock DROP CONSTRAINT stock_available_check")
+    try:
+        assert await rush(database, units=20, buyers=100) > 20
+    finally:
+        async with database.connection() as connection:
+            await connection.execute("DELETE FROM stock")
+            await connection.execute(
+                "ALTER TABLE stock ADD CONSTRAINT stock_available_check CHECK (available >= 0)"
+            )
+
+
+def crowd(database: Database, products: Sequence[uuid.UUID], seed: int) -> list[Step]:
+    """Return steps of all kinds over the same orders and products, each in an order of its own."""
+    chance = random.Random(seed)
+    orders = [
+        demand(*((product, chance.randint(1, 3)) for product in chance.sample(products, 5)))
+        for _ in range(60)
+    ]
+
+    def some() -> list[Demand]:
+        return chance.sample(orders, 12)
+
+    def move(step: protocol.Step) -> Step:
+        order_ids = [wanted.order_id for wanted in some()]
+
+        async def take() -> None:
+            async with database.transaction() as connection:
+                await step(connection, order_ids)
+
+        return take
+
+    async def sweep() -> None:
+        async with database.transaction() as connection:
+            await connection.execute(
+                "UPDATE reservations SET expires_at = now() WHERE order_id ="
+                " (SELECT order_id FROM reservations WHERE state = 'RESERVED'"
+                "  LIMIT 1 FOR UPDATE SKIP LOCKED)"
+            )
+        async with database.transaction() as connection:
+            await protocol.release_expired(connection)
+
+    steps: list[Step] = []
+    for _ in range(25):
+        batch, pinned = some(), chance.random() < 0.3
+        steps.append(functools.partial(reserve, database, *batch, pinned=pinned))
+        steps += [move(protocol.pin), move(protocol.commit), move(protocol.release), sweep]
+    chance.shuffle(steps)
+    return steps
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_steps_in_a_crowd_never_deadlock_and_the_books_balance(
+    database: Database, seed: int
+) -> None:
+    products = await add(database, *([40] * 8))
+    await together(step() for step in crowd(database, products, seed))
+    await check_books(database)
+
+
+async def test_the_crowd_notices_unsorted_locks(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock_offers = stock_repository.lock_offers
+
+    async def lock_one_by_one(
+        connection: Connection, product_ids: Iterable[uuid.UUID]
+    ) -> dict[uuid.UUID, Offer]:
+        found: dict[uuid.UUID, Offer] = {}
+        for product_id in sorted(product_ids, key=lambda _: random.random()):
+            found |= await lock_offers(connection, [product_id])
+        return found
+
+    monkeypatch.setattr(stock_repository, "lock_offers", lock_one_by_one)
+    products = await add(database, *([40] * 8))
+    with pytest.raises(errors.Aborted):
+        await together(step() for step in crowd(database, products, 0))
+
+
+async def test_the_same_order_reserved_many_times_at_once_is_reserved_once(
+    database: Database,
+) -> None:
+    (product,) = await add(database, 100)
+    wanted = demand((product, 2))
+    answers = await together(reserve(database, wanted) for _ in range(20))
+    assert all(answer == answers[0] for answer in answers)
+    await check_books(database)
+    async with database.connection() as connection:
+        cursor = await connection.execute("SELECT available, reserved FROM stock")
+        assert await cursor.fetchall() == [(98, 2)]
+
+
+async def test_an_order_that_is_released_while_it_reserves_holds_nothing(
+    database: Database,
+) -> None:
+    (product,) = await add(database, 100)
+    wanted = [demand((product, 1)) for _ in range(30)]
+
+    async def call_off(order_id: uuid.UUID) -> None:
+        async with database.transaction() as connection:
+            await protocol.release(connection, [order_id])
+
+    reserving = [reserve(database, item, pinned=True) for item in wanted]
+    await together([*reserving, *(call_off(item.order_id) for item in wanted)])
+    await check_books(database)
+    async with database.connection() as connection:
+        cursor = await connection.execute("SELECT available, reserved FROM stock")
+        assert await cursor.fetchall() == [(100, 0)]

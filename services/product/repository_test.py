@@ -1,0 +1,161 @@
+"""The SQL of the catalogue: that it uses the indices that it has, and what the database refuses."""
+
+import datetime as dt
+import re
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from chassis.database import Connection
+from services.product import repository
+from services.product.domain import Details, Price
+from services.product.listing import parse_key, parse_listing
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "product"
+DETAILS = Details("SKU", "Name", "", (), Price(1, "GBP"), "", {})
+COUNT = 3_000
+
+
+@pytest.fixture
+async def connection(clean_database_url: str) -> AsyncIterator[Connection]:
+    async with await psycopg.AsyncConnection.connect(clean_database_url) as opened:
+        yield opened
+
+
+async def fill(connection: Connection) -> None:
+    """Insert so many products that reading all of them costs more than an index."""
+    await repository.insert_products(
+        connection,
+        [
+            (
+                replace(
+                    DETAILS,
+                    sku=f"{number:05}",
+                    name=f"Thing {number % 7}",
+                    description=f"word{number}",
+                    categories=(f"category{number % 500}",),
+                    price=Price(number % 11, "GBP"),
+                    attributes={"number": number, "size": {"cm": [number]}},
+                ),
+                1,
+            )
+            for number in range(COUNT)
+        ],
+    )
+    await connection.execute("ANALYZE products, stock")
+
+
+class Explained:
+    """A connection that explains what it is asked, instead of doing it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.plan = ""
+
+    def cursor(self, **_: Any) -> "Explained":
+        return self
+
+    async def execute(self, query: str, parameters: Any) -> None:
+        cursor = await self._connection.execute(f"EXPLAIN {query}", parameters)
+        self.plan = "\n".join(row[0] for row in await cursor.fetchall())
+
+    async def fetchall(self) -> list[Any]:
+        return []
+
+
+async def explain(connection: Connection, **query: str) -> str:
+    listing = parse_listing(
+        query.get("filter", ""), query.get("search", ""), query.get("order", "")
+    )
+    explained: Any = Explained(connection)
+    await repository.list_products(explained, listing, None, 501)
+    plan: str = explained.plan
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ({"filter": "attributes.number = 7"}, "products_attributes_idx"),
+        ({"filter": "attributes.size.cm : 7"}, "products_attributes_idx"),
+        ({"filter": "categories:category7"}, "products_categories_idx"),
+        ({"filter": "sku = '00007'"}, "products_sku_key"),
+        ({"filter": "price = 0.07 AND attributes.number = 7"}, "products_attributes_idx"),
+        ({"search": "word7"}, "products_search_idx"),
+        ({}, "products_pkey"),
+        ({"order": "name"}, "products_name_idx"),
+        ({"order": "name desc"}, "products_name_idx"),
+        ({"order": "sku desc"}, "products_sku_key"),
+        ({"order": "price"}, "products_price_idx"),
+    ],
+)
+async def test_list_products_uses_an_index(
+    connection: Connection, query: dict[str, str], index: str
+) -> None:
+    await fill(connection)
+    plan = await explain(connection, **query)
+    assert index in plan
+    assert not re.search(r"Seq Scan on products", plan)
+
+
+async def test_list_products_starts_in_the_middle_without_reading_what_is_before(
+    connection: Connection,
+) -> None:
+    await fill(connection)
+    for column in ("create_time", "name desc", "sku", "price desc"):
+        listing = parse_listing("", "", column)
+        (*_, last) = await repository.list_products(connection, listing, None, 10)
+        key = parse_key(listing.position_of(last), listing.column)
+        explained: Any = Explained(connection)
+        await repository.list_products(explained, listing, key, 501)
+        assert "Index Cond" in explained.plan
+        assert "Sort" not in explained.plan
+
+
+async def test_insert_products_returns_them_in_the_order_given(connection: Connection) -> None:
+    new = [(replace(DETAILS, sku=sku, categories=tuple(sku)), 3) for sku in ("CA", "B", "A")]
+    inserted = await repository.insert_products(connection, new)
+    assert [(product.details, product.stock.available) for product in inserted] == new
+    assert inserted == await repository.list_products(
+        connection, parse_listing("", "", ""), None, 10
+    )
+
+
+async def test_prices_compare_as_the_number_on_the_tag(connection: Connection) -> None:
+    prices = [Price(999, "GBP"), Price(500, "JPY"), Price(9_999, "KWD")]
+    new = [(replace(DETAILS, sku=str(price.minor), price=price), 0) for price in prices]
+    await repository.insert_products(connection, new)
+    listing = parse_listing("price > 9.99", "", "price desc")
+    found = await repository.list_products(connection, listing, None, 10)
+    assert [product.details.price for product in found] == [prices[1], prices[2]]
+
+
+async def test_get_products_finds_each_once(connection: Connection) -> None:
+    (product,) = await repository.insert_products(connection, [(DETAILS, 1)])
+    ids = [product.product_id, product.product_id, uuid.UUID(int=0)]
+    assert await repository.get_products(connection, ids) == [product]
+    assert product.create_time.tzinfo is not None
+    assert dt.datetime.now(dt.UTC) - product.create_time < dt.timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE stock SET available = available - 2, stocked = stocked - 2",
+        "UPDATE stock SET available = available + 1",
+        "UPDATE stock SET reserved = -1, available = 2",
+        "UPDATE stock_adjustments SET delta = 2",
+        "DELETE FROM stock_adjustments",
+        "INSERT INTO reservations (order_id, state) VALUES (uuidv7(), 'RESERVED')",
+        "INSERT INTO reservations (order_id, state) VALUES (uuidv7(), 'REJECTED')",
+    ],
+)
+async def test_the_database_refuses_what_cannot_be(connection: Connection, statement: str) -> None:
+    await repository.insert_products(connection, [(DETAILS, 1)])
+    with pytest.raises(psycopg.errors.IntegrityError):
+        await connection.execute(statement)

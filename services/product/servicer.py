@@ -1,0 +1,208 @@
+"""ProductService on the wire, a method an RPC. Rules live in domain, SQL in the repositories."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf import empty_pb2
+
+from bazaar.product.v1 import product_pb2, product_pb2_grpc
+from chassis import conversion, paging
+from chassis.database import Connection, Database
+from services.product import (
+    domain,
+    listing,
+    messages,
+    protocol,
+    repository,
+    reservation,
+    stock_repository,
+)
+
+MAX_PAGE_BYTES = 2 * 1024 * 1024
+"""How large a message of a list may become; one product is never more than a fraction of it."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ProductServicer(product_pb2_grpc.ProductServiceServicer):
+    """Serves products and their stock out of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def AddProduct(
+        self, request: product_pb2.AddProductRequest, context: Context
+    ) -> product_pb2.Product:
+        """Check, insert with the opening stock."""
+        details = messages.parse_details(request.product)
+        opening = request.product.stock.available
+        domain.check_details(details)
+        domain.check_opening_stock(opening)
+        async with self._database.transaction() as connection:
+            (product,) = await repository.insert_products(connection, [(details, opening)])
+        return messages.to_message(product)
+
+    async def GetProduct(
+        self, request: product_pb2.GetProductRequest, context: Context
+    ) -> product_pb2.Product:
+        """Look up one id."""
+        product_id = conversion.parse_id(request.product_id, "product_id")
+        async with self._database.connection() as connection:
+            found = await repository.get_products(connection, [product_id])
+        return messages.to_message(_only(found, product_id))
+
+    async def UpdateProduct(
+        self, request: product_pb2.UpdateProductRequest, context: Context
+    ) -> product_pb2.Product:
+        """Lock the product, decide on its new details, save them."""
+        product_id = conversion.parse_id(request.product_id, "product_id")
+        fields = conversion.mask_paths(request.update_mask, request.product, domain.UPDATABLE)
+        changes = messages.parse_details(request.product, fields)
+        async with self._database.transaction() as connection:
+            found = await repository.get_products(connection, [product_id], lock=True)
+            product = _only(found, product_id)
+            details = domain.update_details(product, changes, fields, request.product.etag)
+            updated = await repository.update_details(connection, product_id, details)
+        return messages.to_message(updated)
+
+    async def DeleteProduct(
+        self, request: product_pb2.DeleteProductRequest, context: Context
+    ) -> empty_pb2.Empty:
+        """Lock the stock, so that no order takes any meanwhile, and delete."""
+        product_id = conversion.parse_id(request.product_id, "product_id")
+        async with self._database.transaction() as connection:
+            stock = await stock_repository.lock_stock(connection, product_id)
+            if stock is None:
+                raise domain.product_not_found(product_id)
+            domain.check_deletable(product_id, stock)
+            await repository.delete_product(connection, product_id)
+        return empty_pb2.Empty()
+
+    async def ListProducts(
+        self, request: product_pb2.ListProductsRequest, context: Context
+    ) -> AsyncIterator[product_pb2.ListProductsResponse]:
+        """Read page after page, each by itself: a slow reader holds up no memory, no connection."""
+        paging.check_page_size(request.page_size)
+        query = (request.filter, request.search, request.order_by)
+        asked = listing.parse_listing(*query)
+        after = paging.decode_token(request.page_token, query)
+        if after is not None:
+            listing.parse_key(after, asked.column)
+
+        async def fetch(after: paging.Position | None, limit: int) -> list[domain.Product]:
+            key = None if after is None else listing.parse_key(after, asked.column)
+            async with self._database.connection() as connection:
+                return await repository.list_products(connection, asked, key, limit)
+
+        pages = paging.stream_pages(
+            fetch, asked.position_of, after=after, page_size=request.page_size
+        )
+        async for products, position in pages:
+            for part, position_after in _split(products, asked, position):
+                token = paging.encode_token(query, position_after)
+                yield product_pb2.ListProductsResponse(products=part, next_page_token=token)
+
+    async def BatchGetProducts(
+        self, request: product_pb2.BatchGetProductsRequest, context: Context
+    ) -> product_pb2.BatchGetProductsResponse:
+        """Look up many ids with one query."""
+        product_ids = conversion.parse_ids(request.product_ids, "product_ids")
+        async with self._database.connection() as connection:
+            found = await repository.get_products(connection, product_ids)
+        return product_pb2.BatchGetProductsResponse(
+            products=[messages.to_message(product) for product in found]
+        )
+
+    async def AdjustStock(
+        self, request: product_pb2.AdjustStockRequest, context: Context
+    ) -> product_pb2.Product:
+        """Lock the stock; unless this request id adjusted it before, adjust and record it."""
+        adjustment = messages.parse_adjustment(request)
+        domain.check_adjustment(adjustment)
+        async with self._database.transaction() as connection:
+            await _adjust(connection, adjustment)
+            found = await repository.get_products(connection, [adjustment.product_id])
+        return messages.to_message(_only(found, adjustment.product_id))
+
+    async def ReserveStock(
+        self, request: product_pb2.ReserveStockRequest, context: Context
+    ) -> product_pb2.ReserveStockResponse:
+        """Take the step for all orders in one transaction."""
+        demands = messages.parse_demands(request)
+        reservation.check_demands(demands)
+        async with self._database.transaction() as connection:
+            outcomes = await protocol.reserve(connection, demands, pinned=request.pin)
+        return product_pb2.ReserveStockResponse(
+            results=[messages.to_result(outcome) for outcome in outcomes]
+        )
+
+    async def PinStock(
+        self, request: product_pb2.PinStockRequest, context: Context
+    ) -> product_pb2.PinStockResponse:
+        """Take the step for all orders in one transaction."""
+        results = await self._take(protocol.pin, request.order_ids)
+        return product_pb2.PinStockResponse(results=results)
+
+    async def CommitStock(
+        self, request: product_pb2.CommitStockRequest, context: Context
+    ) -> product_pb2.CommitStockResponse:
+        """Take the step for all orders in one transaction."""
+        results = await self._take(protocol.commit, request.order_ids)
+        return product_pb2.CommitStockResponse(results=results)
+
+    async def ReleaseStock(
+        self, request: product_pb2.ReleaseStockRequest, context: Context
+    ) -> product_pb2.ReleaseStockResponse:
+        """Take the step for all orders in one transaction."""
+        results = await self._take(protocol.release, request.order_ids)
+        return product_pb2.ReleaseStockResponse(results=results)
+
+    async def _take(
+        self, step: protocol.Step, order_ids: Sequence[str]
+    ) -> list[product_pb2.ReservationResult]:
+        parsed = conversion.parse_ids(order_ids, "order_ids")
+        reservation.check_distinct(parsed)
+        async with self._database.transaction() as connection:
+            outcomes = await step(connection, parsed)
+        return [messages.to_result(outcome) for outcome in outcomes]
+
+
+async def _adjust(connection: Connection, adjustment: domain.Adjustment) -> None:
+    stock = await stock_repository.lock_stock(connection, adjustment.product_id)
+    if stock is None:
+        raise domain.product_not_found(adjustment.product_id)
+    recorded = None
+    if adjustment.request_id:
+        recorded = await stock_repository.find_adjustment(connection, adjustment)
+    if recorded is not None:
+        domain.check_repeated(adjustment, recorded)
+        return
+    adjusted = domain.adjust_stock(stock, adjustment)
+    await stock_repository.record_adjustment(connection, adjustment, adjusted)
+
+
+def _split(
+    products: Sequence[domain.Product],
+    asked: listing.Listing,
+    position: paging.Position | None,
+) -> Iterator[tuple[list[product_pb2.Product], paging.Position | None]]:
+    """Yield a page in parts that fit a message, each with the position after it; at least one."""
+    part: list[product_pb2.Product] = []
+    size = 0
+    for index, product in enumerate(products):
+        message = messages.to_message(product)
+        length = message.ByteSize()
+        if part and size + length > MAX_PAGE_BYTES:
+            yield part, asked.position_of(products[index - 1])
+            part, size = [], 0
+        part.append(message)
+        size += length
+    yield part, position
+
+
+def _only(found: list[domain.Product], product_id: uuid.UUID) -> domain.Product:
+    if not found:
+        raise domain.product_not_found(product_id)
+    return found[0]

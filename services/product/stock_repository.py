@@ -1,0 +1,257 @@
+"""The SQL of the stock and of what orders hold of it. Takes a connection, never commits.
+
+Whoever locks more than one row locks reservations first, then stock, each in the order of the id:
+so transactions never wait for each other in a circle.
+"""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import LiteralString
+
+from chassis.database import Connection
+from services.product.domain import Adjustment, Price, Stock
+from services.product.reservation import (
+    LIFETIME,
+    Obstacle,
+    Offer,
+    Outcome,
+    PricedLine,
+    Rejection,
+    Reservation,
+    State,
+)
+
+_RESERVATION_COLUMNS: LiteralString = (
+    "order_id, state, coalesce(expires_at <= now(), false), rejection_reason, rejected_product_id"
+)
+_OF_ORDERS: LiteralString = (
+    "(SELECT product_id, sum(quantity)::bigint AS units FROM unnest(%b::uuid[]) AS moved (order_id)"
+    " JOIN reservation_lines USING (order_id) GROUP BY product_id) AS line"
+)
+
+
+async def lock_stock(connection: Connection, product_id: uuid.UUID) -> Stock | None:
+    """Get the stock of a product, if there is one, and keep it until the transaction ends."""
+    cursor = await connection.execute(
+        "SELECT available, reserved, sold, stocked FROM stock WHERE product_id = %s FOR UPDATE",
+        (product_id,),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else Stock(*row)
+
+
+async def find_adjustment(connection: Connection, adjustment: Adjustment) -> Adjustment | None:
+    """Get the adjustment of a product that was made with the same request id, if there is one."""
+    cursor = await connection.execute(
+        "SELECT product_id, delta, reason, request_id FROM stock_adjustments"
+        " WHERE product_id = %s AND request_id = %s",
+        (adjustment.product_id, adjustment.request_id),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else Adjustment(*row)
+
+
+async def record_adjustment(connection: Connection, adjustment: Adjustment, stock: Stock) -> None:
+    """Record an adjustment, and the stock after it, of a product whose stock is locked."""
+    async with connection.pipeline():
+        await connection.execute(
+            "INSERT INTO stock_adjustments (product_id, request_id, delta, reason)"
+            " VALUES (%s, nullif(%s, ''), %s, %s)",
+            (
+                adjustment.product_id,
+                adjustment.request_id,
+                adjustment.delta,
+                adjustment.reason,
+            ),
+        )
+        await connection.execute(
+            "UPDATE stock SET available = %s, stocked = %s WHERE product_id = %s",
+            (stock.available, stock.stocked, adjustment.product_id),
+        )
+
+
+async def insert_reservations(
+    connection: Connection,
+    order_ids: Sequence[uuid.UUID],
+    state: State,
+) -> set[uuid.UUID]:
+    """Insert a reservation for each order that has none, and return which those are.
+
+    Waits for a concurrent transaction that inserts the same order. Only RESERVED ones expire.
+    """
+    cursor = await connection.execute(
+        "INSERT INTO reservations (order_id, state, expires_at)"
+        " SELECT order_id, %(state)s::text,"
+        " CASE WHEN %(state)s::text = 'RESERVED' THEN now() + %(lifetime)s::interval END"
+        " FROM unnest(%(order_ids)b::uuid[]) AS o (order_id) ORDER BY order_id"
+        " ON CONFLICT (order_id) DO NOTHING RETURNING order_id",
+        {"state": state, "lifetime": LIFETIME, "order_ids": list(order_ids)},
+    )
+    return {row[0] for row in await cursor.fetchall()}
+
+
+async def lock_reservations(
+    connection: Connection, order_ids: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, Reservation]:
+    """Get those of the reservations that exist, and keep them until the transaction ends."""
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(
+        f"SELECT {_RESERVATION_COLUMNS} FROM unnest(%b::uuid[]) AS wanted (order_id)"
+        " JOIN reservations USING (order_id) ORDER BY order_id FOR UPDATE OF reservations",
+        (list(order_ids),),
+    )
+    return {row[0]: _to_reservation(*row) for row in await cursor.fetchall()}
+
+
+async def lock_expired(connection: Connection, limit: int) -> dict[uuid.UUID, Reservation]:
+    """Get at most `limit` expired reservations that nobody else has locked, and keep them."""
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(
+        f"SELECT {_RESERVATION_COLUMNS} FROM reservations"
+        " WHERE state = 'RESERVED' AND expires_at <= now()"
+        " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED",
+        (limit,),
+    )
+    return {row[0]: _to_reservation(*row) for row in await cursor.fetchall()}
+
+
+async def get_lines(
+    connection: Connection, order_ids: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, tuple[PricedLine, ...]]:
+    """Get the lines of orders; orders without any are left out."""
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(
+        "SELECT order_id, product_id, quantity, price_minor, currency_code"
+        " FROM unnest(%b::uuid[]) AS wanted (order_id) JOIN reservation_lines USING (order_id)",
+        (list(order_ids),),
+    )
+    found: dict[uuid.UUID, list[PricedLine]] = defaultdict(list)
+    for order_id, product_id, quantity, *price in await cursor.fetchall():
+        found[order_id].append(PricedLine(product_id, quantity, Price(*price)))
+    return {order_id: tuple(lines) for order_id, lines in found.items()}
+
+
+async def lock_offers(
+    connection: Connection, product_ids: Iterable[uuid.UUID]
+) -> dict[uuid.UUID, Offer]:
+    """Get what there is of those products that exist; keep the stock until the transaction ends."""
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(
+        "SELECT product_id, available, price_minor, currency_code"
+        " FROM unnest(%b::uuid[]) AS wanted (product_id)"
+        " JOIN stock USING (product_id) JOIN products USING (product_id)"
+        " ORDER BY product_id FOR UPDATE OF stock",
+        (list(product_ids),),
+    )
+    return {row[0]: Offer(row[1], Price(row[2], row[3])) for row in await cursor.fetchall()}
+
+
+async def save_allocations(connection: Connection, outcomes: Sequence[Outcome]) -> None:
+    """Write the lines of orders served, take them from the stock, and mark the orders refused.
+
+    The reservations are new, and the stock is locked.
+    """
+    lines = [(outcome.order_id, line) for outcome in outcomes for line in outcome.lines]
+    units: dict[uuid.UUID, int] = defaultdict(int)
+    for _, line in lines:
+        units[line.product_id] += line.quantity
+    async with connection.pipeline():
+        if lines:
+            await connection.execute(
+                "INSERT INTO reservation_lines"
+                " (order_id, product_id, quantity, price_minor, currency_code)"
+                " SELECT * FROM unnest"
+                "(%b::uuid[], %b::uuid[], %b::bigint[], %b::bigint[], %b::text[])",
+                (
+                    [order_id for order_id, _ in lines],
+                    [line.product_id for _, line in lines],
+                    [line.quantity for _, line in lines],
+                    [line.price.minor for _, line in lines],
+                    [line.price.currency_code for _, line in lines],
+                ),
+            )
+            await connection.execute(
+                "UPDATE stock SET available = available - units, reserved = reserved + units"
+                " FROM unnest(%b::uuid[], %b::bigint[]) AS line (product_id, units)"
+                " WHERE stock.product_id = line.product_id",
+                (list(units), list(units.values())),
+            )
+        await _save_rejections(connection, outcomes)
+
+
+async def save_transitions(
+    connection: Connection, held: Mapping[uuid.UUID, Reservation], outcomes: Sequence[Outcome]
+) -> None:
+    """Write the new states of reservations that are locked, and move the stock that they hold."""
+    moved: dict[State, list[uuid.UUID]] = defaultdict(list)
+    for outcome in outcomes:
+        before = held.get(outcome.order_id)
+        if before is not None and outcome.state is not None and outcome.state != before.state:
+            moved[outcome.state].append(outcome.order_id)
+    if not moved:
+        return
+    async with connection.pipeline():
+        for state, order_ids in moved.items():
+            await connection.execute(
+                "UPDATE reservations SET state = %s, expires_at = NULL, update_time = now()"
+                " FROM unnest(%b::uuid[]) AS moved (moved_id) WHERE order_id = moved_id",
+                (state, order_ids),
+            )
+        leaving = moved[State.COMMITTED] + moved[State.RELEASED]
+        await _lock_stock_of(connection, leaving)
+        await _move_stock(connection, "sold = sold + units", moved[State.COMMITTED])
+        await _move_stock(connection, "available = available + units", moved[State.RELEASED])
+
+
+async def _save_rejections(connection: Connection, outcomes: Sequence[Outcome]) -> None:
+    refused = [
+        (outcome.order_id, outcome.rejection)
+        for outcome in outcomes
+        if outcome.rejection is not None
+    ]
+    if refused:
+        await connection.execute(
+            "UPDATE reservations SET state = 'REJECTED', expires_at = NULL,"
+            " rejection_reason = reason, rejected_product_id = product_id"
+            " FROM unnest(%s::uuid[], %s::text[], %s::uuid[])"
+            " AS refused (refused_id, reason, product_id) WHERE order_id = refused_id",
+            (
+                [order_id for order_id, _ in refused],
+                [rejection.obstacle for _, rejection in refused],
+                [rejection.product_id for _, rejection in refused],
+            ),
+        )
+
+
+async def _lock_stock_of(connection: Connection, order_ids: Sequence[uuid.UUID]) -> None:
+    if order_ids:
+        await connection.execute(
+            f"SELECT count(*) FROM (SELECT FROM {_OF_ORDERS} JOIN stock USING (product_id)"
+            " ORDER BY product_id FOR UPDATE OF stock) AS locked",
+            (order_ids,),
+        )
+
+
+async def _move_stock(
+    connection: Connection, gain: LiteralString, order_ids: Sequence[uuid.UUID]
+) -> None:
+    if order_ids:
+        await connection.execute(
+            f"UPDATE stock SET reserved = reserved - units, {gain} FROM {_OF_ORDERS}"
+            " WHERE stock.product_id = line.product_id",
+            (order_ids,),
+        )
+
+
+def _to_reservation(
+    order_id: uuid.UUID,
+    state: str,
+    expired: bool,
+    reason: str | None,
+    product_id: uuid.UUID | None,
+) -> Reservation:
+    rejection = None
+    if reason is not None and product_id is not None:
+        rejection = Rejection(Obstacle(reason), product_id)
+    return Reservation(order_id, State(state), expired, rejection)
