@@ -31,9 +31,9 @@ def test_every_test_file_is_named_by_a_target() -> None:
     files = [Path(file) for file in walk(WORKSPACE, ("_test.py",))]
     assert files
     builds = {file: find_build_file(file) for file in files}
-    forgotten = [
-        str(file)
+    forgotten = "\n".join(
+        str(file.relative_to(WORKSPACE))
         for file, build in builds.items()
         if f'"{file.relative_to(build.parent)}"' not in build.read_text()
-    ]
-    assert forgotten == []
+    )
+    assert not forgotten, f"make these files pytest_tests:\n{forgotten}"
