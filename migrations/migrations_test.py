@@ -107,15 +107,31 @@ def test_upgrade_creates_the_database(databases: Databases) -> None:
 
 
 _UPGRADE = "import sys; from migrations import schema; schema.upgrade('user', sys.argv[1])"
+_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
-def test_runs_at_once_wait_for_each_other(databases: Databases) -> None:
-    url = _url_of_missing(databases)
+def _start_run(url: str) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", _UPGRADE, url]
-    runs = [subprocess.Popen(command, env=environment) for _ in range(4)]
-    assert [run.wait() for run in runs] == [0, 0, 0, 0]
+    return subprocess.Popen([sys.executable, "-c", _UPGRADE, url], env=environment)
+
+
+def test_a_run_waits_for_another_one(databases: Databases) -> None:
+    url = databases.create_empty()
+    with schema._locked_connection(url):
+        run = _start_run(url)
+        with psycopg.connect(databases.maintenance_url, autocommit=True) as observer:
+            while observer.execute(_WAITING).fetchone() != (1,):
+                assert run.poll() is None, "it did not wait"
+        assert schema.read_revision("user", url) is None
+    assert run.wait() == 0
     assert schema.read_revision("user", url) == schema.list_revisions("user")[-1].revision
+    databases.drop(url)
+
+
+def test_runs_at_once_may_both_find_the_database_missing(databases: Databases) -> None:
+    url = _url_of_missing(databases)
+    runs = [_start_run(url) for _ in range(3)]
+    assert [run.wait() for run in runs] == [0, 0, 0]
     databases.drop(url)
 
 
