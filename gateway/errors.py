@@ -114,10 +114,7 @@ def from_status(code: grpc.StatusCode, message: str, trailing: grpc.aio.Metadata
     details = _Details(trailing)
     info = details.info
     metadata = dict(info.metadata)
-    asked = metadata.pop(HTTP_STATUS, "")
-    status = (
-        int(asked) if asked.isdecimal() and 400 <= int(asked) <= 499 else HTTP_STATUSES[code.name]
-    )
+    status = _asked_status(metadata.pop(HTTP_STATUS, "")) or HTTP_STATUSES[code.name]
     vouched = info.reason or (status < 500 and status != _CLIENT_CLOSED_REQUEST)
     vague = _VAGUE_DETAILS.get(code.name, "Something went wrong.")
     return Problem(
@@ -131,6 +128,12 @@ def from_status(code: grpc.StatusCode, message: str, trailing: grpc.aio.Metadata
         metadata=metadata,
         headers=_headers(status, details.retry),
     )
+
+
+def _asked_status(text: str) -> int | None:
+    """Return the HTTP status that a service asks for; only a client error may be asked for."""
+    status = int(text) if text.isascii() and text.isdecimal() and len(text) == 3 else 0
+    return status if 400 <= status <= 499 else None
 
 
 class _Details:

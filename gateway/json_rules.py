@@ -147,6 +147,7 @@ def _check_repeated(check: Callable[[Any, int], None], value: Any, depth: int) -
 
 
 def _check_struct(value: Any, message: Descriptor, depth: int) -> None:
+    _check_depth(depth)
     for name, item in _expect_object(value).items():
         try:
             check_text(name)
@@ -156,6 +157,7 @@ def _check_struct(value: Any, message: Descriptor, depth: int) -> None:
 
 
 def _check_list(value: Any, message: Descriptor, depth: int) -> None:
+    _check_depth(depth)
     _check_repeated(lambda item, inner: _check_value(item, message, inner), value, depth + 1)
 
 

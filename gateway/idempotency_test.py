@@ -1,0 +1,288 @@
+"""Idempotency-Key on a real database: one performance, however often it is asked for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx
+import psycopg
+import pytest
+import pytest_asyncio
+from probe.v1 import probe_pb2
+
+from chassis.database import Database
+from gateway.errors import Problem
+from gateway.idempotency import (
+    SWEEP_BATCH,
+    Claim,
+    IdempotencyRecords,
+    Reply,
+    make_claim,
+)
+from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.servicer import ProbeServicer, serve_probes
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "gateway"
+
+# One gateway and one database serve all tests.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CLAIM = make_claim("POST", "/v1/things", "", "key", b"request")
+LEASE_SECONDS = 30.0
+
+
+@dataclass
+class Setup:
+    client: httpx.AsyncClient
+    servicer: ProbeServicer
+
+    async def post(
+        self, path: str, body: object, key: str | None = "key", **headers: str
+    ) -> httpx.Response:
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        return await self.client.post(path, json=body, headers=headers)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(database_url: str) -> AsyncIterator[Setup]:
+    async with serve_probes() as (servicer, port):
+        options = Options(database_url=database_url)
+        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, options)
+        async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+            yield Setup(client, servicer)
+
+
+@pytest.fixture
+def setup(running: Setup, clean_database_url: str) -> Setup:
+    del clean_database_url
+    running.servicer.calls.clear()
+    return running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def records(clean_database_url: str) -> AsyncIterator[IdempotencyRecords]:
+    database = Database(clean_database_url)
+    await database.open()
+    yield IdempotencyRecords(database, keep_seconds=60)
+    await database.close()
+
+
+def count(url: str, condition: str = "true") -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            f"SELECT count(*) FROM idempotency_records WHERE {condition}".encode()
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def test_second_request_gets_the_first_answer(setup: Setup) -> None:
+    first = await setup.post("/v1/probes", {"id": "1"})
+    second = await setup.post("/v1/probes", {"id": "1"})
+    assert (first.status_code, first.json()) == (second.status_code, second.json())
+    assert first.headers["Content-Type"] == second.headers["Content-Type"]
+    assert "Idempotent-Replayed" not in first.headers
+    assert second.headers["Idempotent-Replayed"] == "true"
+    assert first.headers["X-Request-Id"] != second.headers["X-Request-Id"]
+    assert len(setup.servicer.calls) == 1
+
+
+async def test_key_travels_on_to_the_service(setup: Setup) -> None:
+    await setup.post("/v1/probes", {}, key="abc")
+    assert setup.servicer.calls[0].metadata["idempotency-key"] == "abc"
+
+
+async def test_requests_without_a_key_are_not_recorded(
+    setup: Setup, clean_database_url: str
+) -> None:
+    await setup.post("/v1/probes", {}, key=None)
+    await setup.post("/v1/probes", {}, key=None)
+    assert len(setup.servicer.calls) == 2
+    assert count(clean_database_url) == 0
+
+
+async def test_same_request_in_other_words_is_the_same(setup: Setup) -> None:
+    await setup.client.post(
+        "/v1/probes", content='{"id": "1", "int32Value": 2}', headers={"Idempotency-Key": "key"}
+    )
+    second = await setup.client.post(
+        "/v1/probes", content='{"int32_value":"2","id":"1"}', headers={"Idempotency-Key": "key"}
+    )
+    assert second.headers["Idempotent-Replayed"] == "true"
+
+
+async def test_other_request_under_the_key_is_refused(setup: Setup) -> None:
+    await setup.post("/v1/probes", {"id": "1"})
+    refused = await setup.post("/v1/probes", {"id": "2"})
+    assert (refused.status_code, refused.json()["reason"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert len(setup.servicer.calls) == 1
+
+
+async def test_key_means_nothing_at_another_path_or_for_another_caller(setup: Setup) -> None:
+    await setup.post("/v1/probes", {}, Authorization="Bearer a")
+    await setup.post("/v1/probes", {}, Authorization="Bearer b")
+    await setup.post("/v1/probes/1:reset", {}, Authorization="Bearer a")
+    await setup.post("/v1/probes/2:reset", {}, Authorization="Bearer a")
+    assert len(setup.servicer.calls) == 4
+
+
+async def test_final_refusal_is_repeated(setup: Setup) -> None:
+    body = {"message": "taken", "reason": "TAKEN", "metadata": {"http_status": "422"}}
+    first = await setup.post("/v1/failures/6", body)
+    second = await setup.post("/v1/failures/6", body)
+    assert (second.status_code, second.json()) == (first.status_code, first.json())
+    assert second.headers["Content-Type"] == "application/problem+json"
+    assert second.headers["Idempotent-Replayed"] == "true"
+    assert len(setup.servicer.calls) == 1
+
+
+@pytest.mark.parametrize("code", [1, 2, 4, 8, 10, 12, 13, 14, 15, 16])
+async def test_passing_failure_frees_the_key(
+    setup: Setup, clean_database_url: str, code: int
+) -> None:
+    for _ in range(2):
+        await setup.post(f"/v1/failures/{code}", {"message": "m"})
+    assert len(setup.servicer.calls) == 2
+    assert count(clean_database_url) == 0
+
+
+async def test_request_that_is_refused_before_the_call_is_not_recorded(
+    setup: Setup, clean_database_url: str
+) -> None:
+    await setup.post("/v1/probes", {"unknown": 1})
+    assert count(clean_database_url) == 0
+    assert (await setup.post("/v1/probes", {"id": "1"})).status_code == 200
+
+
+@pytest.mark.parametrize("key", [b"", b"x" * 256, b"a\tb", b"\xe9"])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_bad_key_is_refused(setup: Setup, method: str, key: bytes) -> None:
+    answer = await setup.client.request(
+        method, "/v1/probes/1", content="{}", headers=[(b"Idempotency-Key", key)]
+    )
+    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_IDEMPOTENCY_KEY")
+    assert not setup.servicer.calls
+
+
+async def test_longest_key_is_taken(setup: Setup) -> None:
+    assert (await setup.post("/v1/probes", {}, key="x" * 255)).status_code == 200
+
+
+async def test_requests_at_the_same_time_are_performed_once(setup: Setup) -> None:
+    answers = await asyncio.gather(*(setup.post("/v1/waits", {"seconds": 0.3}) for _ in range(20)))
+    assert len(setup.servicer.calls) == 1
+    assert {answer.status_code for answer in answers} == {200}
+    assert sum("Idempotent-Replayed" not in answer.headers for answer in answers) == 1
+
+
+async def test_request_that_runs_too_long_for_the_second_to_wait_is_a_conflict(
+    setup: Setup,
+) -> None:
+    first = asyncio.create_task(setup.post("/v1/waits", {"seconds": 3}))
+    await asyncio.sleep(0.2)
+    started = asyncio.get_running_loop().time()
+    second = await setup.post("/v1/waits", {"seconds": 3})
+    waited = asyncio.get_running_loop().time() - started
+    assert (second.status_code, second.headers["Retry-After"]) == (409, "1")
+    assert 2 <= waited < 2.8
+    assert (await first).status_code == 200
+    assert (await setup.post("/v1/waits", {"seconds": 3})).headers["Idempotent-Replayed"] == "true"
+
+
+async def test_other_request_while_the_first_runs_is_refused_at_once(setup: Setup) -> None:
+    first = asyncio.create_task(setup.post("/v1/waits", {"seconds": 1}))
+    await asyncio.sleep(0.2)
+    assert (await setup.post("/v1/waits", {"seconds": 2})).status_code == 422
+    await first
+
+
+async def test_database_that_is_down_stops_only_requests_with_a_key() -> None:
+    async with serve_probes() as (servicer, port):
+        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port)
+        async with serve_app(app) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
+            refused = await client.post("/v1/probes", json={}, headers={"Idempotency-Key": "key"})
+            taken = await client.post("/v1/probes", json={})
+    assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
+    assert taken.status_code == 200
+    assert len(servicer.calls) == 1
+
+
+async def perform() -> Reply:
+    return Reply(200, b"first", {"Content-Type": "text/plain"})
+
+
+async def never() -> Reply:
+    raise AssertionError("performed twice")
+
+
+async def hold(records: IdempotencyRecords, lease_seconds: float) -> asyncio.Task[Reply]:
+    """Claim the key and keep on performing until the task is cancelled."""
+    claimed = asyncio.Event()
+
+    async def forever() -> Reply:
+        claimed.set()
+        await asyncio.sleep(60)
+        return Reply(200, b"late")
+
+    task = asyncio.create_task(records.answer(CLAIM, forever, lease_seconds))
+    await claimed.wait()
+    return task
+
+
+async def test_claim_whose_gateway_died_is_taken_over_after_its_lease(
+    records: IdempotencyRecords,
+) -> None:
+    dead = await hold(records, lease_seconds=0.2)
+    reply = await records.answer(CLAIM, perform, LEASE_SECONDS)
+    assert reply.body == b"first"
+    dead.cancel()
+    await asyncio.gather(dead, return_exceptions=True)
+    # The former owner, giving up late, did not take the new owner's record with it.
+    assert (await records.answer(CLAIM, never, LEASE_SECONDS)).body == b"first"
+
+
+async def test_claim_within_its_lease_is_not_taken_over(records: IdempotencyRecords) -> None:
+    running = await hold(records, LEASE_SECONDS)
+    with pytest.raises(Problem) as caught:
+        await records.answer(CLAIM, never, LEASE_SECONDS)
+    assert caught.value.status == 409
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_performance_that_is_cancelled_frees_the_key(records: IdempotencyRecords) -> None:
+    running = await hold(records, LEASE_SECONDS)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (await records.answer(CLAIM, perform, LEASE_SECONDS)).body == b"first"
+
+
+async def test_record_expires_and_is_swept(clean_database_url: str) -> None:
+    database = Database(clean_database_url)
+    await database.open()
+    brief = IdempotencyRecords(database, keep_seconds=0.1)
+    for number in range(3):
+        claim = Claim(bytes([number] * 32), b"h" * 32)
+        await brief.answer(claim, perform, LEASE_SECONDS)
+    running = await hold(IdempotencyRecords(database, keep_seconds=60), LEASE_SECONDS)
+    await asyncio.sleep(0.2)
+    assert count(clean_database_url) == 4
+    assert await brief.sweep() == 3
+    assert count(clean_database_url, "status IS NULL") == count(clean_database_url) == 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await database.close()
+
+
+async def test_sweep_is_bounded(records: IdempotencyRecords, clean_database_url: str) -> None:
+    with psycopg.connect(clean_database_url) as connection:
+        connection.execute(
+            "INSERT INTO idempotency_records (record_id, request_hash, attempt, expire_time)"
+            " SELECT sha256(n::text::bytea), sha256(''), uuidv7(), now() - interval '1 hour'"
+            " FROM generate_series(1, %s) AS n",
+            (SWEEP_BATCH + 1,),
+        )
+    assert await records.sweep() == SWEEP_BATCH
+    assert await records.sweep() == 1
