@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from probe.v1 import probe_pb2
 
@@ -244,6 +244,7 @@ JSON_VALUES = st.recursive(
 FIELDS = st.sampled_from([field.json_name for field in probe_pb2.Probe.DESCRIPTOR.fields])
 
 
+@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(FIELDS, JSON_VALUES, max_size=3))
 def test_whatever_comes_is_taken_as_json_format_does_or_refused(value: dict[str, Any]) -> None:
     text = json.dumps(value)
