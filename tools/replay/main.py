@@ -118,6 +118,8 @@ def _summary(read: trade.Trade, outcome: Outcome, books: Books, seconds: float) 
     table.add_row("lines read", f"{read.rows:,}", "")
     for reason, count in read.unreadable.items():
         table.add_row(f"  unreadable: {reason}", f"{count:,}", "")
+    for name, count in read.count_invoices().items():
+        table.add_row(name, f"{count:,}", "")
     table.add_row("orders placed", f"{len(read.sales):,}", "")
     states: dict[str, Counter[str]] = {"count": Counter(), "minor": Counter()}
     for order in books.orders.values():

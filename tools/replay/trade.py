@@ -114,6 +114,18 @@ class Trade:
         """How many rows the file has after its header."""
         return len(self.lines) + self.unreadable.total()
 
+    def count_invoices(self) -> dict[str, int]:
+        """Count the invoices by what they are."""
+        invoices = {line.invoice for line in self.lines}
+        returns = sum(_is_return(invoice) for invoice in invoices)
+        corrections = len({line.invoice for line in self.corrections})
+        return {
+            "invoices": len(invoices),
+            "  of sales": len(invoices) - returns - corrections,
+            "  of returns": returns,
+            "  of stock corrections": corrections,
+        }
+
     def opening_stock(self) -> dict[ProductKey, int]:
         """Return the units of each product that the shop must begin with to serve it all."""
         stock: Counter[ProductKey] = Counter()
@@ -197,13 +209,17 @@ class _Returnable:
                 yield invoice, units
 
 
+def _is_return(invoice: str) -> bool:
+    return invoice.startswith("C")
+
+
 def _classify(trade: Trade) -> None:
     invoices: dict[str, list[Line]] = defaultdict(list)
     for line in trade.lines:
         invoices[line.invoice].append(line)
     returnable = _Returnable()
     for number, lines in invoices.items():
-        if number.startswith("C"):
+        if _is_return(number):
             for line in lines:
                 _add_returns(trade, line, returnable)
         elif all(line.customer == GUEST and line.product.price_minor == 0 for line in lines):

@@ -42,6 +42,7 @@ def pence(found: trade.Trade) -> int:
 def test_every_unit_and_penny_of_the_excerpt_is_somewhere() -> None:
     found = trade.read(EXCERPT)
     assert found.rows == 200
+    assert list(found.count_invoices().values()) == [54, 37, 7, 10]
     assert units(found) == sum(line.quantity for line in found.lines)
     assert pence(found) == sum(line.amount_minor for line in found.lines) == 1_085_126
 
