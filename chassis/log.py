@@ -27,7 +27,11 @@ def configure(form: Format, level: Level) -> None:
     renderer: Processor = (
         structlog.processors.JSONRenderer(serializer=_dumps)
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The default shows local variables where rich is installed: passwords, tokens, URLs.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     tracebacks: tuple[Processor, ...] = (
         (structlog.processors.format_exc_info,) if form == "json" else ()
