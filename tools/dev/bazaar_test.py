@@ -15,6 +15,7 @@ import pytest
 from migrations import schema
 from tools.dev.testing import ShopProcess, open_environment
 from tools.postgres.testing import Databases
+from tools.postgres.throwaway import run_throwaway_server
 
 pytest_plugins = ("tools.postgres.testing",)
 
@@ -172,6 +173,28 @@ def test_urls_point_at_an_existing_server(
         assert connection.execute("SELECT count(*) FROM products").fetchone() == (12,)
     for url in urls.values():
         databases.drop(url)
+
+
+def test_an_existing_server_is_used_as_told(environment: dict[str, str]) -> None:
+    with run_throwaway_server() as server:
+        environment |= {"POSTGRES_PORT": str(server.port), "POSTGRES_USER": server.user}
+        with ShopProcess(environment) as first:
+            assert first.wait() == 1
+        assert "add --existing-postgres" in first.output
+        with ShopProcess(environment, "--existing-postgres") as second:
+            second.wait_until_ready()
+            assert second.stop() == 0
+        with psycopg.connect(server.url("orderdb")) as connection:
+            assert connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+
+
+def test_another_password_is_explained(environment: dict[str, str]) -> None:
+    with ShopProcess(environment) as first:
+        first.wait_for("schemas")
+    with ShopProcess({**environment, "POSTGRES_PASSWORD": "forgotten"}) as second:
+        assert second.wait() == 1
+    assert "keeps the POSTGRES_USER and POSTGRES_PASSWORD of its first start" in second.output
+    assert "forgotten" not in second.output
 
 
 def test_a_foreign_listener_is_named(environment: dict[str, str]) -> None:

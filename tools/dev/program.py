@@ -93,8 +93,7 @@ class RunningProgram:
         """End it for good: by its signal, or the hard way when that takes too long."""
         if self._keeper is not None:
             self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.wait((self._keeper,))
         await self._end_process()
 
     async def _start_process(self) -> Process:

@@ -160,6 +160,22 @@ async def test_what_does_not_stop_is_killed_with_all_it_started(tmp_path: Path) 
     await _until(lambda: not any(map(_is_alive, process_ids)))
 
 
+async def test_stop_ends_the_process_of_a_keeper_that_failed(tmp_path: Path) -> None:
+    obstacles = iter((None, ValueError("nobody thought of this")))
+
+    def prepare() -> None:
+        if obstacle := next(obstacles):
+            raise obstacle
+
+    program = _describe(tmp_path, _STAY, prepare=prepare)
+    running = RunningProgram(program, Reports(), patience=_QUICK)
+    await running.start()
+    os.kill(_read_process_id(tmp_path), signal.SIGKILL)
+    with pytest.raises(ValueError, match="nobody thought"):
+        await running.watch()
+    await running.stop()
+
+
 async def test_cancelling_the_start_leaves_no_process(tmp_path: Path) -> None:
     script = _STAY.replace("$0", "$0.other")
     running = RunningProgram(_describe(tmp_path, script), Reports())

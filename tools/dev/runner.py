@@ -13,6 +13,11 @@ from tools.dev import lock, ports, seed, shop
 from tools.dev.program import Program, ProgramError, Report, RunningProgram
 from tools.dev.shop import ShopSettings
 
+_KEPT_ROLE = (
+    "The data in .data/postgres keeps the POSTGRES_USER and POSTGRES_PASSWORD of its first start:"
+    " set them again, or remove it."
+)
+
 
 class Runner:
     """The shop over one data directory. `report` gets texts for people."""
@@ -38,7 +43,7 @@ class Runner:
         self._check_ports(own_postgres=own_postgres)
         if own_postgres:
             await self._start(stack, [shop.describe_postgres(self._config, self._directory)])
-        await self._migrate()
+        await self._migrate(own_postgres=own_postgres)
         await self._start(
             stack,
             [
@@ -61,7 +66,10 @@ class Runner:
         endpoints.append(self._config.gateway_endpoint())
         if own_postgres:
             endpoints.insert(0, self._config.postgres_endpoint())
-        if troubles := ports.find_trouble(endpoints):
+        troubles = ports.find_trouble(endpoints)
+        if any("POSTGRES_PORT" in trouble for trouble in troubles):
+            troubles.append("To use the PostgreSQL server that is there, add --existing-postgres.")
+        if troubles:
             raise ProgramError("\n".join(troubles))
 
     async def _start(self, stack: AsyncExitStack, programs: list[Program]) -> None:
@@ -92,10 +100,15 @@ class Runner:
         await asyncio.gather(*(one.stop() for one in running))
         self._report_done("stopped", ", ".join(one.program.name for one in running), began)
 
-    async def _migrate(self) -> None:
+    async def _migrate(self, *, own_postgres: bool) -> None:
         began = time.monotonic()
         for database, url in self._config.database_urls().items():
-            await asyncio.to_thread(schema.upgrade, database, url)
+            try:
+                await asyncio.to_thread(schema.upgrade, database, url)
+            except schema.SchemaError as error:
+                if own_postgres and "password authentication failed" in str(error):
+                    raise ProgramError(f"{error}\n{_KEPT_ROLE}") from error
+                raise
         self._report_done("schemas", ", ".join(schema.DATABASES), began)
 
     async def _seed(self) -> None:
