@@ -9,8 +9,8 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ class Program:
     log_path: Path
     wait_until_ready: Callable[[int], Coroutine[Any, Any, None]]
     address: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
     prepare: Callable[[], None] = lambda: None
 
@@ -104,7 +103,6 @@ class RunningProgram:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.program.environment},
                 pass_fds=self._inherited,
                 # A session of its own: Ctrl-C is for the runner, which ends things in order.
                 start_new_session=True,
