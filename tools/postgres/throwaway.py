@@ -21,6 +21,8 @@ _OPTIONS = {
     "full_page_writes": "off",
     "synchronous_commit": "off",
     "max_connections": "200",
+    # In the data directory, so that it goes with it, even after kill -9.
+    "dynamic_shared_memory_type": "mmap",
 }
 
 
