@@ -15,7 +15,18 @@ from chassis import errors
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 CHECKOUT_TIMEOUT_SECONDS = 5.0
+RECONNECT_SECONDS = 2.0
 MIGRATED: LiteralString = "SELECT version_num FROM alembic_version"
+
+_OPTIONS: dict[str, Any] = {
+    "autocommit": True,
+    "connect_timeout": 5,
+    "application_name": "bazaar",
+    # A server that is gone without a word is noticed after about 20 s.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+}
 
 
 class Database:
@@ -28,14 +39,18 @@ class Database:
         connections: int = 10,
         checkout_timeout_seconds: float = CHECKOUT_TIMEOUT_SECONDS,
     ) -> None:
+        self._url = url
         self._pool = AsyncConnectionPool(
             url,
-            kwargs={"autocommit": True, "connect_timeout": 5, "application_name": "bazaar"},
+            kwargs=_OPTIONS,
             min_size=1,
             max_size=connections,
             timeout=checkout_timeout_seconds,
+            # Short, so that it never backs off for longer: a request that comes begins anew.
+            reconnect_timeout=RECONNECT_SECONDS,
             open=False,
         )
+        self._probe: Connection | None = None
 
     async def open(self) -> None:
         """Start connecting in the background; a database that is down is tried again for ever."""
@@ -44,6 +59,8 @@ class Database:
     async def close(self) -> None:
         """Close the connections."""
         await self._pool.close()
+        if self._probe is not None:
+            await self._probe.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -70,12 +87,16 @@ class Database:
     async def check(self) -> None:
         """Return if the database answers and is migrated.
 
+        It asks on a connection of its own, so that a pool that is in full use is no outage.
+
         Raises:
-            errors.Unavailable: it is not.
+            errors.Unavailable: it is not; the cause says why.
         """
         try:
-            async with self.connection() as connection:
-                await connection.execute(MIGRATED)
+            with _database_errors():
+                if self._probe is None or self._probe.closed:
+                    self._probe = await psycopg.AsyncConnection.connect(self._url, **_OPTIONS)
+                await self._probe.execute(MIGRATED)
         except psycopg.errors.UndefinedTable as error:
             message = "the database has no tables: run ./bazelw run //migrations -- upgrade"
             raise errors.Unavailable("DATABASE_NOT_MIGRATED", message) from error

@@ -54,6 +54,8 @@ def configure(form: Format, level: Level) -> None:
             ],
         )
     )
+    # The probe of the server tells once that a database is down, and once that it is back.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.INFO), force=True)
 
 
