@@ -115,7 +115,7 @@ class Checkout:
         """Save orders, and return them as they are now, whoever saved them."""
         if not orders:
             return []
-        async with self._database.transaction() as connection:
+        async with self._database.connection() as connection:
             saved = await repository.save_orders(connection, orders)
             lost = {order.order_id for order in orders} - {order.order_id for order in saved}
             if lost:

@@ -1,7 +1,9 @@
 """The order protocol under lost messages, services that go away, and several drivers at once."""
 
 import asyncio
-from collections.abc import Awaitable
+import uuid
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from bazaar.order.v1 import order_pb2
 from chassis import status
 from chassis.testing import refusal
+from services.order.domain import Order, Payment, PaymentState
 from services.order.testing import (
     DECLINED_CARD,
     Hook,
@@ -199,6 +202,29 @@ async def test_an_order_that_is_stuck_can_be_cancelled(shop: Shop, urls: Urls, s
     shop.peers.hooks.clear()
     assert (await refusal(shop.orders.CreateOrder(request))).reason == "ORDER_CANCELLED"
     assert await shop.stock(product) == (10, 0, 0)
+    assert audit(urls) == []
+
+
+async def test_stock_is_kept_as_long_as_nobody_knows_whether_it_is_paid_for(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel_payments = shop.peers.cancel_payments
+
+    async def answer_unknown(orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
+        payments = await cancel_payments(orders)
+        return {key: replace(each, state=PaymentState.UNKNOWN) for key, each in payments.items()}
+
+    product = await shop.new_product()
+    request = new_order(await shop.new_user(), (product, 2))
+    shop.peers.hooks["before charge"] = lose
+    await refusal(shop.orders.CreateOrder(request))
+    monkeypatch.setattr(shop.peers, "cancel_payments", answer_unknown)
+    refused = await refusal(cancel(shop, order_id_of(urls)))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "ORDER_UNDER_WAY")
+    assert states(urls) == ["CANCELLING"]
+    assert await shop.stock(product) == (8, 2, 0)
+    monkeypatch.undo()
+    assert (await cancel(shop, order_id_of(urls))).state == order_pb2.ORDER_STATE_CANCELLED
     assert audit(urls) == []
 
 

@@ -43,28 +43,33 @@ _SELECT: LiteralString = (
 # Rows are locked in one order by everybody, so that two batches never wait for each other; whoever
 # comes second finds another version when the lock is free, and leaves that order out.
 _SAVE: LiteralString = """
-WITH wanted AS (
-    SELECT * FROM unnest(
+WITH locked AS (
+    SELECT wanted.* FROM unnest(
         %(order_ids)s::uuid[], %(versions)s::integer[], %(states)s::text[],
         %(currency_codes)s::text[], %(totals_minor)s::bigint[], %(payment_ids)s::uuid[],
-        %(reasons)s::text[], %(messages)s::text[], %(metadatas)s::jsonb[], %(cancels)s::boolean[]
+        %(reasons)s::text[], %(messages)s::text[], %(metadatas)s::jsonb[], %(cancels)s::boolean[],
+        %(prices)s::text[]
     ) AS wanted (order_id, version, state, currency_code, total_minor, payment_id, refusal_reason,
-                 refusal_message, refusal_metadata, cancel_requested)
-), locked AS (
-    SELECT order_id FROM orders JOIN wanted USING (order_id, version)
+                 refusal_message, refusal_metadata, cancel_requested, prices)
+    JOIN orders USING (order_id, version)
     ORDER BY order_id FOR UPDATE OF orders
 ), saved AS (
     UPDATE orders SET
-        state = wanted.state, version = orders.version + 1, currency_code = wanted.currency_code,
-        total_minor = wanted.total_minor, payment_id = wanted.payment_id,
-        refusal_reason = wanted.refusal_reason, refusal_message = wanted.refusal_message,
-        refusal_metadata = wanted.refusal_metadata, cancel_requested = wanted.cancel_requested,
-        next_at = CASE WHEN wanted.state = ANY(%(active)s) THEN orders.next_at END,
-        lease_until = CASE WHEN wanted.state = ANY(%(active)s) THEN now() + %(lease)s END,
+        state = locked.state, version = orders.version + 1, currency_code = locked.currency_code,
+        total_minor = locked.total_minor, payment_id = locked.payment_id,
+        refusal_reason = locked.refusal_reason, refusal_message = locked.refusal_message,
+        refusal_metadata = locked.refusal_metadata, cancel_requested = locked.cancel_requested,
+        next_at = CASE WHEN locked.state = ANY(%(active)s) THEN orders.next_at END,
+        lease_until = CASE WHEN locked.state = ANY(%(active)s) THEN now() + %(lease)s END,
         update_time = now()
-    FROM wanted JOIN locked USING (order_id)
-    WHERE orders.order_id = wanted.order_id
-    RETURNING orders.order_id, orders.state, orders.version, orders.update_time
+    FROM locked WHERE orders.order_id = locked.order_id
+    RETURNING orders.order_id, orders.state, orders.version, orders.update_time, locked.prices
+), priced AS (
+    UPDATE order_lines SET unit_price_minor = priced.unit_price_minor
+    FROM saved, unnest(saved.prices::bigint[]) WITH ORDINALITY
+        AS priced (unit_price_minor, line_number)
+    WHERE order_lines.order_id = saved.order_id
+    AND order_lines.line_number = priced.line_number
 ), announced AS (
     INSERT INTO outbox (order_id, state)
     SELECT order_id, state FROM saved WHERE state = ANY(%(announced)s)
@@ -143,16 +148,14 @@ async def save_orders(connection: Connection, orders: Sequence[Order]) -> list[O
     """Save orders that nobody has changed since they were read; return those, as they are now.
 
     Writes the prices of the lines of orders that become RESERVED, and an event for each order that
-    comes to an announced state.
+    comes to an announced state. One statement, so all or nothing without a transaction around it.
     """
     cursor = await connection.execute(_SAVE, _to_parameters(orders))
     given = {order.order_id: order for order in orders}
-    saved = [
+    return [
         replace(given[order_id], version=version, update_time=update_time)
         for order_id, version, update_time in await cursor.fetchall()
     ]
-    await _save_prices(connection, [order for order in saved if order.state is State.RESERVED])
-    return saved
 
 
 async def _insert_orders(connection: Connection, wanted: Sequence[NewOrder]) -> dict[Key, Order]:
@@ -201,24 +204,6 @@ async def _insert_lines(connection: Connection, orders: Iterable[Order]) -> None
     )
 
 
-async def _save_prices(connection: Connection, orders: Iterable[Order]) -> None:
-    numbered = list(_number_lines(orders))
-    if not numbered:
-        return
-    await connection.execute(
-        "UPDATE order_lines SET unit_price_minor = priced.unit_price_minor"
-        " FROM unnest(%s::uuid[], %s::integer[], %s::bigint[])"
-        " AS priced (order_id, line_number, unit_price_minor)"
-        " WHERE order_lines.order_id = priced.order_id"
-        " AND order_lines.line_number = priced.line_number",
-        (
-            [order_id for order_id, _, _ in numbered],
-            [number for _, number, _ in numbered],
-            [line.unit_price_minor for _, _, line in numbered],
-        ),
-    )
-
-
 def _number_lines(orders: Iterable[Order]) -> Iterable[tuple[uuid.UUID, int, Line]]:
     for order in orders:
         for number, line in enumerate(order.lines, start=1):
@@ -239,10 +224,18 @@ def _to_parameters(orders: Sequence[Order]) -> Mapping[str, object]:
         "messages": [refusal and refusal.message for refusal in refusals],
         "metadatas": [refusal and Jsonb(dict(refusal.metadata)) for refusal in refusals],
         "cancels": [order.cancel_requested for order in orders],
+        "prices": [_to_prices(order) for order in orders],
         "active": [str(state) for state in ACTIVE],
         "announced": [str(state) for state in ANNOUNCED],
         "lease": LEASE,
     }
+
+
+def _to_prices(order: Order) -> str | None:
+    """Return the prices of an order that becomes RESERVED as SQL writes an array."""
+    if order.state is not State.RESERVED:
+        return None
+    return "{" + ",".join(str(line.unit_price_minor) for line in order.lines) + "}"
 
 
 def _to_order(row: tuple[Any, ...], lines: tuple[Line, ...]) -> Order:
