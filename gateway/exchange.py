@@ -124,7 +124,7 @@ class Exchange:
         log.logger().info(
             "request",
             method=self._scope["method"],
-            path=self._scope["path"],
+            path=self.raw_path,
             status=self._status,
             duration_ms=round((time.perf_counter() - self._start) * 1_000, 3),
             bytes=self._bytes,

@@ -73,6 +73,22 @@ async def test_forwarded_headers_are_not_believed(program: Program) -> None:
     assert "203.0.113.9" not in program.log.read_text()
 
 
+async def test_worker_does_not_outlive_its_master(program: Program) -> None:
+    worker = program.worker_pid()
+    program.process.kill()
+    await program.process.wait()
+    async with asyncio.timeout(10):
+        while program.worker_lives(worker):  # noqa: ASYNC110 - nothing else tells of a grandchild's end.
+            await asyncio.sleep(0.05)
+
+
+async def test_workers_share_the_port(environment: dict[str, str]) -> None:
+    async with run_program(environment | {"APIGATEWAY_WORKERS": "2"}) as program:
+        async with httpx.AsyncClient(base_url=program.url) as client:
+            assert (await client.get("/v1/probes/7")).status_code == 200
+        assert await program.stop() == 0
+
+
 async def test_sigterm_lets_a_running_call_finish(program: Program) -> None:
     async with httpx.AsyncClient(base_url=program.url) as client:
         answer = asyncio.create_task(client.post("/v1/waits", json={"seconds": 1}))

@@ -284,6 +284,7 @@ async def test_draining_answers_what_was_taken_and_refuses_what_comes(setup: Set
         problem = (await wire.read_record())["error"]
         assert await wire.read_record() is None
     assert problem["reason"] == "SERVER_STOPPING"
+    assert not setup.servicer.cancelled.is_set()
     async with httpx.AsyncClient(base_url=setup.url) as client:
         answer = await client.get("/v1/probes:watch?count=1")
     assert answer.status_code == 503

@@ -1,6 +1,7 @@
 """The gunicorn worker: uvicorn's, which tells the application at once when it has to stop."""
 
 import asyncio
+import os
 import sys
 from types import FrameType
 from typing import Any, ClassVar
@@ -11,13 +12,14 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gateway.app import GatewayApp
+from gateway.http_protocol import BoundedProtocol
 
 SHUTDOWN_SECONDS = 22.0
 """How long open requests may take after SIGTERM; gunicorn kills the worker after 25 seconds."""
 
 
 class GatewayWorker(UvicornWorker):  # type: ignore[misc]
-    """Serves the application on uvloop and httptools.
+    """Serves the application on uvloop, with bounds on what clients send.
 
     Forwarded-For headers are not believed: nothing says that the peer is a proxy. The application
     writes the access log.
@@ -25,7 +27,7 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": BoundedProtocol,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,
@@ -36,7 +38,7 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        server = _DrainingServer(self.config, self.wsgi)
+        server = _DrainingServer(self.config, self.wsgi, self.ppid)
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
         if not server.started:
@@ -44,13 +46,19 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
 
 
 class _DrainingServer(Server):
-    def __init__(self, config: Config, app: GatewayApp) -> None:
+    def __init__(self, config: Config, app: GatewayApp, master: int) -> None:
         super().__init__(config)
         self._app = app
+        self._master = master
 
     async def startup(self, sockets: Any = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Say whether to stop: also when the master died without a word."""
+        orphaned = os.getppid() != self._master
+        return await super().on_tick(counter) or orphaned
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Tell the application, then stop as uvicorn does."""

@@ -22,6 +22,7 @@ from google.protobuf.descriptor import FileDescriptor
 from chassis.database import Database
 from gateway.app import Dependencies, GatewayApp, Plan, create_app
 from gateway.descriptors import DescriptorSet
+from gateway.http_protocol import BoundedProtocol
 from gateway.idempotency import IdempotencyRecords
 from gateway.settings import GatewaySettings
 from gateway.streaming import OpenStreams
@@ -66,7 +67,7 @@ async def serve_app(app: GatewayApp) -> AsyncIterator[str]:
     """Serve an application with uvicorn in this process, and yield its URL."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -128,6 +129,10 @@ class Program:
         """Return the process that serves."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return int(children.split()[0])
+
+    def worker_lives(self, pid: int) -> bool:
+        """Say whether a process that served is still there."""
+        return Path(f"/proc/{pid}").exists()
 
     def worker_rss_bytes(self) -> int:
         """Return how much memory the process that serves has resident."""
