@@ -4,7 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -87,8 +87,12 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_stream(self, method: str, behaviour: Callable[[Any, Context], Any]) -> Any:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._around(method, context):
-                async for response in behaviour(request, context):
+            # What a stream holds is given back when the stream ends, not when it is collected.
+            async with (
+                self._around(method, context),
+                aclosing(behaviour(request, context)) as responses,
+            ):
+                async for response in responses:
                     yield response
 
         return call
@@ -97,6 +101,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
         start = time.monotonic()
         _bind(context, start)
+        # Asked now: a stream may be closed after its call is gone, and asking then is a segfault.
+        peer = context.peer()
         code = "OK"
         try:
             yield
@@ -112,9 +118,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             await status.abort(context, errors.Error("INTERNAL", "Something went wrong."))
         finally:
             duration_ms = round((time.monotonic() - start) * 1_000, 3)
-            self._log.info(
-                "rpc", method=method, code=code, duration_ms=duration_ms, peer=context.peer()
-            )
+            self._log.info("rpc", method=method, code=code, duration_ms=duration_ms, peer=peer)
 
 
 def _bind(context: Context, start: float) -> None:

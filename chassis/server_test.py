@@ -55,6 +55,12 @@ class Behaviour:
         yield b"1"
         raise errors.NotFound("NO_SECOND", "There is no second one.")
 
+    async def overflow(self, request: bytes, context: interceptor.Context) -> AsyncIterator[bytes]:
+        try:
+            yield bytes(client.MAX_MESSAGE_BYTES + 1)
+        finally:
+            self.entered.set()
+
     def register(self, server: grpc.aio.Server) -> None:
         unary = {"refuse": self.refuse, "crash": self.crash, "wait": self.wait}
         handlers: dict[str, Any] = {
@@ -63,6 +69,7 @@ class Behaviour:
         }
         handlers["refuse_all"] = grpc.unary_unary_rpc_method_handler(self.refuse_all)
         handlers["stream"] = grpc.unary_stream_rpc_method_handler(self.stream)
+        handlers["overflow"] = grpc.unary_stream_rpc_method_handler(self.overflow)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
 
@@ -123,6 +130,16 @@ async def test_an_error_in_mid_stream_ends_the_stream_with_its_status(
     assert await call.read() == b"1"
     refused = await refusal(call.read())
     assert refused.code == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_stream_that_is_closed_after_its_call_is_gone_does_no_harm(
+    channel: grpc.aio.Channel, behaviour: Behaviour
+) -> None:
+    stream: Any = channel.unary_stream(f"/{SERVICE}/overflow")
+    refused = await refusal(stream(b"").read())
+    assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    async with asyncio.timeout(10):
+        await behaviour.entered.wait()
 
 
 async def test_each_rpc_logs_one_event(
