@@ -6,6 +6,7 @@ the server stops.
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
@@ -28,7 +29,8 @@ Register = Callable[[grpc.aio.Server], None]
 class Server:
     """A server on one address, with health and reflection, over one database.
 
-    `service` is the full name of the proto service; `register` adds its servicer.
+    `service` is the full name of the proto service; `register` adds its servicer. An address that
+    cannot be listened on ends the program.
     """
 
     def __init__(self, service: str, register: Register, database: Database, address: str) -> None:
@@ -49,7 +51,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        self.port = self._server.add_insecure_port(address)
+        self.port = self._listen(address)
         self._probe: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -68,6 +70,12 @@ class Server:
         await self._server.stop(grace_seconds)
         await self._database.close()
         self._log.info("server_stopped", service=self._service)
+
+    def _listen(self, address: str) -> int:
+        try:
+            return self._server.add_insecure_port(address)
+        except RuntimeError:
+            sys.exit(f"{self._service} cannot listen on {address}: is the address in use?")
 
     async def _watch_database(self) -> None:
         serving = None

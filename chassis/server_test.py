@@ -237,6 +237,13 @@ async def accepted(channel: grpc.aio.Channel) -> bool:
     return True
 
 
+async def test_an_address_in_use_ends_the_program_with_a_clear_error(
+    server: Server, behaviour: Behaviour
+) -> None:
+    with pytest.raises(SystemExit, match=rf"cannot listen on 127\.0\.0\.1:{server.port}"):
+        Server(SERVICE, behaviour.register, Database(NOWHERE), f"127.0.0.1:{server.port}")
+
+
 async def test_stop_finishes_what_is_in_flight(server: Server, behaviour: Behaviour) -> None:
     await server.start()
     async with client.open_channel("127.0.0.1", server.port) as channel:
