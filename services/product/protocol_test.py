@@ -4,6 +4,7 @@ What each promise rests on is taken away once, to see that the test of the promi
 """
 
 import asyncio
+import contextlib
 import functools
 import random
 import uuid
@@ -21,14 +22,19 @@ from services.product.reservation import Demand, Line, Offer, Outcome, State
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "product"
+CONNECTIONS = 16
 Result = TypeVar("Result")
 Step = Callable[[], Awaitable[object]]
 
 
 @pytest.fixture
 async def database(clean_database_url: str) -> AsyncIterator[Database]:
-    opened = Database(clean_database_url, connections=16)
+    opened = Database(clean_database_url, connections=CONNECTIONS)
     await opened.open()
+    async with contextlib.AsyncExitStack() as stack:
+        # A pool grows while it is used: with all connections there, steps meet from the start.
+        for _ in range(CONNECTIONS):
+            await stack.enter_async_context(opened.connection())
     yield opened
     await opened.close()
 
@@ -88,32 +94,37 @@ async def test_a_rush_on_a_scarce_product_sells_what_there_is(database: Database
     await check_books(database)
 
 
-async def lock_no_offers(
-    connection: Connection, product_ids: Iterable[uuid.UUID]
-) -> dict[uuid.UUID, Offer]:
-    """Do what `stock_repository.lock_offers` does, without the lock."""
-    cursor = await connection.execute(
-        "SELECT product_id, available FROM stock WHERE product_id = ANY(%s)", (list(product_ids),)
-    )
-    return {row[0]: Offer(row[1], Price(1, "GBP")) for row in await cursor.fetchall()}
+@pytest.fixture
+def no_row_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let as many as there are connections read the stock, unlocked, before one of them writes."""
+    everybody = asyncio.Barrier(CONNECTIONS)
+
+    async def lock_nothing(
+        connection: Connection, product_ids: Iterable[uuid.UUID]
+    ) -> dict[uuid.UUID, Offer]:
+        query = "SELECT product_id, available FROM stock WHERE product_id = ANY(%s)"
+        cursor = await connection.execute(query, (list(product_ids),))
+        offers = {row[0]: Offer(row[1], Price(1, "GBP")) for row in await cursor.fetchall()}
+        await everybody.wait()
+        return offers
+
+    monkeypatch.setattr(stock_repository, "lock_offers", lock_nothing)
 
 
-async def test_the_rush_notices_a_missing_row_lock(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stock_repository, "lock_offers", lock_no_offers)
+@pytest.mark.usefixtures("no_row_lock")
+async def test_without_the_row_lock_the_rush_runs_into_the_constraint(database: Database) -> None:
     with pytest.raises(psycopg.errors.CheckViolation):
-        await rush(database, units=20, buyers=100)
+        await rush(database, units=5, buyers=CONNECTIONS)
 
 
-async def test_the_rush_oversells_without_the_row_lock_and_the_constraint(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("no_row_lock")
+async def test_without_the_row_lock_and_the_constraint_the_rush_oversells(
+    database: Database,
 ) -> None:
-    monkeypatch.setattr(stock_repository, "lock_offers", lock_no_offers)
     async with database.connection() as connection:
         await connection.execute("ALTER TABLE stock DROP CONSTRAINT stock_available_check")
     try:
-        assert await rush(database, units=20, buyers=100) > 20
+        assert await rush(database, units=5, buyers=CONNECTIONS) == CONNECTIONS
     finally:
         async with database.connection() as connection:
             await connection.execute("DELETE FROM stock")
@@ -161,12 +172,14 @@ def crowd(database: Database, products: Sequence[uuid.UUID], seed: int) -> list[
     return steps
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_steps_in_a_crowd_never_deadlock_and_the_books_balance(
-    database: Database, seed: int
-) -> None:
+async def meet(database: Database, seeds: Iterable[int]) -> None:
     products = await add(database, *([40] * 8))
-    await together(step() for step in crowd(database, products, seed))
+    for seed in seeds:
+        await together(step() for step in crowd(database, products, seed))
+
+
+async def test_steps_in_a_crowd_never_deadlock_and_the_books_balance(database: Database) -> None:
+    await meet(database, range(3))
     await check_books(database)
 
 
@@ -184,9 +197,8 @@ async def test_the_crowd_notices_unsorted_locks(
         return found
 
     monkeypatch.setattr(stock_repository, "lock_offers", lock_one_by_one)
-    products = await add(database, *([40] * 8))
     with pytest.raises(errors.Aborted):
-        await together(step() for step in crowd(database, products, 0))
+        await meet(database, range(10))
 
 
 async def test_the_same_order_reserved_many_times_at_once_is_reserved_once(

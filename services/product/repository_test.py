@@ -1,7 +1,6 @@
 """The SQL of the catalogue: that it uses the indices that it has, and what the database refuses."""
 
 import datetime as dt
-import re
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -78,9 +77,9 @@ async def explain(connection: Connection, **query: str) -> str:
     return plan
 
 
-@pytest.mark.parametrize(
-    ("query", "index"),
-    [
+async def test_list_products_uses_an_index(connection: Connection) -> None:
+    await fill(connection)
+    for query, index in (
         ({"filter": "attributes.number = 7"}, "products_attributes_idx"),
         ({"filter": "attributes.size.cm : 7"}, "products_attributes_idx"),
         ({"filter": "categories:category7"}, "products_categories_idx"),
@@ -92,15 +91,10 @@ async def explain(connection: Connection, **query: str) -> str:
         ({"order": "name desc"}, "products_name_idx"),
         ({"order": "sku desc"}, "products_sku_key"),
         ({"order": "price"}, "products_price_idx"),
-    ],
-)
-async def test_list_products_uses_an_index(
-    connection: Connection, query: dict[str, str], index: str
-) -> None:
-    await fill(connection)
-    plan = await explain(connection, **query)
-    assert index in plan
-    assert not re.search(r"Seq Scan on products", plan)
+    ):
+        plan = await explain(connection, **query)
+        assert index in plan
+        assert "Seq Scan on products" not in plan
 
 
 async def test_list_products_starts_in_the_middle_without_reading_what_is_before(

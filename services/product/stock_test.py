@@ -1,7 +1,8 @@
 """The stock methods through a real channel, on a real database."""
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -360,6 +361,17 @@ async def test_adjust_stock_adjusts_once_for_a_request_id(
     with psycopg.connect(clean_database_url) as connection:
         row = connection.execute("SELECT count(*) FROM stock_adjustments").fetchone()
     assert row == (4,)
+
+
+async def test_adjustments_at_the_same_time_all_count_and_repeated_ones_once(
+    products: Products,
+) -> None:
+    lamp = await add(products, "LAMP", 5)
+    calls: list[Awaitable[object]] = [products.AdjustStock(adjust(lamp, 1)) for _ in range(30)]
+    calls += [products.AdjustStock(adjust(lamp, -2, "same")) for _ in range(10)]
+    calls += [products.ReserveStock(reserve((new_order(), {lamp: 1}))) for _ in range(3)]
+    await asyncio.gather(*calls)
+    assert await stock_of(products, lamp) == (30, 3, 0, 33)
 
 
 async def test_adjust_stock_refuses_what_it_should(products: Products) -> None:
