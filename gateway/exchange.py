@@ -7,12 +7,13 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 
 from chassis import log
-from gateway.errors import invalid_argument
+from gateway.errors import Problem, invalid_argument
 from gateway.request_body import Receive, RequestBody
 
 SCOPE_KEY = "gateway.exchange"
@@ -42,8 +43,7 @@ class Exchange:
         self.rpc = ""
         self.code = ""
         """The name of the gRPC status that the request ended with."""
-        self.cause = ""
-        """What the service said of a failure whose text the client does not get to see."""
+        self._cause = ""
         self.abandoned = False
         """The connection is to be cut: what was sent cannot be completed."""
         self._status = 0
@@ -103,6 +103,14 @@ class Exchange:
             raise invalid_argument(detail, "INVALID_HEADER")
         return int(found[1]) * _TIMEOUT_UNITS[found[2]]
 
+    def note_failure(self, problem: Problem, cause: str) -> None:
+        """Keep for the log what a service said of a failure, where the client is not told.
+
+        What clients are told may hold what they sent, and that belongs in no log.
+        """
+        if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._cause = cause
+
     async def send(self, event: dict[str, Any]) -> None:
         """Pass an ASGI event on to the server; every answer carries the request id."""
         if event["type"] == "http.response.start":
@@ -120,7 +128,7 @@ class Exchange:
     def write_log(self) -> None:
         """Log the request: one event, without query, headers or bodies."""
         client = self._scope.get("client") or ("", 0)
-        optional = {"rpc": self.rpc, "code": self.code, "cause": self.cause}
+        optional = {"rpc": self.rpc, "code": self.code, "cause": self._cause}
         log.logger().info(
             "request",
             method=self._scope["method"],

@@ -11,14 +11,9 @@ from google.protobuf.message import Message
 
 from gateway.errors import Problem, from_rpc_error, invalid_argument
 from gateway.exchange import Exchange
-from gateway.idempotency import (
-    IdempotencyRecords,
-    Reply,
-    check_key,
-    make_claim,
-)
+from gateway.idempotency import IdempotencyRecords, Reply, check_key, make_claim
 from gateway.json_codec import JsonCodec
-from gateway.streaming import Codec, OpenStreams, Relay
+from gateway.streaming import Encoding, OpenStreams, Relay
 from gateway.templates import Match, PathError, PathTree
 from gateway.transcoding import QueryPairs, RequestParts, Route
 from gateway.upstream import Upstream
@@ -100,8 +95,9 @@ class Handler:
                     request, timeout=timeout, metadata=metadata
                 )
             except grpc.aio.AioRpcError as error:
-                exchange.cause = error.details() or ""
-                raise from_rpc_error(error) from error
+                problem = from_rpc_error(error)
+                exchange.note_failure(problem, error.details() or "")
+                raise problem from error
             return self._reply(parts.route, answer)
 
         if parts.route.http_method != "POST" or not exchange.has_header(b"idempotency-key"):
@@ -121,12 +117,13 @@ class Handler:
         rpc = parts.route.rpc
         options = {"timeout": exchange.timeout_seconds(), "metadata": exchange.metadata()}
         make = self.upstream.call(rpc)
+        encoding = self._encoding(parts)
         if rpc.client_streaming:
             requests = _read_messages(parts, exchange)
-            relay = Relay(make(**options), exchange, self.streams, self._codec(parts), requests)
+            relay = Relay(make(**options), exchange, self.streams, encoding, requests)
         else:
             request = await _read_message(parts, exchange)
-            relay = Relay(make(request, **options), exchange, self.streams, self._codec(parts))
+            relay = Relay(make(request, **options), exchange, self.streams, encoding)
         if not rpc.server_streaming:
             _apply(self._reply(parts.route, await relay.result()), resp)
             return
@@ -135,14 +132,14 @@ class Handler:
         resp.content_type = _raw_type(parts.route, first) if raw else NDJSON
         resp.stream = relay  # type: ignore[assignment]
 
-    def _codec(self, parts: RequestParts) -> Codec:
+    def _encoding(self, parts: RequestParts) -> Encoding:
         route = parts.route
         if route.returns_raw:
-            return Codec(lambda message: _raw(route, message).data, records=False)
+            return Encoding(lambda message: _raw(route, message).data, records=False)
         field = route.response_field
         if field is None:
-            return Codec(self.codec.dump_line, records=True)
-        return Codec(lambda message: self.codec.dump_field(message, field) + b"\n", records=True)
+            return Encoding(self.codec.dump_line, records=True)
+        return Encoding(lambda message: self.codec.dump_field(message, field) + b"\n", records=True)
 
     def _reply(self, route: Route, answer: Message) -> Reply:
         if route.returns_nothing:

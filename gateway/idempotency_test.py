@@ -181,7 +181,7 @@ async def test_request_that_runs_too_long_for_the_second_to_wait_is_a_conflict(
     setup: Setup,
 ) -> None:
     first = asyncio.create_task(setup.post("/v1/waits", {"seconds": 3}))
-    await asyncio.sleep(0.2)
+    await setup.servicer.wait_for(1)
     started = asyncio.get_running_loop().time()
     second = await setup.post("/v1/waits", {"seconds": 3})
     waited = asyncio.get_running_loop().time() - started
@@ -193,7 +193,7 @@ async def test_request_that_runs_too_long_for_the_second_to_wait_is_a_conflict(
 
 async def test_other_request_while_the_first_runs_is_refused_at_once(setup: Setup) -> None:
     first = asyncio.create_task(setup.post("/v1/waits", {"seconds": 1}))
-    await asyncio.sleep(0.2)
+    await setup.servicer.wait_for(1)
     assert (await setup.post("/v1/waits", {"seconds": 2})).status_code == 422
     await first
 

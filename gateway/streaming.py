@@ -62,7 +62,7 @@ class OpenStreams:
 
 
 @dataclass(frozen=True, slots=True)
-class Codec:
+class Encoding:
     """How one route's answers are written."""
 
     encode: Callable[[Message], bytes]
@@ -82,13 +82,13 @@ class Relay:
         call: Any,
         exchange: Exchange,
         streams: OpenStreams,
-        codec: Codec,
+        encoding: Encoding,
         requests: AsyncIterator[Message] | None = None,
     ) -> None:
         self._call = call
         self._exchange = exchange
         self._streams = streams
-        self._codec = codec
+        self._encoding = encoding
         self._requests = requests
         self._answers_stream = hasattr(call, "read")
         self._problem: Problem | None = None
@@ -148,7 +148,7 @@ class Relay:
             self._problem = problem
         if self._problem is not None:
             self._exchange.code = self._problem.code
-            if not self._codec.records:
+            if not self._encoding.records:
                 raise CutOffError from self._problem
             yield self._problem.as_record()
 
@@ -231,8 +231,9 @@ class Relay:
         try:
             return await awaitable
         except grpc.aio.AioRpcError as error:
-            self._exchange.cause = error.details() or ""
-            raise self._problem or from_rpc_error(error) from error
+            problem = self._problem or from_rpc_error(error)
+            self._exchange.note_failure(problem, error.details() or "")
+            raise problem from error
         except asyncio.CancelledError:
             # grpc.aio reports a call that we cancelled in the same way as a cancelled task.
             if self._problem is None or self._exchange.abandoned:
@@ -241,7 +242,7 @@ class Relay:
 
     def _encode(self, message: Message) -> bytes:
         try:
-            return self._codec.encode(message)
+            return self._encoding.encode(message)
         except (TypeError, ValueError) as error:
             log.logger().exception("answer_not_json", rpc=self._exchange.rpc)
             raise internal() from error

@@ -57,9 +57,7 @@ async def test_answers_stream_while_the_upload_goes_on(setup: Setup) -> None:
 async def test_a_call_begins_before_its_body(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await begin_chat(wire)
-        async with asyncio.timeout(PROMPT_SECONDS):
-            while not setup.servicer.calls:  # noqa: ASYNC110 - what another task will do.
-                await asyncio.sleep(0.001)
+        await setup.servicer.wait_for(1)
         await wire.send_end()
         assert (await wire.read_head())[0] == 200
         assert await wire.read_record() is None
@@ -118,9 +116,7 @@ async def test_client_that_leaves_during_an_upload_cancels_the_call(
     async with connect(setup.url) as wire:
         await begin_chat(wire, path)
         await wire.send_record({"id": "1"})
-        async with asyncio.timeout(PROMPT_SECONDS):
-            while not setup.servicer.received:  # noqa: ASYNC110 - what another task will do.
-                await asyncio.sleep(0.001)
+        await setup.servicer.wait_for_requests(1)
         wire.abort()
         await setup.cancelled()
 
@@ -138,7 +134,7 @@ async def test_a_reader_that_stalls_holds_the_service_back(setup: Setup) -> None
     async with connect(setup.url) as wire:
         await wire.send_head("GET", "/v1/probes:watch?count=-1&size=100000", {})
         await wire.read_head()
-        sent = await settled(setup.servicer)
+        sent = await setup.servicer.settled()
         # Socket buffers and flow-control windows; without back-pressure it would go on for ever.
         assert sent * 100_000 < 64 * 1024 * 1024
         for _ in range(sent + 10):
@@ -146,16 +142,6 @@ async def test_a_reader_that_stalls_holds_the_service_back(setup: Setup) -> None
         assert setup.servicer.sent > sent
         wire.abort()
         await setup.cancelled()
-
-
-async def settled(servicer: ProbeServicer) -> int:
-    """Return how many answers were sent when no more are."""
-    before = -1
-    async with asyncio.timeout(30):
-        while before != servicer.sent:
-            before = servicer.sent
-            await asyncio.sleep(0.5)
-    return before
 
 
 async def test_an_upload_that_is_not_answered_for_is_held_back(setup: Setup) -> None:
@@ -295,9 +281,7 @@ async def test_draining_lets_an_upload_with_one_answer_finish(setup: Setup) -> N
     async with connect(setup.url) as wire:
         await begin_chat(wire, "/v1/probes:collect")
         await wire.send_record({"id": "1"})
-        async with asyncio.timeout(PROMPT_SECONDS):
-            while not setup.servicer.received:  # noqa: ASYNC110 - what another task will do.
-                await asyncio.sleep(0.001)
+        await setup.servicer.wait_for_requests(1)
         setup.app.drain()
         await wire.send_record({"id": "2"})
         await wire.send_end()

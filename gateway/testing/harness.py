@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,13 +170,15 @@ def program_environment(
 
 
 @asynccontextmanager
-async def run_program(environment: Mapping[str, str]) -> AsyncIterator[Program]:
+async def run_program(
+    environment: Mapping[str, str], command: Sequence[str] = ("gateway.main",)
+) -> AsyncIterator[Program]:
     """Run a gateway program until it answers; kill it at the end if it is still there."""
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gateway.main"),
+                *(sys.executable, "-m", *command),
                 env=dict(environment),
                 cwd=directory,
                 stdout=output,

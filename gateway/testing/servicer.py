@@ -19,15 +19,17 @@ from probe.v1 import probe_pb2, probe_pb2_grpc
 CANCELLATION_SECONDS = 0.05
 """How long a cancellation may take to arrive after the last request of a stream."""
 
+WAIT_SECONDS = 10.0
+
 Context = grpc.aio.ServicerContext[Message, Message]
 
 
 @dataclass(frozen=True)
 class Call:
-    """What one call came with."""
+    """What one call came with; a stream of requests counts as nothing."""
 
     rpc: str
-    request: Message | None
+    request: Message
     metadata: dict[str, str]
     time_remaining_seconds: float | None
 
@@ -43,6 +45,27 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
     """How many answers streams have given."""
     received: int = 0
     """How many requests streams have taken."""
+
+    async def wait_for(self, calls: int) -> None:
+        """Wait until so many calls have begun."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while len(self.calls) < calls:  # noqa: ASYNC110 - tests only, and nothing to lose.
+                await asyncio.sleep(0.001)
+
+    async def wait_for_requests(self, count: int) -> None:
+        """Wait until streams have taken so many requests."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while self.received < count:  # noqa: ASYNC110 - as above.
+                await asyncio.sleep(0.001)
+
+    async def settled(self) -> int:
+        """Wait until streams give no more answers, and return how many they gave."""
+        before = -1
+        async with asyncio.timeout(3 * WAIT_SECONDS):
+            while before != self.sent:
+                before = self.sent
+                await asyncio.sleep(0.5)
+        return before
 
     async def GetProbe(self, request: probe_pb2.Probe, context: Context) -> probe_pb2.Probe:
         """Send the request back."""
@@ -108,7 +131,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
         self, requests: AsyncIterator[probe_pb2.Probe], context: Context
     ) -> probe_pb2.Probe:
         """Join the ids of all probes."""
-        self._note("Collect", None, context)
+        self._note("Collect", empty_pb2.Empty(), context)
         ids = []
         with self._noting_cancellation():
             async for probe in requests:
@@ -122,7 +145,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
         self, requests: AsyncIterator[httpbody_pb2.HttpBody], context: Context
     ) -> probe_pb2.Probe:
         """Count the bytes."""
-        self._note("Upload", None, context)
+        self._note("Upload", empty_pb2.Empty(), context)
         size = 0
         content_type = ""
         async for piece in requests:
@@ -134,7 +157,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
         self, requests: AsyncIterator[probe_pb2.Probe], context: Context
     ) -> AsyncIterator[probe_pb2.Probe]:
         """Send each probe back when it comes."""
-        self._note("Chat", None, context)
+        self._note("Chat", empty_pb2.Empty(), context)
         with self._noting_cancellation():
             async for probe in requests:
                 self.received += 1
@@ -155,7 +178,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
         if request.code:
             await context.abort(_code(request.code), "asked to fail")
 
-    def _note(self, rpc: str, request: Message | None, context: Context) -> None:
+    def _note(self, rpc: str, request: Message, context: Context) -> None:
         metadata = {
             key: value
             for key, value in context.invocation_metadata() or ()

@@ -1,0 +1,196 @@
+"""What is alike for all requests: methods, types, bounds, headers, deadlines and failures."""
+
+import asyncio
+
+import httpx
+import pytest
+from probe.v1 import probe_pb2
+
+from gateway.request_body import MAX_BODY_BYTES
+from gateway.testing.fixtures import Setup
+from gateway.testing.harness import descriptor_set, make_app, serve_app
+from gateway.testing.wire import connect
+
+pytest_plugins = ("gateway.testing.fixtures",)
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        *(("GET", "/", 404, None), ("GET", "/v1", 404, None), ("GET", "/v1/probes/", 404, None)),
+        *(("GET", "/v2/probes/7", 404, None), ("POST", "/v1/probes/a/b", 404, None)),
+        ("PUT", "/v1/probes", 405, "POST, REPORT"),
+        ("GET", "/v1/probes", 405, "POST, REPORT"),
+        ("GET", "/v1/probes/7:reset", 405, "POST"),
+        ("PATCH", "/v1/probes/special", 200, None),
+        ("POST", "/v1/groups/1/probes/2", 405, "GET"),
+        ("POST", "/healthz", 405, "GET, OPTIONS"),
+    ],
+)
+async def test_unknown_paths_and_methods(
+    setup: Setup, method: str, path: str, status: int, allow: str | None
+) -> None:
+    answer = await setup.client.request(method, path)
+    assert answer.status_code == status
+    if status != 200:
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json()["status"] == status
+    assert answer.headers.get("Allow") == allow
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "status"),
+    [
+        *(("/v1/probes", JSON, 200), ("/v1/probes", "Application/JSON; charset=UTF-8", 200)),
+        *(("/v1/probes", 'application/json;charset="utf-8"', 200), ("/v1/probes", "", 200)),
+        *(("/v1/probes", "text/plain", 415), ("/v1/probes", "application/jsonp", 415)),
+        *(("/v1/probes", "application/x-www-form-urlencoded", 415), ("/v1/probes", NDJSON, 415)),
+        ("/v1/probes", "application/json; charset=latin-1", 415),
+        *(("/v1/probes:chat", NDJSON, 200), ("/v1/probes:chat", "application/jsonl", 200)),
+        *(("/v1/probes:chat", JSON, 415), ("/v1/probes:collect", "text/plain", 415)),
+    ],
+)
+async def test_content_types(setup: Setup, path: str, content_type: str, status: int) -> None:
+    headers = {"Content-Type": content_type} if content_type else {}
+    answer = await setup.client.post(path, content="{}", headers=headers)
+    assert answer.status_code == status, answer.text
+
+
+async def test_body_over_the_bound_is_refused(setup: Setup) -> None:
+    padding = " " * (MAX_BODY_BYTES - 2)
+    assert (await setup.client.post("/v1/probes", content="{}" + padding)).status_code == 200
+    answer = await setup.client.post("/v1/probes", content="{}" + padding + " ")
+    assert (answer.status_code, answer.json()["reason"]) == (413, "TOO_LARGE")
+
+
+async def test_chunked_body_over_the_bound_is_refused_while_it_comes(setup: Setup) -> None:
+    async with connect(setup.url) as wire:
+        await wire.send_head("POST", "/v1/probes", {"Transfer-Encoding": "chunked"})
+        for _ in range(MAX_BODY_BYTES // 65_536 + 1):
+            await wire.send_chunk(b" " * 65_536)
+        assert (await wire.read_head())[0] == 413
+    assert not setup.servicer.calls
+
+
+async def test_half_a_body_makes_no_call(setup: Setup) -> None:
+    async with connect(setup.url) as wire:
+        await wire.send_head("POST", "/v1/probes", {"Content-Length": "10"})
+        await wire.send_raw(b"{}")
+        wire.abort()
+    # A later request is served after the first one's end was noticed.
+    await setup.client.get("/v1/probes/7")
+    assert [call.rpc for call in setup.servicer.calls] == ["GetProbe"]
+
+
+async def test_refusal_is_a_problem(setup: Setup) -> None:
+    body = {
+        "message": "Too few.",
+        "reason": "OUT_OF_STOCK",
+        "metadata": {"http_status": "409", "product": "7"},
+        "fields": ["lines[0]"],
+        "retryDelay": "2s",
+    }
+    answer = await setup.client.post("/v1/failures/9", json=body)
+    assert answer.status_code == 409
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Retry-After"] == "2"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Conflict",
+        "status": 409,
+        "detail": "Too few.",
+        "code": "FAILED_PRECONDITION",
+        "reason": "OUT_OF_STOCK",
+        "errors": [{"field": "lines[0]", "description": "is wrong"}],
+        "metadata": {"product": "7"},
+    }
+
+
+async def test_allowed_headers_travel_and_no_others(setup: Setup) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers = {
+        "Authorization": "Bearer a.b.c",
+        "X-Request-Id": "my-id.1",
+        "traceparent": trace,
+        "Cookie": "a=b",
+        "Grpc-Metadata-X-Admin": "1",
+        "X-Forwarded-For": "203.0.113.9",
+    }
+    answer = await setup.client.get("/v1/probes/7", headers=headers)
+    seen = {key: value for key, value in setup.metadata().items() if key != "user-agent"}
+    assert seen == {
+        "authorization": "Bearer a.b.c",
+        "x-request-id": "my-id.1",
+        "traceparent": trace,
+    }
+    assert answer.headers["X-Request-Id"] == "my-id.1"
+
+
+@pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "a\tb"])
+async def test_request_id_is_made_where_none_fits(setup: Setup, given: str | None) -> None:
+    headers = {} if given is None else {"X-Request-Id": given}
+    answer = await setup.client.get("/v1/probes/7", headers=headers)
+    made = answer.headers["X-Request-Id"]
+    assert len(made) == 32
+    assert setup.metadata()["x-request-id"] == made
+    assert len((await setup.client.get("/none")).headers["X-Request-Id"]) == 32
+
+
+async def test_header_that_grpc_cannot_carry_is_refused(setup: Setup) -> None:
+    answer = await setup.client.get("/v1/probes/7", headers={b"Authorization": b"Bearer \xe9"})
+    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_HEADER")
+
+
+@pytest.mark.parametrize(
+    ("asked", "lowest", "highest"),
+    [(None, 4, 5.5), ("2S", 1, 2.5), ("1500m", 1, 1.9), ("1H", 290, 310), ("2M", 110, 125)],
+)
+async def test_deadline(setup: Setup, asked: str | None, lowest: float, highest: float) -> None:
+    headers = {} if asked is None else {"Grpc-Timeout": asked}
+    await setup.client.get("/v1/probes/7", headers=headers)
+    remaining = setup.servicer.calls[0].time_remaining_seconds
+    assert remaining is not None
+    assert lowest <= remaining <= highest
+
+
+@pytest.mark.parametrize("asked", ["1", "S", "-1S", "1.5S", "123456789S", "1s"])
+async def test_bad_deadline_is_refused(setup: Setup, asked: str) -> None:
+    answer = await setup.client.get("/v1/probes/7", headers={"Grpc-Timeout": asked})
+    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_HEADER")
+
+
+async def test_call_past_its_deadline_is_504(setup: Setup) -> None:
+    answer = await setup.client.post(
+        "/v1/waits", json={"seconds": 30}, headers={"Grpc-Timeout": "50m"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (504, "DEADLINE_EXCEEDED")
+
+
+async def test_streams_have_no_deadline_of_their_own(setup: Setup) -> None:
+    await setup.client.get("/v1/probes:watch?count=1")
+    assert setup.servicer.calls[0].time_remaining_seconds is None
+
+
+async def test_service_that_is_down_is_503_without_its_address() -> None:
+    app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port=1)
+    async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+        answer = await client.post("/v1/probes", json={})
+        ready = await client.get("/readyz")
+        live = await client.get("/healthz")
+    assert answer.status_code == 503
+    assert "127.0.0.1" not in answer.text
+    assert ready.status_code == 503
+    assert ready.json()["services"] == {"probe.v1.ProbeService": False}
+    assert live.status_code == 200
+
+
+async def test_requests_at_the_same_time_do_not_mix(setup: Setup) -> None:
+    answers = await asyncio.gather(
+        *(setup.client.get(f"/v1/probes/{number}?tags={number}") for number in range(200))
+    )
+    for number, answer in enumerate(answers):
+        assert answer.json() == {"id": str(number), "tags": [str(number)]}
