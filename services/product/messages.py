@@ -41,30 +41,33 @@ def parse_details(
 
 
 def to_message(product: domain.Product) -> product_pb2.Product:
-    """Express a product; this is most of what a long list costs."""
+    """Express a product."""
+    message = product_pb2.Product()
+    fill_message(message, product)
+    return message
+
+
+def fill_message(message: product_pb2.Product, product: domain.Product) -> None:
+    """Express a product in an empty message, which in a list need not be copied then."""
     details = product.details
-    stock = product.stock
-    message = product_pb2.Product(
-        product_id=str(product.product_id),
-        sku=details.sku,
-        name=details.name,
-        description=details.description,
-        categories=details.categories,
-        price=conversion.to_money(details.price.minor, details.price.currency_code),
-        stock=product_pb2.Stock(
-            available=stock.available,
-            reserved=stock.reserved,
-            sold=stock.sold,
-            stocked=stock.stocked,
-        ),
-        image_uri=details.image_uri,
-        etag=str(product.version),
-        create_time=conversion.to_timestamp(product.create_time),
-        update_time=conversion.to_timestamp(product.update_time),
-    )
+    message.product_id = str(product.product_id)
+    message.sku = details.sku
+    message.name = details.name
+    message.description = details.description
+    message.categories.extend(details.categories)
+    price = details.price
+    message.price.CopyFrom(conversion.to_money(price.minor, price.currency_code))
+    stock = message.stock
+    stock.available = product.stock.available
+    stock.reserved = product.stock.reserved
+    stock.sold = product.stock.sold
+    stock.stocked = product.stock.stocked
+    message.image_uri = details.image_uri
     if details.attributes:
         _fill_struct(message.attributes, details.attributes)
-    return message
+    message.etag = str(product.version)
+    message.create_time.CopyFrom(conversion.to_timestamp(product.create_time))
+    message.update_time.CopyFrom(conversion.to_timestamp(product.update_time))
 
 
 def parse_adjustment(request: product_pb2.AdjustStockRequest) -> domain.Adjustment:

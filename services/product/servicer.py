@@ -20,8 +20,11 @@ from services.product import (
     stock_repository,
 )
 
-MAX_PAGE_BYTES = 2 * 1024 * 1024
-"""How large a message of a list may become; one product is never more than a fraction of it."""
+FULL_BYTES = 2 * 1024 * 1024
+"""How large a message of a list may be before another product goes into the next one.
+
+A product is at most some 70 KB, so no message comes near gRPC's limit of 4 MiB.
+"""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -100,9 +103,8 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
             fetch, asked.position_of, after=after, page_size=request.page_size
         )
         async for products, position in pages:
-            for part, position_after in _split(products, asked, position):
-                token = paging.encode_token(query, position_after)
-                yield product_pb2.ListProductsResponse(products=part, next_page_token=token)
+            for response in _to_responses(products, asked, query, position):
+                yield response
 
     async def BatchGetProducts(
         self, request: product_pb2.BatchGetProductsRequest, context: Context
@@ -183,23 +185,26 @@ async def _adjust(connection: Connection, adjustment: domain.Adjustment) -> None
     await stock_repository.record_adjustment(connection, adjustment, adjusted)
 
 
-def _split(
+def _to_responses(
     products: Sequence[domain.Product],
     asked: listing.Listing,
+    query: tuple[str, ...],
     position: paging.Position | None,
-) -> Iterator[tuple[list[product_pb2.Product], paging.Position | None]]:
-    """Yield a page in parts that fit a message, each with the position after it; at least one."""
-    part: list[product_pb2.Product] = []
+) -> Iterator[product_pb2.ListProductsResponse]:
+    """Yield a page as one message, or as several where one would be too large."""
+    response = product_pb2.ListProductsResponse()
     size = 0
-    for index, product in enumerate(products):
-        message = messages.to_message(product)
-        length = message.ByteSize()
-        if part and size + length > MAX_PAGE_BYTES:
-            yield part, asked.position_of(products[index - 1])
-            part, size = [], 0
-        part.append(message)
-        size += length
-    yield part, position
+    for count, product in enumerate(products, start=1):
+        message = response.products.add()
+        messages.fill_message(message, product)
+        size += message.ByteSize()
+        if size >= FULL_BYTES and count < len(products):
+            response.next_page_token = paging.encode_token(query, asked.position_of(product))
+            yield response
+            response = product_pb2.ListProductsResponse()
+            size = 0
+    response.next_page_token = paging.encode_token(query, position)
+    yield response
 
 
 def _only(found: list[domain.Product], product_id: uuid.UUID) -> domain.Product:

@@ -14,7 +14,7 @@ from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from chassis.database import Database
 from chassis.server import Server
 from chassis.testing import refusal, serving
-from services.product.servicer import MAX_PAGE_BYTES, ProductServicer
+from services.product.servicer import FULL_BYTES, ProductServicer
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "product"
@@ -413,7 +413,7 @@ async def test_list_products_splits_pages_that_are_too_large_for_a_message(
     await add(products, *(lamp(f"{number:03}", **LARGEST) for number in range(120)))
     pages = [page async for page in products.ListProducts(product_pb2.ListProductsRequest())]
     assert len(pages) > 1
-    assert all(page.ByteSize() < MAX_PAGE_BYTES * 1.01 for page in pages)
+    assert all(page.ByteSize() < FULL_BYTES + 100_000 for page in pages)
     found = [product.sku for page in pages for product in page.products]
     assert found == [f"{number:03}" for number in range(120)]
     rest = await skus(products, page_token=pages[0].next_page_token)
