@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.client import MAX_MESSAGE_BYTES
+from chassis.client import CONNECTION_OPTIONS
 from gateway.descriptors import Method
 
 HEALTH_TIMEOUT_SECONDS = 1.0
@@ -81,14 +81,10 @@ def _options(safe: Iterable[Method]) -> list[tuple[str, Any]]:
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     }
     return [
+        *CONNECTION_OPTIONS,
         ("grpc.service_config", json.dumps(config)),
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
-        ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
     ]
 
 

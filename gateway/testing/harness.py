@@ -41,6 +41,7 @@ class Options:
     database_url: str = NO_DATABASE
     call_timeout_seconds: float = 5.0
     idle_seconds: float = 30.0
+    drain_seconds: float = 1.0
 
 
 DEFAULT_OPTIONS = Options()
@@ -101,7 +102,7 @@ def make_app(
         upstream=Upstream(descriptors.methods(), addresses),
         database=database,
         records=IdempotencyRecords(database, keep_seconds=60),
-        streams=OpenStreams(options.idle_seconds, drain_seconds=1),
+        streams=OpenStreams(options.idle_seconds, options.drain_seconds),
     )
     plan = Plan(descriptors, compile_routes(descriptors), settings, addresses)
     return create_app(plan, dependencies)
