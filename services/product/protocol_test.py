@@ -19,6 +19,7 @@ from chassis.database import Connection, Database
 from services.product import protocol, repository, stock_repository
 from services.product.domain import Details, Price
 from services.product.reservation import Demand, Line, Offer, Outcome, State
+from services.product.testing import find_discrepancies
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "product"
@@ -67,21 +68,6 @@ async def together(steps: Iterable[Awaitable[Result]]) -> list[Result]:
     return cast(list[Result], results)
 
 
-async def check_books(database: Database) -> None:
-    """Check that what the stock says is reserved and sold is what orders hold and have."""
-    async with database.connection() as connection:
-        cursor = await connection.execute(
-            "SELECT product_id, stocked, reserved, sold,"
-            " (SELECT sum(delta) FROM stock_adjustments a WHERE a.product_id = s.product_id),"
-            " coalesce(sum(quantity) FILTER (WHERE state IN ('RESERVED', 'PINNED')), 0),"
-            " coalesce(sum(quantity) FILTER (WHERE state = 'COMMITTED'), 0)"
-            " FROM stock s LEFT JOIN reservation_lines USING (product_id)"
-            " LEFT JOIN reservations USING (order_id) GROUP BY product_id"
-        )
-        for _, stocked, reserved, sold, delivered, held, gone in await cursor.fetchall():
-            assert (stocked, reserved, sold) == (delivered, held, gone)
-
-
 async def rush(database: Database, units: int, buyers: int) -> int:
     """Let many orders want one unit each of a scarce product at the same time; count the served."""
     (product,) = await add(database, units)
@@ -89,9 +75,11 @@ async def rush(database: Database, units: int, buyers: int) -> int:
     return sum(outcome.state == State.RESERVED for (outcome,) in outcomes)
 
 
-async def test_a_rush_on_a_scarce_product_sells_what_there_is(database: Database) -> None:
+async def test_a_rush_on_a_scarce_product_sells_what_there_is(
+    database: Database, clean_database_url: str
+) -> None:
     assert await rush(database, units=20, buyers=100) == 20
-    await check_books(database)
+    assert find_discrepancies(clean_database_url) == []
 
 
 @pytest.fixture
@@ -178,9 +166,11 @@ async def meet(database: Database, seeds: Iterable[int]) -> None:
         await together(step() for step in crowd(database, products, seed))
 
 
-async def test_steps_in_a_crowd_never_deadlock_and_the_books_balance(database: Database) -> None:
+async def test_steps_in_a_crowd_never_deadlock_and_the_books_balance(
+    database: Database, clean_database_url: str
+) -> None:
     await meet(database, range(3))
-    await check_books(database)
+    assert find_discrepancies(clean_database_url) == []
 
 
 async def test_the_crowd_notices_unsorted_locks(
@@ -202,20 +192,20 @@ async def test_the_crowd_notices_unsorted_locks(
 
 
 async def test_the_same_order_reserved_many_times_at_once_is_reserved_once(
-    database: Database,
+    database: Database, clean_database_url: str
 ) -> None:
     (product,) = await add(database, 100)
     wanted = demand((product, 2))
     answers = await together(reserve(database, wanted) for _ in range(20))
     assert all(answer == answers[0] for answer in answers)
-    await check_books(database)
+    assert find_discrepancies(clean_database_url) == []
     async with database.connection() as connection:
         cursor = await connection.execute("SELECT available, reserved FROM stock")
         assert await cursor.fetchall() == [(98, 2)]
 
 
 async def test_an_order_that_is_released_while_it_reserves_holds_nothing(
-    database: Database,
+    database: Database, clean_database_url: str
 ) -> None:
     (product,) = await add(database, 100)
     wanted = [demand((product, 1)) for _ in range(30)]
@@ -226,7 +216,7 @@ async def test_an_order_that_is_released_while_it_reserves_holds_nothing(
 
     reserving = [reserve(database, item, pinned=True) for item in wanted]
     await together([*reserving, *(call_off(item.order_id) for item in wanted)])
-    await check_books(database)
+    assert find_discrepancies(clean_database_url) == []
     async with database.connection() as connection:
         cursor = await connection.execute("SELECT available, reserved FROM stock")
         assert await cursor.fetchall() == [(100, 0)]

@@ -1,69 +1,20 @@
-"""The catalogue through a real channel, on a real database. For the stock see stock_test.py."""
+"""The catalogue, less its lists and its stock, through a real channel, on a real database."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, TypeAlias
 
 import grpc
 import psycopg
 import pytest
-from google.protobuf import field_mask_pb2, json_format
+from google.protobuf import field_mask_pb2
 from google.type import money_pb2
 
-from bazaar.product.v1 import product_pb2, product_pb2_grpc
-from chassis.database import Database
-from chassis.server import Server
-from chassis.testing import refusal, serving
-from services.product.servicer import FULL_BYTES, ProductServicer
+from bazaar.product.v1 import product_pb2
+from chassis.testing import refusal
+from services.product.testing import Products, add, lamp, listed
 
-pytest_plugins = ("tools.postgres.testing",)
+pytest_plugins = ("tools.postgres.testing", "services.product.testing")
 DATABASE = "product"
-Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
 UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
-
-
-@pytest.fixture
-async def products(clean_database_url: str) -> AsyncIterator[Products]:
-    database = Database(clean_database_url)
-    servicer = ProductServicer(database)
-    server = Server(
-        "bazaar.product.v1.ProductService",
-        lambda grpc_server: product_pb2_grpc.add_ProductServiceServicer_to_server(
-            servicer, grpc_server
-        ),
-        database,
-        "127.0.0.1:0",
-    )
-    async with serving(server) as channel:
-        yield product_pb2_grpc.ProductServiceStub(channel)
-
-
-def lamp(sku: str = "LAMP", price: str = "9.99 GBP", **fields: Any) -> product_pb2.Product:
-    """Make a lamp; fields are given as in JSON."""
-    units, _, code = price.partition(" ")
-    whole, _, fraction = units.partition(".")
-    money = {"currencyCode": code, "units": whole, "nanos": int(fraction.ljust(9, "0"))}
-    base = {"sku": sku, "name": f"Lamp {sku}", "price": money, "stock": {"available": 5}}
-    return json_format.ParseDict({**base, **fields}, product_pb2.Product())
-
-
-async def add(products: Products, *items: product_pb2.Product) -> list[product_pb2.Product]:
-    return [
-        await products.AddProduct(product_pb2.AddProductRequest(product=item)) for item in items
-    ]
-
-
-async def listed(products: Products, **query: Any) -> list[product_pb2.Product]:
-    call = products.ListProducts(product_pb2.ListProductsRequest(**query))
-    return [product async for page in call for product in page.products]
-
-
-async def skus(products: Products, **query: Any) -> list[str]:
-    return [product.sku for product in await listed(products, **query)]
-
-
-async def list_refusal(products: Products, **query: Any) -> Any:
-    return await refusal(products.ListProducts(product_pb2.ListProductsRequest(**query)).read())
 
 
 ATTRIBUTES = {
@@ -145,7 +96,7 @@ async def test_add_product_names_the_bad_field(
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert refused.metadata["http_status"] == "422"
     assert refused.fields == [field]
-    assert await skus(products) == []
+    assert await listed(products) == []
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
@@ -254,176 +205,3 @@ async def test_batch_get_products_bounds_the_batch(products: Products) -> None:
     request = product_pb2.BatchGetProductsRequest(product_ids=[UNKNOWN_ID] * 1_001)
     refused = await refusal(products.BatchGetProducts(request))
     assert refused.reason == "BATCH_TOO_LARGE"
-
-
-async def test_list_products_of_an_empty_shop_is_one_empty_page(products: Products) -> None:
-    call = products.ListProducts(product_pb2.ListProductsRequest())
-    assert [page async for page in call] == [product_pb2.ListProductsResponse()]
-
-
-CATALOGUE = [
-    lamp("D", "9.99 GBP", name="Same", categories=["lamps", "home"], attributes=ATTRIBUTES),
-    lamp("B", "10 GBP", name="Same", description="red lamps shine", attributes={"watts": 40}),
-    lamp("A", "500 JPY", name="Zebra", categories=["home"], stock={"available": 0}),
-    lamp("C", "9.999 KWD", name="Red kettle", attributes={"colour": "blue", "tags": ["new"]}),
-    lamp("E", "9.99 EUR", name="Äpfel"),
-]
-
-
-@pytest.mark.parametrize(
-    ("order_by", "expected"),
-    [
-        ("", "DBACE"),
-        ("create_time", "DBACE"),
-        ("create_time desc", "ECABD"),
-        ("sku", "ABCDE"),
-        ("sku desc", "EDCBA"),
-        ("name", "CDBAE"),
-        ("name  desc", "EABDC"),
-        ("price asc", "DECBA"),
-        ("price desc", "ABCED"),
-    ],
-)
-@pytest.mark.parametrize("page_size", [0, 2, 5])
-async def test_list_products_pages_in_every_order(
-    products: Products, order_by: str, expected: str, page_size: int
-) -> None:
-    await add(products, *CATALOGUE)
-    found: list[str] = []
-    token = ""
-    for _ in expected:
-        request = product_pb2.ListProductsRequest(
-            order_by=order_by, page_size=page_size, page_token=token
-        )
-        pages = [page async for page in products.ListProducts(request)]
-        found += [product.sku for page in pages for product in page.products]
-        token = pages[-1].next_page_token
-        if not token:
-            break
-    assert "".join(found) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('sku = "A"', "A"),
-        ("sku != A", "BCDE"),
-        ("name = Same", "BD"),
-        ('name != "Same"', "ACE"),
-        ("currency_code = GBP", "BD"),
-        ("currency_code != GBP", "ACE"),
-        ('categories:"lamps"', "D"),
-        ("categories:home", "AD"),
-        ("categories:hom", ""),
-        ("price <= 9.99", "DE"),
-        ("price < 9.99", ""),
-        ("price = 9.99", "DE"),
-        ("price != 9.99", "ABC"),
-        ("price > 9.99", "ABC"),
-        ("price >= 500", "A"),
-        ("price > 9.9985 AND price < 10", "C"),
-        ("available >= 1", "BCDE"),
-        ("available = 0", "A"),
-        ("available < 1", "A"),
-        ('attributes.colour = "red"', "D"),
-        ("attributes.colour != red", "ABCE"),
-        ("attributes.watts = 60", "D"),
-        ("attributes.watts = 60.0", "D"),
-        ('attributes.watts = "60"', ""),
-        ("attributes.weight = 0.35", "D"),
-        ("attributes.dimmable = true", "D"),
-        ("attributes.dimmable = false", ""),
-        ("attributes.bulb = null", "D"),
-        ("attributes.size.cm.height = 40", "D"),
-        ('attributes."size".cm.height = 41', ""),
-        ("attributes.tags : new", "CD"),
-        ("attributes.tags : 7", "D"),
-        ("attributes.tags = new", ""),
-        ("categories:home AND price < 100 AND attributes.colour = red", "D"),
-        ("name = \"x' OR 'a' = 'a\"", ""),
-        ('attributes."x\' OR TRUE --" = 1', ""),
-        ('name = "%s %(a)s"', ""),
-    ],
-)
-async def test_list_products_filters(products: Products, text: str, expected: str) -> None:
-    await add(products, *CATALOGUE)
-    assert "".join(sorted(await skus(products, filter=text))) == expected
-
-
-@pytest.mark.parametrize(
-    ("search", "expected"),
-    [
-        ("kettle", "C"),
-        ("RED", "BC"),
-        ("red lamp", "B"),
-        ("red -kettle", "B"),
-        ('"lamps shine"', "B"),
-        ("zebra or kettle", "AC"),
-        ("nothing like it", ""),
-        ("'; DROP TABLE products; --", ""),
-        ("((", ""),
-        ("  ", "ABCDE"),
-    ],
-)
-async def test_list_products_searches(products: Products, search: str, expected: str) -> None:
-    await add(products, *CATALOGUE)
-    assert "".join(sorted(await skus(products, search=search))) == expected
-
-
-async def test_list_products_pages_through_a_filter(products: Products) -> None:
-    await add(products, *CATALOGUE)
-    query = {"filter": "currency_code = GBP", "search": "same", "order_by": "sku"}
-    request = product_pb2.ListProductsRequest(page_size=1, **query)
-    (page,) = [page async for page in products.ListProducts(request)]
-    assert [product.sku for product in page.products] == ["B"]
-    assert await skus(products, page_token=page.next_page_token, **query) == ["D"]
-    refused = await list_refusal(products, page_token=page.next_page_token)
-    assert refused.reason == "INVALID_PAGE_TOKEN"
-
-
-@pytest.mark.parametrize(
-    ("query", "reason"),
-    [
-        ({"page_size": -1}, "INVALID_PAGE_SIZE"),
-        ({"page_token": "x"}, "INVALID_PAGE_TOKEN"),
-        ({"filter": "colour = red"}, "INVALID_FILTER"),
-        ({"order_by": "colour"}, "INVALID_ORDER_BY"),
-        ({"order_by": "name sideways"}, "INVALID_ORDER_BY"),
-        ({"order_by": "name desc, sku"}, "INVALID_ORDER_BY"),
-        ({"search": "x" * 501}, "INVALID_FIELD"),
-        ({"search": "\x00"}, "INVALID_FIELD"),
-    ],
-)
-async def test_list_products_refuses_what_it_does_not_understand(
-    products: Products, query: dict[str, Any], reason: str
-) -> None:
-    refused = await list_refusal(products, **query)
-    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
-
-
-LARGEST: dict[str, Any] = {
-    "description": "\u6f22" * 10_000,
-    "attributes": {"a": "x" * 16_000},
-}
-
-
-async def test_list_products_splits_pages_that_are_too_large_for_a_message(
-    products: Products,
-) -> None:
-    await add(products, *(lamp(f"{number:03}", **LARGEST) for number in range(120)))
-    pages = [page async for page in products.ListProducts(product_pb2.ListProductsRequest())]
-    assert len(pages) > 1
-    assert all(page.ByteSize() < FULL_BYTES + 100_000 for page in pages)
-    found = [product.sku for page in pages for product in page.products]
-    assert found == [f"{number:03}" for number in range(120)]
-    rest = await skus(products, page_token=pages[0].next_page_token)
-    assert rest == found[len(pages[0].products) :]
-
-
-async def test_list_products_does_not_mind_a_reader_that_leaves(products: Products) -> None:
-    await add(products, *(lamp(f"{number:03}", **LARGEST) for number in range(60)))
-    for _ in range(20):
-        call = products.ListProducts(product_pb2.ListProductsRequest())
-        await call.read()
-        call.cancel()
-    assert len(await listed(products)) == 60

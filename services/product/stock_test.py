@@ -11,17 +11,15 @@ import pytest
 from google.protobuf.message import Message
 from google.type import money_pb2
 
-from bazaar.product.v1 import product_pb2, product_pb2_grpc
+from bazaar.product.v1 import product_pb2
 from chassis import status
 from chassis.database import Database
-from chassis.server import Server
-from chassis.testing import refusal, serving
+from chassis.testing import refusal
 from services.product import expiry
-from services.product.servicer import ProductServicer
+from services.product.testing import Products, add, lamp
 
-pytest_plugins = ("tools.postgres.testing",)
+pytest_plugins = ("tools.postgres.testing", "services.product.testing")
 DATABASE = "product"
-Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
 Result: TypeAlias = product_pb2.ReservationResult
 
 RESERVED = product_pb2.RESERVATION_STATE_RESERVED
@@ -32,33 +30,16 @@ REJECTED = product_pb2.RESERVATION_STATE_REJECTED
 
 
 @pytest.fixture
-async def database(clean_database_url: str) -> Database:
-    return Database(clean_database_url)
+async def database(clean_database_url: str) -> AsyncIterator[Database]:
+    opened = Database(clean_database_url)
+    await opened.open()
+    yield opened
+    await opened.close()
 
 
-@pytest.fixture
-async def products(database: Database) -> AsyncIterator[Products]:
-    servicer = ProductServicer(database)
-    server = Server(
-        "bazaar.product.v1.ProductService",
-        lambda grpc_server: product_pb2_grpc.add_ProductServiceServicer_to_server(
-            servicer, grpc_server
-        ),
-        database,
-        "127.0.0.1:0",
-    )
-    async with serving(server) as channel:
-        yield product_pb2_grpc.ProductServiceStub(channel)
-
-
-async def add(products: Products, sku: str, available: int) -> str:
-    product = product_pb2.Product(
-        sku=sku,
-        name=sku,
-        price=money_pb2.Money(currency_code="GBP", units=2, nanos=550_000_000),
-        stock=product_pb2.Stock(available=available),
-    )
-    added = await products.AddProduct(product_pb2.AddProductRequest(product=product))
+async def stocked(products: Products, sku: str, available: int) -> str:
+    """Add a lamp of which there are so many, and return its id."""
+    (added,) = await add(products, lamp(sku, "2.55 GBP", stock={"available": available}))
     return added.product_id
 
 
@@ -117,7 +98,7 @@ def expire(url: str, *orders: str) -> None:
 
 
 async def test_reserve_stock_sets_aside_and_tells_the_prices(products: Products) -> None:
-    lamp, cup = await add(products, "LAMP", 5), await add(products, "CUP", 2)
+    lamp, cup = await stocked(products, "LAMP", 5), await stocked(products, "CUP", 2)
     order = new_order()
     (result,) = (await products.ReserveStock(reserve((order, {lamp: 3, cup: 2})))).results
     assert (result.order_id, result.state) == (order, RESERVED)
@@ -131,7 +112,7 @@ async def test_reserve_stock_sets_aside_and_tells_the_prices(products: Products)
 
 
 async def test_reserve_stock_serves_each_order_whole_or_not_at_all(products: Products) -> None:
-    lamp, cup = await add(products, "LAMP", 5), await add(products, "CUP", 2)
+    lamp, cup = await stocked(products, "LAMP", 5), await stocked(products, "CUP", 2)
     unknown = new_order()
     orders = [
         (new_order(), {lamp: 4, cup: 1}),
@@ -155,7 +136,7 @@ async def test_reserve_stock_serves_each_order_whole_or_not_at_all(products: Pro
 
 
 async def test_reserve_stock_again_gives_the_same_answer(products: Products) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     request = reserve((new_order(), {lamp: 4}), (new_order(), {lamp: 4}))
     first = await products.ReserveStock(request)
     changed = product_pb2.Product(price=money_pb2.Money(currency_code="EUR", units=9))
@@ -166,7 +147,7 @@ async def test_reserve_stock_again_gives_the_same_answer(products: Products) -> 
 
 
 async def test_reserve_stock_mixes_new_and_repeated_orders(products: Products) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     old = await reserve_one(products, {lamp: 2})
     new = new_order()
     answer = await products.ReserveStock(reserve((new, {lamp: 3}), (old, {lamp: 2})))
@@ -178,7 +159,7 @@ async def test_reserve_stock_mixes_new_and_repeated_orders(products: Products) -
 
 
 async def test_reserve_stock_can_pin_at_once(products: Products, database: Database) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     await reserve_one(products, {lamp: 2}, pin=True)
     waiting = await reserve_one(products, {lamp: 1})
     (result,) = (await products.ReserveStock(reserve((waiting, {lamp: 1}), pin=True))).results
@@ -187,7 +168,7 @@ async def test_reserve_stock_can_pin_at_once(products: Products, database: Datab
 
 
 async def test_reserve_stock_refuses_other_lines_for_the_same_order(products: Products) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     order = await reserve_one(products, {lamp: 2})
     (result,) = (await products.ReserveStock(reserve((order, {lamp: 3})))).results
     assert reason(result) == "RESERVATION_DIFFERS"
@@ -195,7 +176,7 @@ async def test_reserve_stock_refuses_other_lines_for_the_same_order(products: Pr
 
 
 async def test_reserve_stock_refuses_a_batch_with_an_order_twice(products: Products) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     order = new_order()
     refused = await refusal(products.ReserveStock(reserve((order, {lamp: 1}), (order, {lamp: 1}))))
     assert refused.reason == "DUPLICATE_ORDER"
@@ -204,7 +185,7 @@ async def test_reserve_stock_refuses_a_batch_with_an_order_twice(products: Produ
 
 @pytest.mark.parametrize("quantity", [0, -1, 2**31 - 1])
 async def test_reserve_stock_refuses_bad_quantities(products: Products, quantity: int) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     refused = await refusal(products.ReserveStock(reserve((new_order(), {lamp: quantity}))))
     assert refused.fields == ["reservations[0].lines[0].quantity"]
 
@@ -216,7 +197,7 @@ async def test_reserve_stock_bounds_the_batch(products: Products) -> None:
 
 
 async def test_an_order_goes_from_reserved_over_pinned_to_committed(products: Products) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     order = await reserve_one(products, {lamp: 2})
     for verb, state, stock in (
         ("Pin", PINNED, (3, 2, 0, 5)),
@@ -235,7 +216,7 @@ async def test_an_order_goes_from_reserved_over_pinned_to_committed(products: Pr
 
 @pytest.mark.parametrize("pin", [False, True])
 async def test_release_stock_gives_back_once(products: Products, pin: bool) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     order = await reserve_one(products, {lamp: 2}, pin=pin)
     for _ in range(2):
         (result,) = await take(products, "Release", order)
@@ -250,7 +231,7 @@ async def test_release_stock_gives_back_once(products: Products, pin: bool) -> N
 
 
 async def test_release_stock_keeps_a_late_reserve_out(products: Products) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     order = new_order()
     (result,) = await take(products, "Release", order)
     assert (result.state, result.HasField("error")) == (RELEASED, False)
@@ -260,7 +241,7 @@ async def test_release_stock_keeps_a_late_reserve_out(products: Products) -> Non
 
 
 async def test_commit_stock_wants_a_pin(products: Products) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     order = await reserve_one(products, {lamp: 2})
     (result,) = await take(products, "Commit", order)
     assert (result.state, reason(result)) == (RESERVED, "NOT_PINNED")
@@ -268,7 +249,7 @@ async def test_commit_stock_wants_a_pin(products: Products) -> None:
 
 
 async def test_orders_of_a_batch_have_answers_of_their_own(products: Products) -> None:
-    lamp = await add(products, "LAMP", 9)
+    lamp = await stocked(products, "LAMP", 9)
     pinned = await reserve_one(products, {lamp: 1}, pin=True)
     waiting = await reserve_one(products, {lamp: 2})
     unknown = new_order()
@@ -292,7 +273,7 @@ async def test_each_step_bounds_and_checks_its_batch(products: Products, verb: s
 async def test_pin_stock_releases_what_expired_for_good(
     products: Products, clean_database_url: str
 ) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     late, early = await reserve_one(products, {lamp: 2}), await reserve_one(products, {lamp: 1})
     expire(clean_database_url, late)
     for _ in range(2):
@@ -305,7 +286,7 @@ async def test_pin_stock_releases_what_expired_for_good(
 async def test_the_sweep_releases_what_expired_and_nothing_else(
     products: Products, database: Database, clean_database_url: str
 ) -> None:
-    lamp = await add(products, "LAMP", 9)
+    lamp = await stocked(products, "LAMP", 9)
     expired = [await reserve_one(products, {lamp: 2}), await reserve_one(products, {lamp: 1})]
     pinned = await reserve_one(products, {lamp: 3})
     await take(products, "Pin", pinned)
@@ -319,7 +300,7 @@ async def test_the_sweep_releases_what_expired_and_nothing_else(
 
 
 async def test_delete_product_waits_for_orders_to_let_go(products: Products) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     order = await reserve_one(products, {lamp: 2})
     request = product_pb2.DeleteProductRequest(product_id=lamp)
     refused = await refusal(products.DeleteProduct(request))
@@ -338,7 +319,7 @@ def adjust(product_id: str, delta: int, request_id: str = "", reason: str = "") 
 
 
 async def test_adjust_stock_adds_and_takes_out(products: Products) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     added = await products.AdjustStock(adjust(lamp, 3))
     assert added.stock == product_pb2.Stock(available=8, stocked=8)
     taken = await products.AdjustStock(adjust(lamp, -8))
@@ -349,7 +330,7 @@ async def test_adjust_stock_adds_and_takes_out(products: Products) -> None:
 async def test_adjust_stock_adjusts_once_for_a_request_id(
     products: Products, clean_database_url: str
 ) -> None:
-    lamp, cup = await add(products, "LAMP", 5), await add(products, "CUP", 5)
+    lamp, cup = await stocked(products, "LAMP", 5), await stocked(products, "CUP", 5)
     for _ in range(2):
         await products.AdjustStock(adjust(lamp, -5, "return 7", "broken"))
     await products.AdjustStock(adjust(cup, -5, "return 7", "broken"))
@@ -366,7 +347,7 @@ async def test_adjust_stock_adjusts_once_for_a_request_id(
 async def test_adjustments_at_the_same_time_all_count_and_repeated_ones_once(
     products: Products,
 ) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     calls: list[Awaitable[object]] = [products.AdjustStock(adjust(lamp, 1)) for _ in range(30)]
     calls += [products.AdjustStock(adjust(lamp, -2, "same")) for _ in range(10)]
     calls += [products.ReserveStock(reserve((new_order(), {lamp: 1}))) for _ in range(3)]
@@ -375,7 +356,7 @@ async def test_adjustments_at_the_same_time_all_count_and_repeated_ones_once(
 
 
 async def test_adjust_stock_refuses_what_it_should(products: Products) -> None:
-    lamp = await add(products, "LAMP", 5)
+    lamp = await stocked(products, "LAMP", 5)
     await reserve_one(products, {lamp: 2})
     refused = await refusal(products.AdjustStock(adjust(lamp, -4)))
     assert refused.code == grpc.StatusCode.FAILED_PRECONDITION

@@ -1,0 +1,89 @@
+"""What the tests of products need: the service over a real channel, new products, and an audit.
+
+A test module asks for the fixtures with
+
+    pytest_plugins = ("tools.postgres.testing", "services.product.testing")
+
+PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
+
+import psycopg
+import pytest
+from google.protobuf import json_format
+
+from bazaar.product.v1 import product_pb2, product_pb2_grpc
+from chassis.database import Database
+from chassis.server import Server
+from chassis.testing import serving
+from services.product.servicer import ProductServicer
+
+Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
+
+_DISCREPANCIES = """
+WITH held AS (
+    SELECT product_id,
+           coalesce(sum(quantity) FILTER (WHERE state IN ('RESERVED', 'PINNED')), 0) AS reserved,
+           coalesce(sum(quantity) FILTER (WHERE state = 'COMMITTED'), 0) AS sold
+      FROM reservation_lines JOIN reservations USING (order_id) GROUP BY product_id
+), delivered AS (
+    SELECT product_id, sum(delta) AS stocked FROM stock_adjustments GROUP BY product_id
+)
+SELECT format('%s: stock %s, orders %s, adjustments %s', product_id, stock, held, delivered)
+  FROM stock LEFT JOIN held USING (product_id) LEFT JOIN delivered USING (product_id)
+ WHERE stock.available < 0
+    OR stock.available + stock.reserved + stock.sold <> stock.stocked
+    OR stock.reserved <> coalesce(held.reserved, 0)
+    OR stock.sold <> coalesce(held.sold, 0)
+    OR stock.stocked <> coalesce(delivered.stocked, 0)
+"""
+
+
+@pytest.fixture
+async def products(clean_database_url: str) -> AsyncIterator[Products]:
+    """Serve products out of the module's database, and yield a stub."""
+    database = Database(clean_database_url)
+    servicer = ProductServicer(database)
+    server = Server(
+        "bazaar.product.v1.ProductService",
+        lambda grpc_server: product_pb2_grpc.add_ProductServiceServicer_to_server(
+            servicer, grpc_server
+        ),
+        database,
+        "127.0.0.1:0",
+    )
+    async with serving(server) as channel:
+        yield product_pb2_grpc.ProductServiceStub(channel)
+
+
+def lamp(sku: str = "LAMP", price: str = "9.99 GBP", **fields: Any) -> product_pb2.Product:
+    """Make a lamp, of which there are 5; `fields` are given as in JSON."""
+    units, _, code = price.partition(" ")
+    whole, _, fraction = units.partition(".")
+    money = {"currencyCode": code, "units": whole, "nanos": int(fraction.ljust(9, "0"))}
+    base = {"sku": sku, "name": f"Lamp {sku}", "price": money, "stock": {"available": 5}}
+    return json_format.ParseDict({**base, **fields}, product_pb2.Product())
+
+
+async def add(products: Products, *items: product_pb2.Product) -> list[product_pb2.Product]:
+    """Add products, one after the other."""
+    return [
+        await products.AddProduct(product_pb2.AddProductRequest(product=item)) for item in items
+    ]
+
+
+async def listed(products: Products, **query: Any) -> list[product_pb2.Product]:
+    """List products, all pages of the stream."""
+    call = products.ListProducts(product_pb2.ListProductsRequest(**query))
+    return [product async for page in call for product in page.products]
+
+
+def find_discrepancies(url: str) -> list[str]:
+    """Compare the stock with what orders hold and have, and with what was put in and taken out.
+
+    Empty means that no unit was oversold, lost or counted twice.
+    """
+    with psycopg.connect(url) as connection:
+        return [row[0] for row in connection.execute(_DISCREPANCIES).fetchall()]
