@@ -6,7 +6,8 @@ again is safe: every internal method is keyed by order.
 
 import json
 import time
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
 
 import grpc
 
@@ -16,6 +17,18 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 DEFAULT_TIMEOUT_SECONDS = 10.0
 HEADROOM_SECONDS = 0.05
 """What a caller keeps of its own deadline, so that it can still answer when the call runs out."""
+
+CONNECTION_OPTIONS: Final[Sequence[tuple[str, int]]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    # Services are called directly, whatever http_proxy says.
+    ("grpc.enable_http_proxy", 0),
+)
+"""Of every channel: messages as large as servers take, and back soon after a peer is."""
 
 _SERVICE_CONFIG = {
     "methodConfig": [
@@ -47,19 +60,9 @@ Response = TypeVar("Response")
 
 def open_channel(host: str, port: int) -> grpc.aio.Channel:
     """Open a channel that connects when it is first used and again whenever the peer comes back."""
+    service_config = ("grpc.service_config", json.dumps(_SERVICE_CONFIG))
     return grpc.aio.insecure_channel(
-        f"{host}:{port}",
-        options=[
-            ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 2_000),
-            ("grpc.keepalive_time_ms", 60_000),
-            # Services call each other directly, whatever http_proxy says.
-            ("grpc.enable_http_proxy", 0),
-        ],
+        f"{host}:{port}", options=[*CONNECTION_OPTIONS, service_config]
     )
 
 

@@ -3,6 +3,7 @@
 No SQL of any service lives here. READ COMMITTED throughout; what must not race takes row locks.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, LiteralString
@@ -51,6 +52,7 @@ class Database:
             open=False,
         )
         self._probe: Connection | None = None
+        self._probing = asyncio.Lock()
 
     async def open(self) -> None:
         """Start connecting in the background; a database that is down is tried again for ever."""
@@ -93,13 +95,18 @@ class Database:
             errors.Unavailable: it is not; the cause says why.
         """
         try:
-            with _database_errors():
-                if self._probe is None or self._probe.closed:
-                    self._probe = await psycopg.AsyncConnection.connect(self._url, **_OPTIONS)
-                await self._probe.execute(MIGRATED)
+            # One at a time, or two that find no connection would both make one.
+            async with self._probing:
+                await self._ask()
         except psycopg.errors.UndefinedTable as error:
             message = "the database has no tables: run ./bazelw run //migrations -- upgrade"
             raise errors.Unavailable("DATABASE_NOT_MIGRATED", message) from error
+
+    async def _ask(self) -> None:
+        with _database_errors():
+            if self._probe is None or self._probe.closed:
+                self._probe = await psycopg.AsyncConnection.connect(self._url, **_OPTIONS)
+            await self._probe.execute(MIGRATED)
 
 
 @contextmanager
