@@ -238,5 +238,6 @@ async def test_receive_waits_for_a_chunk_no_longer_than_it_may() -> None:
         yield chunks.Chunk()
 
     received = chunks.receive(send_nothing(), asyncio.Event(), idle_seconds=0.01)
-    with pytest.raises(errors.DeadlineExceeded, match="No chunk came"):
-        await anext(received)
+    async with asyncio.timeout(10):
+        with pytest.raises(errors.DeadlineExceeded, match="No chunk came"):
+            await anext(received)
