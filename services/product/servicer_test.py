@@ -10,7 +10,7 @@ from google.type import money_pb2
 
 from bazaar.product.v1 import product_pb2
 from chassis.testing import refusal
-from services.product.testing import Products, add, lamp, listed
+from services.product.testing import Products, add, held_back, lamp, listed
 
 pytest_plugins = ("tools.postgres.testing", "services.product.testing")
 DATABASE = "product"
@@ -178,12 +178,16 @@ async def test_update_product_rejects_what_it_should(products: Products) -> None
     assert refused.code == grpc.StatusCode.NOT_FOUND
 
 
-async def test_concurrent_updates_with_one_etag_let_one_through(products: Products) -> None:
+async def test_update_product_decides_on_what_a_concurrent_change_left(
+    products: Products, clean_database_url: str
+) -> None:
     (created,) = await add(products, lamp())
     changes = product_pb2.Product(name="New", etag=created.etag)
-    calls = [products.UpdateProduct(update(created, changes, "name")) for _ in range(8)]
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    assert sum(isinstance(answer, product_pb2.Product) for answer in answers) == 1
+    async with held_back(clean_database_url, "UPDATE products SET version = version + 1"):
+        updating = asyncio.ensure_future(
+            refusal(products.UpdateProduct(update(created, changes, "name")))
+        )
+    assert (await updating).code == grpc.StatusCode.ABORTED
 
 
 async def test_delete_product_deletes_once(products: Products) -> None:
@@ -192,6 +196,17 @@ async def test_delete_product_deletes_once(products: Products) -> None:
     await products.DeleteProduct(request)
     refused = await refusal(products.DeleteProduct(request))
     assert refused.code == grpc.StatusCode.NOT_FOUND
+
+
+async def test_delete_product_decides_on_what_a_concurrent_order_left(
+    products: Products, clean_database_url: str
+) -> None:
+    (created,) = await add(products, lamp())
+    change = "UPDATE stock SET available = available - 1, reserved = reserved + 1"
+    request = product_pb2.DeleteProductRequest(product_id=created.product_id)
+    async with held_back(clean_database_url, change):
+        deleting = asyncio.ensure_future(refusal(products.DeleteProduct(request)))
+    assert (await deleting).reason == "PRODUCT_RESERVED"
 
 
 async def test_batch_get_products_leaves_out_the_unknown(products: Products) -> None:

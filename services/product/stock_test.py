@@ -1,8 +1,7 @@
-"""The stock methods through a real channel, on a real database."""
+"""The steps of orders through a real channel, on a real database."""
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -16,7 +15,7 @@ from chassis import status
 from chassis.database import Database
 from chassis.testing import refusal
 from services.product import expiry
-from services.product.testing import Products, add, lamp
+from services.product.testing import Products, stock_of, stocked
 
 pytest_plugins = ("tools.postgres.testing", "services.product.testing")
 DATABASE = "product"
@@ -35,20 +34,6 @@ async def database(clean_database_url: str) -> AsyncIterator[Database]:
     await opened.open()
     yield opened
     await opened.close()
-
-
-async def stocked(products: Products, sku: str, available: int) -> str:
-    """Add a lamp of which there are so many, and return its id."""
-    (added,) = await add(products, lamp(sku, "2.55 GBP", stock={"available": available}))
-    return added.product_id
-
-
-async def stock_of(products: Products, product_id: str) -> tuple[int, int, int, int]:
-    """Return what is available, reserved, sold and stocked."""
-    found = await products.GetProduct(product_pb2.GetProductRequest(product_id=product_id))
-    stock = found.stock
-    assert stock.available + stock.reserved + stock.sold == stock.stocked
-    return stock.available, stock.reserved, stock.sold, stock.stocked
 
 
 def new_order() -> str:
@@ -310,61 +295,3 @@ async def test_delete_product_waits_for_orders_to_let_go(products: Products) -> 
     await products.DeleteProduct(request)
     (result,) = (await products.ReserveStock(reserve((new_order(), {lamp: 1})))).results
     assert reason(result) == "PRODUCT_NOT_FOUND"
-
-
-def adjust(product_id: str, delta: int, request_id: str = "", reason: str = "") -> Any:
-    return product_pb2.AdjustStockRequest(
-        product_id=product_id, delta=delta, request_id=request_id, reason=reason
-    )
-
-
-async def test_adjust_stock_adds_and_takes_out(products: Products) -> None:
-    lamp = await stocked(products, "LAMP", 5)
-    added = await products.AdjustStock(adjust(lamp, 3))
-    assert added.stock == product_pb2.Stock(available=8, stocked=8)
-    taken = await products.AdjustStock(adjust(lamp, -8))
-    assert taken.stock == product_pb2.Stock()
-    assert taken.etag == added.etag
-
-
-async def test_adjust_stock_adjusts_once_for_a_request_id(
-    products: Products, clean_database_url: str
-) -> None:
-    lamp, cup = await stocked(products, "LAMP", 5), await stocked(products, "CUP", 5)
-    for _ in range(2):
-        await products.AdjustStock(adjust(lamp, -5, "return 7", "broken"))
-    await products.AdjustStock(adjust(cup, -5, "return 7", "broken"))
-    assert await stock_of(products, lamp) == (0, 0, 0, 0)
-    assert await stock_of(products, cup) == (0, 0, 0, 0)
-    refused = await refusal(products.AdjustStock(adjust(lamp, 4, "return 7", "broken")))
-    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert (refused.reason, refused.metadata["http_status"]) == ("REQUEST_ID_REUSED", "422")
-    with psycopg.connect(clean_database_url) as connection:
-        row = connection.execute("SELECT count(*) FROM stock_adjustments").fetchone()
-    assert row == (4,)
-
-
-async def test_adjustments_at_the_same_time_all_count_and_repeated_ones_once(
-    products: Products,
-) -> None:
-    lamp = await stocked(products, "LAMP", 5)
-    calls: list[Awaitable[object]] = [products.AdjustStock(adjust(lamp, 1)) for _ in range(30)]
-    calls += [products.AdjustStock(adjust(lamp, -2, "same")) for _ in range(10)]
-    calls += [products.ReserveStock(reserve((new_order(), {lamp: 1}))) for _ in range(3)]
-    await asyncio.gather(*calls)
-    assert await stock_of(products, lamp) == (30, 3, 0, 33)
-
-
-async def test_adjust_stock_refuses_what_it_should(products: Products) -> None:
-    lamp = await stocked(products, "LAMP", 5)
-    await reserve_one(products, {lamp: 2})
-    refused = await refusal(products.AdjustStock(adjust(lamp, -4)))
-    assert refused.code == grpc.StatusCode.FAILED_PRECONDITION
-    assert (refused.reason, refused.metadata["http_status"]) == ("OUT_OF_STOCK", "409")
-    refused = await refusal(products.AdjustStock(adjust(lamp, 2_000_000_000)))
-    assert refused.reason == "STOCK_LIMIT"
-    refused = await refusal(products.AdjustStock(adjust(lamp, 0, reason="r" * 201)))
-    assert refused.fields == ["delta", "reason"]
-    refused = await refusal(products.AdjustStock(adjust(new_order(), 1)))
-    assert refused.reason == "PRODUCT_NOT_FOUND"
-    assert await stock_of(products, lamp) == (3, 2, 0, 5)

@@ -7,8 +7,10 @@ A test module asks for the fixtures with
 PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, TypeAlias
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString, TypeAlias
 
 import psycopg
 import pytest
@@ -74,10 +76,47 @@ async def add(products: Products, *items: product_pb2.Product) -> list[product_p
     ]
 
 
+async def stocked(products: Products, sku: str, available: int) -> str:
+    """Add a lamp of which there are so many, and return its id."""
+    (added,) = await add(products, lamp(sku, "2.55 GBP", stock={"available": available}))
+    return added.product_id
+
+
+async def stock_of(products: Products, product_id: str) -> tuple[int, int, int, int]:
+    """Return what is available, reserved, sold and stocked."""
+    found = await products.GetProduct(product_pb2.GetProductRequest(product_id=product_id))
+    stock = found.stock
+    return stock.available, stock.reserved, stock.sold, stock.stocked
+
+
 async def listed(products: Products, **query: Any) -> list[product_pb2.Product]:
     """List products, all pages of the stream."""
     call = products.ListProducts(product_pb2.ListProductsRequest(**query))
     return [product async for page in call for product in page.products]
+
+
+@asynccontextmanager
+async def held_back(url: str, change: LiteralString) -> AsyncIterator[None]:
+    """Make a change in a transaction of its own; commit it when another one waits for its locks.
+
+    Whoever decides on what was there before the change shows it by the outcome.
+
+    Raises:
+        TimeoutError: none waits within 10 s.
+    """
+    query = (
+        "SELECT FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with (
+        await psycopg.AsyncConnection.connect(url) as changing,
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as watching,
+    ):
+        await changing.execute(change)
+        yield
+        async with asyncio.timeout(10):
+            while (await watching.execute(query)).rowcount == 0:
+                pass
 
 
 def find_discrepancies(url: str) -> list[str]:
