@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 
 from google.protobuf import field_mask_pb2, timestamp_pb2
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from google.type import money_pb2
 
@@ -95,6 +96,22 @@ def parse_money(money: money_pb2.Money, field: str) -> tuple[int, str]:
     )
     violations.raise_any()
     return money.units * 10 ** (digits or 0) + money.nanos // step, money.currency_code
+
+
+def check_read_mask(
+    mask: field_mask_pb2.FieldMask, resource: Descriptor
+) -> field_mask_pb2.FieldMask:
+    """Return which fields to read: those named, and all for an empty mask or "*" (AIP-157).
+
+    Raises:
+        errors.InvalidArgument: the mask names a field that does not exist.
+    """
+    if not mask.paths or list(mask.paths) == ["*"]:
+        return field_mask_pb2.FieldMask(paths=[field.name for field in resource.fields])
+    if not mask.IsValidForDescriptor(resource):
+        message = f"read_mask names a field that {resource.name} does not have"
+        raise errors.InvalidArgument("INVALID_READ_MASK", message)
+    return mask
 
 
 def mask_paths(

@@ -1,5 +1,6 @@
-"""What tests of a service need: the real server on a free port, and refusals taken apart."""
+"""What tests of a service need: the real server on a free port, refusals taken apart, schedules."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ import grpc
 from google.rpc import error_details_pb2
 
 from chassis import client, status
+from chassis.database import Connection
 from chassis.server import Server
 
 
@@ -44,6 +46,21 @@ async def refusal(call: Awaitable[object]) -> Refusal:
     except grpc.aio.AioRpcError as error:
         return _read(error)
     raise AssertionError(f"not refused: {answer}")
+
+
+async def wait_for_blocked(connection: Connection) -> None:
+    """Return when another connection to this database waits for a lock.
+
+    Raises:
+        TimeoutError: none does within 10 s.
+    """
+    query = (
+        "SELECT FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with asyncio.timeout(10):
+        while (await connection.execute(query)).rowcount == 0:
+            pass
 
 
 def _read(error: grpc.aio.AioRpcError) -> Refusal:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 
 import grpc
+from google.protobuf import field_mask_pb2
 from google.rpc import code_pb2, status_pb2
 
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
@@ -46,7 +47,11 @@ class Peers:
 
     async def find_users(self, user_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
         """Return those of the users that exist."""
-        request = user_pb2.BatchGetUsersRequest(user_ids=[str(user_id) for user_id in user_ids])
+        request = user_pb2.BatchGetUsersRequest(
+            user_ids=[str(user_id) for user_id in user_ids],
+            # All else of a thousand users need not fit into a message.
+            read_mask=field_mask_pb2.FieldMask(paths=["user_id"]),
+        )
         answer = await client.call(self._users.BatchGetUsers, request)
         return {uuid.UUID(user.user_id) for user in answer.users}
 

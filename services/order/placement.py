@@ -4,11 +4,11 @@ What becomes of the order then is in `domain`.
 """
 
 import hashlib
-import re
 import uuid
 from collections.abc import Sequence
 
 from chassis import errors
+from chassis.card_number import is_card_number
 from services.order.domain import Line, NewOrder, Order
 
 MAX_LINES = 1_000
@@ -16,9 +16,6 @@ MAX_LINES = 1_000
 MAX_QUANTITY = 1_000_000
 MAX_TEXT = 255
 """The longest client key and payment method, in characters."""
-
-# Card numbers have 13 to 19 digits (ISO/IEC 7812), which people group with blanks, dots or dashes.
-_DIGIT_RUN = re.compile(r"(?<!\d)\d(?:[ .-]?\d){12,18}(?!\d)")
 
 
 def check_new_order(order: NewOrder) -> None:
@@ -41,11 +38,6 @@ def check_new_order(order: NewOrder) -> None:
     if fits:
         _check_lines(violations, order.lines)
     violations.raise_any()
-
-
-def is_card_number(text: str) -> bool:
-    """Tell whether a text holds what looks like a card number: 13 to 19 digits that pass Luhn."""
-    return any(_passes_luhn(run) for run in _DIGIT_RUN.findall(text))
 
 
 def hash_request(order: NewOrder) -> bytes:
@@ -89,9 +81,3 @@ def _check_lines(violations: errors.Violations, lines: Sequence[Line]) -> None:
             line.product_id not in seen, f"lines[{index}].product_id", "must not be there twice"
         )
         seen.add(line.product_id)
-
-
-def _passes_luhn(run: str) -> bool:
-    digits = [int(character) for character in reversed(run) if character.isdecimal()]
-    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[1::2])
-    return (sum(digits[::2]) + sum(doubled)) % 10 == 0

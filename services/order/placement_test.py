@@ -51,27 +51,6 @@ def test_check_new_order_bounds_the_number_of_lines(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "4111111111111111",
-        "4111 1111 1111 1111",
-        "card:4111-1111-1111-1111!",
-        "378282246310005",
-        "6304000000000000000",
-    ],
-)
-def test_is_card_number_sees_card_numbers(text: str) -> None:
-    assert placement.is_card_number(text)
-
-
-@pytest.mark.parametrize(
-    "text", ["pm_card_visa", "4111111111111112", "pm_1MqLiJLkdIwHu7ixUEgbFdYl", "42" * 20, ""]
-)
-def test_is_card_number_leaves_tokens_alone(text: str) -> None:
-    assert not placement.is_card_number(text)
-
-
-@pytest.mark.parametrize(
     "other",
     [
         replace(ORDER, payment_method="pm_sandbox"),

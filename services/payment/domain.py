@@ -1,19 +1,16 @@
 """What a payment is, what may follow what, and refunds. No I/O, no clock, no wire format."""
 
 import datetime as dt
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from chassis import errors
+from chassis.card_number import is_card_number
 
 MAX_TEXT = 255
 """The longest payment method token and request id, in characters."""
-
-# Card numbers have 13 to 19 digits (ISO/IEC 7812), which people group with blanks, dots or dashes.
-_DIGIT_RUN = re.compile(r"(?<!\d)\d(?:[ .-]?\d){12,18}(?!\d)")
 
 
 class State(StrEnum):
@@ -135,11 +132,6 @@ class Transaction:
     transaction_id: uuid.UUID
     entry: Entry
     create_time: dt.datetime
-
-
-def is_card_number(text: str) -> bool:
-    """Tell whether a text holds what looks like a card number: 13 to 19 digits that pass Luhn."""
-    return any(_passes_luhn(run) for run in _DIGIT_RUN.findall(text))
 
 
 def check_charges(charges: Sequence[Charge]) -> None:
@@ -318,9 +310,3 @@ def _check_refund_amount(amount: Amount, currency_code: str) -> None:
         "must be the currency of the payment",
     )
     violations.raise_any()
-
-
-def _passes_luhn(run: str) -> bool:
-    digits = [int(character) for character in run if character.isdecimal()]
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0

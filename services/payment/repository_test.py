@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from chassis.database import Connection, Database
+from chassis.testing import wait_for_blocked
 from services.payment import domain, repository
 from services.payment.domain import Amount, Charge, Draft, Payment, Refund, RefundState, State
-from services.payment.testing import wait_for_blocked
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "payment"

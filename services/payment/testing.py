@@ -1,12 +1,10 @@
 """What the tests of payments need: a provider that fails on purpose, and an audit of both books."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import LiteralString, TypeVar
 
 import psycopg
 
-from chassis.database import Connection
 from services.payment.domain import Outcome, RefundOutcome
 from services.payment.providers.provider import (
     Confirmation,
@@ -122,18 +120,3 @@ def count(url: str, query: LiteralString) -> int:
     with psycopg.connect(url) as connection:
         row = connection.execute(query).fetchone()
     return 0 if row is None else int(row[0])
-
-
-async def wait_for_blocked(connection: Connection) -> None:
-    """Return when another connection to this database waits for a lock.
-
-    Raises:
-        TimeoutError: none does within 10 s.
-    """
-    query = (
-        "SELECT FROM pg_stat_activity"
-        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    async with asyncio.timeout(10):
-        while (await connection.execute(query)).rowcount == 0:
-            pass

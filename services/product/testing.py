@@ -7,7 +7,6 @@ A test module asks for the fixtures with
 PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString, TypeAlias
@@ -19,7 +18,7 @@ from google.protobuf import json_format
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from chassis.database import Database
 from chassis.server import Server
-from chassis.testing import serving
+from chassis.testing import serving, wait_for_blocked
 from services.product.servicer import ProductServicer
 
 Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
@@ -104,19 +103,13 @@ async def held_back(url: str, change: LiteralString) -> AsyncIterator[None]:
     Raises:
         TimeoutError: none waits within 10 s.
     """
-    query = (
-        "SELECT FROM pg_stat_activity"
-        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
     async with (
         await psycopg.AsyncConnection.connect(url) as changing,
         await psycopg.AsyncConnection.connect(url, autocommit=True) as watching,
     ):
         await changing.execute(change)
         yield
-        async with asyncio.timeout(10):
-            while (await watching.execute(query)).rowcount == 0:
-                pass
+        await wait_for_blocked(watching)
 
 
 def find_discrepancies(url: str) -> list[str]:

@@ -128,9 +128,13 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     ) -> user_pb2.BatchGetUsersResponse:
         """Look up many ids with one query."""
         user_ids = conversion.parse_ids(request.user_ids, "user_ids")
+        mask = conversion.check_read_mask(request.read_mask, user_pb2.User.DESCRIPTOR)
         async with self._database.connection() as connection:
             found = await repository.get_users(connection, user_ids)
-        return user_pb2.BatchGetUsersResponse(users=[_to_message(user) for user in found])
+        answer = user_pb2.BatchGetUsersResponse()
+        for user in found:
+            mask.MergeMessage(_to_message(user), answer.users.add())
+        return answer
 
 
 def _parse_profile(message: user_pb2.CreateUserRequest | user_pb2.User) -> domain.Profile:

@@ -177,6 +177,22 @@ async def test_batch_get_users_leaves_out_the_unknown(users: Users) -> None:
     assert answer.users == [created]
 
 
+async def test_batch_get_users_reads_what_the_mask_names(users: Users) -> None:
+    created = await users.CreateUser(new_user())
+    mask = field_mask_pb2.FieldMask(paths=["user_id", "display_name"])
+    request = user_pb2.BatchGetUsersRequest(user_ids=[created.user_id], read_mask=mask)
+    answer = await users.BatchGetUsers(request)
+    expected = user_pb2.User(user_id=created.user_id, display_name=created.display_name)
+    assert answer.users == [expected]
+
+
+async def test_batch_get_users_rejects_a_mask_over_what_is_no_field(users: Users) -> None:
+    mask = field_mask_pb2.FieldMask(paths=["password"])
+    request = user_pb2.BatchGetUsersRequest(user_ids=[UNKNOWN_ID], read_mask=mask)
+    refused = await refusal(users.BatchGetUsers(request))
+    assert refused.reason == "INVALID_READ_MASK"
+
+
 async def test_batch_get_users_bounds_the_batch(users: Users) -> None:
     request = user_pb2.BatchGetUsersRequest(user_ids=[UNKNOWN_ID] * 1_001)
     refused = await refusal(users.BatchGetUsers(request))

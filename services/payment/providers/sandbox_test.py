@@ -7,10 +7,10 @@ import psycopg
 import pytest
 
 from chassis.database import Database
+from chassis.testing import wait_for_blocked
 from services.payment.domain import Amount, Outcome, RefundOutcome, RefundState, State
 from services.payment.providers.provider import Confirmation, IntentRequest, RefundRequest
 from services.payment.providers.sandbox import SandboxProvider
-from services.payment.testing import wait_for_blocked
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "payment"

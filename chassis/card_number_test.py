@@ -1,0 +1,38 @@
+"""What looks like a card number, and what does not."""
+
+import pytest
+
+from chassis.card_number import is_card_number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4242424242424242",
+        "4242 4242 4242 4242",
+        "card:4111-1111-1111-1111!",
+        "pm_5555555555554444",
+        "378282246310005 ",
+        "4222222222222",
+        "6304000000000000000",
+        "\uff14242424242424242",
+    ],
+)
+def test_a_card_number_is_seen_through_its_dress(text: str) -> None:
+    assert is_card_number(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "pm_card_visa",
+        "4242424242424241",
+        "424242424242",
+        "42424242424242424242",
+        "42" * 20,
+        "pm_1MqLiJLkdIwHu7ixUEgbFdYl",
+    ],
+)
+def test_what_fails_luhn_or_has_another_length_is_no_card_number(text: str) -> None:
+    assert not is_card_number(text)
