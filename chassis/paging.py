@@ -12,6 +12,9 @@ from chassis import errors
 MAX_PAGE = 500
 """The most items in one message of a stream."""
 
+FULL_BYTES = 2 * 1024 * 1024
+"""A message of this size takes no more items: it may have 4 MiB, and one item may be large."""
+
 Item = TypeVar("Item")
 Position = Sequence[str]
 """Where in a list an item is: the values that the list is ordered by, as text."""

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from chassis.database import Database
+from chassis.testing import wait_for_blocked
 from services.order import domain, repository
 from services.order.domain import Amount, Line, NewOrder, Order, Payment, PaymentState, State
 from services.order.testing import read
@@ -187,11 +188,5 @@ async def test_1000_orders_are_a_handful_of_statements(
 
 
 async def wait_for_lock(database: Database) -> None:
-    """Wait until a statement waits for another transaction."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    async with asyncio.timeout(10), database.connection() as connection:
-        while True:
-            row = await (await connection.execute(query)).fetchone()
-            if row is not None and row[0]:
-                return
-            await asyncio.sleep(0.01)
+    async with database.connection() as watching:
+        await wait_for_blocked(watching)

@@ -6,8 +6,8 @@ import grpc
 import pytest
 
 from bazaar.product.v1 import product_pb2
+from chassis import paging
 from chassis.testing import refusal
-from services.product.servicer import FULL_BYTES
 from services.product.testing import Products, add, lamp, listed
 
 pytest_plugins = ("tools.postgres.testing", "services.product.testing")
@@ -190,7 +190,7 @@ async def test_list_products_splits_pages_that_are_too_large_for_a_message(
     await add(products, *(lamp(f"{number:03}", **LARGEST) for number in range(120)))
     pages = [page async for page in products.ListProducts(product_pb2.ListProductsRequest())]
     assert len(pages) > 1
-    assert all(page.ByteSize() < FULL_BYTES + 100_000 for page in pages)
+    assert all(page.ByteSize() < paging.FULL_BYTES + 100_000 for page in pages)
     found = [product.sku for page in pages for product in page.products]
     assert found == [f"{number:03}" for number in range(120)]
     rest = await skus(products, page_token=pages[0].next_page_token)

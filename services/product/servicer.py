@@ -20,12 +20,6 @@ from services.product import (
     stock_repository,
 )
 
-FULL_BYTES = 2 * 1024 * 1024
-"""How large a message of a list may be before another product goes into the next one.
-
-A product is at most some 70 KB, so no message comes near gRPC's limit of 4 MiB.
-"""
-
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -198,7 +192,7 @@ def _to_responses(
         message = response.products.add()
         messages.fill_message(message, product)
         size += message.ByteSize()
-        if size >= FULL_BYTES and count < len(products):
+        if size >= paging.FULL_BYTES and count < len(products):
             response.next_page_token = paging.encode_token(query, asked.position_of(product))
             yield response
             response = product_pb2.ListProductsResponse()

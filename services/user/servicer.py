@@ -79,12 +79,15 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         after = _parse_page_token(request.page_token)
         async with self._database.connection() as connection:
             found = await repository.list_users(connection, after, size + 1)
-        page = found[:size]
-        last = [str(page[-1].user_id)] if len(found) > size else None
-        token = paging.encode_token(_LIST_QUERY, last)
-        return user_pb2.ListUsersResponse(
-            users=[_to_message(user) for user in page], next_page_token=token
-        )
+        answer = user_pb2.ListUsersResponse()
+        for user in found[:size]:
+            answer.users.append(_to_message(user))
+            if answer.ByteSize() >= paging.FULL_BYTES:
+                break
+        if len(found) > len(answer.users):
+            position = [answer.users[-1].user_id]
+            answer.next_page_token = paging.encode_token(_LIST_QUERY, position)
+        return answer
 
     async def ChangePassword(
         self, request: user_pb2.ChangePasswordRequest, context: Context

@@ -153,6 +153,23 @@ async def test_list_users_pages_through_everyone_once(users: Users) -> None:
     assert found == created
 
 
+async def test_list_users_gives_fewer_where_they_are_large(users: Users) -> None:
+    address = user_pb2.Address(lines=["\U0001f3e0" * 200] * 5, region_code="GB")
+    large = new_user()
+    large.addresses.extend([address] * 19)
+    for number in range(30):
+        large.email = f"user{number}@example.com"
+        await users.CreateUser(large)
+    request = user_pb2.ListUsersRequest(page_size=1_000)
+    first = await users.ListUsers(request)
+    request.page_token = first.next_page_token
+    second = await users.ListUsers(request)
+    assert len(first.users) < 30
+    assert [user.email for user in (*first.users, *second.users)] == [
+        f"user{number}@example.com" for number in range(30)
+    ]
+
+
 @pytest.mark.parametrize("token", ["x", "AAAA", "WyJ4Il0", "bm90IGpzb24"])
 async def test_list_users_rejects_a_made_up_page_token(users: Users, token: str) -> None:
     refused = await refusal(users.ListUsers(user_pb2.ListUsersRequest(page_token=token)))
