@@ -61,8 +61,10 @@ class Database:
     async def close(self) -> None:
         """Close the connections."""
         await self._pool.close()
-        if self._probe is not None:
-            await self._probe.close()
+        # libpq frees a connection that is closed, also under a query that is still running.
+        async with self._probing:
+            if self._probe is not None:
+                await self._probe.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

@@ -66,6 +66,7 @@ class Server:
         """Refuse new calls, finish those in flight, close the database."""
         if self._probe is not None:
             self._probe.cancel()
+            await asyncio.wait([self._probe])
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
         await self._database.close()

@@ -229,6 +229,17 @@ async def test_database_check_says_when_it_cannot_be_reached() -> None:
     assert raised.value.reason == "DATABASE_UNAVAILABLE"
 
 
+async def test_close_waits_for_a_check_that_is_under_way(database_url: str) -> None:
+    database = Database(database_url)
+    await database.open()
+    await database.check()
+    checking = asyncio.create_task(database.check())
+    await asyncio.sleep(0)
+    await database.close()
+    assert checking.done()
+    await checking
+
+
 async def accepted(channel: grpc.aio.Channel) -> bool:
     try:
         await method(channel, "identify")(b"", timeout=1)

@@ -132,10 +132,9 @@ def _create_if_missing(url: str) -> None:
             url, dbname=_MAINTENANCE_DATABASE, connect_timeout=_CONNECT_TIMEOUT_SECONDS
         )
         with psycopg.connect(maintenance, autocommit=True) as connection:
-            query = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)"
-            row = connection.execute(query, [name]).fetchone()
-            if row == (True,):
-                raise
+            query = "SELECT FROM pg_database WHERE datname = %s"
+            if connection.execute(query, [name]).rowcount:
+                return  # It was something else, or another run has just created it.
             create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
             # Another run may have been faster.
             with contextlib.suppress(
