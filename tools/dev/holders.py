@@ -34,11 +34,20 @@ def describe(process_id: int) -> str:
 
 
 def _find_links(links: set[str]) -> list[int]:
-    found = set()
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if str(descriptor.readlink()) in links:
-                found.add(int(descriptor.parts[2]))
-        except OSError:  # The process has ended, or belongs to somebody else.
-            continue
-    return sorted(found)
+    processes = (entry for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    return sorted(int(process.name) for process in processes if _has_open(process, links))
+
+
+def _has_open(process: Path, links: set[str]) -> bool:
+    try:
+        descriptors = list((process / "fd").iterdir())
+    except OSError:  # It has ended meanwhile, or belongs to somebody else.
+        return False
+    return any(_read_link(descriptor) in links for descriptor in descriptors)
+
+
+def _read_link(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except OSError:  # It was closed meanwhile.
+        return ""
