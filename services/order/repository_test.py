@@ -14,6 +14,7 @@ from chassis.testing import wait_for_blocked
 from services.order import domain, repository
 from services.order.domain import Amount, Line, NewOrder, Order, Payment, PaymentState, State
 from services.order.testing import read
+from tools.postgres.testing import read_choices
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "order"
@@ -50,6 +51,10 @@ async def save(database: Database, orders: list[Order]) -> list[Order]:
 async def get(database: Database, order: Order) -> Order:
     async with database.connection() as connection:
         return await repository.get_order(connection, order.order_id)
+
+
+def test_the_schema_has_the_states_of_the_domain(database_url: str) -> None:
+    assert read_choices(database_url, "orders", "state") == set(State)
 
 
 async def test_accept_orders_keeps_what_it_was_given(database: Database) -> None:

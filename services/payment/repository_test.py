@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from typing import LiteralString
 
 import psycopg
@@ -12,7 +13,17 @@ import pytest
 from chassis.database import Connection, Database
 from chassis.testing import wait_for_blocked
 from services.payment import domain, repository
-from services.payment.domain import Amount, Charge, Draft, Payment, Refund, RefundState, State
+from services.payment.domain import (
+    Amount,
+    Charge,
+    Draft,
+    Payment,
+    Refund,
+    RefundState,
+    State,
+    TransactionType,
+)
+from tools.postgres.testing import read_choices
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "payment"
@@ -30,6 +41,20 @@ async def database(clean_database_url: str) -> AsyncIterator[Database]:
 async def connection(database: Database) -> AsyncIterator[Connection]:
     async with database.connection() as connection:
         yield connection
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "model"),
+    [
+        ("payments", "state", State),
+        ("refunds", "state", RefundState),
+        ("transactions", "type", TransactionType),
+    ],
+)
+def test_the_schema_has_the_states_of_the_domain(
+    database_url: str, table: str, column: str, model: type[StrEnum]
+) -> None:
+    assert read_choices(database_url, table, column) == set(model)
 
 
 async def insert_and_commit(database: Database, drafts: Sequence[Draft]) -> None:

@@ -13,6 +13,8 @@ from chassis.database import Connection
 from services.product import repository
 from services.product.domain import Details, Price
 from services.product.listing import parse_key, parse_listing
+from services.product.reservation import State
+from tools.postgres.testing import read_choices
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "product"
@@ -24,6 +26,10 @@ COUNT = 3_000
 async def connection(clean_database_url: str) -> AsyncIterator[Connection]:
     async with await psycopg.AsyncConnection.connect(clean_database_url) as opened:
         yield opened
+
+
+def test_the_schema_has_the_states_of_the_domain(database_url: str) -> None:
+    assert read_choices(database_url, "reservations", "state") == set(State)
 
 
 async def fill(connection: Connection) -> None:

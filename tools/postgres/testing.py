@@ -88,6 +88,25 @@ def clear(url: str) -> None:
             connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(*table)))
 
 
+def read_choices(url: str, table: str, column: str) -> set[str]:
+    """Return the texts that the CHECK constraint of a column lets it have, to compare with a model.
+
+    Raises:
+        AssertionError: No constraint of that column alone lists any.
+    """
+    query = """
+        SELECT (regexp_matches(definition, '''([^'']*)''::text', 'g'))[1]
+          FROM pg_constraint
+          JOIN pg_attribute ON attrelid = conrelid AND conkey = ARRAY[attnum]
+          CROSS JOIN pg_get_constraintdef(pg_constraint.oid) AS definition
+         WHERE conrelid = %s::regclass AND attname = %s AND definition LIKE '%%= ANY (ARRAY[%%'
+    """
+    with psycopg.connect(url) as connection:
+        choices = {row[0] for row in connection.execute(query, (table, column))}
+    assert choices, f"no constraint lists what {table}.{column} may be"
+    return choices
+
+
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
     """Yield the maker of databases; use it where `database_url` is not enough."""
