@@ -103,7 +103,8 @@ def read_choices(url: str, table: str, column: str) -> set[str]:
     """
     with psycopg.connect(url) as connection:
         choices = {row[0] for row in connection.execute(query, (table, column))}
-    assert choices, f"no constraint lists what {table}.{column} may be"
+    if not choices:
+        raise AssertionError(f"no constraint lists what {table}.{column} may be")
     return choices
 
 
