@@ -34,7 +34,7 @@ def describe(process_id: int) -> str:
 
 
 def _find_links(links: set[str]) -> list[int]:
-    processes = (entry for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    processes = Path("/proc").glob("[0-9]*")
     return sorted(int(process.name) for process in processes if _has_open(process, links))
 
 

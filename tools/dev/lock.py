@@ -54,11 +54,13 @@ def _try_lock(descriptor: int) -> bool:
 def _check_may_wait(path: Path, deadline: float) -> None:
     owner = int(path.read_text(encoding="ascii") or "0")
     holders = [holder for holder in find_file_holders(path) if holder != os.getpid()]
-    if owner in holders or not holders:
+    late = time.monotonic() > deadline
+    # Where nobody seems to hold it, the last one has just gone, or /proc does not tell.
+    if owner in holders or (late and not holders):
         raise LockError(
             f"{path.parent} is in use by another run, {describe(owner)}:"
             f" end it with Ctrl-C in its terminal, or with kill {owner}"
         )
-    if time.monotonic() > deadline:
+    if late:
         left = ", ".join(describe(holder) for holder in holders)
         raise LockError(f"a run that was killed left processes that do not end: {left}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 LOG_TAIL_LINES = 10
+LOG_TAIL_BYTES = 8_192
 
 Process = asyncio.subprocess.Process
 Report = Callable[[str], None]
@@ -182,6 +183,8 @@ class RunningProgram:
 
     def _tail(self) -> str:
         """Return the last lines of the log, to be put after a message."""
-        text = self.program.log_path.read_text(encoding="utf-8", errors="replace")
+        with self.program.log_path.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+            text = log.read().decode("utf-8", errors="replace")
         lines = [f"    {line}" for line in text.splitlines()[-LOG_TAIL_LINES:]]
         return "\n".join([f"; its log {self.program.log_path} ends with", *lines])
