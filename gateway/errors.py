@@ -93,10 +93,20 @@ class Problem(Exception):
         return orjson.dumps({"error": self.as_object()}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def invalid_argument(detail: str, reason: str, *, at: str = "", status: int = 400) -> Problem:
-    """Return the problem of a request that breaks a rule, in the field `at` if it is not empty."""
-    errors = (FieldError(at, detail),) if at else ()
-    return Problem(status, "INVALID_ARGUMENT", detail, reason, errors)
+def invalid_argument(detail: str, reason: str, *, status: int = 400) -> Problem:
+    """Return the problem of a request that cannot be understood."""
+    return Problem(status, "INVALID_ARGUMENT", detail, reason)
+
+
+def invalid_field(field: str, rule: str, reason: str, *, status: int = 400) -> Problem:
+    """Return the problem of a field or parameter that breaks a rule ("must ...").
+
+    `field` is its path; empty is the whole of a body, or a parameter without a name.
+    """
+    if not field:
+        return invalid_argument(f"The request {rule}.", reason, status=status)
+    errors = (FieldError(field, rule),)
+    return Problem(status, "INVALID_ARGUMENT", f"{field}: {rule}", reason, errors)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Problem:

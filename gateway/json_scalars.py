@@ -11,7 +11,7 @@ from typing import Any, NoReturn, cast
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-from gateway.errors import Problem, invalid_argument
+from gateway.errors import Problem, invalid_field
 
 _INT32 = (-(2**31), 2**31 - 1)
 _INT64 = (-(2**63), 2**63 - 1)
@@ -54,10 +54,7 @@ class Refusal(Exception):
         """Return the problem with the path to the value, from `root` on."""
         path = "".join([root, *(f".{part}" for part in reversed(self._parts))])
         path = path.removeprefix(".").replace(".[", "[")
-        detail = f"{path}: {self.rule}" if path else self.rule
-        problem = invalid_argument(self.rule, self.reason, at=path, status=self.status)
-        problem.detail = detail
-        return problem
+        return invalid_field(path, self.rule, self.reason, status=self.status)
 
 
 def check_scalar(value: Any, field: FieldDescriptor) -> None:

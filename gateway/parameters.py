@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import Message
 
 from gateway.descriptors import find_field, is_map
-from gateway.errors import Problem, invalid_argument
+from gateway.errors import Problem, invalid_field
 from gateway.json_scalars import Refusal, check_scalar, check_text, refuse, shown
 
 MAX_PATH_LENGTH = 10
@@ -119,8 +119,8 @@ class Query:
             try:
                 parameter = self._resolve(name)
             except ParameterError as error:
-                detail = f"{shown(name)}: {error}"
-                raise invalid_argument(detail, "UNKNOWN_PARAMETER", at=shown(name)) from error
+                field = shown(name) or "(no name)"
+                raise invalid_field(field, str(error), "UNKNOWN_PARAMETER") from error
             given.setdefault(parameter.path, (parameter, []))[1].append(text)
         chosen: dict[str, str] = {}
         for path, (parameter, texts) in given.items():
@@ -152,7 +152,7 @@ def assign(parameter: Parameter, message: Message, texts: Iterable[str]) -> None
 
 
 def _exclusive(path: str, rule: str) -> Problem:
-    return invalid_argument(f"{path}: {rule}", "REPEATED_PARAMETER", at=path)
+    return invalid_field(path, rule, "REPEATED_PARAMETER")
 
 
 def _oneofs(fields: list[FieldDescriptor]) -> Iterator[tuple[str, str]]:
