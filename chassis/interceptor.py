@@ -104,21 +104,24 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         # Asked now: a stream may be closed after its call is gone, and asking then is a segfault.
         peer = context.peer()
         code = "OK"
+        refusal: errors.Error | None = None
         try:
             yield
         except errors.Error as error:
             code = error.code
-            await status.abort(context, error)
+            refusal = error
         except (asyncio.CancelledError, GeneratorExit):
             code = "CANCELLED"
             raise
         except Exception:
             code = "INTERNAL"
+            refusal = errors.Error("INTERNAL", "Something went wrong.")
             self._log.exception("rpc_failed", method=method)
-            await status.abort(context, errors.Error("INTERNAL", "Something went wrong."))
         finally:
             duration_ms = round((time.monotonic() - start) * 1_000, 3)
             self._log.info("rpc", method=method, code=code, duration_ms=duration_ms, peer=peer)
+        if refusal is not None:
+            await status.abort(context, refusal)
 
 
 def _bind(context: Context, start: float) -> None:
