@@ -55,12 +55,6 @@ class Unprocessable(InvalidArgument):
     http_status = 422
 
 
-class Unauthenticated(Error):
-    """It is not known who calls."""
-
-    code = "UNAUTHENTICATED"
-
-
 class PermissionDenied(Error):
     """The caller may not do this."""
 

@@ -78,18 +78,17 @@ class RequestBody:
             Problem: a line is longer than MAX_BODY_BYTES.
             ClientGoneError: the client left before the end.
         """
-        rest = b""
+        line = bytearray()
         async for chunk in self.chunks():
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                if len(line) > MAX_BODY_BYTES:
-                    raise too_large("line")
+            first, *others = chunk.split(b"\n")
+            _extend(line, first)
+            for begun in others:
                 if line.strip():
-                    yield line
-            if len(rest) > MAX_BODY_BYTES:
-                raise too_large("line")
-        if rest.strip():
-            yield rest
+                    yield bytes(line)
+                line.clear()
+                _extend(line, begun)
+        if line.strip():
+            yield bytes(line)
 
     async def wait_for_disconnect(self) -> None:
         """Return when the client closes the connection; what it still sends is thrown away."""
@@ -104,6 +103,12 @@ class RequestBody:
         self._more = event.get("more_body", False)
         chunk: bytes = event.get("body", b"")
         return chunk
+
+
+def _extend(line: bytearray, piece: bytes) -> None:
+    if len(line) + len(piece) > MAX_BODY_BYTES:
+        raise too_large("line")
+    line += piece
 
 
 def too_large(what: str) -> Problem:
