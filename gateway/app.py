@@ -22,9 +22,11 @@ from gateway.idempotency import IdempotencyRecords
 from gateway.json_codec import JsonCodec
 from gateway.request_body import ClientGoneError
 from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
+from gateway.stream_calls import StreamCalls
 from gateway.streaming import CutOffError, OpenStreams
 from gateway.templates import PathTree
 from gateway.transcoding import Route, compile_routes
+from gateway.unary_calls import UnaryCalls
 from gateway.upstream import Upstream
 
 DRAIN_SECONDS = 20.0
@@ -110,13 +112,17 @@ class Lifecycle:
 
 def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     """Make the application."""
+    codec = JsonCodec(plan.descriptors.pool)
     handler = Handler(
         routes=plan.routes,
-        codec=JsonCodec(plan.descriptors.pool),
-        upstream=dependencies.upstream,
-        records=dependencies.records,
-        streams=dependencies.streams,
-        call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
+        codec=codec,
+        unary_calls=UnaryCalls(
+            codec=codec,
+            upstream=dependencies.upstream,
+            records=dependencies.records,
+            call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
+        ),
+        stream_calls=StreamCalls(codec, dependencies.upstream, dependencies.streams),
     )
 
     async def serve(req: falcon.asgi.Request, resp: falcon.asgi.Response, **_: str) -> None:

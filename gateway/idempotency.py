@@ -11,12 +11,13 @@ import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import LiteralString
 
 from chassis import errors, log
 from chassis.database import Connection, Database
-from gateway.errors import PROBLEM_JSON, Problem, invalid_argument
+from gateway.errors import Problem, invalid_argument
+from gateway.replies import Reply, reply_of
 
 HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
@@ -65,26 +66,11 @@ DELETE FROM idempotency_records
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A whole HTTP answer."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
     """Which request this is, and what it says; both are SHA-256 digests."""
 
     record_id: bytes
     request_hash: bytes
-
-
-def reply_of(problem: Problem) -> Reply:
-    """Return a problem as a whole HTTP answer."""
-    headers = {"Content-Type": PROBLEM_JSON, **problem.headers}
-    return Reply(problem.status, problem.as_json(), headers)
 
 
 def make_claim(method: str, path: str, authorization: str, key: str, request: bytes) -> Claim:

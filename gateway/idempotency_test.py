@@ -16,9 +16,9 @@ from gateway.idempotency import (
     SWEEP_BATCH,
     Claim,
     IdempotencyRecords,
-    Reply,
     make_claim,
 )
+from gateway.replies import Reply
 from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
 from gateway.testing.servicer import ProbeServicer, serve_probes
 
