@@ -1,0 +1,108 @@
+"""The page at /docs: Swagger UI over the gateway's own OpenAPI document.
+
+All that the page loads is served from files beside this module, where Bazel puts Swagger UI's; the
+document itself does not live here.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import falcon.asgi
+
+from gateway.errors import Problem
+
+DIRECTORY = Path(__file__).parent
+"""Where the build puts the files of the page."""
+
+PATH = "/docs"
+
+_PAGE = "index.html"
+_ASSETS = {
+    "favicon-32x32.png": "image/png",
+    "start.js": "text/javascript; charset=utf-8",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css; charset=utf-8",
+}
+
+# Swagger UI's style sheet has its pictures in data URIs. (Content Security Policy Level 3)
+_CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "base-uri 'none'",
+        "connect-src 'self'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "img-src 'self' data:",
+        "script-src 'self'",
+        "style-src 'self'",
+    )
+)
+_ONE_YEAR_SECONDS = 365 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file as it is served, at GET and HEAD."""
+
+    data: bytes
+    headers: Mapping[str, str]
+
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Answer with the file."""
+        resp.data = self.data
+        resp.set_headers({**self.headers, "X-Content-Type-Options": "nosniff"})
+
+    on_head = on_get
+
+
+class Missing:
+    """What is at /docs when the files are not there, as outside of Bazel."""
+
+    async def on_get(self, _req: falcon.asgi.Request, _resp: falcon.asgi.Response) -> None:
+        """Refuse.
+
+        Raises:
+            Problem: always.
+        """
+        detail = "This gateway was built without the files of its docs page."
+        raise Problem(404, "NOT_FOUND", detail, "DOCS_NOT_BUILT")
+
+    on_head = on_get
+
+
+def find_contents(directory: Path = DIRECTORY) -> dict[str, Content | Missing]:
+    """Read the page and what it loads, and return each by its path.
+
+    The path of what is loaded changes with the files, so that it may be kept for good.
+    """
+    try:
+        assets = {name: (directory / name).read_bytes() for name in _ASSETS}
+        page = (directory / _PAGE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {PATH: Missing()}
+    version = hashlib.sha256(b"".join(assets.values())).hexdigest()[:16]
+    contents: dict[str, Content | Missing] = {
+        f"{PATH}/{version}/{name}": _asset(name, data) for name, data in assets.items()
+    }
+    contents[PATH] = _page(page.replace("{assets}", f"docs/{version}"))
+    return contents
+
+
+def _page(text: str) -> Content:
+    headers = {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
+        "Content-Type": "text/html; charset=utf-8",
+        "Referrer-Policy": "no-referrer",
+    }
+    return Content(text.encode(), headers)
+
+
+def _asset(name: str, data: bytes) -> Content:
+    headers = {
+        "Cache-Control": f"public, max-age={_ONE_YEAR_SECONDS}, immutable",
+        "Content-Type": _ASSETS[name],
+    }
+    return Content(data, headers)
