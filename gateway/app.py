@@ -14,6 +14,7 @@ import falcon.asgi
 from chassis import errors, log
 from chassis.database import Database
 from gateway.descriptors import DescriptorSet, DescriptorSetError
+from gateway.docs import page
 from gateway.errors import HTTP_STATUSES, PROBLEM_JSON, Problem, internal
 from gateway.exchange import SCOPE_KEY, Exchange
 from gateway.handler import Handler
@@ -131,6 +132,8 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     app = GatewayApp(dependencies.streams, Lifecycle(dependencies))
     app.add_route("/healthz", Liveness())
     app.add_route("/readyz", Readiness(dependencies.upstream, dependencies.database))
+    for path, content in page.find_contents().items():
+        app.add_route(path, content)
     app.add_sink(serve, "/")  # type: ignore[arg-type]
     app.add_error_handler(Problem, _show_problem)
     app.add_error_handler(errors.Error, _show_own_error)
