@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ import falcon.asgi
 
 from chassis import errors, log
 from chassis.database import Database
+from gateway.compression import GzipSender, Send, accepts_gzip
+from gateway.cors import CrossOrigin
 from gateway.descriptors import DescriptorSet, DescriptorSetError
 from gateway.docs import page
 from gateway.errors import HTTP_STATUSES, PROBLEM_JSON, Problem, internal
@@ -59,9 +61,12 @@ class Dependencies:
 class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     """Falcon, with what every request needs around it."""
 
-    def __init__(self, streams: OpenStreams, lifecycle: "Lifecycle") -> None:
-        super().__init__(middleware=[lifecycle])
+    def __init__(
+        self, streams: OpenStreams, middleware: Sequence[object], *, compression: bool
+    ) -> None:
+        super().__init__(middleware=middleware)  # type: ignore[arg-type]
         self._streams = streams
+        self._compression = compression
 
     async def __call__(  # type: ignore[override]
         self, scope: Any, receive: Any, send: Any
@@ -74,7 +79,9 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         exchange.bind_log()
         try:
             # Falcon would parse the query; the gateway does so itself, by the descriptors.
-            await super().__call__({**scope, "query_string": b""}, _nothing_yet, exchange.send)
+            await super().__call__(
+                {**scope, "query_string": b""}, _nothing_yet, self._sender(scope, exchange)
+            )
         except CutOffError:
             exchange.abandoned = True
         except asyncio.CancelledError:
@@ -83,6 +90,12 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         finally:
             if scope["path"] not in QUIET_PATHS:
                 exchange.write_log()
+
+    def _sender(self, scope: Mapping[str, Any], exchange: Exchange) -> Send:
+        wanted = exchange.header(b"accept-encoding")
+        if self._compression and accepts_gzip(wanted) and scope["method"] != "HEAD":
+            return GzipSender(exchange.send).send
+        return exchange.send
 
     def drain(self) -> None:
         """Prepare to stop: open streams come to an end."""
@@ -129,7 +142,11 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     async def serve(req: falcon.asgi.Request, resp: falcon.asgi.Response, **_: str) -> None:
         await handler.serve(req.scope[SCOPE_KEY], req.method, resp)
 
-    app = GatewayApp(dependencies.streams, Lifecycle(dependencies))
+    settings = plan.settings
+    middleware: list[object] = [Lifecycle(dependencies)]
+    if settings.apigateway_cors_origins:
+        middleware.append(CrossOrigin(settings.apigateway_cors_origins))
+    app = GatewayApp(dependencies.streams, middleware, compression=settings.apigateway_compression)
     app.add_route("/healthz", Liveness())
     app.add_route("/readyz", Readiness(dependencies.upstream, dependencies.database))
     for path, content in page.find_contents().items():

@@ -35,6 +35,10 @@ class Handler:
             ClientGoneError: the client left before the request was complete.
         """
         match = self._find(method, exchange.raw_path)
+        if not isinstance(match, Match):
+            resp.status = 204
+            resp.set_header("Allow", _allow(match))
+            return
         route = match.target
         exchange.rpc = route.rpc.name
         if exchange.has_header(b"idempotency-key"):
@@ -46,7 +50,8 @@ class Handler:
             (await self.unary_calls.serve(parts, exchange)).apply(resp)
         exchange.code = "OK"
 
-    def _find(self, method: str, raw_path: str) -> Match[Route]:
+    def _find(self, method: str, raw_path: str) -> Match[Route] | frozenset[str]:
+        """Find a route; OPTIONS without a route of its own finds the methods of its path."""
         try:
             found = self.routes.find(method, raw_path)
             if method == "HEAD" and not isinstance(found, Match) and "GET" in found:
@@ -55,7 +60,7 @@ class Handler:
                     found = get
         except PathError as error:
             raise invalid_argument(str(error), "INVALID_PATH") from error
-        if isinstance(found, Match):
+        if isinstance(found, Match) or (found and method == "OPTIONS"):
             return found
         if not found:
             raise Problem(404, "NOT_FOUND", "There is nothing at this path.", "UNKNOWN_PATH")
@@ -64,8 +69,12 @@ class Handler:
             code="UNIMPLEMENTED",
             detail=f"This path does not take {method}.",
             reason="METHOD_NOT_ALLOWED",
-            headers={"Allow": ", ".join(sorted(found))},
+            headers={"Allow": _allow(found)},
         )
+
+
+def _allow(methods: frozenset[str]) -> str:
+    return ", ".join(sorted(methods | {"OPTIONS"}))
 
 
 def _query_pairs(query: bytes) -> QueryPairs:

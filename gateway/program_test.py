@@ -127,6 +127,7 @@ async def test_each_bad_setting_is_named_and_nothing_listens(
     bad = environment | {
         "PROBESERVICE_PORT": "70000",
         "APIGATEWAY_WORKERS": "none",
+        "APIGATEWAY_CORS_ORIGINS": "https://shop.example/path",
         "DATABASE_URL": "secret-value",
         "POSTGRES_PORT": "",
     }
@@ -136,10 +137,11 @@ async def test_each_bad_setting_is_named_and_nothing_listens(
     named = {line.partition(":")[0] for line in errors.splitlines()}
     assert {
         *("PROBESERVICE_HOST", "PROBESERVICE_PORT", "APIGATEWAY_WORKERS"),
-        *("DATABASE_URL", "POSTGRES_PORT"),
+        *("APIGATEWAY_CORS_ORIGINS", "DATABASE_URL", "POSTGRES_PORT"),
     } <= named
     assert "70000" not in errors
     assert "secret-value" not in errors
+    assert "shop.example/path" not in errors
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(port))) != 0
 

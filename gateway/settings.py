@@ -1,12 +1,13 @@
 """The gateway's settings: its own, and an address for each service of its descriptor set."""
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-from pydantic import Field, create_model
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, create_model
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis import settings
 from gateway.descriptors import DescriptorSet, DescriptorSetError
@@ -14,7 +15,20 @@ from gateway.descriptors import DescriptorSet, DescriptorSetError
 DESCRIPTOR_SET = Path(__file__).parents[1] / "proto" / "bazaar_descriptors.binpb"
 """The descriptor set that the build puts beside the program."""
 
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")
+
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def _split_origins(text: object) -> frozenset[str]:
+    """Read a list of origins as browsers write them (RFC 6454 §6.1)."""
+    origins = frozenset(part.strip() for part in str(text).split(",") if part.strip())
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError("must be origins such as https://shop.example, separated by commas, or *")
+    return origins
+
+
+Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_origins)]
 
 
 class GatewaySettings(settings.PostgresSettings):
@@ -29,6 +43,10 @@ class GatewaySettings(settings.PostgresSettings):
     """How long nothing may move on a stream."""
     apigateway_idempotency_seconds: Annotated[float, Field(ge=60, le=30 * 86_400)] = 86_400.0
     """How long the answer to an Idempotency-Key is kept."""
+    apigateway_compression: bool = True
+    """Answers are compressed with gzip for clients that ask for it."""
+    apigateway_cors_origins: Origins = frozenset()
+    """Which web origins may read answers, separated by commas; `*` is all of them."""
     postgres_database: Annotated[str, Field(min_length=1)] = "gatewaydb"
     gateway_database_url: settings.DatabaseUrl | None = Field(
         default=None, validation_alias="DATABASE_URL"

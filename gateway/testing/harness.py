@@ -42,6 +42,7 @@ class Options:
     call_timeout_seconds: float = 5.0
     idle_seconds: float = 30.0
     drain_seconds: float = 1.0
+    cors_origins: frozenset[str] = frozenset()
 
 
 DEFAULT_OPTIONS = Options()
@@ -95,7 +96,8 @@ def make_app(
     descriptors = DescriptorSet(files)
     addresses = {rpc.service: f"127.0.0.1:{port}" for rpc in descriptors.methods()}
     settings = GatewaySettings.model_construct(
-        apigateway_call_timeout_seconds=options.call_timeout_seconds
+        apigateway_call_timeout_seconds=options.call_timeout_seconds,
+        apigateway_cors_origins=options.cors_origins,
     )
     database = Database(options.database_url)
     dependencies = Dependencies(

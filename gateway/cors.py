@@ -1,0 +1,30 @@
+"""Which web pages of other origins may read answers (the Fetch standard's CORS protocol)."""
+
+from collections.abc import Collection
+from typing import Any
+
+import falcon
+
+EXPOSED_HEADERS = "Allow, ETag, Idempotent-Replayed, Location, Retry-After, X-Request-Id"
+"""What a page may read besides the headers that the standard always shows."""
+
+
+class CrossOrigin(falcon.CORSMiddleware[Any, Any]):
+    """Falcon's middleware, which also tells caches that the answer depends on the origin."""
+
+    def __init__(self, origins: Collection[str]) -> None:
+        every = "*" in origins
+        super().__init__("*" if every else origins, EXPOSED_HEADERS)
+        self._varies = not every
+
+    def process_response(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        resource: object,
+        req_succeeded: bool,
+    ) -> None:
+        """Add the headers of the protocol."""
+        super().process_response(req, resp, resource, req_succeeded)
+        if self._varies:
+            resp.append_header("Vary", "Origin")

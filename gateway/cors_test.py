@@ -1,0 +1,71 @@
+"""What a browser is told about pages of other origins."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from probe.v1 import probe_pb2
+
+from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.servicer import serve_probes
+
+SHOP = "https://shop.example"
+PREFLIGHT = {"Origin": SHOP, "Access-Control-Request-Method": "POST"}
+
+
+@pytest.fixture(params=[frozenset({SHOP}), frozenset({"*"}), frozenset()], ids=["one", "all", "no"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
+    async with serve_probes() as (_, port):
+        app = make_app(
+            descriptor_set(probe_pb2.DESCRIPTOR), port, Options(cors_origins=request.param)
+        )
+        async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+            yield client
+
+
+@pytest.mark.parametrize("client", [frozenset({SHOP})], indirect=True)
+async def test_named_origin_may_read_and_caches_are_told(client: httpx.AsyncClient) -> None:
+    for path, status in (("/v1/probes/7", 200), ("/v1/nothing", 404)):
+        answer = await client.get(path, headers={"Origin": SHOP})
+        assert answer.status_code == status
+        assert answer.headers["Access-Control-Allow-Origin"] == SHOP
+        assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
+        assert answer.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize("client", [frozenset({SHOP})], indirect=True)
+async def test_other_origin_may_not_read_and_caches_are_told(client: httpx.AsyncClient) -> None:
+    for headers in ({"Origin": "https://other.example"}, {}):
+        answer = await client.get("/v1/probes/7", headers=headers)
+        assert answer.status_code == 200
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        assert answer.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize("client", [frozenset({SHOP}), frozenset({"*"})], indirect=True)
+async def test_preflight_allows_what_the_path_takes(client: httpx.AsyncClient) -> None:
+    headers = PREFLIGHT | {"Access-Control-Request-Headers": "content-type,idempotency-key"}
+    answer = await client.options("/v1/probes", headers=headers)
+    assert answer.status_code == 204
+    assert answer.headers["Access-Control-Allow-Origin"] in (SHOP, "*")
+    assert answer.headers["Access-Control-Allow-Methods"] == "OPTIONS, POST, REPORT"
+    assert answer.headers["Access-Control-Allow-Headers"] == "content-type,idempotency-key"
+
+
+@pytest.mark.parametrize("client", [frozenset({SHOP})], indirect=True)
+async def test_preflight_of_an_unknown_path_or_origin_allows_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    for path, origin in (("/v2/probes", SHOP), ("/v1/probes", "https://other.example")):
+        answer = await client.options(path, headers=PREFLIGHT | {"Origin": origin})
+        assert "Access-Control-Allow-Methods" not in answer.headers
+
+
+@pytest.mark.parametrize("client", [frozenset[str]()], indirect=True)
+async def test_nothing_is_allowed_without_the_setting(client: httpx.AsyncClient) -> None:
+    for answer in (
+        await client.get("/v1/probes/7", headers={"Origin": SHOP}),
+        await client.options("/v1/probes", headers=PREFLIGHT),
+    ):
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert "Vary" not in answer.headers
