@@ -20,9 +20,10 @@ _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-def _split_origins(text: object) -> frozenset[str]:
+def _split_origins(text: str | frozenset[str]) -> frozenset[str]:
     """Read a list of origins as browsers write them (RFC 6454 §6.1)."""
-    origins = frozenset(part.strip() for part in str(text).split(",") if part.strip())
+    parts = text.split(",") if isinstance(text, str) else text
+    origins = frozenset(part.strip() for part in parts if part.strip())
     if not all(_ORIGIN.fullmatch(origin) for origin in origins):
         raise ValueError("must be origins such as https://shop.example, separated by commas, or *")
     return origins
