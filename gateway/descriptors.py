@@ -9,11 +9,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.api import annotations_pb2, field_behavior_pb2, http_pb2
-from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf import (
+    any_pb2,
+    descriptor_pb2,
+    duration_pb2,
+    empty_pb2,
+    field_mask_pb2,
+    message_factory,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
+
+_WELL_KNOWN = (
+    *(any_pb2, duration_pb2, empty_pb2, field_mask_pb2),
+    *(struct_pb2, timestamp_pb2, wrappers_pb2),
+)
 
 
 class DescriptorSetError(Exception):
@@ -59,7 +74,7 @@ class DescriptorSet:
         self.pool = DescriptorPool()
         self._files = list(files.file)
         names = {file.name for file in self._files}
-        for file in [*self._files, *_error_detail_files(names)]:
+        for file in [*self._files, *_files_in_any(names)]:
             try:
                 self.pool.Add(file)
                 self.pool.FindFileByName(file.name)
@@ -127,16 +142,15 @@ def _extension(options: Any, extension: Any) -> Any:
     return options.Extensions[extension]
 
 
-def _error_detail_files(present: set[str]) -> list[descriptor_pb2.FileDescriptorProto]:
-    """Return the files of the standard error details that a set lacks.
+def _files_in_any(present: set[str]) -> list[descriptor_pb2.FileDescriptorProto]:
+    """Return the files of what an Any can hold without an import that tells, less those present.
 
-    A google.rpc.Status in an answer carries them in an Any, of which no import tells.
+    These are the standard error details, as in a google.rpc.Status, and the well-known types.
     """
-    wanted = error_details_pb2.DESCRIPTOR
     files = []
-    for file in [*wanted.dependencies, wanted]:
-        if file.name not in present:
+    for module in (*_WELL_KNOWN, error_details_pb2):
+        if module.DESCRIPTOR.name not in present:
             proto = descriptor_pb2.FileDescriptorProto()
-            file.CopyToProto(proto)
+            module.DESCRIPTOR.CopyToProto(proto)
             files.append(proto)
     return files
