@@ -12,21 +12,23 @@ import zipfile
 from io import BytesIO
 from pathlib import Path
 
+PROTO_ROOTS = ("gateway/proto", "proto")
+
 
 def describe_revision(protoc: Path, revision: str, directory: Path) -> Path:
     """Write the descriptor set of a revision's protos into a directory and return its path."""
     workspace = os.environ["BUILD_WORKSPACE_DIRECTORY"]
-    command = ["git", "-C", workspace, "archive", "--format=zip", revision, "proto"]
+    command = ["git", "-C", workspace, "archive", "--format=zip", revision]
     archive = subprocess.run(command, check=False, stdout=subprocess.PIPE)
     if archive.returncode != 0:
-        raise SystemExit(f"git has no protos at the revision {revision}")
-    with zipfile.ZipFile(BytesIO(archive.stdout)) as protos_then:
-        protos_then.extractall(directory)
-    root = directory / "proto"
-    protos = [str(path.relative_to(root)) for path in sorted(root.rglob("*.proto"))]
+        raise SystemExit(f"git has no revision {revision}")
+    with zipfile.ZipFile(BytesIO(archive.stdout)) as files_then:
+        files_then.extractall(directory)
+    roots = [root for name in PROTO_ROOTS if (root := directory / name).is_dir()]
+    protos = [path.relative_to(root) for root in roots for path in sorted(root.rglob("*.proto"))]
     output = directory / "descriptors.binpb"
-    options = [f"-I{root}", "--include_imports", f"--descriptor_set_out={output}"]
-    subprocess.run([protoc, *options, *protos], check=True)
+    options = ["--include_imports", f"--descriptor_set_out={output}"]
+    subprocess.run([protoc, *(f"-I{root}" for root in roots), *options, *protos], check=True)
     return output
 
 
@@ -41,7 +43,8 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         before = describe_revision(given.protoc.absolute(), given.revision, Path(directory))
-        options = ["--against", before, "--config", given.config, "--path", "bazaar"]
+        options = ["--against", before, "--config", given.config]
+        options += ["--path", "bazaar", "--path", "gateway"]
         command = [given.buf, "breaking", given.descriptors, *options]
         return subprocess.run(command, check=False).returncode
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tools.python.programs import find_program
 
+PROTO_ROOTS = ("gateway/proto", "gateway/testing/proto", "proto")
+
 # Links to Bazel's outputs, and folders of things that are not ours.
 FOREIGN = (".", "bazel-")
 
@@ -34,7 +36,7 @@ def main() -> int:
         [ruff, "check", "--fix", "--no-cache", workspace],
         [ruff, "format", "--no-cache", workspace],
         [programs.buildifier, "-lint=fix", *walk(workspace, (".bazel", ".bzl"))],
-        [programs.buf, "format", "--write", workspace / "proto"],
+        *([programs.buf, "format", "--write", workspace / root] for root in PROTO_ROOTS),
     ]
     statuses = [subprocess.run(command, check=False).returncode for command in commands]
     return int(any(statuses))
