@@ -23,6 +23,8 @@ from gateway.handler import Handler
 from gateway.health import Liveness, Readiness
 from gateway.idempotency import IdempotencyRecords
 from gateway.json_codec import JsonCodec
+from gateway.openapi import resource
+from gateway.openapi.document import make_document
 from gateway.request_body import ClientGoneError
 from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
 from gateway.stream_calls import StreamCalls
@@ -46,6 +48,8 @@ class Plan:
     routes: PathTree[Route]
     settings: GatewaySettings
     addresses: Mapping[str, str]
+    document: Mapping[str, Any]
+    """The OpenAPI document of the routes."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     app = GatewayApp(dependencies.streams, middleware, compression=settings.apigateway_compression)
     app.add_route("/healthz", Liveness())
     app.add_route("/readyz", Readiness(dependencies.upstream, dependencies.database))
+    app.add_route(resource.PATH, resource.OpenApi(plan.document))
     for path, content in page.find_contents().items():
         app.add_route(path, content)
     app.add_sink(serve, "/")  # type: ignore[arg-type]
@@ -181,7 +186,8 @@ def load_plan() -> Plan:
         refuse_descriptor_set(str(error))
     services = {rpc.service for rpc in descriptors.methods()}
     settings = load(services)
-    return Plan(descriptors, routes, settings, settings.addresses(services))
+    document = make_document(descriptors, routes)
+    return Plan(descriptors, routes, settings, settings.addresses(services), document)
 
 
 def get_app() -> GatewayApp:

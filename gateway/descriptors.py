@@ -72,9 +72,10 @@ class DescriptorSet:
             DescriptorSetError: a file refers to something that is not in the set.
         """
         self.pool = DescriptorPool()
-        self._files = list(files.file)
-        names = {file.name for file in self._files}
-        for file in [*self._files, *_files_in_any(names)]:
+        self.files = tuple(files.file)
+        """The files as they came, with their comments, which the pool does not keep."""
+        names = {file.name for file in self.files}
+        for file in [*self.files, *_files_in_any(names)]:
             try:
                 self.pool.Add(file)
                 self.pool.FindFileByName(file.name)
@@ -96,7 +97,7 @@ class DescriptorSet:
 
     def methods(self) -> Iterator[Method]:
         """Yield the methods that have http rules, in the order of the files."""
-        for file in self._files:
+        for file in self.files:
             for service in self.pool.FindFileByName(file.name).services_by_name.values():
                 for method in service.methods:
                     rule = _extension(method.GetOptions(), annotations_pb2.http)
@@ -131,10 +132,15 @@ def is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
+def behaviors(field: FieldDescriptor) -> frozenset[str]:
+    """Return the names of what google.api.field_behavior says of a field (AIP-203)."""
+    numbers = _extension(field.GetOptions(), field_behavior_pb2.field_behavior)
+    return frozenset(field_behavior_pb2.FieldBehavior.Name(number) for number in numbers)
+
+
 def is_output_only(field: FieldDescriptor) -> bool:
     """Say whether a field is only ever set by the service (AIP-203)."""
-    behaviors = _extension(field.GetOptions(), field_behavior_pb2.field_behavior)
-    return field_behavior_pb2.OUTPUT_ONLY in behaviors
+    return "OUTPUT_ONLY" in behaviors(field)
 
 
 def _extension(options: Any, extension: Any) -> Any:

@@ -134,6 +134,8 @@ class PathTree(Generic[Target]):
 
     def __init__(self) -> None:
         self._root: _Node[Target] = _Node()
+        self.targets: list[Target] = []
+        """What was added, in that order."""
 
     def add(self, method: str, template: Template, target: Target) -> None:
         """Add a template.
@@ -148,6 +150,7 @@ class PathTree(Generic[Target]):
         if method in ends:
             raise TemplateError(f"{method} {template.text}: taken by {ends[method][0].text}")
         ends[method] = (template, target)
+        self.targets.append(target)
 
     def find(self, method: str, raw_path: str) -> Match[Target] | frozenset[str]:
         """Find what a percent-encoded path leads to, or else the methods that it would take.

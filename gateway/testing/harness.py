@@ -24,6 +24,7 @@ from gateway.app import Dependencies, GatewayApp, Plan, create_app
 from gateway.descriptors import DescriptorSet
 from gateway.http_protocol import BoundedProtocol
 from gateway.idempotency import IdempotencyRecords
+from gateway.openapi.document import make_document
 from gateway.settings import GatewaySettings
 from gateway.streaming import OpenStreams
 from gateway.transcoding import compile_routes
@@ -106,7 +107,9 @@ def make_app(
         records=IdempotencyRecords(database, keep_seconds=60),
         streams=OpenStreams(options.idle_seconds, options.drain_seconds),
     )
-    plan = Plan(descriptors, compile_routes(descriptors), settings, addresses)
+    routes = compile_routes(descriptors)
+    document = make_document(descriptors, routes)
+    plan = Plan(descriptors, routes, settings, addresses, document)
     return create_app(plan, dependencies)
 
 

@@ -1,0 +1,31 @@
+"""/openapi.json: the document as it is served."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import falcon.asgi
+import orjson
+
+PATH = "/openapi.json"
+
+
+class OpenApi:
+    """Serves one document, at GET and HEAD."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._data = orjson.dumps(document)
+        # Weak, because the same document may be sent compressed (RFC 9110 §8.8.1).
+        self._etag = f'W/"{hashlib.sha256(self._data).hexdigest()[:32]}"'
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Answer with the document, or 304 if the client has it (RFC 9110 §13.1.2)."""
+        resp.set_headers({"ETag": self._etag, "Cache-Control": "no-cache"})
+        held = (req.get_header("If-None-Match") or "").split(",")
+        if {tag.strip() for tag in held} & {self._etag, self._etag.removeprefix("W/"), "*"}:
+            resp.status = 304
+        else:
+            resp.data = self._data
+            resp.content_type = "application/json"
+
+    on_head = on_get
