@@ -1,11 +1,22 @@
 // Shows the gateway's own document. All names are relative to the page, wherever a proxy puts it.
 "use strict";
 
+// Swagger UI takes whatever has "json" in its type for one document; a stream has one on each line.
+const linesAsText = () => ({
+  wrapComponents: {
+    responseBody: (Original, { React }) => (properties) => {
+      const contentType = properties.contentType?.replace("application/x-ndjson", "text/plain");
+      return React.createElement(Original, { ...properties, contentType });
+    },
+  },
+});
+
 const ui = SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
   displayRequestDuration: true,
+  plugins: [linesAsText],
   // Swagger UI would show the document to a server on the internet.
   validatorUrl: null,
   onComplete: () => {
