@@ -43,9 +43,9 @@ class Body:
     """An `update_mask` that is not given is filled with the fields of the body (AIP-134)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """One binding of an RPC: an HTTP method and a path."""
+    """One binding of an RPC: an HTTP method and a path; equal to itself only."""
 
     rpc: Method
     http_method: str
