@@ -4,9 +4,10 @@ PYTEST_DONT_REWRITE: nothing here asserts.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import grpc
 from google.api import httpbody_pb2
@@ -99,11 +100,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
     async def Fail(self, request: probe_pb2.FailRequest, context: Context) -> empty_pb2.Empty:
         """Fail as the request says."""
         self._note("Fail", request, context)
-        status = status_pb2.Status(code=request.code, message=request.message)
-        for detail in _details(request):
-            status.details.add().Pack(detail)
-        context.set_trailing_metadata([("grpc-status-details-bin", status.SerializeToString())])
-        await context.abort(_code(request.code), request.message)
+        await _abort(context, request.code, request.message, _details(request))
 
     async def Wait(self, request: probe_pb2.WaitRequest, context: Context) -> probe_pb2.Probe:
         """Answer after a while with the number of calls so far."""
@@ -118,6 +115,34 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
         self._note("Watch", request, context)
         async for number in self._count(request, context):
             yield probe_pb2.Probe(int32_value=number, text="x" * request.size)
+
+    async def ListProbes(
+        self, request: probe_pb2.ListProbesRequest, context: Context
+    ) -> AsyncIterator[probe_pb2.ListProbesResponse]:
+        """Stream the pages after the one that the token names."""
+        self._note("ListProbes", request, context)
+        number = int(request.page_token or 0)
+        while number < request.total:
+            last = min(number + request.page_size, request.total)
+            numbers = range(number + 1, last + 1)
+            number = last
+            yield probe_pb2.ListProbesResponse(
+                probes=[probe_pb2.Probe(int32_value=each) for each in numbers],
+                next_page_token=str(number) if number < request.total else "",
+            )
+            if request.code and number < request.total:
+                detail = error_details_pb2.RetryInfo(retry_delay=request.retry_delay)
+                details = [detail] if request.HasField("retry_delay") else []
+                await _abort(context, request.code, "asked to fail", details)
+
+    async def Follow(
+        self, request: probe_pb2.FollowRequest, context: Context
+    ) -> AsyncIterator[probe_pb2.FollowResponse]:
+        """Stream the events after the one that the token names."""
+        self._note("Follow", request, context)
+        for number in range(int(request.resume_token or 0) + 1, request.last + 1):
+            token = "" if number % 2 else str(number)
+            yield probe_pb2.FollowResponse(number=number, resume_token=token)
 
     async def Download(
         self, request: probe_pb2.WatchRequest, context: Context
@@ -213,6 +238,15 @@ async def serve_probes() -> AsyncIterator[tuple[ProbeServicer, int]]:
 
 def _code(number: int) -> grpc.StatusCode:
     return next(code for code in grpc.StatusCode if code.value[0] == number)
+
+
+async def _abort(context: Context, code: int, message: str, details: Iterable[Message]) -> NoReturn:
+    status = status_pb2.Status(code=code, message=message)
+    for detail in details:
+        status.details.add().Pack(detail)
+    context.set_trailing_metadata([("grpc-status-details-bin", status.SerializeToString())])
+    await context.abort(_code(code), message)
+    raise AssertionError("abort returned")
 
 
 def _details(request: probe_pb2.FailRequest) -> list[Message]:
