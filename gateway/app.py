@@ -26,11 +26,11 @@ from gateway.json_codec import JsonCodec
 from gateway.openapi import resource
 from gateway.openapi.document import make_document
 from gateway.request_body import ClientGoneError
+from gateway.routes import Route, compile_routes
 from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
 from gateway.stream_calls import StreamCalls
 from gateway.streaming import CutOffError, OpenStreams
 from gateway.templates import PathTree
-from gateway.transcoding import Route, compile_routes
 from gateway.unary_calls import UnaryCalls
 from gateway.upstream import Upstream
 

@@ -6,7 +6,7 @@ no generated code is needed. HTTP, JSON and gRPC calls do not live here.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from google.api import annotations_pb2, field_behavior_pb2, http_pb2
 from google.protobuf import (
@@ -25,6 +25,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 
+LOCATION_OPTION = "gateway.v1.location"
+
 _WELL_KNOWN = (
     *(any_pb2, duration_pb2, empty_pb2, field_mask_pb2),
     *(struct_pb2, timestamp_pb2, wrappers_pb2),
@@ -39,27 +41,20 @@ class DescriptorSetError(Exception):
 class Method:
     """One RPC that has http rules."""
 
+    name: str
+    """The full name, for example `library.v1.LibraryService.GetBook`."""
+    service: str
+    """The full name of the service."""
+    path: str
+    """The gRPC path, for example `/library.v1.LibraryService/GetBook`."""
     descriptor: MethodDescriptor
     rule: http_pb2.HttpRule
     request_class: type[Message]
     response_class: type[Message]
     client_streaming: bool
     server_streaming: bool
-
-    @property
-    def name(self) -> str:
-        """The full name, for example `library.v1.LibraryService.GetBook`."""
-        return str(self.descriptor.full_name)
-
-    @property
-    def service(self) -> str:
-        """The full name of the service."""
-        return str(self.descriptor.containing_service.full_name)
-
-    @property
-    def path(self) -> str:
-        """The gRPC path, for example `/library.v1.LibraryService/GetBook`."""
-        return f"/{self.service}/{self.descriptor.name}"
+    location: str
+    """The option gateway.v1.location: where what the RPC creates can be got, or nothing."""
 
 
 class DescriptorSet:
@@ -109,14 +104,33 @@ class DescriptorSet:
         return message_factory.GetMessageClass(descriptor)
 
     def _method(self, method: MethodDescriptor, rule: http_pb2.HttpRule) -> Method:
+        service = method.containing_service.full_name
         return Method(
+            name=method.full_name,
+            service=service,
+            path=f"/{service}/{method.name}",
             descriptor=method,
             rule=rule,
             request_class=self.message_class(method.input_type),
             response_class=self.message_class(method.output_type),
             client_streaming=method.client_streaming,
             server_streaming=method.server_streaming,
+            location=self._location(method),
         )
+
+    def _location(self, method: MethodDescriptor) -> str:
+        """Read the gateway's own option, by the definition that the set itself brings.
+
+        Extension numbers of this range are anybody's: without that definition, what stands under
+        the number is something else.
+        """
+        try:
+            option = self.pool.FindExtensionByName(LOCATION_OPTION)
+        except KeyError:
+            return ""
+        options_class = self.message_class(cast("Descriptor", option.containing_type))
+        options = options_class.FromString(method.GetOptions().SerializeToString())
+        return str(_extension(options, option))
 
 
 def find_field(message: Descriptor, name: str) -> FieldDescriptor | None:

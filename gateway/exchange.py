@@ -53,9 +53,22 @@ class Exchange:
         """Return a header by its name in lower case, or an empty text."""
         return self._headers.get(name, b"").decode("latin-1")
 
+    def list_header(self, name: bytes) -> str | None:
+        """Return a header that is a list, all its lines joined (RFC 9110 §5.3), or None."""
+        if name not in self._headers:
+            return None
+        lines = [value for key, value in self._scope["headers"] if key == name]
+        return b",".join(lines).decode("latin-1")
+
     def has_header(self, name: bytes) -> bool:
         """Say whether a header is there, even if it is empty."""
         return name in self._headers
+
+    @property
+    def method(self) -> str:
+        """The HTTP method, in upper case."""
+        method: str = self._scope["method"]
+        return method
 
     @property
     def raw_path(self) -> str:

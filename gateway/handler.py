@@ -9,9 +9,10 @@ from gateway.errors import Problem, invalid_argument
 from gateway.exchange import Exchange
 from gateway.idempotency import check_key
 from gateway.json_codec import JsonCodec
+from gateway.routes import Route
 from gateway.stream_calls import StreamCalls
 from gateway.templates import Match, PathError, PathTree
-from gateway.transcoding import QueryPairs, RequestParts, Route
+from gateway.transcoding import QueryPairs, RequestParts
 from gateway.unary_calls import UnaryCalls
 
 MAX_QUERY_PARAMETERS = 200

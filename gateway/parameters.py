@@ -42,6 +42,7 @@ class Parameter:
 
     names: tuple[str, ...]
     """The proto names on the way to the field, its own last."""
+    field: FieldDescriptor
     repeated: bool
     oneofs: tuple[tuple[str, str], ...]
     """Each oneof on the way, by its path, and its member that this parameter sets."""
@@ -93,6 +94,7 @@ def resolve(message: Descriptor, path: str) -> Parameter:
         raise ParameterError("is a message and cannot be given as text")
     return Parameter(
         names=tuple(field.name for field in fields),
+        field=leaf,
         repeated=leaf.is_repeated,
         oneofs=tuple(_oneofs(fields)),
         parse=_text_parser(leaf),

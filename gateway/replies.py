@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from gateway.errors import PROBLEM_JSON, Problem
 from gateway.json_codec import JsonCodec
-from gateway.transcoding import Route
+from gateway.routes import Route
 
 JSON = "application/json"
 BINARY = "application/octet-stream"

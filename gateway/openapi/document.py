@@ -11,8 +11,8 @@ from gateway.openapi.comments import Comments
 from gateway.openapi.operations import PROBLEM_JSON, Operations
 from gateway.openapi.paths import path_parameters, shape_of, write_path
 from gateway.openapi.schemas import Schemas, shortest_names
+from gateway.routes import Route
 from gateway.templates import PathTree
-from gateway.transcoding import Route
 
 VERSION = "3.1.0"
 METHODS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")

@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 
 from gateway.descriptors import DescriptorSet
 from gateway.openapi.document import make_document
-from gateway.transcoding import compile_routes
+from gateway.routes import compile_routes
 
 SETS = ("BAZAAR_DESCRIPTORS", "PROBE_DESCRIPTORS")
 

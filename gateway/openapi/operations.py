@@ -10,7 +10,7 @@ from gateway.openapi.comments import Comments, first_sentence
 from gateway.openapi.paths import PathParameter
 from gateway.openapi.schemas import Schema, Schemas
 from gateway.parameters import ParameterError, resolve
-from gateway.transcoding import HTTP_BODY, Body, Route
+from gateway.routes import HTTP_BODY, Body, Route
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

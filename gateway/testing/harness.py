@@ -25,9 +25,9 @@ from gateway.descriptors import DescriptorSet
 from gateway.http_protocol import BoundedProtocol
 from gateway.idempotency import IdempotencyRecords
 from gateway.openapi.document import make_document
+from gateway.routes import compile_routes
 from gateway.settings import GatewaySettings
 from gateway.streaming import OpenStreams
-from gateway.transcoding import compile_routes
 from gateway.upstream import Upstream
 
 READY_TIMEOUT_SECONDS = 20.0

@@ -5,8 +5,8 @@ from google.protobuf import descriptor_pb2, text_format
 from probe.v1 import probe_pb2
 
 from gateway.descriptors import DescriptorSet, DescriptorSetError
+from gateway.routes import compile_routes
 from gateway.testing.harness import descriptor_set
-from gateway.transcoding import compile_routes
 
 FILE = """
 name: "books.proto"
