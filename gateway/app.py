@@ -25,6 +25,7 @@ from gateway.idempotency import IdempotencyRecords
 from gateway.json_codec import JsonCodec
 from gateway.openapi import resource
 from gateway.openapi.document import make_document
+from gateway.replies import Replies
 from gateway.request_body import ClientGoneError
 from gateway.routes import Route, compile_routes
 from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
@@ -135,9 +136,9 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
         routes=plan.routes,
         codec=codec,
         unary_calls=UnaryCalls(
-            codec=codec,
             upstream=dependencies.upstream,
             records=dependencies.records,
+            replies=Replies(codec, plan.routes.targets),
             call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
         ),
         stream_calls=StreamCalls(codec, dependencies.upstream, dependencies.streams),

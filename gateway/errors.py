@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from chassis.status import HTTP_STATUS
+from gateway.answer_metadata import failure_headers
 
 PROBLEM_JSON = "application/problem+json"
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
@@ -111,7 +112,11 @@ def invalid_field(field: str, rule: str, reason: str, *, status: int = 400) -> P
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Problem:
     """Return the problem of a call that failed."""
-    return from_status(error.code(), error.details() or "", error.trailing_metadata())
+    trailing = error.trailing_metadata()
+    problem = from_status(error.code(), error.details() or "", trailing)
+    sent = failure_headers(error.initial_metadata() or (), trailing or ())
+    problem.headers = {**problem.headers, **sent}
+    return problem
 
 
 def from_status(code: grpc.StatusCode, message: str, trailing: grpc.aio.Metadata | None) -> Problem:

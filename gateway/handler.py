@@ -9,6 +9,7 @@ from gateway.errors import Problem, invalid_argument
 from gateway.exchange import Exchange
 from gateway.idempotency import check_key
 from gateway.json_codec import JsonCodec
+from gateway.preconditions import read_conditions
 from gateway.routes import Route
 from gateway.stream_calls import StreamCalls
 from gateway.templates import Match, PathError, PathTree
@@ -46,6 +47,9 @@ class Handler:
             check_key(exchange.header(b"idempotency-key"))
         parts = RequestParts(route, self.codec, match.variables, _query_pairs(exchange.query))
         if route.rpc.client_streaming or route.rpc.server_streaming:
+            conditions = read_conditions(exchange)
+            if conditions is not None:
+                route.preconditions.admit(conditions, None)
             await self.stream_calls.serve(parts, exchange, resp)
         else:
             (await self.unary_calls.serve(parts, exchange)).apply(resp)

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from gateway.answer_metadata import ENTITY_TAG
 from gateway.descriptors import Method
 from gateway.errors import Problem, invalid_argument
 from gateway.exchange import Exchange
@@ -25,8 +26,7 @@ _OPAQUE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 """What may stand in a tag as it is, besides letters and digits; `%` is how all else is written."""
 
 _PLAIN = re.compile(rf"[A-Za-z0-9{re.escape(_OPAQUE)}]+")
-_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-_TAGS = re.compile(rf"[ \t,]*(?:{_TAG.pattern}[ \t]*(?:,[ \t,]*|$))+")
+_TAGS = re.compile(rf"[ \t,]*(?:{ENTITY_TAG.pattern}[ \t]*(?:,[ \t,]*|$))+")
 
 
 def entity_tag(version: str) -> str:
@@ -34,14 +34,9 @@ def entity_tag(version: str) -> str:
 
     A version that is written as a weak tag, as AIP-154 has it, stays one.
     """
-    if version.startswith("W/") and _TAG.fullmatch(version) is not None:
+    if version.startswith("W/") and ENTITY_TAG.fullmatch(version) is not None:
         return version
     return f'"{version if _PLAIN.fullmatch(version) else quote(version, safe=_OPAQUE)}"'
-
-
-def is_entity_tag(text: str) -> bool:
-    """Say whether a text is one entity tag."""
-    return _TAG.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,7 @@ def parse_entity_tags(name: str, value: str) -> EntityTags:
         return EntityTags(None)
     if _TAGS.fullmatch(value) is None:
         raise invalid_argument(f'{name} must be * or a list such as "a", "b".', "INVALID_HEADER")
-    return EntityTags(frozenset(_TAG.findall(value)))
+    return EntityTags(frozenset(ENTITY_TAG.findall(value)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,27 +1,37 @@
-"""Whole HTTP answers, made from the answers of gRPC calls."""
+"""Whole HTTP answers, written from the answers of gRPC calls as each route has it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import falcon.asgi
 from google.protobuf.message import Message
 
 from gateway.errors import PROBLEM_JSON, Problem
 from gateway.json_codec import JsonCodec
+from gateway.location import Location
+from gateway.preconditions import entity_tag
 from gateway.routes import Route
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
 
+TAGGED_METHODS = frozenset({"GET", "PATCH"})
+"""Whose answers are tagged. After a PUT RFC 9110 §9.3.4 forbids it to whoever may have changed what
+was sent, and the answer to another method is no representation of its target."""
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class Reply(NamedTuple):
     """A whole HTTP answer."""
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = NO_HEADERS
 
     def apply(self, resp: falcon.asgi.Response) -> None:
         """Make it the answer to a request."""
@@ -37,15 +47,85 @@ def reply_of(problem: Problem) -> Reply:
     return Reply(problem.status, problem.as_json(), headers)
 
 
+class Replies:
+    """Writes the answers of routes."""
+
+    def __init__(self, codec: JsonCodec, routes: Iterable[Route]) -> None:
+        self._writers = {route: _compile(codec, route) for route in routes}
+
+    def make(
+        self,
+        route: Route,
+        answer: Message,
+        sent: Mapping[str, str] = NO_HEADERS,
+        *,
+        validated: bool = False,
+    ) -> Reply:
+        """Return the answer of a call as a whole HTTP answer.
+
+        Headers that the service `sent` itself stand before those that the answer implies. What was
+        only `validated` has created nothing.
+        """
+        return self._writers[route].write(answer, sent, validated=validated)
+
+
 def make_reply(codec: JsonCodec, route: Route, answer: Message) -> Reply:
     """Return the answer of a call as a whole HTTP answer."""
+    return _compile(codec, route).write(answer, NO_HEADERS, validated=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Writes the answers of one route."""
+
+    status: int
+    head: Callable[[Message], dict[str, str]]
+    body: Callable[[Message], bytes]
+    version: Callable[[Message], str] | None
+    location: Location | None
+
+    def write(self, answer: Message, sent: Mapping[str, str], *, validated: bool) -> Reply:
+        headers = self.head(answer)
+        body = self.body(answer)
+        if validated:
+            return Reply(self.status, body, headers)
+        if self.version is not None and (version := self.version(answer)):
+            headers["ETag"] = entity_tag(version)
+        if self.location is not None and (path := self.location.path(answer)) is not None:
+            headers["Location"] = path
+        headers.update(sent)
+        creates = self.location is not None and "Location" in headers
+        return Reply(HTTPStatus.CREATED if creates else self.status, body, headers)
+
+
+def _compile(codec: JsonCodec, route: Route) -> _Writer:
+    tagged = route.http_method in TAGGED_METHODS or route.location is not None
+    version = route.preconditions.version if tagged else None
     if route.returns_nothing:
-        return Reply(204, b"")
+        return _Writer(204, _no_head, lambda _answer: b"", version, route.location)
     if route.returns_raw:
-        return Reply(200, raw_body(route, answer).data, {"Content-Type": raw_type(route, answer)})
+        body = partial(_raw_data, route)
+        return _Writer(200, partial(_raw_head, route), body, version, route.location)
     named = route.response_field
-    body = codec.dump(answer) if named is None else codec.dump_field(answer, named)
-    return Reply(200, body, {"Content-Type": JSON})
+    dump = codec.dump if named is None else partial(codec.dump_field, field=named)
+    return _Writer(200, _json_head, dump, version, route.location)
+
+
+def _no_head(_answer: Message) -> dict[str, str]:
+    return {}
+
+
+def _json_head(_answer: Message) -> dict[str, str]:
+    return {"Content-Type": JSON}
+
+
+def _raw_head(route: Route, answer: Message) -> dict[str, str]:
+    return {"Content-Type": raw_type(route, answer)}
+
+
+def _raw_data(route: Route, answer: Message) -> bytes:
+    data: bytes = raw_body(route, answer).data
+    return data
 
 
 def raw_body(route: Route, answer: Message) -> Any:

@@ -1,15 +1,21 @@
 """Unary RPCs: one request read, one gRPC call made, one answer written."""
 
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import NamedTuple
 
 import grpc
+from google.protobuf.message import Message
 
-from gateway.errors import from_rpc_error
+from gateway.answer_metadata import success_headers
+from gateway.errors import Problem, from_rpc_error
 from gateway.exchange import Exchange
 from gateway.idempotency import IdempotencyRecords, make_claim
-from gateway.json_codec import JsonCodec
-from gateway.replies import Reply, make_reply
+from gateway.preconditions import Conditions, read_conditions
+from gateway.replies import Replies, Reply
 from gateway.request_messages import read_message
+from gateway.routes import Route
 from gateway.transcoding import RequestParts
 from gateway.upstream import Upstream
 
@@ -24,9 +30,9 @@ LEASE_HEADROOM_SECONDS = 5.0
 class UnaryCalls:
     """Makes the unary calls of one descriptor set."""
 
-    codec: JsonCodec
     upstream: Upstream
     records: IdempotencyRecords
+    replies: Replies
     call_timeout_seconds: float
 
     async def serve(self, parts: RequestParts, exchange: Exchange) -> Reply:
@@ -37,29 +43,60 @@ class UnaryCalls:
             errors.Unavailable: the gateway's own database is needed and down.
             ClientGoneError: the client left before the request was complete.
         """
+        route = parts.route
+        conditions = read_conditions(exchange)
         request = await read_message(parts, exchange)
+        if conditions is not None:
+            route.preconditions.admit(conditions, request)
         asked = exchange.timeout_seconds()
         timeout = self.call_timeout_seconds if asked is None else min(asked, MAX_TIMEOUT_SECONDS)
         metadata = exchange.metadata()
-
-        async def perform() -> Reply:
-            try:
-                answer = await self.upstream.call(parts.route.rpc)(
-                    request, timeout=timeout, metadata=metadata
-                )
-            except grpc.aio.AioRpcError as error:
-                problem = from_rpc_error(error)
-                exchange.note_failure(problem, error.details() or "")
-                raise problem from error
-            return make_reply(self.codec, parts.route, answer)
-
-        if parts.route.http_method != "POST" or not exchange.has_header(b"idempotency-key"):
-            return await perform()
+        attempt = _Attempt(route, request, timeout, metadata, conditions, exchange)
+        key = exchange.header(b"idempotency-key")
+        if not key or exchange.method != "POST" or route.only_validates(request):
+            return await self._perform(attempt)
         claim = make_claim(
-            method=parts.route.http_method,
+            method=exchange.method,
             path=exchange.raw_path,
             authorization=exchange.header(b"authorization"),
-            key=exchange.header(b"idempotency-key"),
+            key=key,
             request=request.SerializeToString(deterministic=True),
         )
+        perform = partial(self._perform, attempt)
         return await self.records.answer(claim, perform, timeout + LEASE_HEADROOM_SECONDS)
+
+    async def _perform(self, attempt: "_Attempt") -> Reply:
+        route, conditions = attempt.route, attempt.conditions
+        call = self.upstream.call(route.rpc)(
+            attempt.request, timeout=attempt.timeout_seconds, metadata=attempt.metadata
+        )
+        try:
+            answer = await call
+        except grpc.aio.AioRpcError as error:
+            raise _problem(error, attempt) from error
+        sent = success_headers(await call.initial_metadata(), await call.trailing_metadata())
+        validated = route.only_validates(attempt.request)
+        reply = self.replies.make(route, answer, sent, validated=validated)
+        tag = reply.headers.get("ETag", "")
+        if conditions is not None and route.preconditions.is_unmodified(conditions, tag):
+            return Reply(HTTPStatus.NOT_MODIFIED, b"", {"ETag": tag} if tag else {})
+        return reply
+
+
+class _Attempt(NamedTuple):
+    """One request as the call that it becomes."""
+
+    route: Route
+    request: Message
+    timeout_seconds: float
+    metadata: list[tuple[str, str]]
+    conditions: Conditions | None
+    exchange: Exchange
+
+
+def _problem(error: grpc.aio.AioRpcError, attempt: _Attempt) -> Problem:
+    problem = from_rpc_error(error)
+    if attempt.conditions is not None:
+        attempt.conditions.explain(problem)
+    attempt.exchange.note_failure(problem, error.details() or "")
+    return problem
