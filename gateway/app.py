@@ -23,6 +23,7 @@ from gateway.handler import Handler
 from gateway.health import Liveness, Readiness
 from gateway.idempotency import IdempotencyRecords
 from gateway.json_codec import JsonCodec
+from gateway.open_streams import OpenStreams, StreamLimits
 from gateway.openapi import resource
 from gateway.openapi.document import make_document
 from gateway.replies import Replies
@@ -30,7 +31,7 @@ from gateway.request_body import ClientGoneError
 from gateway.routes import Route, compile_routes
 from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
 from gateway.stream_calls import StreamCalls
-from gateway.streaming import CutOffError, OpenStreams
+from gateway.stream_formats import CutOffError
 from gateway.templates import PathTree
 from gateway.unary_calls import UnaryCalls
 from gateway.upstream import Upstream
@@ -141,7 +142,9 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
             replies=Replies(codec, plan.routes.targets),
             call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
         ),
-        stream_calls=StreamCalls(codec, dependencies.upstream, dependencies.streams),
+        stream_calls=StreamCalls(
+            plan.routes.targets, codec, dependencies.upstream, dependencies.streams
+        ),
     )
 
     async def serve(req: falcon.asgi.Request, resp: falcon.asgi.Response, **_: str) -> None:
@@ -174,7 +177,13 @@ def connect(plan: Plan) -> Dependencies:
         upstream=Upstream(plan.descriptors.methods(), plan.addresses),
         database=database,
         records=IdempotencyRecords(database, settings.apigateway_idempotency_seconds),
-        streams=OpenStreams(settings.apigateway_stream_idle_seconds, DRAIN_SECONDS),
+        streams=OpenStreams(
+            StreamLimits(
+                max_streams=settings.apigateway_max_streams,
+                idle_seconds=settings.apigateway_stream_idle_seconds,
+                drain_seconds=DRAIN_SECONDS,
+            )
+        ),
     )
 
 

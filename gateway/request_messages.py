@@ -1,16 +1,13 @@
 """The gRPC requests that the body of an HTTP request becomes: one, or a stream of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from google.protobuf.message import Message
 
 from gateway.errors import Problem, invalid_argument
 from gateway.exchange import Exchange
+from gateway.media_types import JSON, NDJSON_NAMES
 from gateway.transcoding import RequestParts
-
-JSON = "application/json"
-NDJSON = "application/x-ndjson"
-NDJSON_NAMES = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
 
 
 async def read_message(parts: RequestParts, exchange: Exchange) -> Message:
@@ -23,7 +20,7 @@ async def read_message(parts: RequestParts, exchange: Exchange) -> Message:
         return parts.message(b"", content_type)
     body = await exchange.body.read()
     if body and not binding.raw:
-        _check_type(content_type, {JSON})
+        _check_type(content_type, (JSON,))
     return parts.message(body, content_type)
 
 
@@ -48,7 +45,7 @@ async def read_messages(parts: RequestParts, exchange: Exchange) -> AsyncIterato
         yield message
 
 
-def _check_type(content_type: str, wanted: frozenset[str] | set[str]) -> None:
+def _check_type(content_type: str, wanted: Collection[str]) -> None:
     """Refuse a body of another type; JSON is UTF-8 (RFC 8259), and no type is taken for it."""
     name, _, parameters = content_type.lower().partition(";")
     charset = parameters.strip().replace('"', "")

@@ -40,8 +40,10 @@ class GatewaySettings(settings.PostgresSettings):
     apigateway_workers: Annotated[int, Field(ge=1, le=64)] = 1
     apigateway_call_timeout_seconds: Seconds = 10.0
     """The deadline of a unary call whose client names none."""
+    apigateway_max_streams: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    """How many streams one worker may have open at once."""
     apigateway_stream_idle_seconds: Seconds = 60.0
-    """How long nothing may move on a stream."""
+    """How long nothing may move on a stream; a heartbeat of an event stream is a move."""
     apigateway_idempotency_seconds: Annotated[float, Field(ge=60, le=30 * 86_400)] = 86_400.0
     """How long the answer to an Idempotency-Key is kept."""
     apigateway_compression: bool = True

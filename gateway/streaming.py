@@ -1,165 +1,131 @@
-"""Streams through HTTP: answers as NDJSON while they come, uploads line by line, both at once.
+"""One streaming call: messages from a client passed to a service, and answers read, at once.
 
-Nothing is collected: the next answer is read when the last one has left, and the next line of an
-upload when gRPC has taken the one before. A failure after the answer began is its last record.
+Nothing is collected: the next answer is read when it is asked for, and the next message of an
+upload when gRPC has taken the one before. What answers look like over HTTP is not known here.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from typing import Any, cast
 
 import grpc
 from google.protobuf.message import Message
 
-from chassis import log
-from gateway.errors import Problem, from_rpc_error, internal
+from gateway.errors import Problem, from_rpc_error
 from gateway.exchange import Exchange
+from gateway.open_streams import OpenStreams, stopping
 from gateway.request_body import ClientGoneError
 
 
-class CutOffError(Exception):
-    """The connection must be cut: what was sent cannot be completed and cannot say why."""
+class Mark(Enum):
+    """What can be read instead of an answer."""
 
-
-class OpenStreams:
-    """All streams that are open now, and how long streams may be."""
-
-    def __init__(self, idle_seconds: float, drain_seconds: float) -> None:
-        """End a stream on which nothing moves for `idle_seconds`.
-
-        A stream that is still open `drain_seconds` after the server was told to stop is ended too.
-        """
-        self.idle_seconds = idle_seconds
-        self._drain_seconds = drain_seconds
-        self._relays: set[Relay] = set()
-        self._draining = False
-
-    def add(self, relay: "Relay") -> None:
-        """Count a stream as open.
-
-        Raises:
-            Problem: the server is stopping.
-        """
-        if self._draining:
-            raise _stopping()
-        self._relays.add(relay)
-
-    def remove(self, relay: "Relay") -> None:
-        """Count a stream as closed."""
-        self._relays.discard(relay)
-
-    def drain(self) -> None:
-        """Take no more of any upload, and give what is under way some time to end."""
-        self._draining = True
-        for relay in list(self._relays):
-            relay.stop_upload()
-        asyncio.get_running_loop().call_later(self._drain_seconds, self._end_all)
-
-    def _end_all(self) -> None:
-        for relay in list(self._relays):
-            relay.end(_stopping())
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How one route's answers are written."""
-
-    encode: Callable[[Message], bytes]
-    records: bool
-    """A problem can be written as one more record; of raw bytes it cannot."""
+    END = "end"
+    PAUSE = "pause"
 
 
 class Relay:
     """One streaming call between a client and a service, made in the task that serves the request.
 
-    `start` waits for the first answer, so that a call that fails at once is an ordinary problem;
-    then the relay is iterated for the pieces of the body. `close` ends it in any case.
+    `begin` makes the call, and `close` ends it in any case.
     """
 
     def __init__(
         self,
-        call: Any,
+        make_call: Callable[[], Any],
         exchange: Exchange,
         streams: OpenStreams,
-        encoding: Encoding,
         requests: AsyncIterator[Message] | None = None,
     ) -> None:
-        self._call = call
+        self._make_call = make_call
         self._exchange = exchange
         self._streams = streams
-        self._encoding = encoding
         self._requests = requests
-        self._answers_stream = hasattr(call, "read")
+        self._call: Any = None
+        self._answers_stream = False
         self._problem: Problem | None = None
-        self._first: Message | None = None
         self._owner = asyncio.current_task()
         self._client: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[Message | Mark] | None = None
         self._stopped = False
         self._awaiting_line = False
         self._sending = False
         self._loop = asyncio.get_running_loop()
         self._last_move = self._loop.time()
-        self._timer = self._loop.call_later(streams.idle_seconds, self._check_idle)
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def start(self) -> Message | None:
-        """Begin, and return the first answer, or None if there are none.
+    def begin(self) -> None:
+        """Make the call, and begin to pass the upload on.
 
         Raises:
-            Problem: the call failed before it answered.
+            Problem: no more streams can be open.
         """
-        try:
-            self._begin()
-            self._first = await self._read()
-        except BaseException:
-            await self.close()
-            raise
-        if self._first is None and self._problem is not None:
-            await self.close()
-            raise self._problem
-        return self._first
+        self._streams.add(self)
+        self._call = self._make_call()
+        self._answers_stream = hasattr(self._call, "read")
+        self._timer = self._loop.call_later(self._streams.limits.idle_seconds, self._check_idle)
+        self._client = self._loop.create_task(self._follow_client())
 
     async def result(self) -> Message:
-        """Begin, and return the one answer to a stream of requests.
+        """Return the one answer to a stream of requests.
 
         Raises:
             Problem: the call failed.
         """
-        try:
-            self._begin()
-            answer: Message = await self._guard(self._call)
-        finally:
-            await self.close()
+        answer: Message = await self._guard(self._call)
         return answer
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the encoded answers, and at last the problem if there is one."""
-        message = self._first
-        self._first = None
-        try:
-            while message is not None:
-                piece = self._encode(message)
-                self._sending = True
-                yield piece
-                self._sending = False
-                self._touch()
-                message = await self._read()
-        except Problem as problem:
-            self._problem = problem
+    async def read(self) -> Message | Mark:
+        """Return the next answer, or END.
+
+        Raises:
+            Problem: the call failed, or the upload did.
+        """
+        message = await self._guard(self._call.read())
+        self._touch()
+        if message is not grpc.aio.EOF:
+            return cast("Message", message)
         if self._problem is not None:
-            self._exchange.code = self._problem.code
-            if not self._encoding.records:
-                raise CutOffError from self._problem
-            yield self._problem.as_record()
+            raise self._problem
+        return Mark.END
+
+    async def read_or_pause(self) -> Message | Mark:
+        """Return the next answer, or END, or PAUSE where none comes until a heartbeat is due.
+
+        Raises:
+            Problem: the call failed, or the upload did.
+        """
+        # A read that is cancelled would take the call with it.
+        self._reading = reading = self._reading or self._loop.create_task(self.read())
+        limits = self._streams.limits
+        done, _ = await asyncio.wait((reading,), timeout=limits.heartbeat_seconds)
+        if not done:
+            return Mark.PAUSE
+        self._reading = None
+        return reading.result()
+
+    def begin_sending(self) -> None:
+        """Note that the client is to take something now."""
+        self._sending = True
+
+    def end_sending(self) -> None:
+        """Note that the client took it."""
+        self._sending = False
+        self._touch()
 
     async def close(self) -> None:
         """End the call if it is not over, and everything that belongs to it."""
         self._streams.remove(self)
-        self._timer.cancel()
-        self._call.cancel()
-        if self._client is not None:
-            self._client.cancel()
-            await asyncio.wait([self._client])
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._call is not None:
+            self._call.cancel()
+        for task in (self._client, self._reading):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
+                _ = task.cancelled() or task.exception()
 
     def end(self, problem: Problem) -> None:
         """End the call with a problem; a client that does not take what is sent is cut off."""
@@ -174,13 +140,9 @@ class Relay:
         if self._requests is None or not self._answers_stream or self._stopped:
             return
         self._stopped = True
-        self._problem = self._problem or _stopping()
+        self._problem = self._problem or stopping()
         if self._awaiting_line and self._client is not None:
             self._client.cancel()
-
-    def _begin(self) -> None:
-        self._streams.add(self)
-        self._client = self._loop.create_task(self._follow_client())
 
     async def _follow_client(self) -> None:
         """Pass the upload on, then wait for the client to leave."""
@@ -222,11 +184,6 @@ class Relay:
         finally:
             self._awaiting_line = False
 
-    async def _read(self) -> Message | None:
-        message = await self._guard(self._call.read())
-        self._touch()
-        return None if message is grpc.aio.EOF else message
-
     async def _guard(self, awaitable: Awaitable[Any]) -> Any:
         try:
             return await awaitable
@@ -240,22 +197,16 @@ class Relay:
                 raise
             raise self._problem from None
 
-    def _encode(self, message: Message) -> bytes:
-        try:
-            return self._encoding.encode(message)
-        except (TypeError, ValueError) as error:
-            log.logger().exception("answer_not_json", rpc=self._exchange.rpc)
-            raise internal() from error
-
     def _touch(self) -> None:
         self._last_move = self._loop.time()
 
     def _check_idle(self) -> None:
-        remaining = self._last_move + self._streams.idle_seconds - self._loop.time()
+        idle_seconds = self._streams.limits.idle_seconds
+        remaining = self._last_move + idle_seconds - self._loop.time()
         if remaining > 0:
             self._timer = self._loop.call_later(remaining, self._check_idle)
         else:
-            self.end(_idle(self._streams.idle_seconds))
+            self.end(_idle(idle_seconds))
 
 
 def _client_gone() -> Problem:
@@ -265,8 +216,3 @@ def _client_gone() -> Problem:
 def _idle(seconds: float) -> Problem:
     detail = f"Nothing moved on the stream for {seconds:g} seconds."
     return Problem(504, "DEADLINE_EXCEEDED", detail, "STREAM_IDLE")
-
-
-def _stopping() -> Problem:
-    detail = "The server is stopping. What was answered stands; the rest may be sent again."
-    return Problem(503, "UNAVAILABLE", detail, "SERVER_STOPPING", headers={"Retry-After": "1"})

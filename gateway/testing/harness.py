@@ -24,10 +24,10 @@ from gateway.app import Dependencies, GatewayApp, Plan, create_app
 from gateway.descriptors import DescriptorSet
 from gateway.http_protocol import BoundedProtocol
 from gateway.idempotency import IdempotencyRecords
+from gateway.open_streams import OpenStreams, StreamLimits
 from gateway.openapi.document import make_document
 from gateway.routes import compile_routes
 from gateway.settings import GatewaySettings
-from gateway.streaming import OpenStreams
 from gateway.upstream import Upstream
 
 READY_TIMEOUT_SECONDS = 20.0
@@ -43,6 +43,7 @@ class Options:
     call_timeout_seconds: float = 5.0
     idle_seconds: float = 30.0
     drain_seconds: float = 1.0
+    max_streams: int = 1_000
     cors_origins: frozenset[str] = frozenset()
 
 
@@ -106,7 +107,9 @@ def make_app(
         upstream=Upstream(descriptors.methods(), addresses),
         database=database,
         records=IdempotencyRecords(database, keep_seconds=60),
-        streams=OpenStreams(options.idle_seconds, options.drain_seconds),
+        streams=OpenStreams(
+            StreamLimits(options.max_streams, options.idle_seconds, options.drain_seconds)
+        ),
     )
     routes = compile_routes(descriptors)
     document = make_document(descriptors, routes)

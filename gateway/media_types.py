@@ -1,0 +1,68 @@
+"""The media types that the gateway reads and writes, and the choice between them by Accept."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+NDJSON_NAMES = (NDJSON, "application/ndjson", "application/jsonl")
+"""Nobody registered one; these are in use for the same thing."""
+EVENT_STREAM = "text/event-stream"
+
+_ELEMENTS = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+_PARAMETERS = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*"?)+')
+_WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+_CHARSETS = frozenset({"charset=utf-8", 'charset="utf-8"'})
+
+
+def choose_media_type(accept: str, offered: Sequence[str]) -> str | None:
+    """Return which of the offered types a client wants most, or None if it takes none of them.
+
+    `accept` is the whole Accept header (RFC 9110 §12.5.1); without one anything is taken. Of types
+    that are wanted equally, one that is named goes before one that only a wildcard covers: whoever
+    names a type can read it. Then the order of the offer decides.
+    """
+    if not accept.strip():
+        return offered[0]
+    weights = _read_weights(accept)
+    best, best_rank = None, (0.0, 0)
+    for media_type in offered:
+        rank = _rank(media_type, weights)
+        if rank[0] > 0 and rank > best_rank:
+            best, best_rank = media_type, rank
+    return best
+
+
+def _rank(media_type: str, weights: Mapping[str, float]) -> tuple[float, int]:
+    """Return the weight of a type, and how closely the range that says so describes it."""
+    main = media_type.partition("/")[0]
+    for closeness, media_range in ((2, media_type), (1, f"{main}/*"), (0, "*/*")):
+        if media_range in weights:
+            return weights[media_range], closeness
+    return 0.0, 0
+
+
+def _read_weights(accept: str) -> dict[str, float]:
+    """Return the weight of each media range; what cannot be read describes nothing."""
+    weights: dict[str, float] = {}
+    for element in _ELEMENTS.findall(accept.lower()):
+        media_range, _, parameters = element.partition(";")
+        weight = _read_weight([part.strip() for part in _PARAMETERS.findall(parameters)])
+        if weight is not None:
+            name = media_range.strip()
+            weights[name] = max(weight, weights.get(name, 0.0))
+    return weights
+
+
+def _read_weight(parameters: Sequence[str]) -> float | None:
+    """Return the weight among the parameters of a range, or None if it describes other types.
+
+    All that is written here is UTF-8; what has any further parameter is another type.
+    """
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            text = parameter.removeprefix("q=")
+            return float(text) if _WEIGHT.fullmatch(text) else None
+        if parameter not in _CHARSETS:
+            return None
+    return 1.0
