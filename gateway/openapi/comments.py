@@ -13,8 +13,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 _SYNTAX = (FileDescriptorProto.SYNTAX_FIELD_NUMBER,)
 _INTERNAL = re.compile(r"\(--.*?--\)", re.DOTALL)
 _TOOL_LINE = re.compile(r"^\s*buf:lint:.*$", re.MULTILINE)
-_WRAP = re.compile(r"(?<!\n)\n(?=\w|`|\"|\(|\[)")
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n\n")
+_WRAP = re.compile(r"(?<!\n)\n(?![\s*+#>|-]|[0-9]+\. )")
+_SENTENCE_END = re.compile(r"[.!?](?=\s+[^a-z\s]|\s*$)|\n\n")
 
 
 class Comments:

@@ -1,76 +1,119 @@
 """The OpenAPI document of a descriptor set, made once from its routes and comments.
 
-What one operation or one schema looks like is not decided here.
+What cannot be said truthfully in OpenAPI is left out and listed with the reason. What one operation
+or one schema looks like is not decided here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gateway.descriptors import DescriptorSet
 from gateway.openapi.comments import Comments
-from gateway.openapi.operations import PROBLEM_JSON, Operations
-from gateway.openapi.paths import path_parameters, shape_of, write_path
-from gateway.openapi.schemas import Schemas, shortest_names
+from gateway.openapi.info import make_info
+from gateway.openapi.names import shortest_names
+from gateway.openapi.operations import Operations
+from gateway.openapi.paths import REST, path_parameters, shape_of, write_path
+from gateway.openapi.problems import COMMON_RESPONSE, common_response
+from gateway.openapi.schemas import Schemas
 from gateway.routes import Route
-from gateway.templates import PathTree
+from gateway.templates import ANY_METHOD, PathTree
 
 VERSION = "3.1.0"
-METHODS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
+UNLISTED = "x-unlisted-routes"
+
+_METHODS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
 """What a path item of OpenAPI 3.1 has operations for."""
 
+_AUTHORIZATION = "authorization"
+_AUTHORIZATION_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token, which the service gets as it is and may ask for.",
+}
 
-def make_document(descriptors: DescriptorSet, routes: PathTree[Route]) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of the routes."""
+Part = dict[str, Any]
+"""A part of the document."""
+
+
+def make_document(descriptors: DescriptorSet, tree: PathTree[Route]) -> Part:
+    """Return the OpenAPI 3.1 document of the routes; the same for the same descriptor set."""
+    routes = tree.targets
     comments = Comments(descriptors.files)
-    types = [route.rpc.descriptor for route in routes.targets]
+    methods = [route.rpc.descriptor for route in routes]
     schemas = Schemas(
         comments,
-        sent=[method.input_type for method in types],
-        answered=[method.output_type for method in types],
+        sent=[method.input_type for method in methods],
+        answered=[method.output_type for method in methods],
     )
-    operations = Operations(schemas, comments)
-    tags = shortest_names({route.rpc.service for route in routes.targets})
-    paths: dict[str, dict[str, Any]] = {}
-    unlisted: list[dict[str, str]] = []
-    names_by_shape: dict[str, list[str]] = {}
-    for route, operation_id in _numbered(routes, tags):
-        if route.http_method not in METHODS:
-            unlisted.append(_unlisted(route, "OpenAPI 3.1 has no such method."))
-            continue
-        parameters = path_parameters(route.template, route.rpc.descriptor.input_type)
-        shape = shape_of(route.template)
-        names = names_by_shape.setdefault(shape, [at.name for at in parameters])
-        text = write_path(route.template, names)
-        item = paths.setdefault(text, {})
-        operation = operations.make(route, operation_id, tags[route.rpc.service], parameters)
-        item[route.http_method.lower()] = operation
+    tags = shortest_names(route.rpc.service for route in routes)
+    reasons = _reasons(routes)
     return {
         "openapi": VERSION,
-        "info": {"title": "API", "version": "1"},
+        "info": make_info(descriptors, tags, comments),
         "servers": [{"url": "/"}],
-        "tags": [
-            {"name": tag, "description": comments.of(service)} for service, tag in tags.items()
-        ],
-        "paths": paths,
+        "security": [{}, {_AUTHORIZATION: []}],
+        "tags": [{"name": tag, "description": comments.of(name)} for name, tag in tags.items()],
+        "paths": _paths(routes, reasons, tags, Operations(schemas, comments)),
         "components": {
-            "schemas": {**schemas.components(), "Problem": _problem()},
-            "responses": {
-                "Problem": {
-                    "description": "What went wrong (RFC 9457).",
-                    "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-                }
-            },
+            "responses": {COMMON_RESPONSE: common_response(schemas)},
+            "schemas": schemas.components(),
+            "securitySchemes": {_AUTHORIZATION: _AUTHORIZATION_SCHEME},
         },
-        "x-unlisted-routes": unlisted,
+        UNLISTED: [_unlisted(route, why) for route, why in reasons.items()],
     }
 
 
-def _numbered(routes: PathTree[Route], tags: Mapping[str, str]) -> Iterator[tuple[Route, str]]:
-    counts: dict[str, int] = {}
-    for route in routes.targets:
-        count = counts[route.rpc.name] = counts.get(route.rpc.name, 0) + 1
-        name = f"{tags[route.rpc.service]}_{route.rpc.descriptor.name}"
-        yield route, name if count == 1 else f"{name}_{count}"
+def _paths(
+    routes: Iterable[Route],
+    unlisted: Container[Route],
+    tags: Mapping[str, str],
+    operations: Operations,
+) -> dict[str, Part]:
+    """Return the operations by path and HTTP method, in the order of the descriptors."""
+    paths: dict[str, Part] = {}
+    names: dict[str, list[str]] = {}
+    for route, operation_id in _numbered(routes, tags):
+        if route in unlisted:
+            continue
+        parameters = path_parameters(route)
+        # OpenAPI takes two paths for one if only the names of their parameters differ.
+        shared = names.setdefault(shape_of(route.template), [at.name for at in parameters])
+        renamed = [replace(at, name=name) for at, name in zip(parameters, shared, strict=True)]
+        item = paths.setdefault(write_path(route.template, shared), {})
+        tag = tags[route.rpc.service]
+        item[route.http_method.lower()] = operations.make(route, operation_id, tag, renamed)
+    return paths
+
+
+def _numbered(routes: Iterable[Route], tags: Mapping[str, str]) -> Iterator[tuple[Route, str]]:
+    """Yield each route with its operationId: Service_Method, numbered from a second binding on."""
+    bindings: Counter[str] = Counter()
+    for route in routes:
+        bindings[route.rpc.name] += 1
+        number = bindings[route.rpc.name]
+        service = tags[route.rpc.service].replace(".", "_")
+        name = f"{service}_{route.rpc.descriptor.name}"
+        yield route, name if number == 1 else f"{name}_{number}"
+
+
+def _reasons(routes: Sequence[Route]) -> dict[Route, str]:
+    """Return the routes that the document cannot have, each with the reason."""
+    plain = {_key(route) for route in routes if REST not in route.template.segments}
+    reasons = {}
+    for route in routes:
+        if route.http_method == ANY_METHOD:
+            reasons[route] = "It takes any HTTP method, and OpenAPI names each."
+        elif route.http_method not in _METHODS:
+            reasons[route] = "OpenAPI 3.1 has no such HTTP method."
+        elif REST in route.template.segments and _key(route) in plain:
+            reasons[route] = "OpenAPI writes it like another path, which takes single segments."
+    return reasons
+
+
+def _key(route: Route) -> tuple[str, str]:
+    return route.http_method, shape_of(route.template)
 
 
 def _unlisted(route: Route, reason: str) -> dict[str, str]:
@@ -79,31 +122,4 @@ def _unlisted(route: Route, reason: str) -> dict[str, str]:
         "path": route.template.text,
         "rpc": route.rpc.name,
         "reason": reason,
-    }
-
-
-def _problem() -> dict[str, Any]:
-    text = {"type": "string"}
-    return {
-        "type": "object",
-        "properties": {
-            "type": text,
-            "title": text,
-            "status": {"type": "integer"},
-            "detail": text,
-            "code": text,
-            "reason": text,
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {"field": text, "description": text},
-                    "required": ["field", "description"],
-                    "additionalProperties": False,
-                },
-            },
-            "metadata": {"type": "object", "additionalProperties": text},
-        },
-        "required": ["type", "title", "status", "code"],
-        "additionalProperties": False,
     }

@@ -5,19 +5,23 @@ segments; and `**` becomes a parameter of one segment, for clients encode the sl
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import repeat
+from typing import cast
 from urllib.parse import quote
 
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from gateway.descriptors import find_field
+from gateway.openapi.names import free_name
+from gateway.routes import Route
 from gateway.templates import Template, Variable
 
+REST = "**"
+
+_WILDCARDS = ("*", REST)
 _UNENCODED = "-._~!$&'()*+,;=:@"
 _NO_NAME = re.compile(r"[^A-Za-z0-9]+")
-_WILDCARDS = ("*", "**")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,31 +30,51 @@ class PathParameter:
 
     name: str
     """Free for the document to choose, and unique in the path."""
+    field: FieldDescriptor | None
+    """The field that the segment goes into, if it is bound."""
     variable: Variable | None
-    """The variable that the segment belongs to, if it is bound."""
-    is_whole: bool
-    """The segment is all that the variable takes."""
+    """The variable that it is only a part of, if it is."""
+    takes_rest: bool
+    """The gateway would take more segments than this one."""
 
 
-def path_parameters(template: Template, request: Descriptor) -> list[PathParameter]:
-    """Return the parameters of a path in order, named as in JSON where one is a whole field."""
-    found: list[PathParameter] = []
-    for position, segment in enumerate(template.segments):
+def path_parameters(route: Route) -> list[PathParameter]:
+    """Return the parameters of a path, in order."""
+    found: dict[str, PathParameter] = {}
+    segments = route.template.segments
+    for position, segment in enumerate(segments):
         if segment in _WILDCARDS:
-            variable = _variable_at(template, position)
-            is_whole = variable is not None and _length(template, variable) == 1
-            name = (
-                _json_path(request, variable.field_path)
-                if variable is not None and is_whole
-                else _singular(template.segments[position - 1] if position else "")
+            variable = _variable_at(route.template, position)
+            fields = [] if variable is None else fields_of(route, variable.field_path)
+            whole = variable is not None and _length(route.template, variable) == 1
+            # Clients cannot fill in `{a.b}`, and do not need to: the name is the document's.
+            wanted = (
+                "_".join(field.json_name for field in fields)
+                if whole
+                else _singular(segments[position - 1] if position else "")
             )
-            taken = {parameter.name for parameter in found}
-            found.append(PathParameter(_unique(name, taken), variable, is_whole))
-    return found
+            name = free_name(wanted, found)
+            found[name] = PathParameter(
+                name=name,
+                field=fields[-1] if fields else None,
+                variable=None if whole else variable,
+                takes_rest=segment == REST,
+            )
+    return list(found.values())
+
+
+def fields_of(route: Route, variable: str) -> list[FieldDescriptor]:
+    """Return the fields on the way to what a path variable sets, its own last."""
+    fields: list[FieldDescriptor] = []
+    message = route.rpc.descriptor.input_type
+    for name in route.variables[variable].names:
+        fields.append(message.fields_by_name[name])
+        message = cast("Descriptor", fields[-1].message_type)
+    return fields
 
 
 def write_path(template: Template, names: Iterable[str]) -> str:
-    """Return the path of a document, with a name for each parameter."""
+    """Return a path with a name for each parameter, for example `/v1/books/{bookId}:lend`."""
     left = iter(names)
     segments = (
         f"{{{next(left)}}}" if segment in _WILDCARDS else quote(segment, safe=_UNENCODED)
@@ -67,8 +91,7 @@ def shape_of(template: Template) -> str:
 
 def _variable_at(template: Template, position: int) -> Variable | None:
     for variable in template.variables:
-        end = len(template.segments) if variable.end is None else variable.end
-        if variable.start <= position < end:
+        if variable.start <= position < variable.start + _length(template, variable):
             return variable
     return None
 
@@ -77,31 +100,7 @@ def _length(template: Template, variable: Variable) -> int:
     return (len(template.segments) if variable.end is None else variable.end) - variable.start
 
 
-def _json_path(message: Descriptor, field_path: str) -> str:
-    """Return the JSON names of a field path, joined as a name: clients cannot fill in `{a.b}`."""
-    return "_".join(_json_names(message, field_path))
-
-
-def _json_names(message: Descriptor, field_path: str) -> Iterator[str]:
-    at: Descriptor | None = message
-    for name in field_path.split("."):
-        field = None if at is None else find_field(at, name)
-        if field is None:
-            raise AssertionError(f"{field_path} was resolved before")
-        yield field.json_name
-        at = field.message_type
-
-
-def _singular(literal: str) -> str:
-    """Return a name for a segment that follows a collection's (AIP-122: collections are plural)."""
-    name = _NO_NAME.sub("_", "" if literal in _WILDCARDS else literal).strip("_")
-    return name.removesuffix("s") or "segment"
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    number = 2
-    unique = name
-    while unique in taken:
-        unique = f"{name}{number}"
-        number += 1
-    return unique
+def _singular(collection: str) -> str:
+    """Return a name for the segment after a collection's, which is a plural (AIP-122)."""
+    words = "" if collection in _WILDCARDS else _NO_NAME.sub("_", collection).strip("_")
+    return words.removesuffix("s") or "segment"

@@ -1,51 +1,33 @@
-"""JSON Schemas of message types: what the gateway writes, as components of an OpenAPI document.
+"""JSON Schemas of the message and enum types of a document: its components.
 
-One schema a message and one an enum, named by the shortest part of their full names that no other
-has. Paths and operations do not live here.
+One schema a message, which says what the gateway writes. It leaves out fields with default values
+(the proto3 JSON mapping), so nothing is required of an answer; `required` stands in the schemas of
+messages that are only sent.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Collection, Iterable
+from itertools import combinations
+from typing import cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from gateway.descriptors import behaviors, is_map
-from gateway.json_scalars import INTEGER_RANGES
 from gateway.openapi.comments import Comments
-
-Schema = dict[str, Any]
-
-_FLOAT_MAX = 3.4028234663852886e38
-NOT_A_NUMBER = "gateway.NotANumber"
-"""The full name of the component for what JSON has no numbers for."""
-
-_LONG = {
-    FieldDescriptor.TYPE_INT64: ("int64", "^-?[0-9]{1,19}$"),
-    FieldDescriptor.TYPE_SINT64: ("int64", "^-?[0-9]{1,19}$"),
-    FieldDescriptor.TYPE_SFIXED64: ("int64", "^-?[0-9]{1,19}$"),
-    FieldDescriptor.TYPE_UINT64: ("uint64", "^[0-9]{1,20}$"),
-    FieldDescriptor.TYPE_FIXED64: ("uint64", "^[0-9]{1,20}$"),
-}
-_WELL_KNOWN: Mapping[str, Schema] = {
-    "google.protobuf.Any": {
-        "type": "object",
-        "properties": {"@type": {"type": "string"}},
-        "additionalProperties": True,
-    },
-    "google.protobuf.Duration": {
-        "type": "string",
-        "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,9})?s$",
-    },
-    "google.protobuf.FieldMask": {"type": "string"},
-    "google.protobuf.ListValue": {"type": "array", "items": {}},
-    "google.protobuf.Struct": {"type": "object", "additionalProperties": True},
-    "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
-    "google.protobuf.Value": {},
-}
-_WRAPPERS = frozenset(
-    f"google.protobuf.{kind}Value"
-    for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
+from gateway.openapi.names import shortest_names
+from gateway.openapi.values import (
+    FLOATS,
+    WRAPPERS,
+    Schema,
+    enum_number,
+    key_names,
+    not_a_number,
+    number,
+    scalar,
+    well_known,
 )
+
+_OWN = ("gateway.Failure", "gateway.NotANumber", "gateway.Problem")
+"""The gateway's own components, which compete with types for short names."""
 
 
 class Schemas:
@@ -54,144 +36,124 @@ class Schemas:
     def __init__(
         self, comments: Comments, sent: Iterable[Descriptor], answered: Iterable[Descriptor]
     ) -> None:
-        """Name the types of what is `sent` and of what is `answered`."""
+        """Name the types of all that is `sent` and `answered`."""
         self._comments = comments
         self._answered = _reachable(answered)
-        self._names = shortest_names({*_reachable(sent), *self._answered, NOT_A_NUMBER})
+        self._names = shortest_names({*_reachable(sent), *self._answered, *_OWN})
         self._components: dict[str, Schema] = {}
 
     def components(self) -> dict[str, Schema]:
         """Return what was referred to, by component name, in alphabetical order."""
         return dict(sorted(self._components.items()))
 
+    def own(self, name: str, make: Callable[[], Schema]) -> Schema:
+        """Return a reference to one of the gateway's own schemas; it is made once."""
+        return self._refer(f"gateway.{name}", make)
+
     def message(self, message: Descriptor) -> Schema:
-        """Return the schema of a message: a reference, unless it is a well-known type."""
-        if message.full_name in _WELL_KNOWN:
-            return dict(_WELL_KNOWN[message.full_name])
-        if message.full_name in _WRAPPERS:
+        """Return the schema of a message: a reference, unless it has a JSON form of its own."""
+        if message.full_name in WRAPPERS:
             return self._single(message.fields_by_name["value"])
+        known = well_known(message.full_name)
+        if known is not None:
+            return known
         return self._refer(message.full_name, lambda: self.object_of(message))
 
-    def object_of(self, message: Descriptor, without: Iterable[str] = ()) -> Schema:
-        """Return the schema of a message's JSON object, without some of its fields."""
+    def object_of(self, message: Descriptor, without: Collection[str] = ()) -> Schema:
+        """Return the schema of a message as an object, without the fields of some names."""
         fields = [field for field in message.fields if field.name not in without]
         schema: Schema = {"type": "object"}
         if comment := self._comments.of(message.full_name):
             schema["description"] = comment
-        schema["properties"] = {field.json_name: self.property(field) for field in fields}
-        required = [field.json_name for field in fields if "REQUIRED" in behaviors(field)]
-        if required and message.full_name not in self._answered:
+        schema["properties"] = {field.json_name: self._property(field) for field in fields}
+        required = [field.json_name for field in fields if self._is_required(field)]
+        if required:
             schema["required"] = required
+        excluded = _exclusive_pairs(fields)
+        if excluded:
+            schema["not"] = {"anyOf": [{"required": pair} for pair in excluded]}
         schema["additionalProperties"] = False
-        return schema
-
-    def property(self, field: FieldDescriptor) -> Schema:
-        """Return the schema of a field with all that is said of it."""
-        schema = self.field(field)
-        if comment := self._comments.of(field.full_name):
-            schema["description"] = comment
-        said = behaviors(field)
-        if "OUTPUT_ONLY" in said:
-            schema["readOnly"] = True
-        if "INPUT_ONLY" in said:
-            schema["writeOnly"] = True
-        if field.GetOptions().deprecated:
-            schema["deprecated"] = True
         return schema
 
     def field(self, field: FieldDescriptor) -> Schema:
         """Return the schema of a field's value."""
         if is_map(field):
-            entry = cast("Descriptor", field.message_type)
-            return self._map(entry.fields_by_name["key"], entry.fields_by_name["value"])
+            return self._map(cast("Descriptor", field.message_type))
         single = self._single(field)
         return {"type": "array", "items": single} if field.is_repeated else single
 
-    def _map(self, key: FieldDescriptor, value: FieldDescriptor) -> Schema:
-        schema: Schema = {"type": "object", "additionalProperties": self._single(value)}
-        if key.type == FieldDescriptor.TYPE_BOOL:
-            schema["propertyNames"] = {"enum": ["true", "false"]}
-        elif key.type != FieldDescriptor.TYPE_STRING:
-            schema["propertyNames"] = {"pattern": "^-?[0-9]{1,20}$"}
+    def _property(self, field: FieldDescriptor) -> Schema:
+        schema = self.field(field)
+        said = behaviors(field)
+        if description := self._description(field):
+            schema["description"] = description
+        if "OUTPUT_ONLY" in said:
+            schema["readOnly"] = True
+        if "INPUT_ONLY" in said:
+            schema["writeOnly"] = True
+            if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
+                schema["format"] = "password"
+        if field.GetOptions().deprecated:
+            schema["deprecated"] = True
         return schema
+
+    def _description(self, field: FieldDescriptor) -> str:
+        """Return the comment of a field, and what a schema that is shared cannot say."""
+        parts = [self._comments.of(field.full_name)]
+        if "REQUIRED" in behaviors(field) and not self._is_required(field):
+            parts.append("Required where the whole is sent.")
+        if "IMMUTABLE" in behaviors(field):
+            parts.append("Cannot be changed.")
+        others = [other.name for other in _rivals(field)]
+        if others:
+            parts.append(f"Excludes {', '.join(f'`{name}`' for name in others)}.")
+        return " ".join(part for part in parts if part)
+
+    def _is_required(self, field: FieldDescriptor) -> bool:
+        """Say whether every object has the field; of what is answered, that is never certain."""
+        owner = cast("Descriptor", field.containing_type)
+        return "REQUIRED" in behaviors(field) and owner.full_name not in self._answered
+
+    def _map(self, entry: Descriptor) -> Schema:
+        schema: Schema = {
+            "type": "object",
+            "additionalProperties": self._single(entry.fields_by_name["value"]),
+        }
+        names = key_names(entry.fields_by_name["key"])
+        return schema if names is None else {**schema, "propertyNames": names}
 
     def _single(self, field: FieldDescriptor) -> Schema:
         if field.message_type is not None:
             return self.message(field.message_type)
         if field.enum_type is not None:
-            return self._open_enum(field.enum_type)
-        if field.type in (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT):
-            return self._number(field)
+            return self._enum_value(field.enum_type)
+        if field.type in FLOATS:
+            return {"anyOf": [number(field), self.own("NotANumber", not_a_number)]}
         return scalar(field)
 
-    def _open_enum(self, enum: EnumDescriptor) -> Schema:
-        """Return the schema of an enum's values: names, and numbers that have no name yet."""
-        if enum.full_name == "google.protobuf.NullValue":
-            return {"type": "null"}
+    def _enum_value(self, enum: EnumDescriptor) -> Schema:
+        """Return the schema of an enum's values: a name, or a number that has none yet."""
+        known = well_known(enum.full_name)
+        if known is not None:
+            return known
         named = self._refer(enum.full_name, lambda: self._enum(enum))
-        if enum.is_closed:
-            return named
-        return {"anyOf": [named, _integer(*INTEGER_RANGES[FieldDescriptor.TYPE_INT32], "int32")]}
+        return named if enum.is_closed else {"anyOf": [named, enum_number()]}
 
     def _enum(self, enum: EnumDescriptor) -> Schema:
         lines = [self._comments.of(enum.full_name), ""]
         for value in enum.values:
             comment = self._comments.of(f"{enum.full_name}.{value.name}")
             lines.append(f"- `{value.name}`: {comment}" if comment else f"- `{value.name}`")
+        description = "\n".join(lines).strip()
         names = [value.name for value in enum.values]
-        return {"type": "string", "description": "\n".join(lines).strip(), "enum": names}
+        return {"type": "string", "description": description, "enum": names}
 
-    def _number(self, field: FieldDescriptor) -> Schema:
-        number: Schema = {"type": "number", "format": "double"}
-        if field.type == FieldDescriptor.TYPE_FLOAT:
-            number = {
-                "type": "number",
-                "format": "float",
-                "minimum": -_FLOAT_MAX,
-                "maximum": _FLOAT_MAX,
-            }
-        return {"anyOf": [number, self._refer(NOT_A_NUMBER, _not_a_number)]}
-
-    def _refer(self, full_name: str, make: Any) -> Schema:
+    def _refer(self, full_name: str, make: Callable[[], Schema]) -> Schema:
         name = self._names[full_name]
         if name not in self._components:
             self._components[name] = {}  # A message may hold itself.
             self._components[name] = make()
         return {"$ref": f"#/components/schemas/{name}"}
-
-
-def scalar(field: FieldDescriptor) -> Schema:
-    """Return the schema of a string, bytes, bool or integer."""
-    if field.type == FieldDescriptor.TYPE_STRING:
-        return {"type": "string"}
-    if field.type == FieldDescriptor.TYPE_BYTES:
-        return {"type": "string", "format": "byte", "contentEncoding": "base64"}
-    if field.type == FieldDescriptor.TYPE_BOOL:
-        return {"type": "boolean"}
-    if field.type in _LONG:
-        form, pattern = _LONG[field.type]
-        return {"type": "string", "format": form, "pattern": pattern}
-    lowest, highest = INTEGER_RANGES[field.type]
-    return _integer(lowest, highest, "int32" if lowest else "uint32")
-
-
-def shortest_names(full_names: Iterable[str]) -> dict[str, str]:
-    """Return the shortest end of each dotted name that no other name has."""
-    ends: dict[str, set[str]] = {}
-    for full_name in full_names:
-        for end in _ends(full_name):
-            ends.setdefault(end, set()).add(full_name)
-    return {
-        full_name: next(end for end in _ends(full_name) if len(ends[end]) == 1 or end == full_name)
-        for full_names in ends.values()
-        for full_name in full_names
-    }
-
-
-def _ends(full_name: str) -> Iterator[str]:
-    parts = full_name.split(".")
-    for length in range(1, len(parts) + 1):
-        yield ".".join(parts[-length:])
 
 
 def _reachable(messages: Iterable[Descriptor]) -> set[str]:
@@ -211,13 +173,15 @@ def _reachable(messages: Iterable[Descriptor]) -> set[str]:
     return found
 
 
-def _integer(lowest: int, highest: int, form: str) -> Schema:
-    return {"type": "integer", "format": form, "minimum": lowest, "maximum": highest}
+def _rivals(field: FieldDescriptor) -> list[FieldDescriptor]:
+    oneof = field.containing_oneof
+    return [] if oneof is None else [other for other in oneof.fields if other is not field]
 
 
-def _not_a_number() -> Schema:
-    return {
-        "type": "string",
-        "description": "What JSON has no numbers for.",
-        "enum": ["NaN", "Infinity", "-Infinity"],
-    }
+def _exclusive_pairs(fields: Collection[FieldDescriptor]) -> list[list[str]]:
+    """Return the JSON names of each two fields of which at most one can be given."""
+    return [
+        [one.json_name, other.json_name]
+        for one, other in combinations(fields, 2)
+        if one in _rivals(other)
+    ]

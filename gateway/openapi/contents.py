@@ -1,0 +1,109 @@
+"""What requests and answers hold, by media type, each with an example.
+
+OpenAPI 3.1 has no schema for what repeats in a sequence: a stream is a text here, and its records
+are described by `x-item-schema`, as OpenAPI 3.2 does by `itemSchema`.
+"""
+
+from typing import Any
+
+import orjson
+
+from gateway.media_types import EVENT_STREAM, JSON, NDJSON
+from gateway.openapi.comments import Comments
+from gateway.openapi.examples import of_answers, of_requests
+from gateway.openapi.problems import failure_record
+from gateway.openapi.schemas import Schemas
+from gateway.openapi.values import Schema
+from gateway.replies import BINARY
+from gateway.routes import Body, Route
+
+ITEM_SCHEMA = "x-item-schema"
+
+Content = dict[str, dict[str, Any]]
+"""By media type."""
+
+_ANY_TYPE = "*/*"
+_BYTES: Schema = {"type": "string", "format": "binary"}
+_TEXT: Schema = {"type": "string"}
+
+
+class Contents:
+    """Makes the contents of one document's operations."""
+
+    def __init__(self, schemas: Schemas, comments: Comments) -> None:
+        self._schemas = schemas
+        self._sent = of_requests(comments)
+        self._answered = of_answers(comments)
+
+    def of_request(self, route: Route, body: Body) -> Content:
+        """Return what a body may be. Clients can name the type of raw bytes as they please."""
+        if body.raw:
+            return {BINARY: {"schema": _BYTES}}
+        schema, example = self._request_value(route, body)
+        if route.rpc.client_streaming:
+            # Octets, for clients send what they are given, and would quote a text as JSON.
+            return {NDJSON: {"schema": _BYTES, ITEM_SCHEMA: schema, "example": _line(example)}}
+        return {JSON: {"schema": schema, "example": example}}
+
+    def of_answer(self, route: Route) -> Content:
+        """Return what the body of an answer may be."""
+        if route.returns_raw:
+            return {BINARY: {"schema": _BYTES}, _ANY_TYPE: {"schema": _BYTES}}
+        answer, field = route.rpc.descriptor.output_type, route.response_field
+        if field is None:
+            schema, example = self._schemas.message(answer), self._answered.message(answer)
+        else:
+            schema, example = self._schemas.field(field), self._answered.field(field)
+        if route.rpc.server_streaming:
+            return self._stream(schema, example)
+        return {JSON: {"schema": schema, "example": example}}
+
+    def _request_value(self, route: Route, body: Body) -> tuple[Schema, Any]:
+        if body.field is not None:
+            return self._schemas.field(body.field), self._sent.field(body.field)
+        request = route.rpc.descriptor.input_type
+        bound = bound_fields(route)
+        example = self._sent.message(request, bound)
+        if bound:
+            return self._schemas.object_of(request, bound), example
+        return self._schemas.message(request), example
+
+    def _stream(self, schema: Schema, example: Any) -> Content:
+        """Return the forms of a stream, the one that is written without an Accept header first."""
+        record = {"anyOf": [schema, failure_record(self._schemas)]}
+        line = _line(example)
+        return {
+            NDJSON: {"schema": _TEXT, ITEM_SCHEMA: record, "example": line},
+            EVENT_STREAM: {
+                "schema": _TEXT,
+                ITEM_SCHEMA: _event(schema),
+                "example": f"data: {line}\nevent: end\nid: $end\ndata: {{}}\n\n",
+            },
+            JSON: {"schema": {"type": "array", "items": record}, "example": [example]},
+        }
+
+
+def bound_fields(route: Route) -> frozenset[str]:
+    """Return the names of the fields that a path sets and a body of the whole message need not."""
+    paths = (parameter.names for parameter in route.variables.values())
+    return frozenset(names[0] for names in paths if len(names) == 1)
+
+
+def _event(schema: Schema) -> Schema:
+    """Return the schema of a server-sent event whose data is an answer."""
+    return {
+        "type": "object",
+        "description": "An event without a name holds an answer, the event `problem` a problem that"
+        " ends the stream, and the event `end` nothing: the stream is complete.",
+        "properties": {
+            "event": {"enum": ["problem", "end"]},
+            "id": {"type": "string"},
+            "retry": {"type": "integer"},
+            "data": {"type": "string", "contentMediaType": JSON, "contentSchema": schema},
+        },
+        "required": ["data"],
+    }
+
+
+def _line(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE).decode()

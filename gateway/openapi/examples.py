@@ -1,0 +1,158 @@
+"""Examples of messages in JSON, exactly as the gateway writes them.
+
+A value comes from the field's comment, where that says `for example "home"`, or from what fields of
+that name hold as a rule, or else from its type.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+
+from gateway.descriptors import behaviors, is_map
+from gateway.openapi.comments import Comments
+from gateway.openapi.values import FLOATS, WRAPPERS, is_long
+
+MAX_DEPTH = 5
+"""How many messages an example has within each other."""
+
+_SAID = re.compile(r'\bfor example[,:]? (?:"([^"]+)"|`([^`]+)`|([A-Z][A-Z0-9_]+|[0-9]+)(?![\w-]))')
+
+_UNSENT = frozenset({"etag", "page_token", "update_mask", "validate_only"})
+"""Fields that make another request of one: conditions, positions and dry runs."""
+
+_UUID = "01932c07-209b-7a3e-9d2f-3c5b8e1a4f60"
+_BY_NAME: Mapping[str, str] = {
+    "id": _UUID,
+    "ids": _UUID,
+    "email": "ada@example.com",
+    "uri": "https://example.com/lamp.png",
+    "url": "https://example.com/lamp.png",
+    "password": "correct horse battery staple",
+    "etag": "5d41402abc4b2a76",
+    "token": "b2Zmc2V0PTEwMA",
+    "currency_code": "EUR",
+    "language_code": "en-GB",
+    "region_code": "GB",
+    "display_name": "Ada Lovelace",
+}
+_WELL_KNOWN: Mapping[str, Any] = {
+    "google.protobuf.Any": {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "OUT_OF_STOCK",
+        "domain": "example.com",
+    },
+    "google.protobuf.Duration": "90s",
+    "google.protobuf.FieldMask": "displayName",
+    "google.protobuf.ListValue": ["red", "green"],
+    "google.protobuf.Struct": {"colour": "red"},
+    "google.protobuf.Timestamp": "2026-01-02T03:04:05Z",
+    "google.protobuf.Value": "red",
+    "google.rpc.Status": {"code": 5, "message": "There is no such thing."},
+    "google.type.Money": {"currencyCode": "EUR", "units": "12", "nanos": 500_000_000},
+}
+_ABSENT = object()
+"""There is no value of which the gateway would write something."""
+
+
+class Examples:
+    """Makes the examples of one direction: of what is sent, or of what is answered."""
+
+    def __init__(self, comments: Comments, hidden: str, left_out: frozenset[str]) -> None:
+        """Leave out the fields with the behaviour `hidden` and those of the names `left_out`."""
+        self._comments = comments
+        self._hidden = hidden
+        self._left_out = left_out
+
+    def message(self, message: Descriptor, without: Collection[str] = ()) -> Any:
+        """Return an example of a message, without the fields of some names."""
+        return self._message(message, without, ())
+
+    def field(self, field: FieldDescriptor) -> Any:
+        """Return an example of a field's value, or None if there is none worth showing."""
+        value = self._field(field, ())
+        return None if value is _ABSENT else value
+
+    def _message(
+        self, message: Descriptor, without: Collection[str], entered: tuple[str, ...]
+    ) -> Any:
+        if message.full_name in _WELL_KNOWN:
+            return _WELL_KNOWN[message.full_name]
+        if message.full_name in WRAPPERS:
+            return self._single(message.fields_by_name["value"], entered)
+        if message.full_name in entered or len(entered) == MAX_DEPTH:
+            return _ABSENT
+        inside = (*entered, message.full_name)
+        values = {
+            field.json_name: self._field(field, inside)
+            for field in message.fields
+            if field.name not in without and self._is_shown(field)
+        }
+        return {name: value for name, value in values.items() if value is not _ABSENT}
+
+    def _is_shown(self, field: FieldDescriptor) -> bool:
+        oneof = field.containing_oneof
+        return (
+            self._hidden not in behaviors(field)
+            and field.name not in self._left_out
+            and (oneof is None or oneof.fields[0] == field)
+        )
+
+    def _field(self, field: FieldDescriptor, entered: tuple[str, ...]) -> Any:
+        if is_map(field):
+            entry = cast("Descriptor", field.message_type).fields_by_name
+            value = self._single(entry["value"], entered)
+            return value if value is _ABSENT else {_key(entry["key"]): value}
+        value = self._single(field, entered)
+        return [value] if field.is_repeated and value is not _ABSENT else value
+
+    def _single(self, field: FieldDescriptor, entered: tuple[str, ...]) -> Any:
+        if field.message_type is not None:
+            return self._message(field.message_type, (), entered)
+        said = _said(self._comments.of(field.full_name))
+        if field.enum_type is not None:
+            return _enum_value(field.enum_type, said)
+        if field.type == FieldDescriptor.TYPE_STRING:
+            return said or _text(field.name)
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            return "aGVsbG8="
+        if field.type == FieldDescriptor.TYPE_BOOL:
+            return True
+        if field.type in FLOATS:
+            return 1.5
+        whole = int(said) if said.isdecimal() and int(said) else 1
+        return str(whole) if is_long(field) else whole
+
+
+def of_requests(comments: Comments) -> Examples:
+    """Return the maker of examples of what is sent."""
+    return Examples(comments, "OUTPUT_ONLY", _UNSENT)
+
+
+def of_answers(comments: Comments) -> Examples:
+    """Return the maker of examples of what is answered."""
+    return Examples(comments, "INPUT_ONLY", frozenset())
+
+
+def _said(comment: str) -> str:
+    found = _SAID.search(comment)
+    return "" if found is None else next(text for text in found.groups() if text)
+
+
+def _text(name: str) -> str:
+    words = name.split("_")
+    ends = ("_".join(words[start:]) for start in range(len(words)))
+    return next((_BY_NAME[end] for end in ends if end in _BY_NAME), " ".join(words))
+
+
+def _enum_value(enum: EnumDescriptor, said: str) -> Any:
+    if said in enum.values_by_name:
+        return said
+    return next((value.name for value in enum.values if value.number), _ABSENT)
+
+
+def _key(key: FieldDescriptor) -> str:
+    if key.type == FieldDescriptor.TYPE_STRING:
+        return "key"
+    return "true" if key.type == FieldDescriptor.TYPE_BOOL else "1"

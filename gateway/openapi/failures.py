@@ -1,0 +1,69 @@
+"""The failures that the comments of RPCs and services name, by HTTP status.
+
+A comment says `Returns NOT_FOUND if there is no such book, and ABORTED if ...`; that of a service
+says `Every method answers UNAVAILABLE while ...`. A failure whose service asks for a status of its
+own says so in parentheses: `(reason OUT_OF_STOCK, HTTP 409)`.
+"""
+
+import re
+from collections.abc import Iterator
+
+from gateway.errors import HTTP_STATUSES
+from gateway.openapi.comments import sentences
+
+_OPENING = re.compile(r"(?:Returns|Every method answers)\b")
+_AFTERMATH = re.compile(r"After\b")
+_CODE = re.compile(rf"\b(?:{'|'.join(HTTP_STATUSES)})\b")
+_JOINT = re.compile(r"(?:[\s,]|\band\b|\bor\b)*$")
+_CHOICE = re.compile(r"(?<=\)),? or (?=if |when |while )")
+_ASKED_STATUS = re.compile(r"(?:, | \()HTTP (4[0-9]{2})\b")
+
+_UNPROCESSABLE = 422
+"""What an INVALID_ARGUMENT becomes that is understood and breaks a rule (RFC 9110 §15.5.21)."""
+
+
+def named_failures(*comments: str) -> dict[int, str]:
+    """Return what comments say of failures, by HTTP status, in ascending order."""
+    told: dict[int, list[str]] = {}
+    for comment in comments:
+        for status, text in _failures(comment):
+            told.setdefault(status, []).append(text)
+    return {status: "\n\n".join(dict.fromkeys(texts)) for status, texts in sorted(told.items())}
+
+
+def _failures(comment: str) -> Iterator[tuple[int, str]]:
+    for sentence in sentences(comment):
+        if _AFTERMATH.match(sentence):
+            for code in _CODE.findall(sentence):
+                yield HTTP_STATUSES[code], f"{sentence}."
+        elif _OPENING.match(sentence):
+            for code, condition in _conditions(sentence):
+                yield from _statuses(code, condition)
+
+
+def _conditions(sentence: str) -> Iterator[tuple[str, str]]:
+    """Yield each code of a sentence and what follows it; of `A or B if C`, both have `if C`."""
+    found = list(_CODE.finditer(sentence))
+    ends = [*(match.start() for match in found[1:]), len(sentence)]
+    conditions: list[tuple[str, str]] = []
+    condition = ""
+    for match, end in reversed(list(zip(found, ends, strict=True))):
+        condition = _JOINT.sub("", sentence[match.end() : end]).strip() or condition
+        conditions.append((match[0], condition))
+    return reversed(conditions)
+
+
+def _statuses(code: str, condition: str) -> Iterator[tuple[int, str]]:
+    for part in _CHOICE.split(condition):
+        asked = _ASKED_STATUS.search(part)
+        if asked is not None:
+            bare = part.replace(f", HTTP {asked[1]}", "").replace(f" (HTTP {asked[1]})", "")
+            yield int(asked[1]), _said(code, bare)
+            continue
+        yield HTTP_STATUSES[code], _said(code, part)
+        if code == "INVALID_ARGUMENT":
+            yield _UNPROCESSABLE, _said(code, part)
+
+
+def _said(code: str, condition: str) -> str:
+    return f"`{code}` {condition}".strip() + "."
