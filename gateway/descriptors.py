@@ -25,7 +25,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 
-LOCATION_OPTION = "gateway.v1.location"
+LOCATION_OPTION = "rest.v1.location"
 
 _WELL_KNOWN = (
     *(any_pb2, duration_pb2, empty_pb2, field_mask_pb2),
@@ -54,7 +54,7 @@ class Method:
     client_streaming: bool
     server_streaming: bool
     location: str
-    """The option gateway.v1.location: where what the RPC creates can be got, or nothing."""
+    """The option rest.v1.location: where what the RPC creates can be got, or nothing."""
 
 
 class DescriptorSet:

@@ -1,4 +1,4 @@
-"""Where a new resource is: the path in the option gateway.v1.location, filled from an answer."""
+"""Where a new resource is: the path in the option rest.v1.location, filled from an answer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
