@@ -1,4 +1,4 @@
-"""Pytest fixtures: a gateway before the probe service, one for all tests of a module.
+"""Pytest fixtures: a gateway before the probe service or the notes, one for a module's tests.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
@@ -11,9 +11,11 @@ import httpx
 import pytest
 import pytest_asyncio
 from google.protobuf import json_format
+from note.v1 import note_pb2
 from probe.v1 import probe_pb2
 
 from gateway.testing.harness import descriptor_set, make_app, serve_app
+from gateway.testing.note_servicer import NoteServicer, serve_notes
 from gateway.testing.servicer import ProbeServicer, serve_probes
 
 
@@ -49,3 +51,35 @@ def setup(running: Setup) -> Setup:
     """Return the module's gateway, with no call remembered."""
     running.servicer.calls.clear()
     return running
+
+
+@dataclass
+class Notes:
+    """A client of the gateway before the notes, and the service behind it."""
+
+    client: httpx.AsyncClient
+    servicer: NoteServicer
+
+    def add(self, etag: str = "7", note_id: str = "1") -> None:
+        """Put a note in place."""
+        cover = note_pb2.Cover(colour="red", etag="c")
+        note = note_pb2.Note(note_id=note_id, text="old", etag=etag, cover=cover)
+        self.servicer.notes[note_id] = note
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running_notes() -> AsyncIterator[Notes]:
+    """Yield a gateway that serves until the end of the module."""
+    async with serve_notes() as (servicer, port):
+        app = make_app(descriptor_set(note_pb2.DESCRIPTOR), port)
+        async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+            yield Notes(client, servicer)
+
+
+@pytest.fixture
+def notes(running_notes: Notes) -> Notes:
+    """Return the module's gateway, with one note and no call remembered."""
+    running_notes.servicer.notes.clear()
+    running_notes.servicer.calls.clear()
+    running_notes.add()
+    return running_notes
