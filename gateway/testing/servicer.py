@@ -221,9 +221,11 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
 
 
 @asynccontextmanager
-async def serve_probes() -> AsyncIterator[tuple[ProbeServicer, int]]:
+async def serve_probes(
+    servicer_class: type[ProbeServicer] = ProbeServicer,
+) -> AsyncIterator[tuple[ProbeServicer, int]]:
     """Serve on a free port; yield the servicer and the port."""
-    servicer = ProbeServicer()
+    servicer = servicer_class()
     server = grpc.aio.server()
     probe_pb2_grpc.add_ProbeServiceServicer_to_server(servicer, server)
     checks = health.aio.HealthServicer()
