@@ -121,7 +121,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
     ) -> AsyncIterator[probe_pb2.ListProbesResponse]:
         """Stream the pages after the one that the token names."""
         self._note("ListProbes", request, context)
-        number = int(request.page_token or 0)
+        number = await _place(context, request.page_token)
         while number < request.total:
             last = min(number + request.page_size, request.total)
             numbers = range(number + 1, last + 1)
@@ -140,7 +140,8 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
     ) -> AsyncIterator[probe_pb2.FollowResponse]:
         """Stream the events after the one that the token names."""
         self._note("Follow", request, context)
-        for number in range(int(request.resume_token or 0) + 1, request.last + 1):
+        place = await _place(context, request.resume_token)
+        for number in range(place + 1, request.last + 1):
             token = "" if number % 2 else str(number)
             yield probe_pb2.FollowResponse(number=number, resume_token=token)
 
@@ -240,6 +241,12 @@ async def serve_probes(
 
 def _code(number: int) -> grpc.StatusCode:
     return next(code for code in grpc.StatusCode if code.value[0] == number)
+
+
+async def _place(context: Context, token: str) -> int:
+    if token and not token.isdecimal():
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The token is no number.")
+    return int(token or 0)
 
 
 async def _abort(context: Context, code: int, message: str, details: Iterable[Message]) -> NoReturn:
