@@ -4,7 +4,7 @@ A route holds whatever an answer to a request needs and the request itself does 
 request is read, the call made and the answer written is decided elsewhere.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from google.api import http_pb2
@@ -16,10 +16,11 @@ from gateway.location import Location, compile_location
 from gateway.parameters import Parameter, ParameterError, Query, resolve
 from gateway.preconditions import Preconditions, compile_preconditions
 from gateway.templates import Match, PathTree, Template, TemplateError, parse_template
+from gateway.update_mask import UPDATE_MASK, UpdateMask
 
 HTTP_BODY = "google.api.HttpBody"
 EMPTY = "google.protobuf.Empty"
-UPDATE_MASK = "update_mask"
+FIELD_MASK = "google.protobuf.FieldMask"
 VALIDATE_ONLY = "validate_only"
 
 
@@ -30,8 +31,13 @@ class Body:
     field: FieldDescriptor | None
     raw: bool
     """It is a google.api.HttpBody: bytes as they come, of any content type."""
-    masked: bool
-    """An `update_mask` that is not given is filled with the fields of the body (AIP-134)."""
+    update_mask: UpdateMask | None
+    """Fills an `update_mask` that is not given, if there is one beside the body."""
+
+    @property
+    def masked(self) -> bool:
+        """Whether an `update_mask` that is not given is filled."""
+        return self.update_mask is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,8 +100,8 @@ def _compile(rpc: Method, rule: http_pb2.HttpRule) -> Route:
         variable.field_path: _variable(request, variable.field_path)
         for variable in template.variables
     }
-    body = _body(rpc, rule, http_method)
     bound = [parameter.path for parameter in variables.values()]
+    body = _body(rpc, rule, http_method, bound)
     if body is not None:
         # With "*" every field that the path does not bind belongs to the body.
         names = [field.name for field in request.fields]
@@ -154,7 +160,9 @@ def _variable(request: Descriptor, path: str) -> Parameter:
     return parameter
 
 
-def _body(rpc: Method, rule: http_pb2.HttpRule, http_method: str) -> Body | None:
+def _body(
+    rpc: Method, rule: http_pb2.HttpRule, http_method: str, bound: Iterable[str]
+) -> Body | None:
     request = rpc.descriptor.input_type
     if not rule.body:
         if rpc.client_streaming:
@@ -162,15 +170,25 @@ def _body(rpc: Method, rule: http_pb2.HttpRule, http_method: str) -> Body | None
         return None
     field = None if rule.body == "*" else _named_field(request, rule.body)
     kind = request if field is None else field.message_type
-    masked = (
-        http_method == "PATCH"
-        and field is not None
-        and field.message_type is not None
-        and not field.is_repeated
-        and UPDATE_MASK in request.fields_by_name
-    )
     raw = kind is not None and kind.full_name == HTTP_BODY
-    return Body(field=field, raw=raw, masked=masked)
+    mask = None
+    if http_method == "PATCH" and field is not None and _has_mask(request):
+        mask = _update_mask(field, bound)
+    return Body(field, raw, mask)
+
+
+def _has_mask(request: Descriptor) -> bool:
+    field = request.fields_by_name.get(UPDATE_MASK)
+    kind = None if field is None else field.message_type
+    return kind is not None and kind.full_name == FIELD_MASK
+
+
+def _update_mask(field: FieldDescriptor, bound: Iterable[str]) -> UpdateMask | None:
+    if field.message_type is None or field.is_repeated:
+        return None
+    prefix = f"{field.name}."
+    within = [path.removeprefix(prefix) for path in bound if path.startswith(prefix)]
+    return UpdateMask(field.message_type, within)
 
 
 def _named_field(message: Descriptor, name: str) -> FieldDescriptor | None:

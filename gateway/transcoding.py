@@ -5,17 +5,15 @@ Nothing here waits: bodies come whole or line by line from the caller.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.descriptors import is_output_only
 from gateway.errors import invalid_argument
-from gateway.json_codec import JsonCodec, given_paths, parse_json
+from gateway.json_codec import JsonCodec, parse_json
 from gateway.parameters import assign
-from gateway.preconditions import ETAG
-from gateway.routes import UPDATE_MASK, Body, Route
+from gateway.routes import Body, Route
 
 QueryPairs = Sequence[tuple[str, str]]
 
@@ -46,8 +44,8 @@ class RequestParts:
         self.route.query.assign(message, self.query)
         for name, text in self.variables.items():
             assign(self.route.variables[name], message, [text])
-        if binding is not None and binding.masked and isinstance(value, dict):
-            _fill_mask(message, binding, value)
+        if binding is not None and binding.update_mask is not None and isinstance(value, dict):
+            binding.update_mask.fill(message, value)
         return message
 
     def _merge(self, value: Any, message: Message, binding: Body) -> None:
@@ -65,20 +63,3 @@ def _put_raw(
     target: Any = message if field is None else getattr(message, field.name)
     target.content_type = content_type
     target.data = body
-
-
-def _fill_mask(message: Message, binding: Body, value: dict[str, Any]) -> None:
-    """Name the fields that the body gives, unless the client has given the mask.
-
-    Fields that only the service sets are passed over, so that a client may send back what it read,
-    and so is the etag, which is a condition and nothing to change (AIP-154).
-    """
-    if message.HasField(UPDATE_MASK) or binding.field is None:
-        return
-    kind = cast("Descriptor", binding.field.message_type)
-    kept = []
-    for path in given_paths(value, kind):
-        top = kind.fields_by_name[path.partition(".")[0]]
-        if path != ETAG and not is_output_only(top):
-            kept.append(path)
-    getattr(message, UPDATE_MASK).paths.extend(kept)

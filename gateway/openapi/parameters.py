@@ -14,7 +14,8 @@ from gateway.openapi.paths import PathParameter
 from gateway.openapi.schemas import Schemas
 from gateway.openapi.values import Schema
 from gateway.parameters import ParameterError, resolve
-from gateway.routes import UPDATE_MASK, Route
+from gateway.routes import Route
+from gateway.update_mask import UPDATE_MASK
 
 MAX_NAMES = 4
 """How many names a query parameter of the document has; the gateway takes longer ones."""

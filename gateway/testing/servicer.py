@@ -97,6 +97,20 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
         self._note("PutRaw", request, context)
         return request.payload
 
+    async def EchoRaw(
+        self, request: httpbody_pb2.HttpBody, context: Context
+    ) -> httpbody_pb2.HttpBody:
+        """Send the request back."""
+        self._note("EchoRaw", request, context)
+        return request
+
+    async def WrapRaw(
+        self, request: probe_pb2.RawRequest, context: Context
+    ) -> probe_pb2.RawRequest:
+        """Send the request back."""
+        self._note("WrapRaw", request, context)
+        return request
+
     async def Fail(self, request: probe_pb2.FailRequest, context: Context) -> empty_pb2.Empty:
         """Fail as the request says."""
         self._note("Fail", request, context)

@@ -1,0 +1,216 @@
+"""Answers: what is written of a message, statuses, and headers that a service sends itself."""
+
+import json
+
+import pytest
+
+from gateway.testing.fixtures import Notes, Setup
+
+pytest_plugins = ("gateway.testing.fixtures",)
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/probes/7:tags?tags=a&tags=b", b'["a","b"]'),
+        ("/v1/probes/7:tags", b"[]"),
+        ("/v1/probes/7:nested?nested.name=a", b'{"name":"a"}'),
+        ("/v1/probes/7:nested", b"{}"),
+        ("/v1/probes/7:count?int64_value=5", b'"5"'),
+        ("/v1/probes/7:count", b'"0"'),
+        ("/v1/probes/7:kind?kind=2", b'"KIND_TWO"'),
+        ("/v1/probes/7:kind?kind=77", b"77"),
+        ("/v1/probes/7:kind", b'"KIND_UNSPECIFIED"'),
+        ("/v1/probes/7:moment?moment=2020-01-01T00:00:00Z", b'"2020-01-01T00:00:00Z"'),
+        ("/v1/probes/7:wrapped?wrapped_int32=0", b"0"),
+        ("/v1/probes/7:counts", b"{}"),
+        ("/v1/probes/7:items", b"[]"),
+    ],
+)
+async def test_response_body(setup: Setup, path: str, body: bytes) -> None:
+    answer = await setup.client.get(path)
+    assert (answer.status_code, answer.content) == (200, body)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/probes/7/counts", b'{"a":1}'),
+        ("/v1/probes/7/items", b'[{"name":"a"},{}]'),
+    ],
+)
+async def test_map_and_list_can_be_got_as_they_were_put(
+    setup: Setup, path: str, body: bytes
+) -> None:
+    answer = await setup.client.put(path, content=body)
+    field = path.rpartition("/")[2]
+    assert answer.json()[field] == json.loads(body)
+
+
+async def test_empty_answer_has_no_content(setup: Setup) -> None:
+    answer = await setup.client.delete("/v1/probes/7")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert "Content-Type" not in answer.headers
+
+
+async def test_head_is_get_without_the_body(setup: Setup) -> None:
+    answer = await setup.client.head("/v1/probes/7")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["Content-Length"] == str(len(b'{"id":"7"}'))
+    assert (await setup.client.head("/v1/probes:watch")).status_code == 405
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "application/json", ""])
+async def test_raw_body_goes_both_ways_as_it_is(setup: Setup, content_type: str) -> None:
+    data = bytes(range(256))
+    headers = {"Content-Type": content_type} if content_type else {}
+    answer = await setup.client.post("/v1/raw/7", content=data, headers=headers)
+    assert (answer.status_code, answer.content) == (200, data)
+    assert answer.headers["Content-Type"] == (content_type or "application/octet-stream")
+
+
+async def test_raw_body_may_be_all_of_a_request_and_of_an_answer(setup: Setup) -> None:
+    headers = {"Content-Type": "image/png"}
+    answer = await setup.client.post("/v1/raw:echo", content=b"\x00\xff", headers=headers)
+    assert (answer.content, answer.headers["Content-Type"]) == (b"\x00\xff", "image/png")
+    empty = await setup.client.post("/v1/raw:echo")
+    assert (empty.status_code, empty.content) == (200, b"")
+
+
+async def test_raw_body_may_be_a_field_of_an_answer(setup: Setup) -> None:
+    headers = {"Content-Type": "text/csv"}
+    answer = await setup.client.post("/v1/raw/7:wrap", content=b"a,b", headers=headers)
+    assert (answer.content, answer.headers["Content-Type"]) == (b"a,b", "text/csv")
+
+
+async def test_raw_body_within_a_message_is_json(setup: Setup) -> None:
+    answer = await setup.client.get("/v1/raw/7:whole?payload.data=AP8")
+    assert answer.json() == {"id": "7", "payload": {"data": "AP8="}}
+
+
+@pytest.mark.parametrize("path", ["/v1/notes", "/v1/notes?validateOnly=false"])
+async def test_creation_is_answered_with_its_place(notes: Notes, path: str) -> None:
+    answer = await notes.client.post(path, json={"noteId": "2", "text": "new"})
+    assert answer.status_code == 201
+    assert answer.headers["Location"] == "/v1/notes/2"
+    assert answer.headers["Content-Type"] == "application/json"
+    found = await notes.client.get(answer.headers["Location"])
+    assert found.json() == answer.json() == {"noteId": "2", "text": "new"}
+
+
+@pytest.mark.parametrize("note_id", ["a/b", "a b?c#d", "é", "50%", "a:text", "%2F", "a+b"])
+async def test_place_leads_back_whatever_the_id(notes: Notes, note_id: str) -> None:
+    answer = await notes.client.post("/v1/notes", json={"noteId": note_id})
+    place = answer.headers["Location"]
+    assert place.isascii()
+    assert place.count("/") == 3
+    found = await notes.client.get(place)
+    assert found.json() == {"noteId": note_id}
+
+
+@pytest.mark.parametrize("note_id", ["", ".", ".."])
+async def test_what_no_path_can_name_is_not_said_to_be_created(notes: Notes, note_id: str) -> None:
+    answer = await notes.client.post("/v1/notes", json={"noteId": note_id})
+    assert answer.status_code == 200
+    assert "Location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/notes?validate_only=true", {"noteId": "2", "etag": "1"}),
+        ("/v1/notes?validateOnly=true", {"noteId": "2", "etag": "1"}),
+        ("/v1/notes:import", {"note": {"noteId": "2", "etag": "1"}, "validateOnly": True}),
+    ],
+)
+async def test_validation_creates_nothing(notes: Notes, path: str, body: object) -> None:
+    """AIP-163: the answer is that of the creation, as far as the service can tell."""
+    answer = await notes.client.post(path, json=body)
+    assert (answer.status_code, answer.json()) == (200, {"noteId": "2", "etag": "1"})
+    assert "Location" not in answer.headers
+    assert "ETag" not in answer.headers
+    assert (await notes.client.get("/v1/notes/2")).status_code == 404
+
+
+async def test_validation_of_a_change_has_no_new_version(notes: Notes) -> None:
+    answer = await notes.client.patch("/v1/notes/1?validate_only=true", json={"text": "new"})
+    assert (answer.status_code, answer.json()["text"]) == (200, "new")
+    assert "ETag" not in answer.headers
+    assert notes.servicer.notes["1"].text == "old"
+
+
+async def test_failed_creation_has_no_place(notes: Notes) -> None:
+    body = {"note": {"noteId": "2"}, "aside": {"code": 6, "initial": ["location: /v1/x"]}}
+    answer = await notes.client.post("/v1/notes:import", json=body)
+    assert answer.status_code == 409
+    assert "Location" not in answer.headers
+
+
+@pytest.mark.parametrize("where", ["initial", "trailing"])
+@pytest.mark.parametrize(
+    ("sent", "tag"),
+    [
+        ('etag: "x"', '"x"'),
+        ('etag: W/"x"', 'W/"x"'),
+        # What is no entity tag cannot stand in the header, and the derived one does.
+        *(("etag: x", '"7"'), ('etag: "x', '"7"'), ('etag: "a b"', '"7"'), ("etag: ", '"7"')),
+    ],
+)
+async def test_tag_that_the_service_sends_wins(
+    notes: Notes, where: str, sent: str, tag: str
+) -> None:
+    query = {f"aside.{where}": sent}
+    answer = await notes.client.get("/v1/notes/1", params=query)
+    assert answer.headers["ETag"] == tag
+    known = await notes.client.get("/v1/notes/1", params=query, headers={"If-None-Match": tag})
+    assert known.status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("sent", "place"),
+    [
+        ("location: /v1/elsewhere/2", "/v1/elsewhere/2"),
+        ("location: https://other.example/a?b=c#d", "https://other.example/a?b=c#d"),
+        *(("location: a b", "/v1/notes/2"), ("location: ", "/v1/notes/2")),
+        ("location: /v1/%zz", "/v1/notes/2"),
+    ],
+)
+async def test_place_that_the_service_sends_wins(notes: Notes, sent: str, place: str) -> None:
+    body = {"note": {"noteId": "2"}, "aside": {"trailing": [sent]}}
+    answer = await notes.client.post("/v1/notes:import", json=body)
+    assert (answer.status_code, answer.headers["Location"]) == (201, place)
+
+
+async def test_place_that_is_sent_of_what_was_not_created(notes: Notes) -> None:
+    query = {"aside.initial": "location: /v1/notes/2"}
+    answer = await notes.client.get("/v1/notes/1", params=query)
+    assert (answer.status_code, answer.headers["Location"]) == (200, "/v1/notes/2")
+
+
+@pytest.mark.parametrize("where", ["initial", "trailing"])
+@pytest.mark.parametrize(
+    ("sent", "header"),
+    [
+        ("retry-after: 7", "7"),
+        ("retry-after: Fri, 31 Dec 1999 23:59:59 GMT", "Fri, 31 Dec 1999 23:59:59 GMT"),
+        # What is no Retry-After is passed over, and the RetryInfo stands.
+        *(("retry-after: soon", "2"), ("retry-after: -1", "2"), ("retry-after: 1.5", "2")),
+    ],
+)
+async def test_failure_says_when_to_try_again(
+    notes: Notes, where: str, sent: str, header: str
+) -> None:
+    query = {f"aside.{where}": sent, "aside.code": "14", "aside.retry_delay": "2s"}
+    answer = await notes.client.get("/v1/notes/1", params=query)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, header)
+
+
+async def test_no_other_metadata_comes_back(notes: Notes) -> None:
+    sent = ["x-internal: 1", "set-cookie: a=b", "grpc-metadata-x: 1", "retry-after: 5"]
+    for where in ("initial", "trailing"):
+        answer = await notes.client.get("/v1/notes/1", params={f"aside.{where}": sent})
+        assert answer.status_code == 200
+        assert set(answer.headers) == {
+            *("content-type", "content-length", "date", "etag", "server", "x-request-id")
+        }
