@@ -75,6 +75,9 @@ class GzipSender:
 
     async def _continue(self, event: dict[str, Any]) -> None:
         more = event.get("more_body", False)
+        if more and not event.get("body"):
+            await self._send(event)  # Each flush would write something, even of nothing.
+            return
         body = self._compressor.compress(event.get("body", b""))
         body += self._compressor.flush(zlib.Z_SYNC_FLUSH if more else zlib.Z_FINISH)
         if self._held is not None:

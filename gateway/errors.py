@@ -89,10 +89,6 @@ class Problem(Exception):
         """Return the body of a problem response."""
         return orjson.dumps(self.as_object())
 
-    def as_record(self) -> bytes:
-        """Return the last line of a stream that fails after it began."""
-        return orjson.dumps({"error": self.as_object()}, option=orjson.OPT_APPEND_NEWLINE)
-
 
 def invalid_argument(detail: str, reason: str, *, status: int = 400) -> Problem:
     """Return the problem of a request that cannot be understood."""

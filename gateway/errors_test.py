@@ -6,7 +6,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway.errors import HTTP_STATUSES, Problem, from_status
+from gateway.errors import HTTP_STATUSES, from_status
 
 
 def trailing(*details: Message) -> grpc.aio.Metadata:
@@ -123,9 +123,3 @@ def test_broken_details_are_passed_over() -> None:
     )
     broken = grpc.aio.Metadata(("grpc-status-details-bin", half.SerializeToString()))
     assert from_status(grpc.StatusCode.NOT_FOUND, "m", broken).reason == ""
-
-
-def test_record_is_one_line() -> None:
-    record = Problem(400, "INVALID_ARGUMENT", "two\nlines").as_record()
-    assert record.count(b"\n") == 1
-    assert json.loads(record)["error"]["detail"] == "two\nlines"

@@ -1,9 +1,12 @@
-"""HTTP/1.1 as uvicorn speaks it, with a bound on what comes before a body: its size and its time.
+"""HTTP/1.1 as uvicorn speaks it, with bounds on what a client may make a connection hold.
 
-Uvicorn on httptools has neither bound, and answers malformed requests in plain text.
+Uvicorn on httptools bounds neither the size nor the time of what comes before a body, and answers
+malformed requests in plain text. What it sends may wait in large buffers, for as long as TCP waits
+for a machine that has gone.
 """
 
 import asyncio
+import socket
 from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -15,6 +18,16 @@ MAX_HEAD_BYTES = 32 * 1024
 
 HEAD_TIMEOUT_SECONDS = 15.0
 """How long request line and headers may take to come."""
+
+WRITE_BUFFER_BYTES = 16 * 1024
+"""How much may wait in the process before what produces it is held back."""
+
+UNSENT_BYTES = 64 * 1024
+"""How much of that the system takes beyond what is on its way: by itself it takes megabytes."""
+
+UNACKNOWLEDGED_SECONDS = 120
+"""How long a client may take nothing of what waits for it, until it counts as gone. A few bytes
+now and then, such as heartbeats, never fill a buffer: this notices that nobody takes them."""
 
 _MALFORMED = Problem(400, "INVALID_ARGUMENT", "The HTTP request is malformed.", "INVALID_HTTP")
 _TOO_LARGE = Problem(
@@ -38,8 +51,10 @@ class BoundedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Bound what can wait to be sent, and begin to wait for the first request."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        _bound_unsent(transport.get_extra_info("socket"))
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,3 +125,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _bound_unsent(connection: socket.socket) -> None:
+    """Set the options of tcp(7), where the system has them."""
+    for name, value in (
+        ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
+        ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_SECONDS * 1_000),
+    ):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

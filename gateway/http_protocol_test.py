@@ -9,7 +9,8 @@ from probe.v1 import probe_pb2
 from gateway import http_protocol
 from gateway.http_protocol import MAX_HEAD_BYTES
 from gateway.testing.harness import descriptor_set, make_app, serve_app
-from gateway.testing.servicer import serve_probes
+from gateway.testing.servicer import ProbeServicer, serve_probes
+from gateway.testing.wire import connect
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -17,11 +18,21 @@ FIRST_LINES = b"GET /v1/probes/7 HTTP/1.1\r\nHost: gateway\r\n"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def url() -> AsyncIterator[str]:
-    async with serve_probes() as (_, port):
+async def running() -> AsyncIterator[tuple[str, ProbeServicer]]:
+    async with serve_probes() as (servicer, port):
         app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port)
         async with serve_app(app) as url:
-            yield url
+            yield url, servicer
+
+
+@pytest.fixture
+def url(running: tuple[str, ProbeServicer]) -> str:
+    return running[0]
+
+
+@pytest.fixture
+def servicer(running: tuple[str, ProbeServicer]) -> ProbeServicer:
+    return running[1]
 
 
 async def exchange(url: str, *pieces: bytes) -> tuple[int, dict[str, object]]:
@@ -92,3 +103,12 @@ async def test_headers_that_do_not_come_are_not_waited_for(
     monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT_SECONDS", 0.1)
     status, problem = await exchange(url, *pieces)
     assert (status, problem["reason"]) == (408, "SLOW_HEADERS")
+
+
+async def test_client_that_takes_nothing_counts_as_gone(
+    url: str, servicer: ProbeServicer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "UNACKNOWLEDGED_SECONDS", 1)
+    async with connect(url) as wire:
+        await wire.send_head("GET", "/v1/probes:watch?count=-1&size=100000", {})
+        await asyncio.wait_for(servicer.cancelled.wait(), timeout=15)

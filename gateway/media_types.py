@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-NDJSON_NAMES = (NDJSON, "application/ndjson", "application/jsonl")
-"""Nobody registered one; these are in use for the same thing."""
+NDJSON_ALIASES = ("application/ndjson", "application/jsonl")
+"""Nobody registered any of the three."""
 EVENT_STREAM = "text/event-stream"
 
 _ELEMENTS = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')

@@ -6,7 +6,7 @@ from google.protobuf.message import Message
 
 from gateway.errors import Problem, invalid_argument
 from gateway.exchange import Exchange
-from gateway.media_types import JSON, NDJSON_NAMES
+from gateway.media_types import JSON, NDJSON, NDJSON_ALIASES
 from gateway.transcoding import RequestParts
 
 
@@ -32,7 +32,7 @@ async def read_messages(parts: RequestParts, exchange: Exchange) -> AsyncIterato
             yield parts.message(chunk, content_type)
         return
     if exchange.body.expected:
-        _check_type(content_type, NDJSON_NAMES)
+        _check_type(content_type, (NDJSON, *NDJSON_ALIASES))
     number = 0
     async for line in exchange.body.lines():
         number += 1

@@ -38,7 +38,7 @@ class StreamBody:
         try:
             self._relay.begin()
             first = await self._read()
-            self._piece = self._write(first)
+            self._piece = self._form.begin() + self._write(first)
         except BaseException:
             await self.close()
             raise

@@ -85,11 +85,11 @@ class StreamCalls:
         media_type = choose_media_type(exchange.list_header(b"accept") or "", _OFFERED)
         if media_type is None:
             raise _not_acceptable()
-        form = FORMATS[media_type](self._answers[parts.route])
-        resp.set_headers(form.headers)
         last_id = ""
         if media_type == EVENT_STREAM:
             last_id = read_id(exchange.header(b"last-event-id"))
+        form = FORMATS[media_type](self._answers[parts.route], last_id)
+        resp.set_headers(form.headers)
         if last_id == END_ID:
             # It makes EventSource stop (HTML Living Standard §9.2.3).
             resp.status = 204

@@ -12,7 +12,7 @@ import orjson
 from google.protobuf.message import Message
 
 from gateway.errors import Problem
-from gateway.media_types import EVENT_STREAM, JSON, NDJSON_NAMES
+from gateway.media_types import EVENT_STREAM, JSON, NDJSON, NDJSON_ALIASES
 from gateway.resumption import END_ID, Resumption, write_id
 
 RETRY_SECONDS = 3
@@ -43,9 +43,15 @@ class StreamFormat(ABC):
     headers: ClassVar[Sequence[tuple[str, str]]] = ()
     has_heartbeat: ClassVar[bool] = False
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: Answers, last_id: str = "") -> None:
+        """Begin; a stream that is resumed goes on after `last_id`."""
         self._dump = answers.dump
         self._resumption = answers.resumption
+        self._last_id = last_id
+
+    def begin(self) -> bytes:
+        """Write what stands before all else."""
+        return b""
 
     @abstractmethod
     def answer(self, message: Message) -> bytes:
@@ -85,25 +91,29 @@ class JsonLines(StreamFormat):
 class JsonArray(StreamFormat):
     """One array of all answers; a failure is a last element of its own kind."""
 
-    def __init__(self, answers: Answers) -> None:
-        super().__init__(answers)
-        self._lead = b"["
+    def __init__(self, answers: Answers, last_id: str = "") -> None:
+        super().__init__(answers, last_id)
+        self._separator = b""
+
+    def begin(self) -> bytes:
+        """Open the array."""
+        return b"["
 
     def answer(self, message: Message) -> bytes:
         """Write an element."""
-        return self._take_lead() + self._dump(message)
+        return self._element(self._dump(message))
 
     def end(self) -> bytes:
         """Close the array."""
-        return b"[]" if self._lead == b"[" else b"]"
+        return b"]"
 
     def problem(self, problem: Problem) -> bytes:
         """Write the last element and close the array."""
-        return self._take_lead() + _failure(problem) + b"]"
+        return self._element(_failure(problem)) + b"]"
 
-    def _take_lead(self) -> bytes:
-        lead, self._lead = self._lead, b",\n"
-        return lead
+    def _element(self, element: bytes) -> bytes:
+        separator, self._separator = self._separator, b",\n"
+        return separator + element
 
 
 class EventStream(StreamFormat):
@@ -117,9 +127,13 @@ class EventStream(StreamFormat):
     headers = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
     has_heartbeat = True
 
-    def __init__(self, answers: Answers) -> None:
-        super().__init__(answers)
+    def __init__(self, answers: Answers, last_id: str = "") -> None:
+        super().__init__(answers, last_id)
         self._kept = b""
+
+    def begin(self) -> bytes:
+        """Repeat the id: read by the letter, §9.2.6 has the client forget it when it reconnects."""
+        return _id_line(self._last_id) if self._resumption is not None else b""
 
     def answer(self, message: Message) -> bytes:
         """Write an event without a name, which `EventSource.onmessage` gets."""
@@ -130,13 +144,11 @@ class EventStream(StreamFormat):
         if not token and self._resumption.ends_without_token:
             kept, self._kept = self._kept, event
             return kept
-        event_id = write_id(token)
-        id_line = b"id: %b\n" % event_id if event_id else b""
-        return b"".join((self._take_kept(), id_line, event))
+        return b"".join((self._take_kept(), _id_line(token), event))
 
     def heartbeat(self) -> bytes:
         """Write a comment."""
-        return self._take_kept() + b":\n\n"
+        return self._take_kept() + b":\n"
 
     def end(self) -> bytes:
         """Write the event `end`, whose id makes the client's next request its last."""
@@ -168,11 +180,17 @@ class RawBytes(StreamFormat):
 
 
 FORMATS: Mapping[str, type[StreamFormat]] = {
-    **dict.fromkeys(NDJSON_NAMES, JsonLines),
+    NDJSON: JsonLines,
     EVENT_STREAM: EventStream,
     JSON: JsonArray,
+    **dict.fromkeys(NDJSON_ALIASES, JsonLines),
 }
 """What a client chooses from by Accept, the preferred one first."""
+
+
+def _id_line(token: str) -> bytes:
+    event_id = write_id(token)
+    return b"id: %b\n" % event_id if event_id else b""
 
 
 def _failure(problem: Problem) -> bytes:

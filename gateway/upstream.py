@@ -16,8 +16,8 @@ from gateway.descriptors import Method
 
 HEALTH_TIMEOUT_SECONDS = 1.0
 
-STREAM_WINDOW_BYTES = 256 * 1024
-"""How much of an answer may wait for a client that does not read.
+STREAM_WINDOW_BYTES = 64 * 1024
+"""How much of an answer may wait for a client that does not read; a larger message is read whole.
 
 Left to itself gRPC probes the bandwidth and lets a stream run ahead by many megabytes.
 """

@@ -1,0 +1,219 @@
+"""Server-sent events on a real server: resumed, silent for long, failed, left, and never lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from probe.v1 import probe_pb2
+
+from gateway.app import GatewayApp
+from gateway.testing.events import EVENT_STREAM, EventParser, EventSource
+from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.servicer import ProbeServicer, serve_probes
+from gateway.testing.wire import Wire, connect
+
+ACCEPT = {"Accept": EVENT_STREAM}
+LIST = "/v1/probes:list?total=5&page_size=2"
+NUMBERS = [1, 2, 3, 4, 5]
+
+
+@dataclass
+class Setup:
+    url: str
+    client: httpx.AsyncClient
+    app: GatewayApp
+    servicer: ProbeServicer
+
+    def source(self, path: str) -> EventSource:
+        return EventSource(self.client, path)
+
+    async def get(self, path: str, last_id: bytes | None = None) -> httpx.Response:
+        headers = {b"Accept": EVENT_STREAM.encode()}
+        if last_id is not None:
+            headers[b"Last-Event-ID"] = last_id
+        return await self.client.get(path, headers=headers)
+
+
+@pytest.fixture
+async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
+    options = getattr(request, "param", Options())
+    async with serve_probes() as (servicer, port):
+        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, options)
+        async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+            yield Setup(url, client, app, servicer)
+
+
+def listed(source: EventParser) -> list[int]:
+    pages = [event.json() for event in source.events if event.name == "message"]
+    return [probe["int32Value"] for page in pages for probe in page["probes"]]
+
+
+def parse(body: bytes) -> EventParser:
+    parser = EventParser()
+    parser.parse(body)
+    return parser
+
+
+async def read_until(wire: Wire, events: int) -> EventParser:
+    """Read an open stream until it has so many events; comments count as they come."""
+    body = b""
+    while len(parse(body).events) < events:
+        body += await wire.read_chunk()
+    return parse(body)
+
+
+async def test_an_answer_is_an_event_of_one_line(setup: Setup) -> None:
+    answer = await setup.get("/v1/probes:watch?count=2")
+    assert answer.headers["Content-Type"] == EVENT_STREAM
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Accept" in answer.headers["Vary"]
+    source = parse(answer.content)
+    assert [(event.name, event.json(), event.last_id) for event in source.events] == [
+        ("message", {"int32Value": 1, "text": ""}, ""),
+        ("message", {"int32Value": 2, "text": ""}, ""),
+        ("end", {}, "$end"),
+    ]
+
+
+async def test_list_is_read_once_wherever_its_connection_is_cut(setup: Setup) -> None:
+    length = len((await setup.get(LIST)).content)
+    for cut in range(length + 1):
+        source = setup.source(LIST)
+        await source.connect(cut_after_bytes=cut)
+        await source.read_all()
+        assert listed(source) == NUMBERS, f"cut after {cut} bytes"
+
+
+async def test_list_is_read_once_through_failures_that_pass(setup: Setup) -> None:
+    source = setup.source(f"{LIST}&code=14&retry_delay=2s")
+    await source.read_all()
+    assert listed(source) == NUMBERS
+    names = [event.name for event in source.events]
+    assert names == [*["message", "problem"] * 2, "message", "end"]
+    assert source.retry_milliseconds == 2_000
+    tokens = [call.request for call in setup.servicer.calls]
+    assert [getattr(request, "page_token", None) for request in tokens] == ["", "2", "4"]
+
+
+async def test_failure_that_stays_is_not_tried_again(setup: Setup) -> None:
+    source = setup.source(f"{LIST}&code=3")
+    await source.read_all()
+    assert [event.name for event in source.events] == ["message", "problem"]
+    assert source.events[1].json()["code"] == "INVALID_ARGUMENT"
+    assert len(setup.servicer.calls) == 1
+
+
+async def test_complete_stream_is_not_asked_for_again(setup: Setup) -> None:
+    for path in (LIST, "/v1/probes:watch?count=1", "/v1/probes:follow?last=3"):
+        source = setup.source(path)
+        await source.read_all()
+        assert source.events[-1].name == "end"
+    assert len(setup.servicer.calls) == 3
+    answer = await setup.get(LIST, b"$end")
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+async def test_id_comes_from_the_answer_where_a_field_of_it_is_shown(setup: Setup) -> None:
+    source = setup.source("/v1/probes:pages?total=5&page_size=2")
+    await source.connect(cut_after_bytes=60)
+    assert len(source.events) == 1
+    await source.read_all()
+    assert source.messages() == [
+        *([{"int32Value": 1}, {"int32Value": 2}], [{"int32Value": 3}, {"int32Value": 4}]),
+        [{"int32Value": 5}],
+    ]
+
+
+async def test_id_goes_before_the_token_of_the_query(setup: Setup) -> None:
+    assert listed(parse((await setup.get(f"{LIST}&page_token=4", b"2")).content)) == [3, 4, 5]
+    assert listed(parse((await setup.get(f"{LIST}&page_token=4", b"")).content)) == [5]
+
+
+@pytest.mark.parametrize("last_id", [b"what", b"\xff"])
+async def test_id_that_leads_nowhere_is_an_ordinary_problem(setup: Setup, last_id: bytes) -> None:
+    answer = await setup.get(LIST, last_id)
+    assert answer.status_code == 400
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_id_means_nothing_where_nothing_can_be_resumed(setup: Setup) -> None:
+    assert len(parse((await setup.get("/v1/probes:watch?count=2", b"7")).content).events) == 3
+    lines = await setup.client.get(LIST, headers={"Last-Event-ID": "4"})
+    assert len(lines.text.splitlines()) == 3
+
+
+async def test_changes_are_resumed_after_the_last_one_with_a_token(setup: Setup) -> None:
+    source = setup.source("/v1/probes:follow?last=6")
+    await source.connect()
+    assert [message["number"] for message in source.messages()] == [1, 2, 3, 4, 5, 6]
+    assert [event.last_id for event in source.events] == ["", "2", "2", "4", "4", "6", "$end"]
+    resumed = parse((await setup.get("/v1/probes:follow?last=6", b"4")).content)
+    assert [event.json().get("number") for event in resumed.events] == [5, 6, None]
+    assert resumed.events[0].last_id == "4"
+
+
+async def test_failure_before_the_first_answer_is_an_ordinary_problem(setup: Setup) -> None:
+    answer = await setup.get("/v1/probes:watch?count=0&code=5")
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("setup", [Options(idle_seconds=0.5)], indirect=True)
+async def test_silent_stream_has_heartbeats_and_is_never_idle(setup: Setup) -> None:
+    async with connect(setup.url) as wire:
+        await wire.send_head("GET", "/v1/probes:watch?count=2&pause_seconds=1.5", ACCEPT)
+        assert (await wire.read_head())[0] == 200
+        source = await read_until(wire, events=3)
+    assert [event.name for event in source.events] == ["message", "message", "end"]
+    assert source.comments >= 2
+
+
+@pytest.mark.parametrize("setup", [Options(idle_seconds=0.5)], indirect=True)
+async def test_stream_that_is_silent_from_the_start_begins_with_a_heartbeat(setup: Setup) -> None:
+    async with connect(setup.url) as wire:
+        await wire.send_head("POST", "/v1/probes:chat", {**ACCEPT, "Transfer-Encoding": "chunked"})
+        assert (await wire.read_head())[0] == 200
+        assert await wire.read_chunk() == b":\n"
+        await wire.send_record({"id": "a"})
+        assert (await read_until(wire, events=1)).events[0].json() == {"id": "a"}
+        # What fails now can no longer be an answer of its own.
+        await wire.send_record({"id": "fail"})
+        assert (await read_until(wire, events=1)).events[0].json()["code"] == "ABORTED"
+
+
+@pytest.mark.parametrize("setup", [Options(idle_seconds=0.5)], indirect=True)
+async def test_client_that_leaves_between_heartbeats_cancels_the_call(setup: Setup) -> None:
+    async with connect(setup.url) as wire:
+        await wire.send_head("GET", "/v1/probes:watch?count=2&pause_seconds=60", ACCEPT)
+        await wire.read_head()
+        source = parse(await wire.read_chunk() + await wire.read_chunk())
+        assert (len(source.events), source.comments) == (1, 1)
+        wire.abort()
+        await asyncio.wait_for(setup.servicer.cancelled.wait(), timeout=5)
+
+
+@pytest.mark.parametrize("setup", [Options(drain_seconds=0.1)], indirect=True)
+async def test_stream_that_the_server_ends_can_be_resumed_elsewhere(setup: Setup) -> None:
+    async with connect(setup.url) as wire:
+        await wire.send_head("GET", "/v1/probes:watch?count=-1&pause_seconds=0.05", ACCEPT)
+        await wire.read_head()
+        setup.app.drain()
+        body = b""
+        while chunk := await wire.read_chunk():
+            body += chunk
+    source = parse(body)
+    assert source.events[-1].name == "problem"
+    assert source.events[-1].json()["reason"] == "SERVER_STOPPING"
+    assert (source.last_id, source.retry_milliseconds) == ("", 1_000)
+
+
+async def test_compressed_events_come_one_by_one(setup: Setup) -> None:
+    headers = {**ACCEPT, "Accept-Encoding": "gzip"}
+    path = "/v1/probes:watch?count=2&pause_seconds=60"
+    async with setup.client.stream("GET", path, headers=headers) as answer:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        async for piece in answer.aiter_bytes():
+            assert parse(piece).events[0].json()["int32Value"] == 1
+            break

@@ -1,0 +1,185 @@
+"""Which form a stream of answers takes, and what all forms have in common."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from probe.v1 import probe_pb2
+
+from gateway.testing.events import EventParser
+from gateway.testing.fixtures import Setup
+from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.servicer import serve_probes
+from gateway.testing.wire import connect
+
+pytest_plugins = ("gateway.testing.fixtures",)
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NDJSON, EVENTS, JSON = "application/x-ndjson", "text/event-stream", "application/json"
+PROBLEM = "application/problem+json"
+
+
+def read_lines(body: bytes) -> list[Any]:
+    return [json.loads(line) for line in body.splitlines()]
+
+
+def read_array(body: bytes) -> list[Any]:
+    array: list[Any] = json.loads(body)
+    return array
+
+
+def read_events(body: bytes) -> list[Any]:
+    """Return events as if they were records."""
+    parser = EventParser()
+    parser.parse(body)
+    records = [
+        {"error": event.json()} if event.name == "problem" else event.json()
+        for event in parser.events
+        if event.name != "end"
+    ]
+    ends = [event.name for event in parser.events if event.name != "message"]
+    assert len(ends) == 1
+    return records
+
+
+def numbers(records: list[Any]) -> list[int]:
+    return [record["int32Value"] for record in records]
+
+
+FORMS = [(NDJSON, read_lines), (EVENTS, read_events), (JSON, read_array)]
+Read = Callable[[bytes], list[Any]]
+all_forms = pytest.mark.parametrize(("accept", "read"), FORMS)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        *((None, NDJSON), ("", NDJSON), ("*/*", NDJSON), (NDJSON, NDJSON), (JSON, JSON)),
+        *((EVENTS, EVENTS), ("application/jsonl", "application/jsonl")),
+        *(("application/ndjson", "application/ndjson"), (f"{JSON}, text/plain, */*", JSON)),
+        *((f"{EVENTS};q=0.5, {JSON};q=0.6", JSON), (f"{NDJSON};q=0, */*", EVENTS)),
+    ],
+)
+async def test_accept_chooses_the_form(setup: Setup, accept: str | None, content_type: str) -> None:
+    headers = {"Accept": accept} if accept is not None else {}
+    request = httpx.Request("GET", f"{setup.url}/v1/probes:watch?count=1", headers=headers)
+    answer = await setup.client.send(request)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == content_type
+    assert "Accept" in answer.headers["Vary"]
+
+
+async def test_lines_of_accept_count_together(setup: Setup) -> None:
+    headers = [("Accept", JSON), ("Accept", "image/png")]
+    answer = await setup.client.get("/v1/probes:watch?count=1", headers=headers)
+    assert numbers(answer.json()) == [1]
+
+
+async def test_form_that_there_is_not_is_refused_before_any_call(setup: Setup) -> None:
+    answer = await setup.client.get("/v1/probes:watch", headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (406, PROBLEM)
+    assert answer.json()["reason"] == "NOT_ACCEPTABLE"
+    assert EVENTS in answer.json()["detail"]
+    assert answer.headers["Vary"] == "Accept"
+    assert not setup.servicer.calls
+
+
+@all_forms
+@pytest.mark.parametrize("count", [0, 1, 3])
+async def test_stream_that_ends_well(setup: Setup, accept: str, read: Read, count: int) -> None:
+    answer = await setup.client.get(f"/v1/probes:watch?count={count}", headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert numbers(read(answer.content)) == list(range(1, count + 1))
+
+
+@all_forms
+async def test_failure_in_midstream_is_the_last_record(
+    setup: Setup, accept: str, read: Read
+) -> None:
+    answer = await setup.client.get("/v1/probes:watch?count=2&code=10", headers={"Accept": accept})
+    assert answer.status_code == 200
+    *records, last = read(answer.content)
+    assert numbers(records) == [1, 2]
+    assert (last["error"]["code"], last["error"]["status"]) == ("ABORTED", 409)
+
+
+@pytest.mark.parametrize("accept", [NDJSON, EVENTS, JSON])
+async def test_failure_before_the_first_answer_is_an_ordinary_problem(
+    setup: Setup, accept: str
+) -> None:
+    answer = await setup.client.get("/v1/probes:watch?count=0&code=5", headers={"Accept": accept})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (404, PROBLEM)
+
+
+@all_forms
+async def test_uploads_are_answered_in_every_form(setup: Setup, accept: str, read: Read) -> None:
+    body = b'{"id": "a"}\n{"id": "b"}\n{"id": 3}\n'
+    headers = {"Accept": accept, "Content-Type": NDJSON}
+    answer = await setup.client.post("/v1/probes:chat", content=body, headers=headers)
+    *records, last = read(answer.content)
+    assert records == [{"id": "a"}, {"id": "b"}]
+    assert last["error"]["metadata"] == {"record": "3"}
+
+
+@all_forms
+async def test_answers_leave_while_the_upload_goes_on(
+    setup: Setup, accept: str, read: Read
+) -> None:
+    headers = {"Accept": accept, "Content-Type": NDJSON, "Transfer-Encoding": "chunked"}
+    body = b""
+    async with connect(setup.url) as wire:
+        await wire.send_head("POST", "/v1/probes:chat", headers)
+        for number in range(5):
+            await wire.send_record({"int32Value": number + 1})
+            if number == 0:
+                await wire.read_head()
+            body += await wire.read_chunk()
+        await wire.send_end()
+        while chunk := await wire.read_chunk():
+            body += chunk
+    assert read(body) == [{"int32Value": number + 1} for number in range(5)]
+
+
+@all_forms
+async def test_a_field_of_the_answer_can_be_the_record(
+    setup: Setup, accept: str, read: Read
+) -> None:
+    answer = await setup.client.get(
+        "/v1/probes:pages?total=3&page_size=2", headers={"Accept": accept}
+    )
+    assert read(answer.content) == [[{"int32Value": 1}, {"int32Value": 2}], [{"int32Value": 3}]]
+
+
+@pytest.mark.parametrize("accept", ["text/html", EVENTS])
+async def test_what_has_one_form_takes_no_notice_of_accept(setup: Setup, accept: str) -> None:
+    headers = {"Accept": accept, "Last-Event-ID": "$end"}
+    raw = await setup.client.get("/v1/raw:download?count=2", headers=headers)
+    assert (raw.headers["Content-Type"], raw.content) == ("text/csv", b"1\n2\n")
+    headers["Content-Type"] = NDJSON
+    whole = await setup.client.post("/v1/probes:collect", content=b"{}", headers=headers)
+    assert (whole.headers["Content-Type"], whole.status_code) == (JSON, 200)
+
+
+async def test_more_streams_than_there_may_be_are_refused() -> None:
+    async with serve_probes() as (servicer, port):
+        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, Options(max_streams=2))
+        async with (
+            serve_app(app) as url,
+            httpx.AsyncClient(base_url=url) as client,
+            connect(url) as first,
+            connect(url) as second,
+        ):
+            for wire in (first, second):
+                await wire.send_head("GET", "/v1/probes:watch?count=2&pause_seconds=60", {})
+                assert (await wire.read_head())[0] == 200
+            for path in ("/v1/probes:collect", "/v1/probes:chat"):
+                answer = await client.post(path, headers={"Content-Type": NDJSON})
+                assert (answer.status_code, answer.json()["reason"]) == (503, "TOO_MANY_STREAMS")
+                assert answer.headers["Retry-After"]
+            assert len(servicer.calls) == 2
+            assert (await client.get("/v1/probes/7")).status_code == 200
+            first.abort()
+            await servicer.cancelled.wait()
+            assert (await client.get("/v1/probes:watch?count=1")).status_code == 200
