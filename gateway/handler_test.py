@@ -120,6 +120,8 @@ async def test_allowed_headers_travel_and_no_others(setup: Setup) -> None:
         "traceparent": trace,
         "Cookie": "a=b",
         "Grpc-Metadata-X-Admin": "1",
+        "X-Anything": "1",
+        "tracestate": "a=b",
         "X-Forwarded-For": "203.0.113.9",
     }
     answer = await setup.client.get("/v1/probes/7", headers=headers)
@@ -130,6 +132,20 @@ async def test_allowed_headers_travel_and_no_others(setup: Setup) -> None:
         "traceparent": trace,
     }
     assert answer.headers["X-Request-Id"] == "my-id.1"
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+        "0af7651916cd43dd8448eb211c80319c",
+    ],
+)
+async def test_trace_that_is_malformed_stays_behind(setup: Setup, trace: str) -> None:
+    """The next one starts a new trace then (W3C Trace Context §3.2.4)."""
+    await setup.client.get("/v1/probes/7", headers={"traceparent": trace})
+    assert "traceparent" not in setup.metadata()
 
 
 @pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "a\tb"])
@@ -170,6 +186,12 @@ async def test_call_past_its_deadline_is_504(setup: Setup) -> None:
         "/v1/waits", json={"seconds": 30}, headers={"Grpc-Timeout": "50m"}
     )
     assert (answer.status_code, answer.json()["code"]) == (504, "DEADLINE_EXCEEDED")
+
+
+async def test_call_that_was_cancelled_is_499(setup: Setup) -> None:
+    answer = await setup.client.post("/v1/failures/1", json={"message": "m"})
+    assert (answer.status_code, answer.json()["code"]) == (499, "CANCELLED")
+    assert answer.json()["title"] == "Client Closed Request"
 
 
 async def test_streams_have_no_deadline_of_their_own(setup: Setup) -> None:

@@ -8,6 +8,7 @@ import httpx
 import psycopg
 import pytest
 import pytest_asyncio
+from note.v1 import note_pb2
 from probe.v1 import probe_pb2
 
 from chassis.database import Database
@@ -20,6 +21,7 @@ from gateway.idempotency import (
 )
 from gateway.replies import Reply
 from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.note_servicer import NoteServicer, serve_notes
 from gateway.testing.servicer import ProbeServicer, serve_probes
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -87,6 +89,57 @@ async def test_second_request_gets_the_first_answer(setup: Setup) -> None:
     assert second.headers["Idempotent-Replayed"] == "true"
     assert first.headers["X-Request-Id"] != second.headers["X-Request-Id"]
     assert len(setup.servicer.calls) == 1
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def notes(clean_database_url: str) -> AsyncIterator[tuple[httpx.AsyncClient, NoteServicer]]:
+    async with serve_notes() as (servicer, port):
+        options = Options(database_url=clean_database_url)
+        app = make_app(descriptor_set(note_pb2.DESCRIPTOR), port, options)
+        async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+            client.headers["Idempotency-Key"] = "key"
+            yield client, servicer
+
+
+async def test_creation_is_answered_again_with_its_place(
+    notes: tuple[httpx.AsyncClient, NoteServicer],
+) -> None:
+    client, servicer = notes
+    for replayed in (None, "true"):
+        answer = await client.post("/v1/notes", json={"noteId": "1", "etag": "7"})
+        assert answer.status_code == 201
+        assert answer.headers["Location"] == "/v1/notes/1"
+        assert answer.headers["ETag"] == '"7"'
+        assert answer.headers.get("Idempotent-Replayed") == replayed
+    assert len(servicer.calls) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/notes?validate_only=true", "/v1/notes:import"])
+async def test_validation_leaves_no_record(
+    notes: tuple[httpx.AsyncClient, NoteServicer], path: str, clean_database_url: str
+) -> None:
+    client, servicer = notes
+    note = {"noteId": "1"}
+    body = {"note": note, "validateOnly": True} if path.endswith("import") else note
+    for _ in range(2):
+        assert (await client.post(path, json=body)).status_code == 200
+    assert len(servicer.calls) == 2
+    assert count(clean_database_url) == 0
+    created = await client.post("/v1/notes", json=note)
+    assert created.status_code == 201
+    # What was created is no answer to one who only wants to know whether it could be.
+    assert (await client.post(path, json=body)).status_code == 200
+
+
+async def test_change_that_fails_its_condition_frees_the_key(
+    notes: tuple[httpx.AsyncClient, NoteServicer], clean_database_url: str
+) -> None:
+    client, servicer = notes
+    servicer.notes["1"] = note_pb2.Note(note_id="1", etag="7")
+    for tag, status in (('"6"', 412), ('"7"', 200)):
+        answer = await client.post("/v1/notes/1:archive", json={}, headers={"If-Match": tag})
+        assert answer.status_code == status
+    assert count(clean_database_url) == 1
 
 
 async def test_key_travels_on_to_the_service(setup: Setup) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from google.protobuf import descriptor_pb2, text_format
 from probe.v1 import probe_pb2
+from rest.v1 import annotations_pb2
 
 from gateway.descriptors import DescriptorSet, DescriptorSetError
 from gateway.routes import compile_routes
@@ -12,6 +13,7 @@ FILE = """
 name: "books.proto"
 package: "books"
 dependency: "google/api/annotations.proto"
+dependency: "rest/v1/annotations.proto"
 syntax: "proto3"
 message_type {
   name: "Book"
@@ -29,16 +31,19 @@ service {
   }
   method {
     name: "ListBooks" input_type: ".books.Book" output_type: ".books.Book"
-    options { [google.api.http] { get: "/v1/books" } }
+    options { [google.api.http] { %s } }
   }
 }
 """
 
 
-def books(options: str) -> DescriptorSet:
-    """Make a descriptor set with the options of GetBook."""
-    file = text_format.Parse(FILE % options, descriptor_pb2.FileDescriptorProto())
-    files = descriptor_set(probe_pb2.DESCRIPTOR)
+RULE = 'get: "/v1/books"'
+
+
+def books(options: str, rule: str = RULE) -> DescriptorSet:
+    """Make a descriptor set with the options of GetBook and the http rule of ListBooks."""
+    file = text_format.Parse(FILE % (options, rule), descriptor_pb2.FileDescriptorProto())
+    files = descriptor_set(probe_pb2.DESCRIPTOR, annotations_pb2.DESCRIPTOR)
     files.file.append(file)
     return DescriptorSet(files)
 
@@ -69,6 +74,60 @@ def test_rule_that_cannot_be_served_is_refused_by_name(rule: str, why: str) -> N
     descriptors = books(f"options {{ [google.api.http] {{ {rule} }} }}")
     with pytest.raises(DescriptorSetError, match=rf"^books\.BookService\.\w+Books?: .*{why}"):
         compile_routes(descriptors)
+
+
+OPTION = 'options { [google.api.http] { post: "/v1/made" body: "*" } [rest.v1.location]: "%s" }'
+
+
+def test_location_may_be_any_path_that_is_got() -> None:
+    routes = compile_routes(books(OPTION % "/v1/books/{id}", 'get: "/v1/books/{id}"'))
+    (made,) = [route for route in routes.targets if route.template.text == "/v1/made"]
+    assert made.location is not None
+    assert made.location.path(made.rpc.response_class(id="7")) == "/v1/books/7"
+
+
+@pytest.mark.parametrize(
+    ("location", "why"),
+    [
+        ("/v1/books/{id}", "no GET is served at its location /v1/books/{id}"),
+        ("/v1/made", "no GET is served at its location /v1/made"),
+        ("/v1/{name}", "the variable name of its location is not known"),
+        ("/v1/*", "a wildcard that no field fills"),
+        ("books", "must begin with a slash"),
+    ],
+)
+def test_location_that_leads_nowhere_is_refused_by_name(location: str, why: str) -> None:
+    with pytest.raises(DescriptorSetError, match=rf"^books\.BookService\.GetBook: .*{why}"):
+        compile_routes(books(OPTION % location))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        'options { [google.api.http] { get: "/v1/a" } [rest.v1.location]: "/v1/books" }',
+        "server_streaming: true " + OPTION % "/v1/books",
+    ],
+)
+def test_location_of_what_creates_nothing_is_refused(options: str) -> None:
+    with pytest.raises(DescriptorSetError, match="GetBook: a stream or a GET creates nothing"):
+        compile_routes(books(options))
+
+
+def test_number_of_the_option_may_be_an_option_of_somebody_else() -> None:
+    """Extension numbers from 50000 on are anybody's."""
+    text = FILE % (OPTION % "/v1/nowhere", RULE)
+    file = text_format.Parse(text, descriptor_pb2.FileDescriptorProto())
+    file.dependency[:] = ["google/api/annotations.proto", "google/protobuf/descriptor.proto"]
+    file.extension.add(
+        name="audit",
+        number=annotations_pb2.LOCATION_FIELD_NUMBER,
+        type=descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
+        label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL,
+        extendee=".google.protobuf.MethodOptions",
+    )
+    files = descriptor_set(probe_pb2.DESCRIPTOR)
+    files.file.append(file)
+    assert all(route.location is None for route in compile_routes(DescriptorSet(files)).targets)
 
 
 def test_stream_of_requests_without_a_body_is_refused() -> None:
