@@ -11,7 +11,7 @@ import orjson
 from gateway.media_types import EVENT_STREAM, JSON, NDJSON
 from gateway.openapi.comments import Comments
 from gateway.openapi.examples import of_answers, of_requests
-from gateway.openapi.problems import failure_record
+from gateway.openapi.problems import failure_record, problem
 from gateway.openapi.schemas import Schemas
 from gateway.openapi.values import Schema
 from gateway.replies import BINARY
@@ -76,7 +76,7 @@ class Contents:
             NDJSON: {"schema": _TEXT, ITEM_SCHEMA: record, "example": line},
             EVENT_STREAM: {
                 "schema": _TEXT,
-                ITEM_SCHEMA: _event(schema),
+                ITEM_SCHEMA: _event(schema, problem(self._schemas)),
                 "example": f"data: {line}\nevent: end\nid: $end\ndata: {{}}\n\n",
             },
             JSON: {"schema": {"type": "array", "items": record}, "example": [example]},
@@ -89,19 +89,28 @@ def bound_fields(route: Route) -> frozenset[str]:
     return frozenset(names[0] for names in paths if len(names) == 1)
 
 
-def _event(schema: Schema) -> Schema:
-    """Return the schema of a server-sent event whose data is an answer."""
+def _event(answered: Schema, failed: Schema) -> Schema:
+    """Return the schema of an event as its listener gets it: without a name it is a `message`."""
+    document = {"type": "string", "contentMediaType": JSON}
+    data_by_name = {
+        "message": {**document, "contentSchema": answered},
+        "problem": {**document, "contentSchema": failed},
+        "end": {"const": "{}"},
+    }
     return {
         "type": "object",
-        "description": "An event without a name holds an answer, the event `problem` a problem that"
-        " ends the stream, and the event `end` nothing: the stream is complete.",
+        "description": "A `message` holds an answer, `problem` says why the stream failed, and"
+        " `end` that it is complete.",
         "properties": {
-            "event": {"enum": ["problem", "end"]},
+            "event": {"type": "string", "default": "message"},
             "id": {"type": "string"},
             "retry": {"type": "integer"},
-            "data": {"type": "string", "contentMediaType": JSON, "contentSchema": schema},
         },
         "required": ["data"],
+        "anyOf": [
+            {"properties": {"event": {"const": name}, "data": data}}
+            for name, data in data_by_name.items()
+        ],
     }
 
 

@@ -18,7 +18,9 @@ WRAPPERS = frozenset(
 )
 FLOATS = frozenset({FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT})
 
-_FLOAT_MAX = 3.4028234663852886e38
+_FLOAT_MAX = 3.4028235e38
+"""As it is written: in the fewest digits that name it, which is a little more than it is."""
+
 _WELL_KNOWN: Mapping[str, Mapping[str, Any]] = {
     "google.protobuf.Any": {
         "type": "object",
