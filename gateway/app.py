@@ -133,17 +133,18 @@ class Lifecycle:
 def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     """Make the application."""
     codec = JsonCodec(plan.descriptors.pool)
+    replies = Replies(codec, plan.routes.targets)
     handler = Handler(
         routes=plan.routes,
         codec=codec,
         unary_calls=UnaryCalls(
             upstream=dependencies.upstream,
             records=dependencies.records,
-            replies=Replies(codec, plan.routes.targets),
+            replies=replies,
             call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
         ),
         stream_calls=StreamCalls(
-            plan.routes.targets, codec, dependencies.upstream, dependencies.streams
+            plan.routes.targets, codec, replies, dependencies.upstream, dependencies.streams
         ),
     )
 

@@ -69,11 +69,6 @@ class Replies:
         return self._writers[route].write(answer, sent, validated=validated)
 
 
-def make_reply(codec: JsonCodec, route: Route, answer: Message) -> Reply:
-    """Return the answer of a call as a whole HTTP answer."""
-    return _compile(codec, route).write(answer, NO_HEADERS, validated=False)
-
-
 @dataclass(frozen=True, slots=True)
 class _Writer:
     """Writes the answers of one route."""

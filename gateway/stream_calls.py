@@ -7,12 +7,13 @@ from operator import attrgetter
 import falcon.asgi
 from google.protobuf.message import Message
 
+from gateway.answer_metadata import success_headers
 from gateway.errors import Problem
 from gateway.exchange import Exchange
 from gateway.json_codec import JsonCodec
 from gateway.media_types import EVENT_STREAM, choose_media_type
 from gateway.open_streams import OpenStreams
-from gateway.replies import make_reply, raw_type
+from gateway.replies import Replies, raw_type
 from gateway.request_messages import read_message, read_messages
 from gateway.resumption import END_ID, find_resumption, read_id
 from gateway.routes import Route
@@ -29,10 +30,15 @@ class StreamCalls:
     """Makes the streaming calls of one descriptor set."""
 
     def __init__(
-        self, routes: Iterable[Route], codec: JsonCodec, upstream: Upstream, streams: OpenStreams
+        self,
+        routes: Iterable[Route],
+        codec: JsonCodec,
+        replies: Replies,
+        upstream: Upstream,
+        streams: OpenStreams,
     ) -> None:
         """Compile what the answers of each route are."""
-        self._codec = codec
+        self._replies = replies
         self._upstream = upstream
         self._streams = streams
         self._answers = {
@@ -64,9 +70,10 @@ class StreamCalls:
         try:
             relay.begin()
             answer = await relay.result()
+            sent = success_headers(*await relay.metadata())
         finally:
             await relay.close()
-        make_reply(self._codec, parts.route, answer).apply(resp)
+        self._replies.make(parts.route, answer, sent).apply(resp)
 
     async def _serve_raw(
         self, parts: RequestParts, exchange: Exchange, resp: falcon.asgi.Response

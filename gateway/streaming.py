@@ -76,6 +76,10 @@ class Relay:
         answer: Message = await self._guard(self._call)
         return answer
 
+    async def metadata(self) -> tuple[grpc.aio.Metadata, grpc.aio.Metadata]:
+        """Return what the service sent before and after its one answer."""
+        return await self._call.initial_metadata(), await self._call.trailing_metadata()
+
     async def read(self) -> Message | Mark:
         """Return the next answer, or END.
 
