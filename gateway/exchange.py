@@ -19,6 +19,10 @@ from gateway.request_body import Receive, RequestBody
 SCOPE_KEY = "gateway.exchange"
 REQUEST_ID_HEADER = b"x-request-id"
 
+_LOG = log.logger()
+"""Kept, since structlog assembles a logger anew for each that is asked for."""
+
+_FORWARDED = ((b"authorization", "authorization"), (b"idempotency-key", "idempotency-key"))
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[ -~]*)?")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
@@ -89,15 +93,15 @@ class Exchange:
             Problem: a header cannot be carried by gRPC.
         """
         forwarded = [("x-request-id", self.request_id)]
-        for name in ("authorization", "idempotency-key"):
-            value = self.header(name.encode())
-            if value and not (value.isascii() and value.isprintable()):
-                detail = f"The header {name} must be printable ASCII."
-                raise invalid_argument(detail, "INVALID_HEADER")
+        for header, name in _FORWARDED:
+            value = self.header(header)
             if value:
+                if not (value.isascii() and value.isprintable()):
+                    detail = f"The header {name} must be printable ASCII."
+                    raise invalid_argument(detail, "INVALID_HEADER")
                 forwarded.append((name, value))
         trace = self.header(b"traceparent")
-        if _TRACEPARENT.fullmatch(trace) is not None:
+        if trace and _TRACEPARENT.fullmatch(trace) is not None:
             forwarded.append(("traceparent", trace))
         return forwarded
 
@@ -142,7 +146,7 @@ class Exchange:
         """Log the request: one event, without query, headers or bodies."""
         client = self._scope.get("client") or ("", 0)
         optional = {"rpc": self.rpc, "code": self.code, "cause": self._cause}
-        log.logger().info(
+        _LOG.info(
             "request",
             method=self._scope["method"],
             path=self.raw_path,

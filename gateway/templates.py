@@ -6,9 +6,9 @@ match means is not known here.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 _LITERAL = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,;@-]|%[0-9A-Fa-f]{2})+")
@@ -121,8 +121,7 @@ class _Node(Generic[Target]):
     """By verb, then by HTTP method."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match(Generic[Target]):
+class Match(NamedTuple, Generic[Target]):
     """What a path and method lead to, and the decoded text of each variable."""
 
     target: Target
@@ -161,20 +160,24 @@ class PathTree(Generic[Target]):
         Raises:
             PathError: the path cannot be decoded.
         """
-        raw_segments = raw_path[1:].split("/")
+        raw = raw_path[1:].split("/")
+        name, colon, verb = raw[-1].rpartition(":")
+        if colon and verb:
+            found = self._find_end(method, [*raw[:-1], name], _decode(verb))
+            if found:
+                return found
+        return self._find_end(method, raw, "")
+
+    def _find_end(
+        self, method: str, raw: Sequence[str], verb: str
+    ) -> Match[Target] | frozenset[str]:
+        segments = [_decode(segment) if "%" in segment else segment for segment in raw]
         allowed: set[str] = set()
-        for segments, verb in _readings(raw_segments):
-            decoded = [_decode(segment) for segment in segments]
-            for node in _matching_nodes(self._root, decoded, 0):
-                ends = node.ends.get(verb, {})
-                found = ends.get(method) or ends.get(ANY_METHOD)
-                if found is not None:
-                    template, target = found
-                    return Match(target, _bind(template, segments, decoded))
-                allowed.update(ends)
-            if allowed:
-                break
-        return frozenset(allowed)
+        end = _search(self._root, segments, 0, (verb, method), allowed)
+        if end is None:
+            return frozenset(allowed)
+        template, target = end
+        return Match(target, _bind(template, raw, segments))
 
 
 def _descend(node: _Node[Target], segment: str) -> _Node[Target]:
@@ -187,28 +190,43 @@ def _descend(node: _Node[Target], segment: str) -> _Node[Target]:
     return node.literals.setdefault(segment, _Node())
 
 
-def _readings(raw_segments: list[str]) -> Iterator[tuple[list[str], str]]:
-    """Yield the path with its last colon read as the start of a verb, then with none."""
-    last, colon, verb = raw_segments[-1].rpartition(":")
-    if colon and verb:
-        yield [*raw_segments[:-1], last], _decode(verb)
-    yield raw_segments, ""
+def _search(
+    node: _Node[Target],
+    segments: Sequence[str],
+    position: int,
+    wanted: tuple[str, str],
+    allowed: set[str],
+) -> tuple[Template, Target] | None:
+    """Find the end of a path below a node; `wanted` is a verb and an HTTP method.
 
-
-def _matching_nodes(
-    node: _Node[Target], segments: Sequence[str], position: int
-) -> Iterator[_Node[Target]]:
+    Methods that are not the wanted one, at the ends that are passed, are added to `allowed`.
+    """
+    found = None
     if position == len(segments):
-        yield node
+        found = _take(node, wanted, allowed)
     else:
         segment = segments[position]
         literal = node.literals.get(segment)
         if literal is not None:
-            yield from _matching_nodes(literal, segments, position + 1)
-        if node.star is not None and segment:
-            yield from _matching_nodes(node.star, segments, position + 1)
-    if node.rest is not None:
-        yield node.rest
+            found = _search(literal, segments, position + 1, wanted, allowed)
+        if found is None and node.star is not None and segment:
+            found = _search(node.star, segments, position + 1, wanted, allowed)
+    if found is None and node.rest is not None:
+        found = _take(node.rest, wanted, allowed)
+    return found
+
+
+def _take(
+    node: _Node[Target], wanted: tuple[str, str], allowed: set[str]
+) -> tuple[Template, Target] | None:
+    verb, method = wanted
+    ends = node.ends.get(verb)
+    if ends is None:
+        return None
+    found = ends.get(method) or ends.get(ANY_METHOD)
+    if found is None:
+        allowed.update(ends)
+    return found
 
 
 def _bind(template: Template, raw: Sequence[str], decoded: Sequence[str]) -> dict[str, str]:

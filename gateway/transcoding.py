@@ -41,7 +41,8 @@ class RequestParts:
         elif binding is not None and body:
             value = parse_json(body)
             self._merge(value, message, binding)
-        self.route.query.assign(message, self.query)
+        if self.query:
+            self.route.query.assign(message, self.query)
         for name, text in self.variables.items():
             assign(self.route.variables[name], message, [text])
         if binding is not None and binding.update_mask is not None and isinstance(value, dict):
