@@ -39,19 +39,26 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
     log_format: log.Format = "json"
+    """`json` for programs, or `console` for people."""
     log_level: log.Level = "info"
+    """The least that is worth a log event: `debug`, `info`, `warning` or `error`."""
 
 
 class PostgresSettings(Settings):
     """Where the PostgreSQL server is."""
 
     postgres_host: Host
+    """Where the PostgreSQL server listens."""
     postgres_port: Port
+    """The port of the PostgreSQL server."""
     postgres_user: Annotated[str, Field(min_length=1)]
+    """The role that owns the databases."""
     postgres_password: SecretStr
+    """The password of that role."""
 
     def database_url(self, database: str, override: SecretStr | None = None) -> str:
         """Return the URL of a database on this server, or the override where there is one."""

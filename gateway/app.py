@@ -188,13 +188,18 @@ def connect(plan: Plan) -> Dependencies:
     )
 
 
-def load_plan() -> Plan:
-    """Read settings and descriptor set, or end the program with status 78."""
+def load_routes() -> tuple[DescriptorSet, PathTree[Route]]:
+    """Read the descriptor set, or end the program with status 78."""
     descriptors = load_descriptor_set()
     try:
-        routes = compile_routes(descriptors)
+        return descriptors, compile_routes(descriptors)
     except DescriptorSetError as error:
         refuse_descriptor_set(str(error))
+
+
+def load_plan() -> Plan:
+    """Read settings and descriptor set, or end the program with status 78."""
+    descriptors, routes = load_routes()
     services = {rpc.service for rpc in descriptors.methods()}
     settings = load(services)
     document = make_document(descriptors, routes)

@@ -1,15 +1,20 @@
-"""The gateway as a program: gunicorn with one worker class, made from the settings.
+"""The gateway as a program: its commands, and gunicorn with one worker class for the first of them.
 
 What can be wrong with settings and descriptor set is found out here, before anything listens.
 """
 
+import json
+import sys
 from typing import Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from chassis import log
-from gateway.app import GatewayApp, Plan, connect, create_app, load_plan
+from gateway.app import GatewayApp, Plan, connect, create_app, load_plan, load_routes
+from gateway.commands import Command, parse_command
+from gateway.openapi.document import make_document
+from gateway.route_table import write_table
 
 GRACEFUL_TIMEOUT_SECONDS = 25
 KEEP_ALIVE_SECONDS = 75
@@ -56,10 +61,18 @@ class PlainLogger(Logger):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Run the gateway until it is told to stop."""
-    plan = load_plan()
-    log.configure(plan.settings.log_format, plan.settings.log_level)
-    GatewayServer(plan).run()
+    """Do what the command line says."""
+    command = parse_command(sys.argv[1:])
+    if command is Command.DESCRIBE:
+        _, routes = load_routes()
+        sys.stdout.write(write_table(routes.targets))
+    elif command is Command.OPENAPI:
+        document = make_document(*load_routes())
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        plan = load_plan()
+        log.configure(plan.settings.log_format, plan.settings.log_level)
+        GatewayServer(plan).run()
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 from pydantic import BeforeValidator, Field, create_model
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis import settings
@@ -36,8 +37,11 @@ class GatewaySettings(settings.PostgresSettings):
     """The settings of every gateway, whatever it serves."""
 
     apigateway_host: settings.Host
+    """The address to listen on."""
     apigateway_port: settings.Port
+    """The port to listen on."""
     apigateway_workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many processes serve."""
     apigateway_call_timeout_seconds: Seconds = 10.0
     """The deadline of a unary call whose client names none."""
     apigateway_max_streams: Annotated[int, Field(ge=1, le=100_000)] = 1_000
@@ -51,9 +55,11 @@ class GatewaySettings(settings.PostgresSettings):
     apigateway_cors_origins: Origins = frozenset()
     """Which web origins may read answers, separated by commas; `*` is all of them."""
     postgres_database: Annotated[str, Field(min_length=1)] = "gatewaydb"
+    """The name of the gateway's own database."""
     gateway_database_url: settings.DatabaseUrl | None = Field(
         default=None, validation_alias="DATABASE_URL"
     )
+    """The URL of the gateway's own database, in place of what POSTGRES_* say."""
 
     def own_database_url(self) -> str:
         """Return the URL of the gateway's own database."""
@@ -69,10 +75,12 @@ class GatewaySettings(settings.PostgresSettings):
 
 
 class _DescriptorSetSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_file_encoding="utf-8", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_file_encoding="utf-8", extra="ignore", use_attribute_docstrings=True
+    )
 
     apigateway_descriptor_set: Path = DESCRIPTOR_SET
-    """A file with a FileDescriptorSet."""
+    """A file with the FileDescriptorSet that says what to serve."""
 
 
 def load_descriptor_set() -> DescriptorSet:
@@ -100,6 +108,23 @@ def load(services: Iterable[str]) -> GatewaySettings:
         "Settings", __base__=GatewaySettings, **fields
     )
     return settings.load(model)
+
+
+def explain_variables() -> Iterator[tuple[str, str]]:
+    """Yield the name of each variable and what it is for, the required ones first."""
+    yield "<SERVICE>_HOST, <SERVICE>_PORT", (
+        "Where each service of the descriptor set is, by its simple name: USERSERVICE_HOST."
+    )
+    fields = {**_DescriptorSetSettings.model_fields, **GatewaySettings.model_fields}
+    for name, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):
+        yield str(field.validation_alias or name).upper(), _explain(field)
+
+
+def _explain(field: FieldInfo) -> str:
+    text = field.description or ""
+    if field.is_required() or field.default in (None, DESCRIPTOR_SET, frozenset()):
+        return text
+    return f"{text} Default: {str(field.default).lower()}."
 
 
 def refuse_descriptor_set(why: str) -> NoReturn:

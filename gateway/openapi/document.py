@@ -54,7 +54,7 @@ def make_document(descriptors: DescriptorSet, tree: PathTree[Route]) -> Part:
         "info": make_info(descriptors, tags, comments),
         "servers": [{"url": "/"}],
         "security": [{}, {_AUTHORIZATION: []}],
-        "tags": [{"name": tag, "description": comments.of(name)} for name, tag in tags.items()],
+        "tags": [_tag(tag, comments.of(service)) for service, tag in tags.items()],
         "paths": _paths(routes, reasons, tags, Operations(schemas, comments)),
         "components": {
             "responses": {COMMON_RESPONSE: common_response(schemas)},
@@ -63,6 +63,10 @@ def make_document(descriptors: DescriptorSet, tree: PathTree[Route]) -> Part:
         },
         UNLISTED: [_unlisted(route, why) for route, why in reasons.items()],
     }
+
+
+def _tag(name: str, comment: str) -> dict[str, str]:
+    return {"name": name, "description": comment} if comment else {"name": name}
 
 
 def _paths(

@@ -17,7 +17,9 @@ from gateway.openapi.values import FLOATS, WRAPPERS, is_long
 MAX_DEPTH = 5
 """How many messages an example has within each other."""
 
-_SAID = re.compile(r'\bfor example[,:]? (?:"([^"]+)"|`([^`]+)`|([A-Z][A-Z0-9_]+|[0-9]+)(?![\w-]))')
+_SAID = re.compile(
+    r'\b[Ff]or example[,:]? (?:"([^"]+)"|`([^`]+)`|([A-Z][A-Z0-9_]+|[0-9]+)(?![\w-]))'
+)
 
 _UNSENT = frozenset({"etag", "page_token", "update_mask", "validate_only"})
 """Fields that make another request of one: conditions, positions and dry runs."""

@@ -16,7 +16,7 @@ _AFTERMATH = re.compile(r"After\b")
 _CODE = re.compile(rf"\b(?:{'|'.join(HTTP_STATUSES)})\b")
 _JOINT = re.compile(r"(?:[\s,]|\band\b|\bor\b)*$")
 _CHOICE = re.compile(r"(?<=\)),? or (?=if |when |while )")
-_ASKED_STATUS = re.compile(r"(?:, | \()HTTP (4[0-9]{2})\b")
+_ASKED_STATUS = re.compile(r", HTTP (4[0-9]{2})\b|\s*\(HTTP (4[0-9]{2})\)")
 
 _UNPROCESSABLE = 422
 """What an INVALID_ARGUMENT becomes that is understood and breaks a rule (RFC 9110 §15.5.21)."""
@@ -43,27 +43,23 @@ def _failures(comment: str) -> Iterator[tuple[int, str]]:
 
 def _conditions(sentence: str) -> Iterator[tuple[str, str]]:
     """Yield each code of a sentence and what follows it; of `A or B if C`, both have `if C`."""
-    found = list(_CODE.finditer(sentence))
-    ends = [*(match.start() for match in found[1:]), len(sentence)]
     conditions: list[tuple[str, str]] = []
-    condition = ""
-    for match, end in reversed(list(zip(found, ends, strict=True))):
-        condition = _JOINT.sub("", sentence[match.end() : end]).strip() or condition
-        conditions.append((match[0], condition))
+    condition, end = "", len(sentence)
+    for code in reversed(list(_CODE.finditer(sentence))):
+        condition = _JOINT.sub("", sentence[code.end() : end]).strip() or condition
+        conditions.append((code[0], condition))
+        end = code.start()
     return reversed(conditions)
 
 
 def _statuses(code: str, condition: str) -> Iterator[tuple[int, str]]:
     for part in _CHOICE.split(condition):
         asked = _ASKED_STATUS.search(part)
+        bare = _ASKED_STATUS.sub("", part).strip()
+        text = f"`{code}` {bare}." if bare else f"`{code}`."
         if asked is not None:
-            bare = part.replace(f", HTTP {asked[1]}", "").replace(f" (HTTP {asked[1]})", "")
-            yield int(asked[1]), _said(code, bare)
+            yield int(asked[1] or asked[2]), text
             continue
-        yield HTTP_STATUSES[code], _said(code, part)
+        yield HTTP_STATUSES[code], text
         if code == "INVALID_ARGUMENT":
-            yield _UNPROCESSABLE, _said(code, part)
-
-
-def _said(code: str, condition: str) -> str:
-    return f"`{code}` {condition}".strip() + "."
+            yield _UNPROCESSABLE, text

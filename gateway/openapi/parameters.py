@@ -14,7 +14,7 @@ from gateway.openapi.paths import PathParameter
 from gateway.openapi.schemas import Schemas
 from gateway.openapi.values import Schema
 from gateway.parameters import ParameterError, resolve
-from gateway.routes import Route
+from gateway.routes import HTTP_BODY, Route
 from gateway.update_mask import UPDATE_MASK
 
 MAX_NAMES = 4
@@ -51,12 +51,8 @@ class Parameters:
         return parameter
 
     def in_query(self, route: Route) -> Iterator[Parameter]:
-        """Yield what the query may set: all scalars that neither path nor body bind.
-
-        Those of nested messages are named with dots; a message is not entered within itself.
-        """
-        for way in islice(_ways(route), MAX_QUERY_PARAMETERS):
-            yield self._query_parameter(route, way)
+        """Yield what the query may set; fields of nested messages are named with dots."""
+        return (self._query_parameter(route, way) for way in query_fields(route))
 
     def _query_parameter(self, route: Route, way: Way) -> Parameter:
         field = way[-1]
@@ -93,8 +89,16 @@ class Parameters:
         return _joined(parts)
 
 
+def query_fields(route: Route) -> Iterator[Way]:
+    """Yield the way to each field that a query may set, the short ones first.
+
+    These are all that have a text form and that neither path nor body binds. A message is not
+    entered within itself, and there is a bound on what is deep or much.
+    """
+    return islice(_ways(route), MAX_QUERY_PARAMETERS)
+
+
 def _ways(route: Route) -> Iterator[Way]:
-    """Yield the way to each field that a query may set, the short ones first."""
     request = route.rpc.descriptor.input_type
     if route.body is not None and route.body.field is None:
         return
@@ -130,6 +134,7 @@ def _entered(request: Descriptor, way: Way) -> Descriptor | None:
         or way[-1].is_repeated
         or inner.full_name in outer
         or inner.file.package == "google.protobuf"
+        or inner.full_name == HTTP_BODY
         or len(way) == MAX_NAMES
     ):
         return None

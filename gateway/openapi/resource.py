@@ -7,6 +7,9 @@ from typing import Any
 import falcon.asgi
 import orjson
 
+from gateway.media_types import JSON
+from gateway.preconditions import parse_entity_tags
+
 PATH = "/openapi.json"
 
 
@@ -19,13 +22,17 @@ class OpenApi:
         self._etag = f'W/"{hashlib.sha256(self._data).hexdigest()[:32]}"'
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Answer with the document, or 304 if the client has it (RFC 9110 §13.1.2)."""
+        """Answer with the document, or 304 if the client has it (RFC 9110 §13.1.2).
+
+        Raises:
+            Problem: If-None-Match is malformed.
+        """
         resp.set_headers({"ETag": self._etag, "Cache-Control": "no-cache"})
-        held = (req.get_header("If-None-Match") or "").split(",")
-        if {tag.strip() for tag in held} & {self._etag, self._etag.removeprefix("W/"), "*"}:
+        held = req.get_header("If-None-Match")
+        if held is not None and parse_entity_tags("If-None-Match", held).match_weakly(self._etag):
             resp.status = 304
         else:
             resp.data = self._data
-            resp.content_type = "application/json"
+            resp.content_type = JSON
 
     on_head = on_get

@@ -5,6 +5,7 @@ Takes protoc's own arguments. The wheels' protos come last on the path: the call
 
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from grpc_tools import protoc
@@ -18,13 +19,13 @@ def find_package(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def main() -> int:
+def run_protoc(arguments: Sequence[str]) -> int:
     """Run protoc and return its exit status."""
     well_known = find_package("grpc_tools") / "_proto"
     common = find_package("google.api").parents[1]
-    status: int = protoc.main([*sys.argv, f"-I{well_known}", f"-I{common}"])
+    status: int = protoc.main(["protoc", *arguments, f"-I{well_known}", f"-I{common}"])
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_protoc(sys.argv[1:]))

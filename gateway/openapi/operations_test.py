@@ -1,0 +1,398 @@
+"""Operations: the parameters, bodies and answers of every kind of route."""
+
+from typing import Any
+
+import pytest
+
+from gateway.openapi.document import make_document
+from gateway.routes import compile_routes
+from gateway.testing.protos import compile_library
+
+TEXT = """
+service LibraryService {
+  // Gets a book.
+  //
+  // Returns NOT_FOUND if there is none.
+  rpc GetBook(GetBookRequest) returns (Book) {
+    option (google.api.http) = {
+      get: "/v1/books/{book_id}"
+      additional_bindings {get: "/v1/books/{book_id}/title" response_body: "title"}
+      additional_bindings {get: "/v1/{name=shelves/*/books/*}"}
+      additional_bindings {get: "/v1/files/{name=**}"}
+      additional_bindings {get: "/v1/kinds/{kind}/{since}/{copies}"}
+    };
+  }
+  rpc CreateBook(CreateBookRequest) returns (Book) {
+    option (google.api.http) = {post: "/v1/books" body: "book"};
+    option (rest.v1.location) = "/v1/books/{book_id}";
+  }
+  rpc CreateAuthor(Author) returns (Author) {
+    option (google.api.http) = {post: "/v1/authors" body: "*"};
+    option (rest.v1.location) = "/v1/books/{name}";
+  }
+  rpc UpdateBook(UpdateBookRequest) returns (Book) {
+    option (google.api.http) = {patch: "/v1/books/{book.book_id}" body: "book"};
+  }
+  rpc LendBook(LendBookRequest) returns (Book) {
+    option (google.api.http) = {post: "/v1/books/{book_id}:lend" body: "*"};
+  }
+  rpc ReturnBook(ReturnBookRequest) returns (google.protobuf.Empty) {
+    option deprecated = true;
+    option (google.api.http) = {post: "/v1/books/{book_id}:return" body: "*"};
+  }
+  rpc SetTags(SetTagsRequest) returns (Book) {
+    option (google.api.http) = {put: "/v1/books/{book_id}/tags" body: "tags"};
+  }
+  rpc PutCover(PutCoverRequest) returns (google.api.HttpBody) {
+    option (google.api.http) = {post: "/v1/books/{book_id}/cover" body: "cover"};
+  }
+  rpc ListBooks(ListBooksRequest) returns (stream ListBooksResponse) {
+    option (google.api.http) = {
+      get: "/v1/books"
+      additional_bindings {get: "/v1/books:bare" response_body: "books"}
+    };
+  }
+  rpc WatchBook(GetBookRequest) returns (stream Book) {
+    option (google.api.http) = {get: "/v1/books/{book_id}:watch"};
+  }
+  rpc ReadBook(GetBookRequest) returns (stream google.api.HttpBody) {
+    option (google.api.http) = {get: "/v1/books/{book_id}:read"};
+  }
+  rpc Tick(GetBookRequest) returns (stream google.protobuf.Empty) {
+    option (google.api.http) = {get: "/v1/books/{book_id}:tick"};
+  }
+  rpc AddBooks(stream Book) returns (Book) {
+    option (google.api.http) = {post: "/v1/books:add" body: "*"};
+  }
+  rpc Search(SearchRequest) returns (Author) {
+    option (google.api.http) = {get: "/v1/books:search"};
+  }
+}
+message Book {
+  string book_id = 1 [(google.api.field_behavior) = OUTPUT_ONLY];
+  string title = 2;
+  string etag = 3;
+}
+message GetBookRequest {
+  // The book to get.
+  string book_id = 1;
+  // A resource name.
+  string name = 2;
+  // What kind.
+  Kind kind = 3;
+  google.protobuf.Timestamp since = 4;
+  int32 copies = 5;
+}
+message CreateBookRequest {
+  Book book = 1 [(google.api.field_behavior) = REQUIRED];
+  bool validate_only = 2;
+}
+message UpdateBookRequest {
+  Book book = 1;
+  // What to change.
+  google.protobuf.FieldMask update_mask = 2;
+}
+message LendBookRequest {
+  string book_id = 1 [(google.api.field_behavior) = REQUIRED];
+  string reader = 2 [(google.api.field_behavior) = REQUIRED];
+  int32 days = 3;
+}
+message ReturnBookRequest { string book_id = 1 [(google.api.field_behavior) = REQUIRED]; }
+message SetTagsRequest { string book_id = 1; repeated string tags = 2; }
+message PutCoverRequest { string book_id = 1; google.api.HttpBody cover = 2; }
+message ListBooksRequest {
+  int32 page_size = 1;
+  string page_token = 2;
+}
+message ListBooksResponse {
+  repeated Book books = 1;
+  string next_page_token = 2;
+}
+message Author {
+  string name = 1;
+  Author teacher = 2;
+}
+message SearchRequest {
+  // Whose books.
+  string user = 1 [(google.api.field_behavior) = REQUIRED];
+  string old = 2 [deprecated = true];
+  repeated string tags = 3;
+  Author author = 4;
+  repeated Author authors = 5;
+  map<string, string> labels = 6;
+  google.protobuf.Struct extra = 7;
+  google.protobuf.Any any = 8;
+  google.protobuf.Duration age = 9;
+  google.protobuf.FieldMask mask = 10;
+  google.protobuf.BoolValue lent = 11;
+  oneof by {
+    string title = 12;
+    string isbn = 13;
+  }
+  Level1 deep = 14;
+  Part part = 15 [(google.api.field_behavior) = REQUIRED];
+  string given = 16 [(google.api.field_behavior) = OUTPUT_ONLY];
+  Kind kind = 17;
+  google.api.HttpBody raw = 18;
+}
+message Part {
+  string must = 1 [(google.api.field_behavior) = REQUIRED];
+  string may = 2;
+}
+message Level1 { Level2 next = 1; string name = 2; }
+message Level2 { Level3 next = 1; }
+message Level3 { Level4 next = 1; string name = 2; }
+message Level4 { string name = 1; }
+enum Kind { KIND_UNSPECIFIED = 0; KIND_NOVEL = 1; }
+"""
+
+
+def make_paths() -> dict[str, Any]:
+    descriptors = compile_library(TEXT)
+    paths: dict[str, Any] = make_document(descriptors, compile_routes(descriptors))["paths"]
+    return paths
+
+
+PATHS = make_paths()
+GET = PATHS["/v1/books/{bookId}"]["get"]
+SEARCH = PATHS["/v1/books:search"]["get"]
+BOOK = {"$ref": "#/components/schemas/Book"}
+FAILURE = {"$ref": "#/components/schemas/Failure"}
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+BYTES = {"schema": {"type": "string", "format": "binary"}}
+
+
+def parameters(operation: dict[str, Any], place: str) -> dict[str, Any]:
+    found = [at for at in operation.get("parameters", ()) if at["in"] == place]
+    return {at["name"]: at for at in found}
+
+
+def headers(operation: dict[str, Any]) -> set[str]:
+    return set(parameters(operation, "header"))
+
+
+def test_comment_becomes_summary_and_description() -> None:
+    assert GET["summary"] == "Gets a book"
+    assert GET["description"] == "Returns NOT_FOUND if there is none."
+    assert "summary" not in SEARCH
+    assert "description" not in SEARCH
+
+
+def test_operation_is_named_by_its_rpc_and_numbered_by_its_binding() -> None:
+    assert GET["operationId"] == "LibraryService_GetBook"
+    second = PATHS["/v1/books/{bookId}/title"]["get"]
+    assert second["operationId"] == "LibraryService_GetBook_2"
+    assert second["tags"] == ["LibraryService"]
+
+
+def test_deprecation_is_said() -> None:
+    assert PATHS["/v1/books/{bookId}:return"]["post"]["deprecated"] is True
+    assert "deprecated" not in GET
+
+
+def test_segment_of_a_path_is_a_parameter() -> None:
+    assert parameters(GET, "path")["bookId"] == {
+        "name": "bookId",
+        "in": "path",
+        "required": True,
+        "description": "The book to get.",
+        "example": "01932c07-209b-7a3e-9d2f-3c5b8e1a4f60",
+        "schema": {"type": "string", "minLength": 1},
+    }
+
+
+def test_part_of_a_variable_says_what_it_is_part_of() -> None:
+    parts = parameters(PATHS["/v1/shelves/{shelve}/books/{book}"]["get"], "path")
+    assert [part["description"] for part in parts.values()] == [
+        "A resource name. A part of `name`."
+    ] * 2
+    assert [part["schema"] for part in parts.values()] == [{"type": "string", "minLength": 1}] * 2
+
+
+def test_rest_of_a_path_is_one_segment() -> None:
+    rest = parameters(PATHS["/v1/files/{name}"]["get"], "path")["name"]
+    assert "the gateway takes more" in rest["description"]
+
+
+def test_segment_has_the_type_of_its_field() -> None:
+    typed = parameters(PATHS["/v1/kinds/{kind}/{since}/{copies}"]["get"], "path")
+    assert typed["since"]["schema"] == {"type": "string", "format": "date-time"}
+    assert typed["copies"]["schema"]["type"] == "integer"
+    assert typed["kind"]["schema"]["anyOf"][0] == {"$ref": "#/components/schemas/Kind"}
+
+
+def test_query_has_what_has_a_text_form_and_nothing_else_binds() -> None:
+    assert list(parameters(SEARCH, "query")) == [
+        *("user", "old", "tags", "age", "mask", "lent", "title", "isbn", "kind"),
+        *("author.name", "deep.name", "part.must", "part.may", "deep.next.next.name"),
+    ]
+    assert list(parameters(GET, "query")) == ["name", "kind", "since", "copies"]
+    assert list(parameters(PATHS["/v1/books/{bookId}"]["patch"], "query")) == ["updateMask"]
+    assert parameters(PATHS["/v1/books/{bookId}:lend"]["post"], "query") == {}
+
+
+def test_query_parameter_says_what_is_known_of_its_field() -> None:
+    query = parameters(SEARCH, "query")
+    assert query["user"] == {
+        "name": "user",
+        "in": "query",
+        "description": "Whose books.",
+        "required": True,
+        "example": "user",
+        "schema": {"type": "string"},
+    }
+    assert query["old"]["deprecated"] is True
+    assert query["tags"]["schema"] == {"type": "array", "items": {"type": "string"}}
+    assert (query["tags"]["style"], query["tags"]["explode"]) == ("form", True)
+    assert query["lent"]["schema"] == {"type": "boolean"}
+    assert query["title"]["description"] == "Excludes `isbn`."
+    assert "explode" not in query["old"]
+    assert [name for name, at in query.items() if at.get("required")] == ["user", "part.must"]
+
+
+def test_mask_that_may_be_left_out_says_what_happens_then() -> None:
+    mask = parameters(PATHS["/v1/books/{bookId}"]["patch"], "query")["updateMask"]
+    assert mask["description"].startswith(
+        "What to change. Without it, the fields that the body gives"
+    )
+
+
+def test_headers_are_those_that_the_route_heeds() -> None:
+    key, match, none_match = "Idempotency-Key", "If-Match", "If-None-Match"
+    assert headers(GET) == {none_match}
+    assert headers(SEARCH) == set()
+    assert headers(PATHS["/v1/books"]["post"]) == {key}
+    assert headers(PATHS["/v1/books/{bookId}"]["patch"]) == {match}
+    assert headers(PATHS["/v1/books"]["get"]) == {"Last-Event-ID"}
+    assert headers(PATHS["/v1/books/{bookId}:watch"]["get"]) == set()
+    assert headers(PATHS["/v1/books:add"]["post"]) == set()
+    assert headers(PATHS["/v1/books/{bookId}/title"]["get"]) == set()
+
+
+def test_whole_body_is_the_request() -> None:
+    body = PATHS["/v1/authors"]["post"]["requestBody"]
+    assert body["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Author"}
+    assert "required" not in body
+
+
+def test_whole_body_lacks_what_the_path_binds() -> None:
+    body = PATHS["/v1/books/{bookId}:lend"]["post"]["requestBody"]
+    schema = body["content"]["application/json"]["schema"]
+    assert (list(schema["properties"]), schema["required"]) == (["reader", "days"], ["reader"])
+    assert body["required"] is True
+    assert "required" not in PATHS["/v1/books/{bookId}:return"]["post"]["requestBody"]
+
+
+def test_body_can_be_a_field() -> None:
+    book = PATHS["/v1/books"]["post"]["requestBody"]
+    assert book["content"]["application/json"]["schema"] == BOOK
+    assert book["required"] is True
+    tags = PATHS["/v1/books/{bookId}/tags"]["put"]["requestBody"]
+    assert tags["content"]["application/json"]["schema"]["type"] == "array"
+    assert "required" not in tags
+
+
+def test_raw_body_is_bytes() -> None:
+    operation = PATHS["/v1/books/{bookId}/cover"]["post"]
+    assert operation["requestBody"]["content"] == {"application/octet-stream": BYTES}
+    assert operation["responses"]["200"]["content"] == {
+        "application/octet-stream": BYTES,
+        "*/*": BYTES,
+    }
+
+
+def test_stream_of_requests_is_lines() -> None:
+    content = PATHS["/v1/books:add"]["post"]["requestBody"]["content"]
+    assert list(content) == ["application/x-ndjson"]
+    assert content["application/x-ndjson"]["x-item-schema"] == BOOK
+    assert content["application/x-ndjson"]["schema"] == BYTES["schema"]
+
+
+def test_answer_is_json_with_its_version() -> None:
+    assert list(GET["responses"]) == ["200", "304", "404", "default"]
+    assert GET["responses"]["200"]["content"]["application/json"]["schema"] == BOOK
+    assert list(GET["responses"]["200"]["headers"]) == ["ETag"]
+    assert list(GET["responses"]["304"]["headers"]) == ["ETag"]
+    assert "content" not in GET["responses"]["304"]
+
+
+def test_answer_can_be_a_field() -> None:
+    responses = PATHS["/v1/books/{bookId}/title"]["get"]["responses"]
+    assert responses["200"]["content"]["application/json"]["schema"] == {"type": "string"}
+    assert "304" not in responses
+
+
+def test_nothing_is_answered_with_no_content() -> None:
+    responses = PATHS["/v1/books/{bookId}:return"]["post"]["responses"]
+    assert responses == {
+        "204": {"description": "Done."},
+        "default": {"$ref": "#/components/responses/Problem"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "nothing", "sent"),
+    [
+        ("/v1/books", "Valid", {"Location", "ETag", "Idempotent-Replayed"}),
+        ("/v1/authors", "Done", {"Location", "Idempotent-Replayed"}),
+    ],
+)
+def test_create_is_answered_with_a_location(path: str, nothing: str, sent: set[str]) -> None:
+    responses = PATHS[path]["post"]["responses"]
+    assert list(responses) == ["200", "201", "default"]
+    assert responses["200"]["description"].startswith(nothing)
+    assert "headers" not in responses["200"]
+    assert set(responses["201"]["headers"]) == sent
+    assert responses["200"]["content"] == responses["201"]["content"]
+
+
+def test_update_may_find_another_version() -> None:
+    responses = PATHS["/v1/books/{bookId}"]["patch"]["responses"]
+    assert list(responses) == ["200", "412", "default"]
+    assert list(responses["200"]["headers"]) == ["ETag"]
+    assert responses["412"]["content"] == PROBLEM
+
+
+def test_failure_that_a_comment_names_is_a_response() -> None:
+    assert GET["responses"]["404"] == {
+        "description": "`NOT_FOUND` if there is none.",
+        "content": PROBLEM,
+    }
+
+
+def test_stream_has_three_forms() -> None:
+    responses = PATHS["/v1/books/{bookId}:watch"]["get"]["responses"]
+    assert list(responses) == ["200", "default"]
+    content = responses["200"]["content"]
+    # Clients that send no Accept header get the first.
+    assert list(content) == ["application/x-ndjson", "text/event-stream", "application/json"]
+    record = {"anyOf": [BOOK, FAILURE]}
+    assert content["application/x-ndjson"]["x-item-schema"] == record
+    assert content["application/json"]["schema"] == {"type": "array", "items": record}
+    message, problem, _end = content["text/event-stream"]["x-item-schema"]["anyOf"]
+    assert message["properties"]["data"]["contentSchema"] == BOOK
+    assert (
+        problem["properties"]["data"]["contentSchema"]
+        == PROBLEM["application/problem+json"]["schema"]
+    )
+
+
+def test_stream_can_be_of_a_field() -> None:
+    content = PATHS["/v1/books:bare"]["get"]["responses"]["200"]["content"]
+    books = {"type": "array", "items": BOOK}
+    assert content["application/x-ndjson"]["x-item-schema"] == {"anyOf": [books, FAILURE]}
+
+
+def test_stream_that_can_be_resumed_may_be_over() -> None:
+    assert list(PATHS["/v1/books"]["get"]["responses"]) == ["200", "204", "default"]
+
+
+def test_stream_of_bytes_has_one_form() -> None:
+    content = PATHS["/v1/books/{bookId}:read"]["get"]["responses"]["200"]["content"]
+    assert content == {"application/octet-stream": BYTES, "*/*": BYTES}
+
+
+def test_stream_of_nothing_has_records() -> None:
+    responses = PATHS["/v1/books/{bookId}:tick"]["get"]["responses"]
+    empty = {"$ref": "#/components/schemas/Empty"}
+    assert responses["200"]["content"]["application/x-ndjson"]["x-item-schema"]["anyOf"][0] == empty
