@@ -1,141 +1,120 @@
 """JSON to messages and back, by the proto3 JSON mapping.
 
-What comes in is read strictly and checked by json_rules before google.protobuf.json_format converts
-it. A client of this module sees only `JsonCodec`; how it converts may change behind it.
+The converters of a message type are compiled from its descriptor when it is first met; here is what
+the rest of the gateway sees of them.
 """
 
-import json
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Generic, TypeVar, cast
 
 import orjson
-from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 
-from gateway.errors import Problem, invalid_argument
-from gateway.json_rules import MAX_DEPTH, Rules
-from gateway.json_scalars import Refusal
+from gateway.json_decoding import Decoders
+from gateway.json_encoding import Encoders
+from gateway.json_text import parse_json
+from gateway.refusals import Refusal, UnwritableError
 
+__all__ = ["JsonCodec", "given_paths", "parse_json"]
 
-def parse_json(data: bytes) -> Any:
-    """Read JSON text (RFC 8259) strictly: UTF-8, no NaN or Infinity, no name twice in an object.
-
-    Raises:
-        Problem: with status 400 and reason INVALID_JSON.
-    """
-    try:
-        return json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_object_without_duplicates,
-            parse_constant=_refuse_constant,
-        )
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise _invalid_json(f"The JSON is malformed at {where}: {error.msg}.") from error
-    except UnicodeDecodeError as error:
-        raise _invalid_json("The JSON is not UTF-8.") from error
-    except RecursionError as error:
-        raise _invalid_json(f"The JSON nests deeper than {MAX_DEPTH} levels.") from error
-    except ValueError as error:
-        # Integers of thousands of digits end here too.
-        detail = error.args[0] if isinstance(error, _StrictError) else "A number is too long."
-        raise _invalid_json(detail) from error
+_Converter = TypeVar("_Converter")
 
 
 class JsonCodec:
     """Converts between JSON and the messages of one pool."""
 
     def __init__(self, pool: DescriptorPool) -> None:
-        self._pool = pool
-        self._rules = Rules(pool)
+        self._encoders = Encoders(pool)
+        self._decoders = Decoders(pool)
+        self._writers = _ByClass(self._encoders.message_writer)
+        self._fillers = _ByClass(self._decoders.message_filler)
 
     def merge(self, value: Any, message: Message) -> None:
-        """Put a parsed JSON value into an empty message.
+        """Put a value that parse_json returned into an empty message.
 
         Raises:
             Problem: the value does not fit; the problem names the field.
         """
         try:
-            self._rules.check_message(value, cast("Descriptor", message.DESCRIPTOR))
+            self._fillers[type(message)](message, value, 1)
         except Refusal as refusal:
             raise refusal.problem() from refusal
-        self._convert(value, message)
 
     def merge_field(self, value: Any, message: Message, field: FieldDescriptor) -> None:
-        """Put a parsed JSON value into one field of a message.
+        """Put a value that parse_json returned, not null, into a field that is not set.
 
         Raises:
             Problem: the value does not fit; the problem names the place within the value.
         """
         try:
-            self._rules.field_check(field)(value, 1)
+            self._decoders.field_setter(field)(message, value)
         except Refusal as refusal:
             raise refusal.problem() from refusal
-        self._convert({field.json_name: value}, message)
 
     def dump(self, message: Message) -> bytes:
-        """Write a message as JSON on one line; fields with default values are left out."""
-        return orjson.dumps(json_format.MessageToDict(message, descriptor_pool=self._pool))
+        """Write a message as JSON on one line; fields with default values are left out.
 
-    def dump_line(self, message: Message) -> bytes:
-        """Write a message as one record of NDJSON."""
-        whole = json_format.MessageToDict(message, descriptor_pool=self._pool)
-        return orjson.dumps(whole, option=orjson.OPT_APPEND_NEWLINE)
+        Raises:
+            UnwritableError: it has no JSON form.
+        """
+        try:
+            return orjson.dumps(self._writers[type(message)](message))
+        except _UNWRITABLE as error:
+            raise UnwritableError(f"{message.DESCRIPTOR.full_name}: {error}") from error
 
     def dump_field(self, message: Message, field: FieldDescriptor) -> bytes:
-        """Write one field of a message as JSON, the default value if it is not set."""
-        if field.message_type is not None and not field.is_repeated:
-            return self.dump(getattr(message, field.name))
-        whole = json_format.MessageToDict(message, descriptor_pool=self._pool)
-        if field.json_name not in whole:
-            whole = json_format.MessageToDict(
-                type(message)(), always_print_fields_with_no_presence=True
-            )
-        return orjson.dumps(whole.get(field.json_name))
+        """Write one field of a message as JSON, the default value if it is not set.
 
-    def _convert(self, value: Any, message: Message) -> None:
+        Raises:
+            UnwritableError: it has no JSON form.
+        """
         try:
-            json_format.ParseDict(
-                value, message, descriptor_pool=self._pool, max_recursion_depth=2 * MAX_DEPTH
-            )
-        except (json_format.ParseError, ValueError, TypeError) as error:
-            raise invalid_argument("The JSON does not fit the request.", "INVALID_FIELD") from error
+            return orjson.dumps(self._encoders.part_writer(field)(message))
+        except _UNWRITABLE as error:
+            raise UnwritableError(f"{field.full_name}: {error}") from error
 
 
-def given_paths(value: Any, message: Descriptor) -> list[str]:
+def given_paths(value: Mapping[str, Any], message: Descriptor) -> list[str]:
     """Return the paths of the fields that a JSON object gives, in proto names, leaves only.
 
     A map, a repeated field and a well-known type count as one leaf, and so does a null.
     """
     paths = []
-    for name, item in value.items():
-        field = next(at for at in message.fields if name in (at.name, at.json_name))
-        nested = field.message_type
-        is_leaf = nested is None or field.is_repeated or nested.file.package == "google.protobuf"
-        if is_leaf or not item:
-            paths.append(field.name)
+    fields = _fields(message)
+    for given, item in value.items():
+        name, nested = fields[given]
+        if nested is None or not item:
+            paths.append(name)
         else:
-            paths.extend(
-                f"{field.name}.{path}" for path in given_paths(item, cast("Descriptor", nested))
-            )
+            paths.extend(f"{name}.{path}" for path in given_paths(item, nested))
     return paths
 
 
-class _StrictError(ValueError):
-    """JSON that Python would take and RFC 8259 or RFC 7493 would not."""
+@lru_cache(maxsize=1024)
+def _fields(message: Descriptor) -> Mapping[str, tuple[str, Descriptor | None]]:
+    """Return each field by both its names: its proto name, and its message unless it is a leaf."""
+    fields = {}
+    for field in message.fields:
+        nested = field.message_type
+        is_leaf = nested is None or field.is_repeated or nested.file.package == "google.protobuf"
+        fields[field.name] = (field.name, None if is_leaf else nested)
+    return {**fields, **{field.json_name: fields[field.name] for field in message.fields}}
 
 
-def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    whole = dict(pairs)
-    if len(whole) != len(pairs):
-        raise _StrictError("The JSON has an object that names a field twice.")
-    return whole
+_UNWRITABLE = (RecursionError, UnicodeDecodeError, orjson.JSONEncodeError)
+"""What nests too deep, and text of proto2 that is no UTF-8."""
 
 
-def _refuse_constant(name: str) -> None:
-    raise _StrictError(f"The JSON has {name}, which is no JSON number.")
+class _ByClass(dict[type[Message], _Converter], Generic[_Converter]):
+    """The converter of each message class, made when it is first wanted."""
 
+    def __init__(self, make: Callable[[Descriptor], _Converter]) -> None:
+        super().__init__()
+        self._make = make
 
-def _invalid_json(detail: str) -> Problem:
-    return invalid_argument(detail, "INVALID_JSON")
+    def __missing__(self, message_class: type[Message]) -> _Converter:
+        converter = self[message_class] = self._make(cast("Descriptor", message_class.DESCRIPTOR))
+        return converter

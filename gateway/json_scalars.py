@@ -1,20 +1,25 @@
-"""The rules of the proto3 JSON mapping for single values that come in.
+"""Single values of the proto3 JSON mapping, both ways: numbers, texts, bytes, truths and enums.
 
 Stricter than json_format where security asks for it: no number with a fraction or an exponent for
-an integer, no base64 with stray characters, no NUL and no lone surrogate in a text.
+an integer, and no base64 with stray characters.
 """
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any, NoReturn, cast
+import struct
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, cast
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-from gateway.errors import Problem, invalid_field
+from gateway.refusals import refuse
 
 _INT32 = (-(2**31), 2**31 - 1)
 _INT64 = (-(2**63), 2**63 - 1)
+_UINT32 = (0, 2**32 - 1)
+_UINT64 = (0, 2**64 - 1)
 INTEGER_RANGES: Mapping[int, tuple[int, int]] = {
     FieldDescriptor.TYPE_INT32: _INT32,
     FieldDescriptor.TYPE_SINT32: _INT32,
@@ -22,127 +27,156 @@ INTEGER_RANGES: Mapping[int, tuple[int, int]] = {
     FieldDescriptor.TYPE_INT64: _INT64,
     FieldDescriptor.TYPE_SINT64: _INT64,
     FieldDescriptor.TYPE_SFIXED64: _INT64,
-    FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
-    FieldDescriptor.TYPE_FIXED32: (0, 2**32 - 1),
-    FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
-    FieldDescriptor.TYPE_FIXED64: (0, 2**64 - 1),
+    FieldDescriptor.TYPE_UINT32: _UINT32,
+    FieldDescriptor.TYPE_FIXED32: _UINT32,
+    FieldDescriptor.TYPE_UINT64: _UINT64,
+    FieldDescriptor.TYPE_FIXED64: _UINT64,
 }
 _FLOAT_MAX = 3.4028234663852886e38
+_FOUR_BYTES = struct.Struct("<f")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(
+    r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|NaN|-?Infinity",
+)
+_NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_NOT_NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
+_TO_STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
 
-class Refusal(Exception):
-    """A value that breaks a rule; the path to it is put together while it travels up."""
+def scalar_reader(field: FieldDescriptor) -> Callable[[Any], Any]:
+    """Return what takes a parsed JSON value for a field, or for one element of it.
 
-    def __init__(self, rule: str, reason: str = "INVALID_FIELD", status: int = 400) -> None:
-        super().__init__(rule)
-        self.rule = rule
-        self.reason = reason
-        self.status = status
-        self._parts: list[str] = []
-
-    def within(self, part: str) -> "Refusal":
-        """Add the name or index under which the value was found."""
-        self._parts.append(part)
-        return self
-
-    def problem(self, root: str = "") -> Problem:
-        """Return the problem with the path to the value, from `root` on."""
-        path = "".join([root, *(f".{part}" for part in reversed(self._parts))])
-        path = path.removeprefix(".").replace(".[", "[")
-        return invalid_field(path, self.rule, self.reason, status=self.status)
-
-
-def check_scalar(value: Any, field: FieldDescriptor) -> None:
-    """Check a value for a field that holds no message, or for one element of it.
-
-    Raises:
-        Refusal: it breaks a rule; with status 422 if it is an integer outside of the field's range.
+    It raises a Refusal where the value breaks a rule, with status 422 for a number that is outside
+    of the field's range.
     """
-    kind = field.type
-    if kind == FieldDescriptor.TYPE_STRING:
-        check_text(value)
-    elif kind in INTEGER_RANGES:
-        _check_integer(value, *INTEGER_RANGES[kind])
-    elif kind == FieldDescriptor.TYPE_BOOL:
-        if type(value) is not bool:
-            refuse("must be true or false")
-    elif kind == FieldDescriptor.TYPE_ENUM:
-        _check_enum(value, cast("EnumDescriptor", field.enum_type))
-    elif kind == FieldDescriptor.TYPE_BYTES:
-        if (
-            type(value) is not str
-            or _BASE64.fullmatch(value) is None
-            or len(value.rstrip("=")) % 4 == 1
-        ):
-            refuse("must be base64")
-    else:
-        check_double(value)
-        if kind == FieldDescriptor.TYPE_FLOAT and _FLOAT_MAX < abs(float(value)) < math.inf:
-            refuse("is out of range", "OUT_OF_RANGE", 422)
+    if field.type in INTEGER_RANGES:
+        return partial(_read_integer, *INTEGER_RANGES[field.type])
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        return _enum_reader(cast("EnumDescriptor", field.enum_type))
+    return _READERS[field.type]
 
 
-def check_text(value: Any) -> None:
-    """Check a value for a string field.
+def scalar_writer(field: FieldDescriptor) -> Callable[[Any], Any] | None:
+    """Return what makes JSON of a value of a field; None if the value is JSON as it is."""
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        return _enum_writer(cast("EnumDescriptor", field.enum_type))
+    if INTEGER_RANGES.get(field.type) in (_INT64, _UINT64):
+        return str
+    return _WRITERS.get(field.type)
 
-    Raises:
-        Refusal: it is not a string, or has what text in databases and on the wire cannot have.
-    """
+
+def _read_text(value: Any) -> str:
     if type(value) is not str:
         refuse("must be a string")
-    if "\x00" in value:
-        refuse("must not contain NUL")
-    if not value.isascii() and _SURROGATE.search(value) is not None:
-        refuse("must not contain lone surrogates")
+    return value
 
 
-def shown(name: str) -> str:
-    """Return a client's own name for something, fit to be shown to it."""
-    return name[:100].encode("utf-8", "replace").decode()
+def _read_truth(value: Any) -> bool:
+    if type(value) is not bool:
+        refuse("must be true or false")
+    return value
 
 
-def _check_integer(value: Any, lowest: int, highest: int) -> None:
+def _read_integer(lowest: int, highest: int, value: Any) -> int:
     if type(value) is str and _INTEGER.fullmatch(value) is not None:
         value = int(value)
     if type(value) is not int:
         refuse("must be an integer")
     if not lowest <= value <= highest:
         refuse(f"must be between {lowest} and {highest}", "OUT_OF_RANGE", 422)
+    return value
 
 
-def check_double(value: Any) -> None:
-    """Check a value for a double field.
-
-    Raises:
-        Refusal: it is no number, or too large for one.
-    """
-    if type(value) is str and (value in _NOT_NUMBERS or _NUMBER.fullmatch(value) is not None):
-        finite = value in _NOT_NUMBERS or math.isfinite(float(value))
-    elif type(value) is int:
-        finite = abs(value) < 2**1024
-    elif type(value) is float:
-        finite = math.isfinite(value)
+def _read_double(value: Any) -> float:
+    if type(value) is str:
+        is_number = _NUMBER.fullmatch(value) is not None
     else:
+        is_number = type(value) is float or type(value) is int
+    if not is_number:
         refuse("must be a number")
-    if not finite:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isinf(number) and value not in _NOT_FINITE:
         refuse("is too large for a number")
+    return number
 
 
-def _check_enum(value: Any, enum: EnumDescriptor) -> None:
-    if type(value) is str and value in enum.values_by_name:
-        return
-    if type(value) is str and _INTEGER.fullmatch(value) is None:
-        refuse(f"must be one of {', '.join(list(enum.values_by_name)[:20])}")
-    if value is not None:
-        _check_integer(value, *_INT32)
-        if enum.is_closed and int(value) not in enum.values_by_number:
+def _read_float(value: Any) -> float:
+    number = _read_double(value)
+    if _FLOAT_MAX < abs(number) < math.inf:
+        refuse("is out of range", "OUT_OF_RANGE", 422)
+    return number
+
+
+def _read_bytes(value: Any) -> bytes:
+    if type(value) is not str or _BASE64.fullmatch(value) is None:
+        refuse("must be base64")
+    bare = value.rstrip("=").translate(_TO_STANDARD_ALPHABET)
+    if len(bare) % 4 == 1:
+        refuse("must be base64")
+    return a2b_base64(bare + "=" * (-len(bare) % 4))
+
+
+def _enum_reader(enum: EnumDescriptor) -> Callable[[Any], int]:
+    numbers = {name: value.number for name, value in enum.values_by_name.items()}
+    known = frozenset(numbers.values()) if enum.is_closed else None
+
+    def read(value: Any) -> int:
+        if type(value) is str and value in numbers:
+            return numbers[value]
+        if value is None or (type(value) is str and _INTEGER.fullmatch(value) is None):
+            refuse(f"must be one of {', '.join(list(numbers)[:20])}")
+        number = _read_integer(*_INT32, value)
+        if known is not None and number not in known:
             refuse("is not a number of the enum")
+        return number
+
+    return read
 
 
-def refuse(rule: str, reason: str = "INVALID_FIELD", status: int = 400) -> NoReturn:
-    """Raise a Refusal."""
-    raise Refusal(rule, reason, status)
+def _enum_writer(enum: EnumDescriptor) -> Callable[[int], str | int | None]:
+    if enum.full_name == "google.protobuf.NullValue":
+        return _write_null
+    names = {number: value.name for number, value in enum.values_by_number.items()}
+    return lambda number: names.get(number, number)
+
+
+def _write_null(_number: int) -> None:
+    return None
+
+
+def _write_double(number: float) -> float | str:
+    if math.isfinite(number):
+        return number
+    if math.isnan(number):
+        return "NaN"
+    return "Infinity" if number > 0 else "-Infinity"
+
+
+def _write_float(number: float) -> float | str:
+    """Write the number of fewest digits that is the same in four bytes: nine always are."""
+    for digits in range(6, 9):
+        shortest = float(f"{number:.{digits}g}")
+        if _FOUR_BYTES.unpack(_FOUR_BYTES.pack(shortest))[0] == number:
+            return _write_double(shortest)
+    return _write_double(float(f"{number:.9g}"))
+
+
+def _write_bytes(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode()
+
+
+_READERS: Mapping[int, Callable[[Any], Any]] = {
+    FieldDescriptor.TYPE_STRING: _read_text,
+    FieldDescriptor.TYPE_BYTES: _read_bytes,
+    FieldDescriptor.TYPE_BOOL: _read_truth,
+    FieldDescriptor.TYPE_FLOAT: _read_float,
+    FieldDescriptor.TYPE_DOUBLE: _read_double,
+}
+_WRITERS: Mapping[int, Callable[[Any], Any]] = {
+    FieldDescriptor.TYPE_BYTES: _write_bytes,
+    FieldDescriptor.TYPE_FLOAT: _write_float,
+    FieldDescriptor.TYPE_DOUBLE: _write_double,
+}

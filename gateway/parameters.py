@@ -4,20 +4,22 @@ A parameter is a path of fields, by proto or JSON names, to a scalar, a repeated
 well-known type that has a text form. Which parameters a route takes is decided by its caller.
 """
 
-import base64
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any
 
 from google.protobuf import message_factory
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.descriptors import find_field, is_map
 from gateway.errors import Problem, invalid_field
-from gateway.json_scalars import Refusal, check_scalar, check_text, refuse, shown
+from gateway.json_scalars import scalar_reader
+from gateway.json_text import check_text
+from gateway.refusals import Refusal, shown
+from gateway.text_forms import FILLERS
 
 MAX_PATH_LENGTH = 10
 """How many names a parameter may have: recursive messages would allow any number."""
@@ -30,6 +32,8 @@ _TEXT_TYPES = frozenset(
         *("BoolValue", "StringValue", "BytesValue"),
     )
 )
+
+_TRUTHS = {"true": True, "false": False}
 
 
 class ParameterError(Exception):
@@ -170,41 +174,30 @@ def _has_text_form(field: FieldDescriptor) -> bool:
 
 
 def _text_parser(field: FieldDescriptor) -> Callable[[str], Any]:
-    if field.message_type is None:
-        return partial(_parse_scalar, field)
     kind = field.message_type
+    if kind is None:
+        return _scalar_parser(field)
     message_class = message_factory.GetMessageClass(kind)
     if kind.full_name == "google.protobuf.FieldMask":
         return partial(_parse_mask, message_class)
     if "value" in kind.fields_by_name:
-        return partial(_parse_wrapper, message_class, kind.fields_by_name["value"])
-    return partial(_parse_well_known, message_class)
+        parse = _scalar_parser(kind.fields_by_name["value"])
+        return lambda text: message_class(value=parse(text))
+    return partial(_parse_well_known, message_class, FILLERS[kind.full_name])
 
 
-def _parse_scalar(field: FieldDescriptor, text: str) -> Any:
-    value: Any = text
+def _scalar_parser(field: FieldDescriptor) -> Callable[[str], Any]:
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return _parse_text
+    read = scalar_reader(field)
     if field.type == FieldDescriptor.TYPE_BOOL:
-        value = {"true": True, "false": False}.get(text, text)
-    check_scalar(value, field)
-    if field.type == FieldDescriptor.TYPE_ENUM:
-        return _enum_number(cast("EnumDescriptor", field.enum_type), text)
-    if field.type == FieldDescriptor.TYPE_BYTES:
-        return base64.urlsafe_b64decode(_standard_padding(text))
-    if field.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
-        return float(text)
-    if field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL):
-        return value
-    return int(text)
+        return lambda text: read(_TRUTHS.get(text, text))
+    return read
 
 
-def _enum_number(enum: EnumDescriptor, text: str) -> int:
-    named = enum.values_by_name.get(text)
-    return int(text) if named is None else int(named.number)
-
-
-def _standard_padding(text: str) -> str:
-    bare = text.rstrip("=").replace("+", "-").replace("/", "_")
-    return bare + "=" * (-len(bare) % 4)
+def _parse_text(text: str) -> str:
+    check_text(text)
+    return text
 
 
 def _parse_mask(message_class: type[Message], text: str) -> Message:
@@ -214,15 +207,9 @@ def _parse_mask(message_class: type[Message], text: str) -> Message:
     return message_class(paths=[path for path in snake.split(",") if path])
 
 
-def _parse_wrapper(message_class: type[Message], field: FieldDescriptor, text: str) -> Message:
-    return message_class(value=_parse_scalar(field, text))
-
-
-def _parse_well_known(message_class: type[Message], text: str) -> Message:
-    check_text(text)
+def _parse_well_known(
+    message_class: type[Message], fill: Callable[[Message, str, int], None], text: str
+) -> Message:
     message = message_class()
-    try:
-        message.FromJsonString(text)  # type: ignore[attr-defined]
-    except (ValueError, OverflowError):
-        refuse(f"is not a valid {message.DESCRIPTOR.name}")
+    fill(message, text, 1)
     return message
