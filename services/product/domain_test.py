@@ -103,7 +103,13 @@ def test_update_details_checks_the_outcome() -> None:
 def test_update_details_rejects_a_stale_etag() -> None:
     with pytest.raises(errors.Aborted):
         domain.update_details(PRODUCT, DETAILS, {"name"}, etag="2")
-    assert domain.update_details(PRODUCT, DETAILS, {"name"}, etag="3") == DETAILS
+    assert domain.update_details(PRODUCT, DETAILS, {"name"}, etag=PRODUCT.etag) == DETAILS
+
+
+def test_etag_changes_with_the_stock_and_serves_an_update_all_the_same() -> None:
+    sold = replace(PRODUCT, stock=domain.Stock(available=4, reserved=2, sold=4, stocked=10))
+    assert sold.etag != PRODUCT.etag
+    assert domain.update_details(sold, DETAILS, {"name"}, etag=PRODUCT.etag) == DETAILS
 
 
 def test_check_deletable_refuses_while_an_order_holds_some() -> None:

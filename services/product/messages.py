@@ -65,7 +65,7 @@ def fill_message(message: product_pb2.Product, product: domain.Product) -> None:
     message.image_uri = details.image_uri
     if details.attributes:
         _fill_struct(message.attributes, details.attributes)
-    message.etag = str(product.version)
+    message.etag = product.etag
     message.create_time.CopyFrom(conversion.to_timestamp(product.create_time))
     message.update_time.CopyFrom(conversion.to_timestamp(product.update_time))
 
