@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -142,3 +142,62 @@ def test_user_order_list_streaming(client: httpx.Client) -> None:
     pages = _read_stream(client.get("/v1/orders", params={"user_id": user["userId"]}))
     listed = [order["orderId"] for page in pages for order in page["orders"]]
     assert listed == list(reversed(placed)), "newest first, and only the user's own"
+
+
+def test_what_was_created_is_where_the_answer_says(client: httpx.Client) -> None:
+    user, product = _create_user(client), _add_product(client)
+    creations = {
+        "/v1/users": {
+            "email": f"{uuid.uuid4().hex}@example.com",
+            "password": "correct horse",
+            "displayName": "Eve",
+        },
+        "/v1/products": {"sku": uuid.uuid4().hex, "name": "Cup", "price": product["price"]},
+        "/v1/orders": _order(user, product, "only"),
+    }
+    for path, message in creations.items():
+        response = client.post(path, json=message, headers={"Idempotency-Key": uuid.uuid4().hex})
+        assert response.status_code == httpx.codes.CREATED, response.text
+        place = response.headers["Location"]
+        assert place.startswith(f"{path}/")
+        assert client.get(place).json() == response.json()
+        again = client.send(response.request)
+        assert (again.status_code, again.headers["Location"]) == (httpx.codes.CREATED, place)
+
+
+@pytest.mark.parametrize(
+    ("create", "changes"),
+    [(_create_user, {"displayName": "Grace"}), (_add_product, {"name": "Tin lantern"})],
+)
+def test_change_and_read_under_a_condition(
+    client: httpx.Client,
+    create: Callable[[httpx.Client], dict[str, Any]],
+    changes: dict[str, str],
+) -> None:
+    created = create(client)
+    kind = "users" if "userId" in created else "products"
+    path = f"/v1/{kind}/{created['userId' if kind == 'users' else 'productId']}"
+    tag = client.get(path).headers["ETag"]
+    assert tag == f'"{created["etag"]}"'
+    assert client.get(path, headers={"If-None-Match": tag}).status_code == httpx.codes.NOT_MODIFIED
+    changed = client.patch(path, json=changes, headers={"If-Match": tag})
+    assert changed.status_code == httpx.codes.OK, changed.text
+    assert changed.json().items() >= changes.items()
+    refused = client.patch(path, json=changes, headers={"If-Match": tag})
+    assert refused.status_code == httpx.codes.PRECONDITION_FAILED
+    assert refused.json()["reason"] == "ETAG_MISMATCH"
+    found = client.get(path, headers={"If-None-Match": tag})
+    assert found.status_code == httpx.codes.OK
+    assert found.headers["ETag"] == changed.headers["ETag"] != tag
+
+
+def test_sale_is_seen_by_who_asks_for_what_is_new(client: httpx.Client) -> None:
+    user, product = _create_user(client), _add_product(client, available=5)
+    path = f"/v1/products/{product['productId']}"
+    tag = client.get(path).headers["ETag"]
+    _post(client, "/v1/orders", _order(user, product, "one", quantity=2))
+    found = client.get(path, headers={"If-None-Match": tag})
+    assert (found.status_code, found.json()["stock"]["available"]) == (httpx.codes.OK, 3)
+    # It sold while it was edited, which is no reason to refuse the edit.
+    edited = client.patch(path, json={"name": "Tin lantern"}, headers={"If-Match": tag})
+    assert edited.status_code == httpx.codes.OK
