@@ -99,6 +99,12 @@ async def test_creation_is_answered_with_its_place(notes: Notes, path: str) -> N
     assert found.json() == answer.json() == {"noteId": "2", "text": "new"}
 
 
+async def test_creation_by_put_is_one_too(notes: Notes) -> None:
+    answer = await notes.client.put("/v1/notes/2:make", json={"etag": "1"})
+    assert (answer.status_code, answer.headers["Location"]) == (201, "/v1/notes/2")
+    assert answer.headers["ETag"] == '"1"'
+
+
 @pytest.mark.parametrize("note_id", ["a/b", "a b?c#d", "é", "50%", "a:text", "%2F", "a+b"])
 async def test_place_leads_back_whatever_the_id(notes: Notes, note_id: str) -> None:
     answer = await notes.client.post("/v1/notes", json={"noteId": note_id})
@@ -165,6 +171,11 @@ async def test_tag_that_the_service_sends_wins(
     assert answer.headers["ETag"] == tag
     known = await notes.client.get("/v1/notes/1", params=query, headers={"If-None-Match": tag})
     assert known.status_code == 304
+
+
+async def test_what_is_sent_last_wins(notes: Notes) -> None:
+    query = {"aside.initial": 'etag: "x"', "aside.trailing": ['etag: "y"', "etag: z"]}
+    assert (await notes.client.get("/v1/notes/1", params=query)).headers["ETag"] == '"y"'
 
 
 @pytest.mark.parametrize(

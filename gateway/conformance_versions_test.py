@@ -177,6 +177,7 @@ async def test_conflict_without_a_condition_stays_one(notes: Notes) -> None:
     [
         # Nothing that is yet to be created has a version.
         *(("POST", "/v1/notes", "If-Match"), ("POST", "/v1/notes:import", "If-Match")),
+        ("PUT", "/v1/notes/2:make", "If-Match"),
         # AIP-154 has the etag of a resource in an update and in nothing else.
         *(("POST", "/v1/notes/1:replace", "If-Match"), ("POST", "/v1/notes/1:lock", "If-Match")),
         ("GET", "/v1/notes/1:text", "If-Match"),
