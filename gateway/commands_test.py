@@ -17,9 +17,6 @@ from gateway.testing.protos import compile_library
 
 LIBRARY = """
 service LibraryService {
-  rpc ListBooks(ListBooksRequest) returns (stream Book) {
-    option (google.api.http) = {get: "/v1/books"};
-  }
   rpc AddBooks(stream Book) returns (Book) {
     option (google.api.http) = {post: "/v1/books:add" body: "*"};
   }
@@ -32,6 +29,9 @@ service LibraryService {
       body: "book"
       additional_bindings {put: "/v1/{book.name=shelves/*/books/*}:cover" body: "cover"}
     };
+  }
+  rpc ListBooks(ListBooksRequest) returns (stream Book) {
+    option (google.api.http) = {get: "/v1/books"};
   }
 }
 message Book { string name = 1; string title = 2; }

@@ -112,8 +112,9 @@ def load(services: Iterable[str]) -> GatewaySettings:
 
 def explain_variables() -> Iterator[tuple[str, str]]:
     """Yield the name of each variable and what it is for, the required ones first."""
-    yield "<SERVICE>_HOST, <SERVICE>_PORT", (
-        "Where each service of the descriptor set is, by its simple name: USERSERVICE_HOST."
+    yield (
+        "<SERVICE>_HOST, <SERVICE>_PORT",
+        "Where each service of the descriptor set is, by its simple name: USERSERVICE_HOST.",
     )
     fields = {**_DescriptorSetSettings.model_fields, **GatewaySettings.model_fields}
     for name, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):

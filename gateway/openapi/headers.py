@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway.idempotency import HEADER, MAX_KEY_LENGTH, REPLAYED_HEADER
-from gateway.replies import TAGGED_METHODS
+from gateway.replies import is_tagged
 from gateway.resumption import find_resumption
 from gateway.routes import Route
 
@@ -45,8 +45,7 @@ def answer_headers(route: Route) -> dict[str, Header]:
     headers: dict[str, Header] = {}
     if route.location is not None:
         headers["Location"] = _header("Where the new resource is.", "uri-reference")
-    tagged = route.http_method in TAGGED_METHODS or route.location is not None
-    if tagged and route.preconditions.version is not None:
+    if is_tagged(route):
         headers["ETag"] = _header("The version of the resource.")
     if takes_key(route):
         headers[REPLAYED_HEADER] = _header(
