@@ -19,10 +19,6 @@ from gateway.routes import Route
 JSON = "application/json"
 BINARY = "application/octet-stream"
 
-TAGGED_METHODS = frozenset({"GET", "PATCH"})
-"""Whose answers are tagged. After a PUT RFC 9110 §9.3.4 forbids it to whoever may have changed what
-was sent, and the answer to another method is no representation of its target."""
-
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -69,6 +65,17 @@ class Replies:
         return self._writers[route].write(answer, sent, validated=validated)
 
 
+def is_tagged(route: Route) -> bool:
+    """Say whether answers have the ETag of what they show.
+
+    After a PUT RFC 9110 §9.3.4 forbids it to whoever may have changed what was sent. The answer to
+    any other method is no representation of its target, but for that of what it created.
+    """
+    creates = route.location is not None and route.http_method != "PUT"
+    tagged = creates or route.http_method in ("GET", "PATCH")
+    return tagged and route.preconditions.version is not None
+
+
 @dataclass(frozen=True, slots=True)
 class _Writer:
     """Writes the answers of one route."""
@@ -94,8 +101,7 @@ class _Writer:
 
 
 def _compile(codec: JsonCodec, route: Route) -> _Writer:
-    tagged = route.http_method in TAGGED_METHODS or route.location is not None
-    version = route.preconditions.version if tagged else None
+    version = route.preconditions.version if is_tagged(route) else None
     if route.returns_nothing:
         return _Writer(204, _no_head, lambda _answer: b"", version, route.location)
     if route.returns_raw:
