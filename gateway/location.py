@@ -102,7 +102,7 @@ def _reader(answer: Descriptor, path: str) -> Callable[[Message], object]:
         raise ParameterError(f"the variable {path} of its location {error}") from error
     if parameter.repeated or not _can_fill(parameter.field):
         raise ParameterError(f"the variable {path} of its location is no string and no integer")
-    read: Callable[[Message], object] = attrgetter(".".join(parameter.names))
+    read: Callable[[Message], object] = attrgetter(parameter.path)
     return read
 
 

@@ -5,7 +5,7 @@ well-known type that has a text form. Which parameters a route takes is decided 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -46,18 +46,15 @@ class Parameter:
 
     names: tuple[str, ...]
     """The proto names on the way to the field, its own last."""
+    path: str
+    """The same with dots."""
     field: FieldDescriptor
     repeated: bool
     oneofs: tuple[tuple[str, str], ...]
     """Each oneof on the way, by its path, and its member that this parameter sets."""
     parse: Callable[[str], Any]
 
-    @property
-    def path(self) -> str:
-        """The proto names with dots."""
-        return ".".join(self.names)
-
-    def assign(self, message: Message, texts: Iterable[str]) -> None:
+    def assign(self, message: Message, texts: Sequence[str]) -> None:
         """Set the field from one text, or from many if it is repeated.
 
         Raises:
@@ -67,13 +64,14 @@ class Parameter:
         for name in parents:
             message = getattr(message, name)
             message.SetInParent()
-        values = [self.parse(text) for text in texts]
         if self.repeated:
-            getattr(message, leaf).extend(values)
-        elif isinstance(values[0], Message):
-            getattr(message, leaf).CopyFrom(values[0])
+            getattr(message, leaf).extend([self.parse(text) for text in texts])
+            return
+        value = self.parse(texts[0])
+        if isinstance(value, Message):
+            getattr(message, leaf).CopyFrom(value)
         else:
-            setattr(message, leaf, values[0])
+            setattr(message, leaf, value)
 
 
 def resolve(message: Descriptor, path: str) -> Parameter:
@@ -82,12 +80,12 @@ def resolve(message: Descriptor, path: str) -> Parameter:
     Raises:
         ParameterError: there is no such field, or it cannot be given as text.
     """
-    names = path.split(".")
-    if len(names) > MAX_PATH_LENGTH:
+    given = path.split(".")
+    if len(given) > MAX_PATH_LENGTH:
         raise ParameterError("has too many parts")
     fields: list[FieldDescriptor] = []
     at: Descriptor | None = message
-    for name in names:
+    for name in given:
         field = None if at is None else find_field(at, name)
         if field is None or (fields and fields[-1].is_repeated):
             raise ParameterError("is not known")
@@ -96,8 +94,10 @@ def resolve(message: Descriptor, path: str) -> Parameter:
     leaf = fields[-1]
     if at is not None or is_map(leaf):
         raise ParameterError("is a message and cannot be given as text")
+    names = tuple(field.name for field in fields)
     return Parameter(
-        names=tuple(field.name for field in fields),
+        names=names,
+        path=".".join(names),
         field=leaf,
         repeated=leaf.is_repeated,
         oneofs=tuple(_oneofs(fields)),
@@ -145,7 +145,7 @@ class Query:
         return parameter
 
 
-def assign(parameter: Parameter, message: Message, texts: Iterable[str]) -> None:
+def assign(parameter: Parameter, message: Message, texts: Sequence[str]) -> None:
     """Set a parameter from texts.
 
     Raises:
