@@ -12,7 +12,7 @@ from gateway.openapi.comments import Comments
 from gateway.openapi.examples import of_requests
 from gateway.openapi.paths import PathParameter
 from gateway.openapi.schemas import Schemas
-from gateway.openapi.values import Schema
+from gateway.openapi.values import NULL_VALUE, Schema
 from gateway.parameters import ParameterError, resolve
 from gateway.routes import HTTP_BODY, Route
 from gateway.update_mask import UPDATE_MASK
@@ -119,10 +119,11 @@ def _ways(route: Route) -> Iterator[Way]:
 
 def _is_parameter(request: Descriptor, path: str) -> bool:
     try:
-        resolve(request, path)
+        kind = resolve(request, path).field.enum_type
     except ParameterError:
         return False
-    return True
+    # A NullValue has one value, and clients would write it as text of their own.
+    return kind is None or kind.full_name != NULL_VALUE
 
 
 def _entered(request: Descriptor, way: Way) -> Descriptor | None:

@@ -73,6 +73,7 @@ message SearchRequest {
   Kind kind = 17;
   google.api.HttpBody raw = 18;
   Part spare = 19;
+  google.protobuf.NullValue nothing = 20;
 }
 message Part {
   string must = 1 [(google.api.field_behavior) = REQUIRED];

@@ -18,6 +18,8 @@ WRAPPERS = frozenset(
 )
 FLOATS = frozenset({FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT})
 
+NULL_VALUE = "google.protobuf.NullValue"
+
 _FLOAT_MAX = 3.4028235e38
 """As it is written: in the fewest digits that name it, which is a little more than it is."""
 
@@ -33,7 +35,7 @@ _WELL_KNOWN: Mapping[str, Mapping[str, Any]] = {
     },
     "google.protobuf.FieldMask": {"type": "string"},
     "google.protobuf.ListValue": {"type": "array", "items": {}},
-    "google.protobuf.NullValue": {"type": "null"},
+    NULL_VALUE: {"type": "null"},
     "google.protobuf.Struct": {"type": "object", "additionalProperties": True},
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
     "google.protobuf.Value": {},
