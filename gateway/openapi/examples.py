@@ -29,20 +29,19 @@ _BY_NAME: Mapping[str, str] = {
     "id": _UUID,
     "ids": _UUID,
     "email": "ada@example.com",
-    "uri": "https://example.com/lamp.png",
-    "url": "https://example.com/lamp.png",
+    "uri": "https://example.com/picture.png",
+    "url": "https://example.com/picture.png",
     "password": "correct horse battery staple",
     "etag": "5d41402abc4b2a76",
     "token": "b2Zmc2V0PTEwMA",
     "currency_code": "EUR",
     "language_code": "en-GB",
     "region_code": "GB",
-    "display_name": "Ada Lovelace",
 }
 _WELL_KNOWN: Mapping[str, Any] = {
     "google.protobuf.Any": {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": "OUT_OF_STOCK",
+        "reason": "NOT_READY",
         "domain": "example.com",
     },
     "google.protobuf.Duration": "90s",
