@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from probe.v1 import probe_pb2
+from structlog.testing import capture_logs
 
 from gateway.testing.events import EventParser
 from gateway.testing.fixtures import Setup
@@ -152,6 +153,13 @@ async def test_a_field_of_the_answer_can_be_the_record(
     assert read(answer.content) == [[{"int32Value": 1}, {"int32Value": 2}], [{"int32Value": 3}]]
 
 
+async def test_stream_is_logged_as_it_ended(setup: Setup) -> None:
+    with capture_logs() as events:
+        await setup.client.get("/v1/probes:watch?count=1&code=10")
+        await setup.client.get("/v1/probes:watch?count=1")
+    assert [event["code"] for event in events if event["event"] == "request"] == ["ABORTED", "OK"]
+
+
 @pytest.mark.parametrize("accept", ["text/html", EVENTS])
 async def test_what_has_one_form_takes_no_notice_of_accept(setup: Setup, accept: str) -> None:
     headers = {"Accept": accept, "Last-Event-ID": "$end"}
@@ -174,12 +182,12 @@ async def test_more_streams_than_there_may_be_are_refused() -> None:
             for wire in (first, second):
                 await wire.send_head("GET", "/v1/probes:watch?count=2&pause_seconds=60", {})
                 assert (await wire.read_head())[0] == 200
-            for path in ("/v1/probes:collect", "/v1/probes:chat"):
-                answer = await client.post(path, headers={"Content-Type": NDJSON})
+            for method, path in (("POST", "collect"), ("POST", "chat"), ("GET", "watch")):
+                answer = await client.request(method, f"/v1/probes:{path}")
                 assert (answer.status_code, answer.json()["reason"]) == (503, "TOO_MANY_STREAMS")
                 assert answer.headers["Retry-After"]
-            assert len(servicer.calls) == 2
             assert (await client.get("/v1/probes/7")).status_code == 200
+            assert [call.rpc for call in servicer.calls] == ["Watch", "Watch", "GetProbe"]
             first.abort()
             await servicer.cancelled.wait()
             assert (await client.get("/v1/probes:watch?count=1")).status_code == 200

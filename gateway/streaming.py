@@ -6,6 +6,7 @@ upload when gRPC has taken the one before. What answers look like over HTTP is n
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Any, cast
 
@@ -129,7 +130,9 @@ class Relay:
             if task is not None:
                 task.cancel()
                 await asyncio.wait((task,))
-                _ = task.cancelled() or task.exception()
+        if self._reading is not None:
+            with suppress(Problem, asyncio.CancelledError):
+                self._reading.result()  # Nobody waits any more for what it has to tell.
 
     def end(self, problem: Problem) -> None:
         """End the call with a problem; a client that does not take what is sent is cut off."""

@@ -112,6 +112,22 @@ def test_list_products_streaming(client: httpx.Client) -> None:
     assert [product["productId"] for page in some for product in page] == listed[:2]
 
 
+def test_list_products_as_events_goes_on_where_it_broke_off(client: httpx.Client) -> None:
+    for _ in range(3):
+        _add_product(client)
+    pages = _read_stream(client.get("/v1/products"))
+    read: list[dict[str, Any]] = []
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": ""}
+    while headers["Last-Event-ID"] != "$end":
+        response = client.get("/v1/products?page_size=2", headers=headers)
+        first, *_ = response.text.split("\n\n")
+        fields = dict(line.split(": ", 1) for line in first.splitlines())
+        read += json.loads(fields["data"])["products"]
+        headers["Last-Event-ID"] = fields["id"]
+    assert read == [product for page in pages for product in page["products"]]
+    assert client.get("/v1/products", headers=headers).status_code == httpx.codes.NO_CONTENT
+
+
 def test_create_orders_streaming(client: httpx.Client) -> None:
     user, product = _create_user(client), _add_product(client, available=25)
     chunks = {
