@@ -142,6 +142,14 @@ async def test_change_that_fails_its_condition_frees_the_key(
     assert count(clean_database_url) == 1
 
 
+async def test_rule_for_every_method_keeps_what_is_posted(setup: Setup) -> None:
+    for _ in range(2):
+        posted = await setup.client.post("/v1/anything", headers={"Idempotency-Key": "key"})
+        await setup.client.put("/v1/anything", headers={"Idempotency-Key": "key"})
+    assert posted.headers["Idempotent-Replayed"] == "true"
+    assert len(setup.servicer.calls) == 3
+
+
 async def test_key_travels_on_to_the_service(setup: Setup) -> None:
     await setup.post("/v1/probes", {}, key="abc")
     assert setup.servicer.calls[0].metadata["idempotency-key"] == "abc"
