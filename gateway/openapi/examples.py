@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 
 from gateway.descriptors import behaviors, is_map
 from gateway.openapi.comments import Comments
-from gateway.openapi.values import FLOATS, WRAPPERS, is_long
+from gateway.openapi.values import FLOATS, NULL_VALUE, WRAPPERS, is_long
 
 MAX_DEPTH = 5
 """How many messages an example has within each other."""
@@ -71,9 +71,12 @@ class Examples:
         return self._message(message, without, ())
 
     def field(self, field: FieldDescriptor) -> Any:
-        """Return an example of a field's value, or None if there is none worth showing."""
+        """Return an example of a field's value, which may be its default."""
         value = self._field(field, ())
-        return None if value is _ABSENT else value
+        if value is not _ABSENT or field.enum_type is None:
+            return value
+        default = _default(field.enum_type)
+        return [default] if field.is_repeated else default
 
     def _message(
         self, message: Descriptor, without: Collection[str], entered: tuple[str, ...]
@@ -151,6 +154,10 @@ def _enum_value(enum: EnumDescriptor, said: str) -> Any:
     if said in enum.values_by_name:
         return said
     return next((value.name for value in enum.values if value.number), _ABSENT)
+
+
+def _default(enum: EnumDescriptor) -> str | None:
+    return None if enum.full_name == NULL_VALUE else enum.values[0].name
 
 
 def _key(key: FieldDescriptor) -> str:

@@ -137,6 +137,21 @@ def test_example_can_lack_fields_at_the_top(library: DescriptorSet) -> None:
     assert examples.message(level, {"name"}) == {"next": {"name": "name"}}
 
 
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [
+        ("title", "Middlemarch"),
+        ("single", "SINGLE_UNSPECIFIED"),
+        ("nothing", None),
+        ("shelf_ids", ["01932c07-209b-7a3e-9d2f-3c5b8e1a4f60"]),
+        ("empty", {}),
+    ],
+)
+def test_field_by_itself_has_an_example(library: DescriptorSet, name: str, example: Any) -> None:
+    book = library.pool.FindMessageTypeByName("library.v1.Book")
+    assert of_answers(Comments(library.files)).field(book.fields_by_name[name]) == example
+
+
 @dataclass(frozen=True)
 class Documented:
     """An operation of a document, and the route that a call of it reaches."""

@@ -16,7 +16,7 @@ def header_parameters(route: Route) -> list[Header]:
     """Return the headers that a client may send to a route."""
     conditions = route.preconditions
     parameters = []
-    if takes_key(route):
+    if _takes_key(route):
         parameters.append(
             _parameter(
                 HEADER,
@@ -47,14 +47,14 @@ def answer_headers(route: Route) -> dict[str, Header]:
         headers["Location"] = _header("Where the new resource is.", "uri-reference")
     if is_tagged(route):
         headers["ETag"] = _header("The version of the resource.")
-    if takes_key(route):
+    if _takes_key(route):
         headers[REPLAYED_HEADER] = _header(
             f"`true` on an answer that is repeated for its {HEADER}."
         )
     return headers
 
 
-def takes_key(route: Route) -> bool:
+def _takes_key(route: Route) -> bool:
     """Say whether a route heeds an Idempotency-Key."""
     streams = route.rpc.client_streaming or route.rpc.server_streaming
     return route.http_method == "POST" and not streams

@@ -11,7 +11,7 @@ from gateway.descriptors import behaviors, is_output_only
 from gateway.openapi.comments import Comments
 from gateway.openapi.examples import of_requests
 from gateway.openapi.paths import PathParameter
-from gateway.openapi.schemas import Schemas
+from gateway.openapi.schemas import Schemas, exclusion
 from gateway.openapi.values import NULL_VALUE, Schema
 from gateway.parameters import ParameterError, resolve
 from gateway.routes import HTTP_BODY, Route
@@ -85,7 +85,7 @@ class Parameters:
         parts = [self._comments.of(way[-1].full_name)]
         if len(way) == 1 and way[0].name == UPDATE_MASK and route.body and route.body.masked:
             parts.append("Without it, the fields that the body gives are changed.")
-        parts.extend(_exclusions(way))
+        parts.extend(exclusion(field) for field in way)
         return _joined(parts)
 
 
@@ -140,14 +140,6 @@ def _entered(request: Descriptor, way: Way) -> Descriptor | None:
     ):
         return None
     return inner
-
-
-def _exclusions(way: Sequence[FieldDescriptor]) -> Iterator[str]:
-    for field in way:
-        oneof = field.containing_oneof
-        others = [] if oneof is None else [at.name for at in oneof.fields if at != field]
-        if others:
-            yield f"Excludes {', '.join(f'`{name}`' for name in others)}."
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ def failures(route: Route, schemas: Schemas, comments: Comments) -> Responses:
     method = route.rpc.descriptor
     told = named_failures(comments.of(method.full_name), comments.of(route.rpc.service))
     if route.preconditions.holder is not None:
-        told[412] = "`ABORTED` if the resource has another ETag than If-Match names."
+        told.setdefault(412, "`ABORTED` if the resource has another ETag than If-Match names.")
     content = problem_content(schemas)
     responses: Responses = {
         str(status): {"description": text, "content": content}

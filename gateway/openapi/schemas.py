@@ -104,9 +104,7 @@ class Schemas:
             parts.append("Required where the whole is sent.")
         if "IMMUTABLE" in behaviors(field):
             parts.append("Cannot be changed.")
-        others = [other.name for other in _rivals(field)]
-        if others:
-            parts.append(f"Excludes {', '.join(f'`{name}`' for name in others)}.")
+        parts.append(exclusion(field))
         return " ".join(part for part in parts if part)
 
     def _is_required(self, field: FieldDescriptor) -> bool:
@@ -154,6 +152,12 @@ class Schemas:
             self._components[name] = {}  # A message may hold itself.
             self._components[name] = make()
         return {"$ref": f"#/components/schemas/{name}"}
+
+
+def exclusion(field: FieldDescriptor) -> str:
+    """Return a sentence that names what cannot stand beside a field, if there is anything."""
+    others = ", ".join(f"`{other.json_name}`" for other in _rivals(field))
+    return f"Excludes {others}." if others else ""
 
 
 def _reachable(messages: Iterable[Descriptor]) -> set[str]:
