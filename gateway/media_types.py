@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -15,7 +16,8 @@ _WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _CHARSETS = frozenset({"charset=utf-8", 'charset="utf-8"'})
 
 
-def choose_media_type(accept: str, offered: Sequence[str]) -> str | None:
+@lru_cache(maxsize=64)
+def choose_media_type(accept: str, offered: tuple[str, ...]) -> str | None:
     """Return which of the offered types a client wants most, or None if it takes none of them.
 
     `accept` is the whole Accept header (RFC 9110 §12.5.1); without one anything is taken. Of types

@@ -100,6 +100,18 @@ async def test_workers_share_the_port(environment: dict[str, str]) -> None:
         assert await program.stop() == 0
 
 
+async def test_streams_are_bounded_by_a_setting(environment: dict[str, str]) -> None:
+    async with (
+        run_program(environment | {"APIGATEWAY_MAX_STREAMS": "1"}) as program,
+        connect(program.url) as wire,
+        httpx.AsyncClient(base_url=program.url) as client,
+    ):
+        await wire.send_head("GET", "/v1/probes:watch?count=2&pause_seconds=60", {})
+        assert (await wire.read_head())[0] == 200
+        answer = await client.get("/v1/probes:watch?count=1")
+        assert (answer.status_code, answer.json()["reason"]) == (503, "TOO_MANY_STREAMS")
+
+
 async def test_sigterm_lets_a_running_call_finish(
     program: Program, servicer: ProbeServicer
 ) -> None:
