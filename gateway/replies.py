@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -104,10 +105,11 @@ def _compile(codec: JsonCodec, route: Route) -> _Writer:
     version = route.preconditions.version if is_tagged(route) else None
     if route.returns_nothing:
         return _Writer(204, _no_head, lambda _answer: b"", version, route.location)
-    if route.returns_raw:
-        body = partial(_raw_data, route)
-        return _Writer(200, partial(_raw_head, route), body, version, route.location)
     named = route.response_field
+    if route.returns_raw:
+        prefix = "" if named is None else f"{named.name}."
+        head = partial(_raw_head, attrgetter(f"{prefix}content_type"))
+        return _Writer(200, head, attrgetter(f"{prefix}data"), version, route.location)
     dump = codec.dump if named is None else partial(codec.dump_field, field=named)
     return _Writer(200, _json_head, dump, version, route.location)
 
@@ -120,22 +122,19 @@ def _json_head(_answer: Message) -> dict[str, str]:
     return {"Content-Type": JSON}
 
 
-def _raw_head(route: Route, answer: Message) -> dict[str, str]:
-    return {"Content-Type": raw_type(route, answer)}
-
-
-def _raw_data(route: Route, answer: Message) -> bytes:
-    data: bytes = raw_body(route, answer).data
-    return data
-
-
-def raw_body(route: Route, answer: Message) -> Any:
-    """Return the google.api.HttpBody of an answer."""
-    named = route.response_field
-    return answer if named is None else getattr(answer, named.name)
+def _raw_head(read: Callable[[Message], str], answer: Message) -> dict[str, str]:
+    return {"Content-Type": _header_type(read(answer))}
 
 
 def raw_type(route: Route, answer: Message | None) -> str:
     """Return the content type that a google.api.HttpBody names, if it can stand in a header."""
-    named: str = "" if answer is None else raw_body(route, answer).content_type
-    return named if named and named.isascii() and named.isprintable() else BINARY
+    if answer is None:
+        return BINARY
+    named = route.response_field
+    raw: Any = answer if named is None else getattr(answer, named.name)
+    return _header_type(raw.content_type)
+
+
+def _header_type(content_type: str) -> str:
+    usable = content_type and content_type.isascii() and content_type.isprintable()
+    return content_type if usable else BINARY
