@@ -61,12 +61,12 @@ class Schemas:
 
     def object_of(self, message: Descriptor, without: Collection[str] = ()) -> Schema:
         """Return the schema of a message as an object, without the fields of some names."""
-        fields = [field for field in message.fields if field.name not in without]
+        fields = [field for field in _all_fields(message) if field.name not in without]
         schema: Schema = {"type": "object"}
         if comment := self._comments.of(message.full_name):
             schema["description"] = comment
-        schema["properties"] = {field.json_name: self._property(field) for field in fields}
-        required = [field.json_name for field in fields if self._is_required(field)]
+        schema["properties"] = {_json_name(field): self._property(field) for field in fields}
+        required = [_json_name(field) for field in fields if self._is_required(field)]
         if required:
             schema["required"] = required
         excluded = _exclusive_pairs(fields)
@@ -169,12 +169,22 @@ def _reachable(messages: Iterable[Descriptor]) -> set[str]:
         if message.full_name in found:
             continue
         found.add(message.full_name)
-        for field in message.fields:
+        for field in _all_fields(message):
             if field.message_type is not None:
                 waiting.append(field.message_type)
             elif field.enum_type is not None:
                 found.add(field.enum_type.full_name)
     return found
+
+
+def _all_fields(message: Descriptor) -> list[FieldDescriptor]:
+    """Return the fields of a message, and those that others add to it (proto2 and editions)."""
+    extensions = message.file.pool.FindAllExtensions(message)
+    return [*message.fields, *sorted(extensions, key=lambda field: field.number)]
+
+
+def _json_name(field: FieldDescriptor) -> str:
+    return f"[{field.full_name}]" if field.is_extension else field.json_name
 
 
 def _rivals(field: FieldDescriptor) -> list[FieldDescriptor]:

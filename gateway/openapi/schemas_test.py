@@ -261,6 +261,24 @@ def test_closed_enum_has_names_only() -> None:
     }
 
 
+def test_extensions_are_properties_too() -> None:
+    text = """
+        syntax = "proto2";
+        package library.v1;
+        message Book { extensions 100 to 200; }
+        extend Book { optional Author author = 101; optional string title = 100; }
+        message Author {}
+    """
+    descriptors = compile_protos({"old.proto": text})
+    book = descriptors.pool.FindMessageTypeByName("library.v1.Book")
+    schemas = Schemas(Comments(descriptors.files), sent=[book], answered=[])
+    schemas.message(book)
+    assert schemas.components()["Book"]["properties"] == {
+        "[library.v1.title]": {"type": "string"},
+        "[library.v1.author]": AUTHOR,
+    }
+
+
 def test_message_with_a_form_of_its_own_is_no_component() -> None:
     descriptors: DescriptorSet = compile_library("message Book {}")
     wrapper = descriptors.pool.FindMessageTypeByName("google.protobuf.UInt64Value")
