@@ -63,7 +63,7 @@ class Relay:
             Problem: no more streams can be open.
         """
         self._streams.add(self)
-        self._call = self._make_call()
+        self._call = _with_true_status(self._make_call())
         self._answers_stream = hasattr(self._call, "read")
         self._timer = self._loop.call_later(self._streams.limits.idle_seconds, self._check_idle)
         self._client = self._loop.create_task(self._follow_client())
@@ -214,6 +214,28 @@ class Relay:
             self._timer = self._loop.call_later(remaining, self._check_idle)
         else:
             self.end(_idle(idle_seconds))
+
+
+class _Core:
+    """The inner part of a call of grpc.aio, less the status that it makes up where a write fails.
+
+    A write fails when the service has ended the call, mostly before its status was read. grpc.aio
+    then says INTERNAL, and what the service said is lost.
+    """
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def set_internal_error(self, _error: str) -> None:
+        """Leave it to the status that is on its way."""
+
+
+def _with_true_status(call: Any) -> Any:
+    call._cython_call = _Core(call._cython_call)  # noqa: SLF001 - nothing public gets there.
+    return call
 
 
 def _client_gone() -> Problem:

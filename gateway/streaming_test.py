@@ -104,6 +104,16 @@ async def test_bad_first_line_is_an_ordinary_problem(setup: Setup) -> None:
     assert answer.json()["reason"] == "INVALID_JSON"
 
 
+async def test_service_that_refuses_an_upload_before_its_end_says_why(setup: Setup) -> None:
+    upload = b'{"id": "fail"}\n' + b"{}\n" * 5
+    headers = {"Content-Type": "application/x-ndjson"}
+    async with httpx.AsyncClient(base_url=setup.url) as client:
+        # The refusal and the writes race.
+        for _ in range(20):
+            answer = await client.post("/v1/probes:chat", content=upload, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (409, "ABORTED")
+
+
 async def test_half_an_upload_is_never_taken_for_all_of_it(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await begin_chat(wire, "/v1/probes:collect")
