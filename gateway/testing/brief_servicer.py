@@ -4,6 +4,7 @@ PYTEST_DONT_REWRITE: nothing here asserts.
 """
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import grpc
 from google.api import httpbody_pb2
@@ -16,8 +17,21 @@ _MOST = 3
 """How much a stream gives at most, of whatever is asked for."""
 
 
+@dataclass
 class BriefServicer(ProbeServicer):
     """As the probe service, less what would take long or look like a defect of the gateway."""
+
+    cancellation_seconds: float = 0.0
+
+    async def GetProbe(self, request: probe_pb2.Probe, context: Context) -> probe_pb2.Probe:
+        """Send back what has a JSON form."""
+        _clear_what_json_cannot_hold(request)
+        return await super().GetProbe(request, context)
+
+    async def CreateProbe(self, request: probe_pb2.Probe, context: Context) -> probe_pb2.Probe:
+        """Send back what has a JSON form."""
+        _clear_what_json_cannot_hold(request)
+        return await super().CreateProbe(request, context)
 
     async def Fail(self, request: probe_pb2.FailRequest, context: Context) -> empty_pb2.Empty:
         """Fail as the request says, but by the fault of the client."""
@@ -61,6 +75,12 @@ class BriefServicer(ProbeServicer):
         """Stream a few lines."""
         async for piece in super().Download(_brief(request), context):
             yield piece
+
+
+def _clear_what_json_cannot_hold(probe: probe_pb2.Probe) -> None:
+    """Clear a mask with other than plain names: as `line_1`, most of those cannot be read back."""
+    if not all(path.isascii() and path.isalpha() for path in probe.mask.paths):
+        probe.ClearField("mask")
 
 
 def _brief(request: probe_pb2.WatchRequest) -> probe_pb2.WatchRequest:

@@ -80,7 +80,7 @@ async def serve_app(app: GatewayApp) -> AsyncIterator[str]:
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    # With its protocol named, asyncio turns Nagle's algorithm off: no body waits 40 ms for its head.
+    # With its protocol named, asyncio turns Nagle's algorithm off: no body waits for an ACK.
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server.serve(sockets=[listener]))

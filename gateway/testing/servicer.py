@@ -46,6 +46,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
     """How many answers streams have given."""
     received: int = 0
     """How many requests streams have taken."""
+    cancellation_seconds: float = CANCELLATION_SECONDS
 
     async def wait_for(self, calls: int) -> None:
         """Wait until so many calls have begun."""
@@ -178,7 +179,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
                 self.received += 1
                 ids.append(probe.id)
             # To grpc.aio's servers a cancelled stream first looks like one that ended.
-            await asyncio.sleep(CANCELLATION_SECONDS)
+            await asyncio.sleep(self.cancellation_seconds)
         return probe_pb2.Probe(tags=ids, int32_value=len(ids))
 
     async def Upload(
@@ -204,7 +205,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
                 if probe.id == "fail":
                     await context.abort(grpc.StatusCode.ABORTED, "asked to fail")
                 yield probe
-            await asyncio.sleep(CANCELLATION_SECONDS)
+            await asyncio.sleep(self.cancellation_seconds)
 
     async def _count(self, request: probe_pb2.WatchRequest, context: Context) -> AsyncIterator[int]:
         number = 0

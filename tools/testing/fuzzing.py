@@ -1,0 +1,117 @@
+"""Schemathesis over the OpenAPI document of a running API: no server error, no false document.
+
+It sends what fits the schemas and what does not, and looks at every answer. Two of its checks do
+not apply: the proto3 JSON mapping takes more than the one form that a schema shows (null, numbers
+as text, enums as numbers), and services have rules beyond types.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.testing import fuzzing_hooks
+
+TIMEOUT_SECONDS = 280.0
+
+_UNFIT_CHECKS = ("negative_data_rejection", "positive_data_acceptance")
+_OPTIONS = (
+    "--mode=all",
+    "--seed=1",
+    "--no-color",
+    "--warnings=off",
+    "--generation-database=none",
+    "--request-timeout=10",
+)
+_KNOWN_PROBABILITY = 0.8
+
+
+class FuzzingError(Exception):
+    """The run itself did not work; the message is what it printed."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What came of a run."""
+
+    output: str
+    failures: int
+    unsuccessful: frozenset[str]
+    """The operations of which no call was answered with 2xx, by their ids."""
+
+
+def fuzz(
+    url: str,
+    *options: str,
+    examples: int,
+    unfit_checks: Sequence[str] = (),
+    known: Mapping[str, Sequence[str | int]] | None = None,
+) -> Findings:
+    """Run Schemathesis over the document at `url`, with further options of its command line.
+
+    `examples` is how many random calls each phase makes to an operation. `known` are values that
+    most calls take for a parameter, such as ids of what is there: `path.book_id`,
+    `body.lines[*].book_id`.
+
+    Raises:
+        FuzzingError: it could not test what it was told to.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        report = directory / "report.json"
+        configuration = directory / "schemathesis.toml"
+        configuration.write_text(_configuration(known or {}), encoding="utf-8")
+        output = _run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli"),
+                *(f"--config-file={configuration}", "run", f"{url}/openapi.json"),
+                *_OPTIONS,
+                f"--max-examples={examples}",
+                f"--exclude-checks={','.join((*_UNFIT_CHECKS, *unfit_checks))}",
+                f"--report-json-path={report}",
+                *options,
+            ],
+            directory,
+        )
+        if not report.is_file():
+            raise FuzzingError(output)
+        told = json.loads(report.read_text(encoding="utf-8"))
+        called, successful = fuzzing_hooks.read_answers(directory)
+    if told["operations"]["errored"] or len(called) != told["operations"]["selected"]:
+        raise FuzzingError(output)
+    return Findings(output, told["test_cases"]["unique_failures"], called - successful)
+
+
+def _configuration(known: Mapping[str, Sequence[str | int]]) -> str:
+    """Write the configuration file; JSON's texts and arrays of them are TOML's too."""
+    dictionaries = ""
+    parameters = "[parameters]\n"
+    for number, (name, values) in enumerate(known.items()):
+        dictionaries += f"[dictionaries.d{number}]\nvalues = {json.dumps(values)}\n"
+        binding = f'{{ dictionary = "d{number}", probability = {_KNOWN_PROBABILITY} }}'
+        parameters += f"{json.dumps(name)} = {binding}\n"
+    return dictionaries + parameters
+
+
+def _run(command: Sequence[str], directory: Path) -> str:
+    environment = {
+        "HOME": str(directory),
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        "SCHEMATHESIS_HOOKS": fuzzing_hooks.__name__,
+    }
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    return done.stdout
