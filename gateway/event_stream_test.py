@@ -194,6 +194,25 @@ async def test_client_that_leaves_between_heartbeats_cancels_the_call(setup: Set
         await asyncio.wait_for(setup.servicer.cancelled.wait(), timeout=5)
 
 
+@pytest.mark.parametrize("setup", [Options(idle_seconds=0.5)], indirect=True)
+async def test_heartbeats_do_not_hide_that_an_upload_is_not_taken(setup: Setup) -> None:
+    async with connect(setup.url) as wire:
+        await wire.send_head("POST", "/v1/probes:chat", {**ACCEPT, "Transfer-Encoding": "chunked"})
+        await wire.send_record({"id": "hang"})
+        uploading = asyncio.create_task(send_for_ever(wire))
+        assert (await wire.read_head())[0] == 200
+        source = await read_until(wire, events=1)
+        uploading.cancel()
+        await asyncio.gather(uploading, return_exceptions=True)
+    assert source.events[0].json()["reason"] == "STREAM_IDLE"
+    assert setup.servicer.received == 1
+
+
+async def send_for_ever(wire: Wire) -> None:
+    while True:
+        await wire.send_record({"id": "x" * 10_000})
+
+
 @pytest.mark.parametrize("setup", [Options(drain_seconds=0.1)], indirect=True)
 async def test_stream_that_the_server_ends_can_be_resumed_elsewhere(setup: Setup) -> None:
     async with connect(setup.url) as wire:

@@ -51,6 +51,7 @@ class Relay:
         self._reading: asyncio.Task[Message | Mark] | None = None
         self._stopped = False
         self._awaiting_line = False
+        self._writing = False
         self._sending = False
         self._loop = asyncio.get_running_loop()
         self._last_move = self._loop.time()
@@ -115,9 +116,14 @@ class Relay:
         self._sending = True
 
     def end_sending(self) -> None:
-        """Note that the client took it."""
+        """Note that the client took it: a move, if it is not all that moves.
+
+        While the service does not take what the client sent, only its answers are moves: whether
+        the client is still there is not noticed either.
+        """
         self._sending = False
-        self._touch()
+        if not self._writing:
+            self._touch()
 
     async def close(self) -> None:
         """End the call if it is not over, and everything that belongs to it."""
@@ -165,7 +171,9 @@ class Relay:
     async def _pass_upload(self, requests: AsyncIterator[Message]) -> None:
         try:
             while (request := await self._next_request(requests)) is not None:
+                self._writing = True
                 await self._call.write(request)
+                self._writing = False
                 self._touch()
         except Problem as problem:
             self._problem = self._problem or problem

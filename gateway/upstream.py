@@ -22,6 +22,10 @@ STREAM_WINDOW_BYTES = 64 * 1024
 Left to itself gRPC probes the bandwidth and lets a stream run ahead by many megabytes.
 """
 
+KEEPALIVE_MILLISECONDS = 330_000
+"""How often a silent connection is probed. Servers that were not told otherwise take a probe every
+five minutes; one that is probed more often closes the connection and every call on it."""
+
 _RETRY_POLICY = {
     "maxAttempts": 3,
     "initialBackoff": "0.05s",
@@ -80,12 +84,14 @@ def _options(safe: Iterable[Method]) -> list[tuple[str, Any]]:
         "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else [],
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     }
-    return [
-        *CONNECTION_OPTIONS,
-        ("grpc.service_config", json.dumps(config)),
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
-    ]
+    options = {
+        **dict(CONNECTION_OPTIONS),
+        "grpc.keepalive_time_ms": KEEPALIVE_MILLISECONDS,
+        "grpc.service_config": json.dumps(config),
+        "grpc.http2.bdp_probe": 0,
+        "grpc.http2.lookahead_bytes": STREAM_WINDOW_BYTES,
+    }
+    return list(options.items())
 
 
 def _multicallable(channel: grpc.aio.Channel, rpc: Method) -> MultiCallable:

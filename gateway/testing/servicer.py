@@ -204,6 +204,8 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
                 self.received += 1
                 if probe.id == "fail":
                     await context.abort(grpc.StatusCode.ABORTED, "asked to fail")
+                if probe.id == "hang":
+                    await asyncio.Event().wait()
                 yield probe
             await asyncio.sleep(self.cancellation_seconds)
 
