@@ -9,7 +9,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Error, Locator, Page, Request, expect
 
 from gateway.testing.fixtures import Setup
-from tools.testing.chromium import open_chromium
+from tools.testing.chromium import by_name, open_chromium
 
 pytest_plugins = ("gateway.testing.fixtures",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -59,13 +59,14 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def docs(setup: Setup, browser: Browser) -> AsyncIterator[Docs]:
     """Yield the page; at the end it has asked nobody but the gateway, and complained of nothing."""
+    origin = by_name(setup.url)
     docs = Docs(await browser.new_page())
     docs.watch()
-    await docs.page.goto(f"{setup.url}/docs")
+    await docs.page.goto(f"{origin}/docs")
     yield docs
     await docs.page.close()
-    assert f"{setup.url}/openapi.json" in docs.requested
-    assert [url for url in docs.requested if not url.startswith(f"{setup.url}/")] == []
+    assert f"{origin}/openapi.json" in docs.requested
+    assert [url for url in docs.requested if not url.startswith(f"{origin}/")] == []
     assert docs.faults == []
 
 

@@ -10,17 +10,17 @@ from pathlib import Path
 from playwright.async_api import Page
 
 from tools.dev.testing import ShopProcess, open_environment
-from tools.testing.chromium import open_chromium
+from tools.testing.chromium import by_name, open_chromium
 
 PICTURE = "gateway/docs/screenshot.png"
 
 _WIDTH, _HEIGHT = 1100, 1320
 
 
-async def fetch_product(page: Page, url: str) -> None:
+async def fetch_product(page: Page) -> None:
     """Have the page fetch a product, and bring the answer into view."""
-    listed = await page.request.get(f"{url}/v1/products?page_size=1")
-    product_id = (await listed.json())["products"][0]["productId"]
+    listed = await page.evaluate("fetch('v1/products?pageSize=1').then(page => page.json())")
+    product_id = listed["products"][0]["productId"]
     operation = page.locator("#operations-ProductService-ProductService_GetProduct")
     await operation.locator(".opblock-summary-control").click()
     await operation.get_by_role("button", name="Try it out").click()
@@ -35,7 +35,7 @@ async def take_picture(url: str, path: Path) -> None:
     async with open_chromium() as browser:
         page = await browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
         await page.goto(f"{url}/docs")
-        await fetch_product(page, url)
+        await fetch_product(page)
         await page.screenshot(path=path)
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     path = Path(os.environ["BUILD_WORKSPACE_DIRECTORY"], PICTURE)
     with open_environment() as environment, ShopProcess(environment, "--seed") as shop:
         shop.wait_until_ready()
-        asyncio.run(take_picture(shop.url, path))
+        asyncio.run(take_picture(by_name(shop.url), path))
     print(f"{path}: {path.stat().st_size // 1024} KiB")
 
 

@@ -12,6 +12,9 @@ from contextlib import asynccontextmanager
 from playwright.async_api import Browser, async_playwright
 
 _PROGRAM = "chromium"
+_HOST = "gateway.test"
+_ARGUMENTS = (f"--host-resolver-rules=MAP {_HOST} 127.0.0.1, MAP * ~NOTFOUND",)
+"""The browser knows one host, and can reach no other."""
 
 
 class ChromiumMissingError(Exception):
@@ -34,6 +37,16 @@ async def open_chromium() -> AsyncIterator[Browser]:
         # A test's user has no home of its own, and Chromium does not start without one.
         environment: dict[str, str | float | bool] = {**os.environ, "HOME": home}
         async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=program, env=environment)
+            browser = await playwright.chromium.launch(
+                executable_path=program, args=_ARGUMENTS, env=environment
+            )
             yield browser
             await browser.close()
+
+
+def by_name(url: str) -> str:
+    """Return the URL by which the browser is to call a server that listens on 127.0.0.1.
+
+    There is a name in it: pages may spare what they take for a developer's machine.
+    """
+    return url.replace("127.0.0.1", _HOST)
