@@ -50,7 +50,7 @@ class JsonCodec:
             Problem: the value does not fit; the problem names the place within the value.
         """
         try:
-            self._decoders.field_setter(field)(message, value)
+            self._decoders.field_setter(field)(message, value, 1)
         except Refusal as refusal:
             raise refusal.problem() from refusal
 

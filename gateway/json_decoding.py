@@ -30,7 +30,8 @@ from gateway.json_encoding import ANY, is_object, is_wrapper, read_source
 from gateway.json_scalars import INTEGER_RANGES, scalar_reader
 from gateway.refusals import MAX_DEPTH, Refusal, refuse, refuse_depth, shown
 
-Setter = Callable[[Any, Any], None]
+Setter = Callable[[Any, Any, int], None]
+"""Sets a field of a message from a JSON value that is not null; the number is of the message."""
 
 _WELL_KNOWN: Mapping[str, Filler] = {**text_forms.FILLERS, **struct_values.FILLERS}
 _NULL_TYPES = ("google.protobuf.Value", "google.protobuf.NullValue")
@@ -65,19 +66,25 @@ class Decoders:
         return filler
 
     def field_setter(self, field: FieldDescriptor) -> Setter:
-        """Return what sets one field of a message at the top, from a value that is not null."""
+        """Return what sets one field of a message."""
         setter = self._setters.get(field)
         if setter is None:
             setter = self._setters[field] = self._make_setter(field)
         return setter
 
     def _make_setter(self, field: FieldDescriptor) -> Setter:
-        name = field.name
-        if _is_scalar(field):
-            read = scalar_reader(field)
-            return lambda message, value: setattr(message, name, read(value))
-        fill = self._field_filler(field)
-        return lambda message, value: fill(getattr(message, name), value, 2)
+        if not _is_scalar(field):
+            fill = self._field_filler(field)
+            return lambda message, value, depth: fill(_held(message, field), value, depth + 1)
+        read = _reader(field)
+
+        def set_scalar(message: Any, value: Any, _depth: int) -> None:
+            if field.is_extension:
+                message.Extensions[field] = read(value)
+            else:
+                setattr(message, field.name, read(value))
+
+        return set_scalar
 
     def _field_filler(self, field: FieldDescriptor) -> Filler:
         """Return the filler for what a field has, which is not one scalar."""
@@ -148,7 +155,7 @@ class Decoders:
         self._fillers[kind] = fill
         for field in kind.fields:
             part = f"read_{field.number}" if _is_scalar(field) else f"fill_{field.number}"
-            names[part] = scalar_reader(field) if _is_scalar(field) else self._field_filler(field)
+            names[part] = _reader(field) if _is_scalar(field) else self._field_filler(field)
         return fill
 
     def _rename(
@@ -172,17 +179,18 @@ class Decoders:
             field = self._pool.FindExtensionByName(name[1:-1])
         except KeyError:
             return None
-        is_it = field.containing_type is kind and name == f"[{field.full_name}]"
+        is_it = field.containing_type == kind and name == f"[{field.full_name}]"
         return field if is_it else None
 
-    def _set_extension(self, message: Any, name: str, item: Any, depth: int) -> None:
-        field = cast("Any", self._find_extension(message.DESCRIPTOR, name))
-        if item is None:
-            return
-        if _is_scalar(field):
-            message.Extensions[field] = scalar_reader(field)(item)
-        else:
-            self._field_filler(field)(message.Extensions[field], item, depth + 1)
+    def _set_extension(self, message: Any, name: str, value: Any, depth: int) -> None:
+        field = self._find_extension(message.DESCRIPTOR, name)
+        if field is not None and (value is not None or _takes_null(field)):
+            self.field_setter(field)(message, value, depth)
+
+
+def _held(message: Any, field: FieldDescriptor) -> Any:
+    """Return the message or container that a field holds."""
+    return message.Extensions[field] if field.is_extension else getattr(message, field.name)
 
 
 def _names(kind: Descriptor) -> dict[str, str]:
@@ -231,11 +239,14 @@ def _field_source(field: FieldDescriptor) -> Iterator[str]:
 
 def _scalar_source(field: FieldDescriptor) -> str:
     read = f"read_{field.number}(item)"
-    if _takes_null(field):
-        return f"0 if item is None else {read}"
     if field.type in _AS_IT_IS:
         return f"item if {_AS_IT_IS[field.type]} else {read}"
     return read
+
+
+def _reader(field: FieldDescriptor) -> Reader:
+    read = scalar_reader(field)
+    return (lambda value: 0 if value is None else read(value)) if _takes_null(field) else read
 
 
 def _is_scalar(field: FieldDescriptor) -> bool:

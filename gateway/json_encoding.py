@@ -69,6 +69,8 @@ class Encoders:
     def _make_part_writer(self, field: FieldDescriptor) -> Writer:
         name = field.name
         write = self._field_writer(field) or _write_as_it_is
+        if field.is_extension:
+            return lambda message: write(message.Extensions[field])
         if field.has_presence and field.message_type is None:
             return lambda message: write(getattr(message, name)) if message.HasField(name) else None
         return lambda message: write(getattr(message, name))
@@ -115,8 +117,7 @@ class Encoders:
 
     def _write_extensions(self, message: Any, value: dict[str, Any]) -> None:
         for field in message.Extensions:
-            write = self._field_writer(field) or _write_as_it_is
-            value[f"[{field.full_name}]"] = write(message.Extensions[field])
+            value[f"[{field.full_name}]"] = self.part_writer(field)(message)
 
     def _compile(self, kind: Descriptor) -> Writer:
         names: dict[str, Any] = {

@@ -32,7 +32,6 @@ INTEGER_RANGES: Mapping[int, tuple[int, int]] = {
     FieldDescriptor.TYPE_UINT64: _UINT64,
     FieldDescriptor.TYPE_FIXED64: _UINT64,
 }
-_FLOAT_MAX = 3.4028234663852886e38
 _FOUR_BYTES = struct.Struct("<f")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _NUMBER = re.compile(
@@ -105,7 +104,9 @@ def _read_double(value: Any) -> float:
 
 def _read_float(value: Any) -> float:
     number = _read_double(value)
-    if _FLOAT_MAX < abs(number) < math.inf:
+    try:
+        _FOUR_BYTES.pack(number)
+    except OverflowError:
         refuse("is out of range", "OUT_OF_RANGE", 422)
     return number
 
@@ -139,7 +140,10 @@ def _enum_reader(enum: EnumDescriptor) -> Callable[[Any], int]:
 def _enum_writer(enum: EnumDescriptor) -> Callable[[int], str | int | None]:
     if enum.full_name == "google.protobuf.NullValue":
         return _write_null
-    names = {number: value.name for number, value in enum.values_by_number.items()}
+    names: dict[int, str] = {}
+    for value in enum.values:
+        # Of two names for a number the first is written.
+        names.setdefault(value.number, value.name)
     return lambda number: names.get(number, number)
 
 

@@ -1,7 +1,7 @@
 """Struct, Value and ListValue: messages that are any JSON, both ways."""
 
-import math
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 from google.protobuf.struct_pb2 import Value
@@ -47,12 +47,12 @@ def write_value(message: Any) -> Any:
 
 def _write_other(message: Any) -> Any:
     """Make JSON of a Value that is no text, or an empty one."""
-    kind = _which(message, "kind")
-    if kind == "number_value":
-        number = message.number_value
-        if not math.isfinite(number):
+    number = message.number_value
+    if number:
+        if not isfinite(number):
             raise UnwritableError(f"a Value has the number {number}")
         return number
+    kind = _which(message, "kind")
     if kind == "struct_value":
         return write_struct(message.struct_value)
     if kind == "list_value":
@@ -110,23 +110,19 @@ def fill_value(message: Any, value: Any, depth: int) -> None:
     kind = type(value)
     if kind is str:
         message.string_value = value
+    elif kind is float or kind is int:
+        try:
+            message.number_value = value
+        except OverflowError:
+            refuse("is too large for a number")
     elif kind is bool:
         message.bool_value = value
     elif kind is dict:
         fill_struct(message.struct_value, value, depth + 1)
     elif kind is list:
         fill_list(message.list_value, value, depth + 1)
-    elif value is None:
-        message.null_value = 0
     else:
-        _fill_number(message, value)
-
-
-def _fill_number(message: Any, value: float) -> None:
-    try:
-        message.number_value = value
-    except OverflowError:
-        refuse("is too large for a number")
+        message.null_value = 0
 
 
 WRITERS: Mapping[str, Callable[[Any], Any]] = {

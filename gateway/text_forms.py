@@ -39,8 +39,8 @@ def write_timestamp(message: Any) -> str:
     seconds, nanos = message.seconds, message.nanos
     if not 0 <= nanos <= _NANOS_MAX:
         raise UnwritableError(f"a Timestamp has {nanos} nanos")
-    hour = _write_hour(seconds // 3600)
-    return f"{hour}{_SECONDS_OF_HOUR[seconds % 3600]}{_write_fraction(nanos)}Z"
+    start = _write_hour(seconds // 3600) + _SECONDS_OF_HOUR[seconds % 3600]
+    return f"{start}{_write_fraction(nanos)}Z"
 
 
 def fill_timestamp(message: Any, value: Any, depth: int) -> None:
@@ -150,12 +150,12 @@ def _write_hour(hours: int) -> str:
 
 
 def _write_fraction(nanos: int) -> str:
-    if not nanos:
-        return ""
     if nanos % 1000:
         return f".{nanos:09}"
-    millis, micros = divmod(nanos // 1000, 1000)
-    return f".{_THREE_DIGITS[millis]}{_THREE_DIGITS[micros] if micros else ''}"
+    millis = _THREE_DIGITS[nanos // 1_000_000]
+    if nanos % 1_000_000:
+        return f".{millis}{_THREE_DIGITS[nanos // 1000 % 1000]}"
+    return f".{millis}" if nanos else ""
 
 
 def _write_path(path: str) -> str:
