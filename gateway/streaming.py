@@ -64,7 +64,9 @@ class Relay:
             Problem: no more streams can be open.
         """
         self._streams.add(self)
-        self._call = _with_true_status(self._make_call())
+        self._call = self._make_call()
+        if self._requests is not None:
+            _keep_true_status(self._call)
         self._answers_stream = hasattr(self._call, "read")
         self._timer = self._loop.call_later(self._streams.limits.idle_seconds, self._check_idle)
         self._client = self._loop.create_task(self._follow_client())
@@ -241,9 +243,8 @@ class _Core:
         """Leave it to the status that is on its way."""
 
 
-def _with_true_status(call: Any) -> Any:
+def _keep_true_status(call: Any) -> None:
     call._cython_call = _Core(call._cython_call)  # noqa: SLF001 - nothing public gets there.
-    return call
 
 
 def _client_gone() -> Problem:
