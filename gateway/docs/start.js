@@ -17,7 +17,7 @@ const ui = SwaggerUIBundle({
   deepLinking: true,
   displayRequestDuration: true,
   plugins: [linesAsText],
-  // Swagger UI would show the document to a server on the internet.
+  // The document is shown to no validator on the internet, whatever Swagger UI thinks of its version.
   validatorUrl: null,
   onComplete: () => {
     document.title = ui.specSelectors.info().get("title");
