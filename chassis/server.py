@@ -45,6 +45,8 @@ class Server:
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.so_reuseport", 0),
+                # By default a client that pings on a silent stream is turned away.
+                ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
             ],
         )
         register(self._server)
