@@ -35,16 +35,20 @@ Setter = Callable[[Any, Any, int], None]
 
 _WELL_KNOWN: Mapping[str, Filler] = {**text_forms.FILLERS, **struct_values.FILLERS}
 _NULL_TYPES = ("google.protobuf.Value", "google.protobuf.NullValue")
-_AS_IT_IS: Mapping[int, str] = {
+# Integers of 64 bits are texts, and any number of 18 digits is in their range.
+_SHORT_NUMBER = "type(item) is str and len(item) < 19 and item.isascii() and item.isdecimal()"
+_AT_ONCE: Mapping[int, str] = {
     **{
-        kind: f"type(item) is int and {lowest} <= item <= {highest}"
+        kind: f"item if type(item) is int and {lowest} <= item <= {highest}"
+        if highest < 2**32
+        else f"int(item) if {_SHORT_NUMBER}"
         for kind, (lowest, highest) in INTEGER_RANGES.items()
     },
-    FieldDescriptor.TYPE_BOOL: "type(item) is bool",
-    FieldDescriptor.TYPE_DOUBLE: "type(item) is float",
-    FieldDescriptor.TYPE_STRING: "type(item) is str",
+    FieldDescriptor.TYPE_BOOL: "item if type(item) is bool",
+    FieldDescriptor.TYPE_DOUBLE: "item if type(item) is float",
+    FieldDescriptor.TYPE_STRING: "item if type(item) is str",
 }
-"""Source that says, for a type of field, whether a JSON value can be set as it is."""
+"""Source that takes a JSON value in its usual form, by the type of the field."""
 
 _ABSENT = object()
 
@@ -239,9 +243,7 @@ def _field_source(field: FieldDescriptor) -> Iterator[str]:
 
 def _scalar_source(field: FieldDescriptor) -> str:
     read = f"read_{field.number}(item)"
-    if field.type in _AS_IT_IS:
-        return f"item if {_AS_IT_IS[field.type]} else {read}"
-    return read
+    return f"{_AT_ONCE[field.type]} else {read}" if field.type in _AT_ONCE else read
 
 
 def _reader(field: FieldDescriptor) -> Reader:

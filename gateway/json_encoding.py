@@ -147,9 +147,11 @@ def _source(kind: Descriptor) -> Iterator[str]:
 
 
 def _condition(field: FieldDescriptor) -> str:
-    """Return the source that says whether a field is shown; `item` is then what it has."""
+    """Return the source that says whether a field is shown; of many values `item` is the JSON."""
     if field.has_presence:
         return f"has(message, {field.name!r})"
+    if field.is_repeated and _is_json(field):
+        return f"item := {read_source(field)}[:]"
     if field.is_repeated:
         return f"item := write_{field.number}({read_source(field)})"
     if field.type in _FLOATS:
@@ -161,8 +163,12 @@ def _value(field: FieldDescriptor) -> str:
     if field.is_repeated:
         return "item"
     item = read_source(field) if field.has_presence else "item"
-    is_json = field.message_type is None and scalar_writer(field) is None
-    return item if is_json else f"write_{field.number}({item})"
+    return item if _is_json(field) else f"write_{field.number}({item})"
+
+
+def _is_json(field: FieldDescriptor) -> bool:
+    """Say whether a value of a field is JSON as it is."""
+    return field.message_type is None and scalar_writer(field) is None
 
 
 def read_source(field: FieldDescriptor) -> str:
