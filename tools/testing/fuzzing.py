@@ -28,6 +28,8 @@ _OPTIONS = (
     "--request-timeout=10",
 )
 _KNOWN_PROBABILITY = 0.8
+_CONFIGURATION = "schemathesis.toml"
+_REPORT = "report.json"
 
 
 class FuzzingError(Exception):
@@ -60,30 +62,17 @@ def fuzz(
     Raises:
         FuzzingError: it could not test what it was told to.
     """
+    excluded = ",".join((*_UNFIT_CHECKS, *unfit_checks))
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        report = directory / "report.json"
-        configuration = directory / "schemathesis.toml"
-        configuration.write_text(_configuration(known or {}), encoding="utf-8")
+        (directory / _CONFIGURATION).write_text(_configuration(known or {}), encoding="utf-8")
         output = _run(
-            [
-                *(sys.executable, "-m", "schemathesis.cli"),
-                *(f"--config-file={configuration}", "run", f"{url}/openapi.json"),
-                *_OPTIONS,
-                f"--max-examples={examples}",
-                f"--exclude-checks={','.join((*_UNFIT_CHECKS, *unfit_checks))}",
-                f"--report-json-path={report}",
-                *options,
-            ],
             directory,
+            *(f"--config-file={_CONFIGURATION}", "run", f"{url}/openapi.json"),
+            *(*_OPTIONS, f"--max-examples={examples}", f"--exclude-checks={excluded}"),
+            *(f"--report-json-path={_REPORT}", *options),
         )
-        if not report.is_file():
-            raise FuzzingError(output)
-        told = json.loads(report.read_text(encoding="utf-8"))
-        called, successful = fuzzing_hooks.read_answers(directory)
-    if told["operations"]["errored"] or len(called) != told["operations"]["selected"]:
-        raise FuzzingError(output)
-    return Findings(output, told["test_cases"]["unique_failures"], called - successful)
+        return _read_findings(directory, output)
 
 
 def _configuration(known: Mapping[str, Sequence[str | int]]) -> str:
@@ -97,7 +86,7 @@ def _configuration(known: Mapping[str, Sequence[str | int]]) -> str:
     return dictionaries + parameters
 
 
-def _run(command: Sequence[str], directory: Path) -> str:
+def _run(directory: Path, *arguments: str) -> str:
     environment = {
         "HOME": str(directory),
         "PATH": os.environ["PATH"],
@@ -105,7 +94,7 @@ def _run(command: Sequence[str], directory: Path) -> str:
         "SCHEMATHESIS_HOOKS": fuzzing_hooks.__name__,
     }
     done = subprocess.run(
-        command,
+        [sys.executable, "-m", "schemathesis.cli", *arguments],
         check=False,
         cwd=directory,
         env=environment,
@@ -115,3 +104,15 @@ def _run(command: Sequence[str], directory: Path) -> str:
         timeout=TIMEOUT_SECONDS,
     )
     return done.stdout
+
+
+def _read_findings(directory: Path, output: str) -> Findings:
+    report = directory / _REPORT
+    if not report.is_file():
+        raise FuzzingError(output)
+    told = json.loads(report.read_text(encoding="utf-8"))
+    operations = told["operations"]
+    called, successful = fuzzing_hooks.read_answers(directory)
+    if not called or operations["errored"] or len(called) != operations["selected"]:
+        raise FuzzingError(output)
+    return Findings(output, told["test_cases"]["unique_failures"], called - successful)

@@ -60,8 +60,9 @@ def after_call(context: HookContext, case: Case[Any], response: Response) -> Non
 
 def read_answers(directory: Path) -> tuple[frozenset[str], frozenset[str]]:
     """Return the operations that were called in a directory, and those that succeeded."""
-    text = (directory / _ANSWERS).read_text(encoding="utf-8")
-    answers = [line.split() for line in text.splitlines()]
+    path = directory / _ANSWERS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    answers = [line.split() for line in lines]
     called = frozenset(operation_id for operation_id, _ in answers)
     return called, frozenset(name for name, status in answers if status.startswith("2"))
 
