@@ -1,11 +1,15 @@
 import re
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+from probe.v1 import probe_pb2
 
-from gateway.docs.page import DIRECTORY, Content, Missing, find_contents
+from gateway.docs import page
+from gateway.docs.page import DIRECTORY, Content, find_contents
 from gateway.testing.fixtures import Setup
+from gateway.testing.harness import descriptor_set, make_app, serve_app
 
 pytest_plugins = ("gateway.testing.fixtures",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -20,8 +24,8 @@ TYPES = {
 
 async def loaded_by_the_page(client: httpx.AsyncClient) -> dict[str, str]:
     """Return the paths of what the page loads, by the names of the files."""
-    page = await client.get("/docs")
-    paths = re.findall(r'(?:href|src)="(docs/[^"]*)"', page.text)
+    answer = await client.get("/docs")
+    paths = re.findall(r'(?:href|src)="(docs/[^"]*)"', answer.text)
     return {path.rpartition("/")[2]: f"/{path}" for path in paths}
 
 
@@ -81,11 +85,16 @@ async def test_paths_change_with_the_files(tmp_path: Path) -> None:
     (tmp_path / "start.js").write_text("// changed")
     after = find_contents(tmp_path)
     assert before.keys() & after.keys() == {"/docs"}
-    page = after.pop("/docs")
-    assert isinstance(page, Content)
-    assert all(path[1:].encode() in page.data for path in after)
+    changed = after.pop("/docs")
+    assert isinstance(changed, Content)
+    assert all(path[1:].encode() in changed.data for path in after)
 
 
-async def test_page_without_its_files_says_so(tmp_path: Path) -> None:
-    (content,) = find_contents(tmp_path).values()
-    assert isinstance(content, Missing)
+async def test_page_without_its_files_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "find_contents", partial(find_contents, tmp_path))
+    app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port=1)
+    async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+        answer = await client.get("/docs")
+    assert (answer.status_code, answer.json()["reason"]) == (404, "DOCS_NOT_BUILT")
