@@ -104,8 +104,8 @@ def _fields(message: Descriptor) -> Mapping[str, tuple[str, Descriptor | None]]:
     return {**fields, **{field.json_name: fields[field.name] for field in message.fields}}
 
 
-_UNWRITABLE = (RecursionError, UnicodeDecodeError, orjson.JSONEncodeError)
-"""What nests too deep, and text of proto2 that is no UTF-8."""
+_UNWRITABLE = (RecursionError, orjson.JSONEncodeError)
+"""What nests too deep, and a text of proto2 that is no UTF-8 and that protobuf gives as bytes."""
 
 
 class _ByClass(dict[type[Message], _Converter], Generic[_Converter]):

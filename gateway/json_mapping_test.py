@@ -38,7 +38,12 @@ def written(message: Message) -> str:
         *('{"int32Value":-2147483648}', '{"uint32Value":4294967295}', '{"fixed32Value":1}'),
         *('{"int64Value":"-9223372036854775808"}', '{"uint64Value":"18446744073709551615"}'),
         *('{"sfixed64Value":"1"}', '{"floatValue":0.1}'),
-        *('{"floatValue":1.1754944e-38}', '{"floatValue":16777216.0}', '{"floatValue":"NaN"}'),
+        *(
+            '{"floatValue":1.1754944e-38}',
+            '{"floatValue":8590400000.0}',
+            '{"floatValue":16777216.0}',
+            '{"floatValue":"NaN"}',
+        ),
         *('{"doubleValue":1.7976931348623157e+308}', '{"doubleValue":5e-324}'),
         *('{"doubleValue":"NaN"}', '{"doubleValue":"Infinity"}', '{"floatValue":"-Infinity"}'),
         *('{"doubleValue":-0.0}', '{"floatValue":-0.0}', '{"boolValue":true}'),
@@ -55,7 +60,7 @@ def written(message: Message) -> str:
         *('{"counts":{"":0}}', '{"byNumber":{"-1":{"size":1}}}', '{"byTruth":{"true":""}}'),
         # Timestamp and Duration: 0, 3, 6 or 9 digits.
         *('{"moment":"1970-01-01T00:00:00Z"}', '{"moment":"0001-01-01T00:00:00Z"}'),
-        *('{"moment":"9999-12-31T23:59:59.999999999Z"}', '{"moment":"1969-12-31T23:59:59.010Z"}'),
+        *('{"moment":"9999-12-31T23:59:59.999999999Z"}', '{"moment":"1969-12-31T23:59:59.001Z"}'),
         *(
             '{"moment":"2024-02-29T12:34:56.000100Z"}',
             '{"moment":"2000-01-01T00:00:00.000000001Z"}',

@@ -126,7 +126,9 @@ def _single(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
     if field.enum_type is not None:
         names = st.sampled_from(sorted(field.enum_type.values_by_name))
         numbers = st.sampled_from(sorted(field.enum_type.values_by_number))
-        return _mostly(names | numbers | numbers.map(str), ("x", "", [], {}))
+        unknown = st.integers(-(2**31), 2**31 - 1)
+        right = names | numbers | unknown | st.one_of(numbers, unknown).map(str)
+        return _mostly(right, ("x", "", [], {}))
     if field.cpp_type in _INTEGERS:
         lowest, highest = _INTEGERS[field.cpp_type]
         numbers = st.sampled_from((lowest, highest)) | st.integers(lowest, highest)
