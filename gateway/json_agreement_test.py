@@ -24,7 +24,7 @@ PROBE = DescriptorSet(descriptor_set(probe_pb2.DESCRIPTOR)).pool.FindMessageType
 )
 KINDS = st.just(PROBE) | message_types()
 MANY = settings(
-    max_examples=300,
+    max_examples=200,
     deadline=None,
     derandomize=True,
     # Large messages take minutes to shrink.

@@ -1,7 +1,7 @@
 """JSON to messages and back, by the proto3 JSON mapping.
 
-The converters of a message type are compiled from its descriptor when it is first met; here is what
-the rest of the gateway sees of them.
+The converters of a message type are compiled from its descriptor, once; here is what the rest of
+the gateway sees of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,6 +31,10 @@ class JsonCodec:
         self._decoders = Decoders(pool)
         self._writers = _ByClass(self._encoders.message_writer)
         self._fillers = _ByClass(self._decoders.message_filler)
+
+    def prepare(self, message_class: type[Message]) -> None:
+        """Compile the converters of a message type, if it is not to be done when one is met."""
+        _ = self._writers[message_class], self._fillers[message_class]
 
     def merge(self, value: Any, message: Message) -> None:
         """Put a value that parse_json returned into an empty message.
@@ -72,7 +76,7 @@ class JsonCodec:
             UnwritableError: it has no JSON form.
         """
         try:
-            return orjson.dumps(self._encoders.part_writer(field)(message))
+            return orjson.dumps(self._encoders.field_writer(field)(message))
         except _UNWRITABLE as error:
             raise UnwritableError(f"{field.full_name}: {error}") from error
 

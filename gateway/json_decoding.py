@@ -26,7 +26,7 @@ from gateway.json_containers import (
     scalar_list_filler,
     scalar_map_filler,
 )
-from gateway.json_encoding import ANY, is_object, is_wrapper, read_source
+from gateway.json_encoding import ANY, define, is_object, is_wrapper, read_source
 from gateway.json_scalars import INTEGER_RANGES, scalar_reader
 from gateway.refusals import MAX_DEPTH, Refusal, refuse, refuse_depth, shown
 
@@ -141,7 +141,7 @@ class Decoders:
         message_class = message_factory.GetMessageClass(kind)
         proto_names = {field.json_name: field.name for field in kind.fields}
         names: dict[str, Any] = {
-            # They are the class's, for to find a method in a message costs more than to call it.
+            # The class's own: to look a method up in a message costs more than to call it.
             "set_in_parent": message_class.SetInParent,
             "which": message_class.WhichOneof,
             "json_names": frozenset(proto_names),
@@ -153,7 +153,7 @@ class Decoders:
             "refuse_depth": refuse_depth,
             "Refusal": Refusal,
         }
-        exec("\n".join(_source(kind)), names)  # noqa: S102 - made of names that protoc has checked.
+        define(_source(kind), f"<{kind.full_name} of JSON>", names)
         fill = cast("Filler", names["fill"])
         # A type that holds itself finds this one while the fillers of its fields are made.
         self._fillers[kind] = fill

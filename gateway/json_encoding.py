@@ -4,7 +4,7 @@ The functions are Python source, because source reads a field at half the cost o
 fields. What single values and well-known types become is decided elsewhere.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from keyword import iskeyword
 from math import copysign
 from operator import itemgetter
@@ -46,7 +46,7 @@ class Encoders:
     def __init__(self, pool: DescriptorPool) -> None:
         self._pool = pool
         self._writers: dict[Descriptor, Writer] = {}
-        self._part_writers: dict[FieldDescriptor, Writer] = {}
+        self._field_writers: dict[FieldDescriptor, Writer] = {}
 
     def message_writer(self, kind: Descriptor) -> Writer:
         """Return the writer for the messages of a type."""
@@ -56,26 +56,26 @@ class Encoders:
             self._writers[kind] = writer
         return writer
 
-    def part_writer(self, field: FieldDescriptor) -> Writer:
+    def field_writer(self, field: FieldDescriptor) -> Writer:
         """Return what makes JSON of one field of a message, of its default if it is not set.
 
         A scalar that has presence has no default: it is null.
         """
-        writer = self._part_writers.get(field)
+        writer = self._field_writers.get(field)
         if writer is None:
-            writer = self._part_writers[field] = self._make_part_writer(field)
+            writer = self._field_writers[field] = self._make_field_writer(field)
         return writer
 
-    def _make_part_writer(self, field: FieldDescriptor) -> Writer:
+    def _make_field_writer(self, field: FieldDescriptor) -> Writer:
         name = field.name
-        write = self._field_writer(field) or _write_as_it_is
+        write = self._value_writer(field) or _write_as_it_is
         if field.is_extension:
             return lambda message: write(message.Extensions[field])
         if field.has_presence and field.message_type is None:
             return lambda message: write(getattr(message, name)) if message.HasField(name) else None
         return lambda message: write(getattr(message, name))
 
-    def _field_writer(self, field: FieldDescriptor) -> Writer | None:
+    def _value_writer(self, field: FieldDescriptor) -> Writer | None:
         """Return the writer for what a field has; None if that is JSON as it is."""
         if is_map(field):
             return self._map_writer(cast("Descriptor", field.message_type))
@@ -117,21 +117,21 @@ class Encoders:
 
     def _write_extensions(self, message: Any, value: dict[str, Any]) -> None:
         for field in message.Extensions:
-            value[f"[{field.full_name}]"] = self.part_writer(field)(message)
+            value[f"[{field.full_name}]"] = self.field_writer(field)(message)
 
     def _compile(self, kind: Descriptor) -> Writer:
         names: dict[str, Any] = {
-            # It is the class's, for to find a method in a message costs more than to call it.
+            # The class's own: to look a method up in a message costs more than to call it.
             "has": message_factory.GetMessageClass(kind).HasField,
             "is_below_zero": _is_below_zero,
             "write_extensions": self._write_extensions,
         }
-        exec("\n".join(_source(kind)), names)  # noqa: S102 - made of names that protoc has checked.
+        define(_source(kind), f"<JSON of {kind.full_name}>", names)
         writer = cast("Writer", names["write"])
         # A type that holds itself finds this one while the writers of its fields are made.
         self._writers[kind] = writer
         for field in kind.fields:
-            names[f"write_{field.number}"] = self._field_writer(field)
+            names[f"write_{field.number}"] = self._value_writer(field)
         return writer
 
 
@@ -169,6 +169,12 @@ def _value(field: FieldDescriptor) -> str:
 def _is_json(field: FieldDescriptor) -> bool:
     """Say whether a value of a field is JSON as it is."""
     return field.message_type is None and scalar_writer(field) is None
+
+
+def define(source: Iterable[str], title: str, names: dict[str, Any]) -> None:
+    """Run source that defines a function among names; the title stands in tracebacks."""
+    # It is made of field names, which protobuf has checked, and of quoted texts.
+    exec(compile("\n".join(source), title, "exec"), names)  # noqa: S102
 
 
 def read_source(field: FieldDescriptor) -> str:
