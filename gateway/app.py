@@ -134,8 +134,7 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     """Make the application."""
     codec = JsonCodec(plan.descriptors.pool)
     for route in plan.routes.targets:
-        codec.prepare(route.rpc.request_class)
-        codec.prepare(route.rpc.response_class)
+        codec.prepare(route.rpc.request_class, route.rpc.response_class)
     replies = Replies(codec, plan.routes.targets)
     handler = Handler(
         routes=plan.routes,

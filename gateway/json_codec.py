@@ -32,9 +32,10 @@ class JsonCodec:
         self._writers = _ByClass(self._encoders.message_writer)
         self._fillers = _ByClass(self._decoders.message_filler)
 
-    def prepare(self, message_class: type[Message]) -> None:
-        """Compile the converters of a message type, if it is not to be done when one is met."""
-        _ = self._writers[message_class], self._fillers[message_class]
+    def prepare(self, *message_classes: type[Message]) -> None:
+        """Compile converters now, and not when the first message of a type is met."""
+        for message_class in message_classes:
+            _ = self._writers[message_class], self._fillers[message_class]
 
     def merge(self, value: Any, message: Message) -> None:
         """Put a value that parse_json returned into an empty message.
