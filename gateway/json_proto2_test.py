@@ -25,7 +25,7 @@ TREES = compile_protos(
 
             message Tree {
               extensions 100 to 199;
-              enum Kind { FIR = 1; OAK = 2; }
+              enum Kind { option allow_alias = true; FIR = 1; OAK = 2; SPRUCE = 1; }
 
               optional Tree child = 1;
               repeated Tree children = 2;
@@ -101,6 +101,10 @@ def test_values_that_break_a_rule_of_proto2_are_refused(value: Any, field: str) 
     assert [error.field for error in caught.value.errors] == [field]
     with pytest.raises(json_format.ParseError):
         json_format.Parse(json.dumps(value), new(), descriptor_pool=TREES.pool)
+
+
+def test_first_of_two_names_for_a_number_is_written_and_either_is_read() -> None:
+    assert CODEC.dump(read({"kind": "SPRUCE"})) == b'{"kind":"FIR"}'
 
 
 def test_extensions_are_of_one_type_only() -> None:
