@@ -21,19 +21,19 @@ from gateway.errors import HTTP_STATUSES, PROBLEM_JSON, Problem, internal
 from gateway.exchange import SCOPE_KEY, Exchange
 from gateway.handler import Handler
 from gateway.health import Liveness, Readiness
-from gateway.idempotency import IdempotencyRecords
-from gateway.json_codec import JsonCodec
-from gateway.open_streams import OpenStreams, StreamLimits
 from gateway.openapi import resource
 from gateway.openapi.document import make_document
-from gateway.replies import Replies
+from gateway.protojson.codec import JsonCodec
 from gateway.request_body import ClientGoneError
-from gateway.routes import Route, compile_routes
+from gateway.routing.routes import Route, compile_routes
+from gateway.routing.templates import PathTree
 from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
-from gateway.stream_calls import StreamCalls
-from gateway.stream_formats import CutOffError
-from gateway.templates import PathTree
-from gateway.unary_calls import UnaryCalls
+from gateway.streams.calls import StreamCalls
+from gateway.streams.formats import CutOffError
+from gateway.streams.open_streams import OpenStreams, StreamLimits
+from gateway.unary.calls import UnaryCalls
+from gateway.unary.idempotency import IdempotencyRecords
+from gateway.unary.replies import Replies
 from gateway.upstream import Upstream
 
 DRAIN_SECONDS = 20.0

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from gateway.openapi.document import make_document
-from gateway.routes import compile_routes
+from gateway.routing.routes import compile_routes
 from gateway.settings import GatewaySettings
 from gateway.testing.protos import compile_library
 

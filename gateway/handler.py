@@ -7,14 +7,14 @@ import falcon.asgi
 
 from gateway.errors import Problem, invalid_argument
 from gateway.exchange import Exchange
-from gateway.idempotency import check_key
-from gateway.json_codec import JsonCodec
-from gateway.preconditions import read_conditions
-from gateway.routes import Route
-from gateway.stream_calls import StreamCalls
-from gateway.templates import Match, PathError, PathTree
-from gateway.transcoding import QueryPairs, RequestParts
-from gateway.unary_calls import UnaryCalls
+from gateway.protojson.codec import JsonCodec
+from gateway.routing.preconditions import read_conditions
+from gateway.routing.routes import Route
+from gateway.routing.templates import Match, PathError, PathTree
+from gateway.routing.transcoding import QueryPairs, RequestParts
+from gateway.streams.calls import StreamCalls
+from gateway.unary.calls import UnaryCalls
+from gateway.unary.idempotency import check_key
 
 MAX_QUERY_PARAMETERS = 200
 

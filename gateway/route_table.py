@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from gateway.openapi.names import shortest_names
 from gateway.openapi.parameters import query_fields
-from gateway.routes import Body, Route
+from gateway.routing.routes import Body, Route
 
 QUERY_WIDTH = 48
 """How many characters of query fields stand on one line."""

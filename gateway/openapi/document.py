@@ -17,8 +17,8 @@ from gateway.openapi.operations import Operations
 from gateway.openapi.paths import REST, path_parameters, shape_of, write_path
 from gateway.openapi.problems import COMMON_RESPONSE, common_response
 from gateway.openapi.schemas import Schemas
-from gateway.routes import Route
-from gateway.templates import ANY_METHOD, PathTree
+from gateway.routing.routes import Route
+from gateway.routing.templates import ANY_METHOD, PathTree
 
 VERSION = "3.1.0"
 UNLISTED = "x-unlisted-routes"

@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 
 from gateway.descriptors import DescriptorSet
 from gateway.openapi.document import make_document
-from gateway.routes import compile_routes
+from gateway.routing.routes import compile_routes
 from gateway.testing.protos import compile_library, compile_protos
 
 SETS = ("BAZAAR_DESCRIPTORS", "PROBE_DESCRIPTORS")

@@ -13,15 +13,15 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.descriptors import DescriptorSet
-from gateway.json_codec import JsonCodec
 from gateway.openapi.comments import Comments
 from gateway.openapi.document import make_document
 from gateway.openapi.examples import of_answers, of_requests
-from gateway.parameters import assign
-from gateway.routes import Route, compile_routes
-from gateway.templates import Match
+from gateway.protojson.codec import JsonCodec
+from gateway.routing.parameters import assign
+from gateway.routing.routes import Route, compile_routes
+from gateway.routing.templates import Match
+from gateway.routing.transcoding import RequestParts
 from gateway.testing.protos import compile_library
-from gateway.transcoding import RequestParts
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

@@ -11,7 +11,7 @@ from gateway.openapi.parameters import Parameters
 from gateway.openapi.paths import PathParameter
 from gateway.openapi.responses import failures, successes
 from gateway.openapi.schemas import Schemas
-from gateway.routes import Body, Route
+from gateway.routing.routes import Body, Route
 
 Operation = dict[str, Any]
 

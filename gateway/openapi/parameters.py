@@ -13,9 +13,9 @@ from gateway.openapi.examples import of_requests
 from gateway.openapi.paths import PathParameter
 from gateway.openapi.schemas import Schemas, exclusion
 from gateway.openapi.values import NULL_VALUE, Schema
-from gateway.parameters import ParameterError, resolve
-from gateway.routes import HTTP_BODY, Route
-from gateway.update_mask import UPDATE_MASK
+from gateway.routing.parameters import ParameterError, resolve
+from gateway.routing.routes import HTTP_BODY, Route
+from gateway.routing.update_mask import UPDATE_MASK
 
 MAX_NAMES = 4
 """How many names a query parameter of the document has; the gateway takes longer ones."""

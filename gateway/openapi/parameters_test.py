@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway.openapi.document import make_document
-from gateway.routes import compile_routes
+from gateway.routing.routes import compile_routes
 from gateway.testing.protos import compile_library
 
 TEXT = """

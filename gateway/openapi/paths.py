@@ -14,8 +14,8 @@ from urllib.parse import quote
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.openapi.names import free_name
-from gateway.routes import Route
-from gateway.templates import Template, Variable
+from gateway.routing.routes import Route
+from gateway.routing.templates import Template, Variable
 
 REST = "**"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.openapi.paths import path_parameters, shape_of, write_path
-from gateway.routes import Route, compile_routes
+from gateway.routing.routes import Route, compile_routes
 from gateway.testing.protos import compile_library
 
 TEXT = """

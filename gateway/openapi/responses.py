@@ -8,8 +8,8 @@ from gateway.openapi.failures import named_failures
 from gateway.openapi.headers import answer_headers
 from gateway.openapi.problems import COMMON_RESPONSE, problem_content
 from gateway.openapi.schemas import Schemas
-from gateway.resumption import END_ID, find_resumption
-from gateway.routes import Route
+from gateway.routing.routes import Route
+from gateway.streams.resumption import END_ID, find_resumption
 
 Responses = dict[str, dict[str, Any]]
 """By status."""

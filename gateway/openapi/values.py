@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from gateway.json_scalars import INTEGER_RANGES
+from gateway.protojson.scalars import INTEGER_RANGES
 
 Schema = dict[str, Any]
 

@@ -8,9 +8,9 @@ from openapi_schema_validator import OAS31Validator
 from probe.v1 import probe_pb2
 
 from gateway.descriptors import DescriptorSet
-from gateway.json_codec import JsonCodec
 from gateway.openapi.comments import Comments
 from gateway.openapi.schemas import Schemas
+from gateway.protojson.codec import JsonCodec
 from gateway.testing.harness import descriptor_set
 from gateway.testing.message_types import message_types
 from gateway.testing.message_values import messages

@@ -23,11 +23,11 @@ from chassis.database import Database
 from gateway.app import Dependencies, GatewayApp, Plan, create_app
 from gateway.descriptors import DescriptorSet
 from gateway.http_protocol import BoundedProtocol
-from gateway.idempotency import IdempotencyRecords
-from gateway.open_streams import OpenStreams, StreamLimits
 from gateway.openapi.document import make_document
-from gateway.routes import compile_routes
+from gateway.routing.routes import compile_routes
 from gateway.settings import GatewaySettings
+from gateway.streams.open_streams import OpenStreams, StreamLimits
+from gateway.unary.idempotency import IdempotencyRecords
 from gateway.upstream import Upstream
 
 READY_TIMEOUT_SECONDS = 20.0

@@ -1,0 +1,273 @@
+"""JSON values to messages: a function for each message type, compiled from its descriptor.
+
+Rules are checked while fields are set, in one pass; a message is of no use once a rule was broken.
+Stricter than json_format where security asks for it: no field twice under its two names, no key of
+a map twice in two forms, and no nesting that a service could not read from the wire.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from keyword import iskeyword
+from typing import Any, cast
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import EncodeError, Message
+
+from gateway.descriptors import is_map
+from gateway.protojson import struct_values, text_forms
+from gateway.protojson.containers import (
+    Filler,
+    Reader,
+    expect_object,
+    message_list_filler,
+    message_map_filler,
+    scalar_list_filler,
+    scalar_map_filler,
+)
+from gateway.protojson.encoding import ANY, define, is_object, is_wrapper, read_source
+from gateway.protojson.refusals import MAX_DEPTH, Refusal, refuse, refuse_depth, shown
+from gateway.protojson.scalars import INTEGER_RANGES, scalar_reader
+
+Setter = Callable[[Any, Any, int], None]
+"""Sets a field of a message from a JSON value that is not null; the number is of the message."""
+
+_WELL_KNOWN: Mapping[str, Filler] = {**text_forms.FILLERS, **struct_values.FILLERS}
+_NULL_TYPES = ("google.protobuf.Value", "google.protobuf.NullValue")
+# Integers of 64 bits are texts, and any number of 18 digits is in their range.
+_SHORT_NUMBER = "type(item) is str and len(item) < 19 and item.isascii() and item.isdecimal()"
+_AT_ONCE: Mapping[int, str] = {
+    **{
+        kind: f"item if type(item) is int and {lowest} <= item <= {highest}"
+        if highest < 2**32
+        else f"int(item) if {_SHORT_NUMBER}"
+        for kind, (lowest, highest) in INTEGER_RANGES.items()
+    },
+    FieldDescriptor.TYPE_BOOL: "item if type(item) is bool",
+    FieldDescriptor.TYPE_DOUBLE: "item if type(item) is float",
+    FieldDescriptor.TYPE_STRING: "item if type(item) is str",
+}
+"""Source that takes a JSON value in its usual form, by the type of the field."""
+
+_ABSENT = object()
+
+
+class Decoders:
+    """Fillers for the message types of one pool, each made when it is first wanted."""
+
+    def __init__(self, pool: DescriptorPool) -> None:
+        self._pool = pool
+        self._fillers: dict[Descriptor, Filler] = {}
+        self._setters: dict[FieldDescriptor, Setter] = {}
+
+    def message_filler(self, kind: Descriptor) -> Filler:
+        """Return the filler for the messages of a type."""
+        filler = self._fillers.get(kind)
+        if filler is None:
+            filler = self._compile(kind) if is_object(kind) else self._well_known_filler(kind)
+            self._fillers[kind] = filler
+        return filler
+
+    def field_setter(self, field: FieldDescriptor) -> Setter:
+        """Return what sets one field of a message."""
+        setter = self._setters.get(field)
+        if setter is None:
+            setter = self._setters[field] = self._make_setter(field)
+        return setter
+
+    def _make_setter(self, field: FieldDescriptor) -> Setter:
+        if not _is_scalar(field):
+            fill = self._field_filler(field)
+            return lambda message, value, depth: fill(_held(message, field), value, depth + 1)
+        read = _reader(field)
+
+        def set_scalar(message: Any, value: Any, _depth: int) -> None:
+            if field.is_extension:
+                message.Extensions[field] = read(value)
+            else:
+                setattr(message, field.name, read(value))
+
+        return set_scalar
+
+    def _field_filler(self, field: FieldDescriptor) -> Filler:
+        """Return the filler for what a field has, which is not one scalar."""
+        kind = field.message_type
+        if is_map(field):
+            return self._map_filler(cast("Descriptor", kind))
+        if kind is not None:
+            fill = self.message_filler(kind)
+            return message_list_filler(fill) if field.is_repeated else fill
+        return scalar_list_filler(field)
+
+    def _map_filler(self, entry: Descriptor) -> Filler:
+        key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
+        if value.message_type is None:
+            return scalar_map_filler(key, scalar_reader(value))
+        return message_map_filler(key, self.message_filler(value.message_type))
+
+    def _well_known_filler(self, kind: Descriptor) -> Filler:
+        if kind.full_name == ANY:
+            return self._fill_any
+        if is_wrapper(kind):
+            return partial(_fill_wrapper, scalar_reader(kind.fields_by_name["value"]))
+        return _WELL_KNOWN[kind.full_name]
+
+    def _fill_any(self, message: Any, value: Any, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            refuse_depth()
+        message.SetInParent()
+        if not expect_object(value):
+            return
+        url = value.get("@type")
+        if type(url) is not str:
+            raise Refusal("must name a type").within("@type")
+        try:
+            kind = self._pool.FindMessageTypeByName(url.rpartition("/")[2])
+        except KeyError:
+            raise Refusal("is not a known type").within("@type") from None
+        rest = {name: item for name, item in value.items() if name != "@type"}
+        inner = message_factory.GetMessageClass(kind)()
+        if is_object(kind):
+            self.message_filler(kind)(inner, rest, depth + 1)
+        elif rest.keys() != {"value"}:
+            refuse("must have a value and nothing else beside its @type")
+        else:
+            self.message_filler(kind)(inner, rest["value"], depth + 1)
+        message.type_url = url
+        message.value = _serialize(inner)
+
+    def _compile(self, kind: Descriptor) -> Filler:
+        message_class = message_factory.GetMessageClass(kind)
+        proto_names = {field.json_name: field.name for field in kind.fields}
+        names: dict[str, Any] = {
+            # The class's own: to look a method up in a message costs more than to call it.
+            "set_in_parent": message_class.SetInParent,
+            "which": message_class.WhichOneof,
+            "json_names": frozenset(proto_names),
+            "proto_names": proto_names,
+            "rename": partial(self._rename, kind, _names(kind)),
+            "set_extension": self._set_extension,
+            "absent": _ABSENT,
+            "refuse": refuse,
+            "refuse_depth": refuse_depth,
+            "Refusal": Refusal,
+        }
+        define(_source(kind), f"<{kind.full_name} of JSON>", names)
+        fill = cast("Filler", names["fill"])
+        # A type that holds itself finds this one while the fillers of its fields are made.
+        self._fillers[kind] = fill
+        for field in kind.fields:
+            part = f"read_{field.number}" if _is_scalar(field) else f"fill_{field.number}"
+            names[part] = _reader(field) if _is_scalar(field) else self._field_filler(field)
+        return fill
+
+    def _rename(
+        self, kind: Descriptor, names: Mapping[str, str], value: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return an object with its JSON names for the others that its fields may have."""
+        renamed: dict[str, Any] = {}
+        for given, item in value.items():
+            name = names.get(given)
+            if name is None and self._find_extension(kind, given) is not None:
+                name = given
+            if name is None:
+                raise Refusal("is not known", "UNKNOWN_FIELD").within(shown(given))
+            if name in renamed:
+                raise Refusal("excludes another field that is given").within(given)
+            renamed[name] = item
+        return renamed
+
+    def _find_extension(self, kind: Descriptor, name: str) -> FieldDescriptor | None:
+        try:
+            field = self._pool.FindExtensionByName(name[1:-1])
+        except KeyError:
+            return None
+        is_it = field.containing_type == kind and name == f"[{field.full_name}]"
+        return field if is_it else None
+
+    def _set_extension(self, message: Any, name: str, value: Any, depth: int) -> None:
+        field = self._find_extension(message.DESCRIPTOR, name)
+        if field is not None and (value is not None or _takes_null(field)):
+            self.field_setter(field)(message, value, depth)
+
+
+def _held(message: Any, field: FieldDescriptor) -> Any:
+    """Return the message or container that a field holds."""
+    return message.Extensions[field] if field.is_extension else getattr(message, field.name)
+
+
+def _names(kind: Descriptor) -> dict[str, str]:
+    """Return the JSON name for every name that a field goes by; a JSON name comes first."""
+    by_proto_name = {field.name: field.json_name for field in kind.fields}
+    return {**by_proto_name, **{field.json_name: field.json_name for field in kind.fields}}
+
+
+def _source(kind: Descriptor) -> Iterator[str]:
+    """Yield the function that fills a message from an object, field by field."""
+    yield "def fill(message, value, depth):"
+    yield f"    if depth > {MAX_DEPTH}: refuse_depth()"
+    yield "    if type(value) is not dict: refuse('must be an object')"
+    yield "    set_in_parent(message)"
+    yield "    given = value if json_names.issuperset(value) else rename(value)"
+    yield "    get = given.get"
+    yield "    name = ''"
+    yield "    try:"
+    for field in kind.fields:
+        yield from (f"        {line}" for line in _field_source(field))
+    if kind.is_extendable:
+        yield "        for name in given.keys() - json_names:"
+        yield "            set_extension(message, name, given[name], depth)"
+    yield "        pass"
+    yield "    except Refusal as refusal:"
+    yield "        raise refusal.within(name if name in value else proto_names[name]) from None"
+
+
+def _field_source(field: FieldDescriptor) -> Iterator[str]:
+    if _takes_null(field):
+        yield f"if (item := get({field.json_name!r}, absent)) is not absent:"
+    else:
+        yield f"if (item := get({field.json_name!r})) is not None:"
+    yield f"    name = {field.json_name!r}"
+    oneof = field.containing_oneof
+    if oneof is not None and len(oneof.fields) > 1:
+        yield f"    if which(message, {oneof.name!r}):"
+        yield "        refuse('excludes another field that is given')"
+    if not _is_scalar(field):
+        yield f"    fill_{field.number}({read_source(field)}, item, depth + 1)"
+    elif iskeyword(field.name):
+        yield f"    setattr(message, {field.name!r}, {_scalar_source(field)})"
+    else:
+        yield f"    message.{field.name} = {_scalar_source(field)}"
+
+
+def _scalar_source(field: FieldDescriptor) -> str:
+    read = f"read_{field.number}(item)"
+    return f"{_AT_ONCE[field.type]} else {read}" if field.type in _AT_ONCE else read
+
+
+def _reader(field: FieldDescriptor) -> Reader:
+    read = scalar_reader(field)
+    return (lambda value: 0 if value is None else read(value)) if _takes_null(field) else read
+
+
+def _is_scalar(field: FieldDescriptor) -> bool:
+    return field.message_type is None and not field.is_repeated
+
+
+def _takes_null(field: FieldDescriptor) -> bool:
+    kind = field.message_type or field.enum_type
+    return kind is not None and not field.is_repeated and kind.full_name in _NULL_TYPES
+
+
+def _fill_wrapper(read: Reader, message: Any, value: Any, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        refuse_depth()
+    message.value = read(value)
+
+
+def _serialize(message: Message) -> bytes:
+    try:
+        return message.SerializeToString()
+    except EncodeError:
+        refuse("lacks a required field")

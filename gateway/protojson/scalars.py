@@ -1,0 +1,186 @@
+"""Single values of the proto3 JSON mapping, both ways: numbers, texts, bytes, truths and enums.
+
+Stricter than json_format where security asks for it: no number with a fraction or an exponent for
+an integer, and no base64 with stray characters.
+"""
+
+import math
+import re
+import struct
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, cast
+
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+
+from gateway.protojson.refusals import refuse
+
+_INT32 = (-(2**31), 2**31 - 1)
+_INT64 = (-(2**63), 2**63 - 1)
+_UINT32 = (0, 2**32 - 1)
+_UINT64 = (0, 2**64 - 1)
+INTEGER_RANGES: Mapping[int, tuple[int, int]] = {
+    FieldDescriptor.TYPE_INT32: _INT32,
+    FieldDescriptor.TYPE_SINT32: _INT32,
+    FieldDescriptor.TYPE_SFIXED32: _INT32,
+    FieldDescriptor.TYPE_INT64: _INT64,
+    FieldDescriptor.TYPE_SINT64: _INT64,
+    FieldDescriptor.TYPE_SFIXED64: _INT64,
+    FieldDescriptor.TYPE_UINT32: _UINT32,
+    FieldDescriptor.TYPE_FIXED32: _UINT32,
+    FieldDescriptor.TYPE_UINT64: _UINT64,
+    FieldDescriptor.TYPE_FIXED64: _UINT64,
+}
+_FOUR_BYTES = struct.Struct("<f")
+_INTEGER = re.compile(r"-?[0-9]{1,20}")
+_NUMBER = re.compile(
+    r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|NaN|-?Infinity",
+)
+_NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
+_TO_STANDARD_ALPHABET = str.maketrans("-_", "+/")
+
+
+def scalar_reader(field: FieldDescriptor) -> Callable[[Any], Any]:
+    """Return what takes a parsed JSON value for a field, or for one element of it.
+
+    It raises a Refusal where the value breaks a rule, with status 422 for a number that is outside
+    of the field's range.
+    """
+    if field.type in INTEGER_RANGES:
+        return partial(_read_integer, *INTEGER_RANGES[field.type])
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        return _enum_reader(cast("EnumDescriptor", field.enum_type))
+    return _READERS[field.type]
+
+
+def scalar_writer(field: FieldDescriptor) -> Callable[[Any], Any] | None:
+    """Return what makes JSON of a value of a field; None if the value is JSON as it is."""
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        return _enum_writer(cast("EnumDescriptor", field.enum_type))
+    if INTEGER_RANGES.get(field.type) in (_INT64, _UINT64):
+        return str
+    return _WRITERS.get(field.type)
+
+
+def _read_text(value: Any) -> str:
+    if type(value) is not str:
+        refuse("must be a string")
+    return value
+
+
+def _read_truth(value: Any) -> bool:
+    if type(value) is not bool:
+        refuse("must be true or false")
+    return value
+
+
+def _read_integer(lowest: int, highest: int, value: Any) -> int:
+    if type(value) is str and _INTEGER.fullmatch(value) is not None:
+        value = int(value)
+    if type(value) is not int:
+        refuse("must be an integer")
+    if not lowest <= value <= highest:
+        refuse(f"must be between {lowest} and {highest}", "OUT_OF_RANGE", 422)
+    return value
+
+
+def _read_double(value: Any) -> float:
+    if type(value) is str:
+        is_number = _NUMBER.fullmatch(value) is not None
+    else:
+        is_number = type(value) is float or type(value) is int
+    if not is_number:
+        refuse("must be a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isinf(number) and value not in _NOT_FINITE:
+        refuse("is too large for a number")
+    return number
+
+
+def _read_float(value: Any) -> float:
+    number = _read_double(value)
+    try:
+        _FOUR_BYTES.pack(number)
+    except OverflowError:
+        refuse("is out of range", "OUT_OF_RANGE", 422)
+    return number
+
+
+def _read_bytes(value: Any) -> bytes:
+    if type(value) is not str or _BASE64.fullmatch(value) is None:
+        refuse("must be base64")
+    bare = value.rstrip("=").translate(_TO_STANDARD_ALPHABET)
+    if len(bare) % 4 == 1:
+        refuse("must be base64")
+    return a2b_base64(bare + "=" * (-len(bare) % 4))
+
+
+def _enum_reader(enum: EnumDescriptor) -> Callable[[Any], int]:
+    numbers = {name: value.number for name, value in enum.values_by_name.items()}
+    known = frozenset(numbers.values()) if enum.is_closed else None
+
+    def read(value: Any) -> int:
+        if type(value) is str and value in numbers:
+            return numbers[value]
+        if value is None or (type(value) is str and _INTEGER.fullmatch(value) is None):
+            refuse(f"must be one of {', '.join(list(numbers)[:20])}")
+        number = _read_integer(*_INT32, value)
+        if known is not None and number not in known:
+            refuse("is not a number of the enum")
+        return number
+
+    return read
+
+
+def _enum_writer(enum: EnumDescriptor) -> Callable[[int], str | int | None]:
+    if enum.full_name == "google.protobuf.NullValue":
+        return _write_null
+    names: dict[int, str] = {}
+    for value in enum.values:
+        # Of two names for a number the first is written.
+        names.setdefault(value.number, value.name)
+    return lambda number: names.get(number, number)
+
+
+def _write_null(_number: int) -> None:
+    return None
+
+
+def _write_double(number: float) -> float | str:
+    if math.isfinite(number):
+        return number
+    if math.isnan(number):
+        return "NaN"
+    return "Infinity" if number > 0 else "-Infinity"
+
+
+def _write_float(number: float) -> float | str:
+    """Write the number of fewest digits that is the same in four bytes: nine always are."""
+    for digits in range(6, 9):
+        shortest = float(f"{number:.{digits}g}")
+        if _FOUR_BYTES.unpack(_FOUR_BYTES.pack(shortest))[0] == number:
+            return _write_double(shortest)
+    return _write_double(float(f"{number:.9g}"))
+
+
+def _write_bytes(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode()
+
+
+_READERS: Mapping[int, Callable[[Any], Any]] = {
+    FieldDescriptor.TYPE_STRING: _read_text,
+    FieldDescriptor.TYPE_BYTES: _read_bytes,
+    FieldDescriptor.TYPE_BOOL: _read_truth,
+    FieldDescriptor.TYPE_FLOAT: _read_float,
+    FieldDescriptor.TYPE_DOUBLE: _read_double,
+}
+_WRITERS: Mapping[int, Callable[[Any], Any]] = {
+    FieldDescriptor.TYPE_BYTES: _write_bytes,
+    FieldDescriptor.TYPE_FLOAT: _write_float,
+    FieldDescriptor.TYPE_DOUBLE: _write_double,
+}

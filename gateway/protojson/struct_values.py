@@ -1,0 +1,144 @@
+"""Struct, Value and ListValue: messages that are any JSON, both ways."""
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import Any
+
+from google.protobuf.struct_pb2 import Value
+
+from gateway.protojson.refusals import (
+    MAX_DEPTH,
+    Refusal,
+    UnwritableError,
+    refuse,
+    refuse_depth,
+    shown,
+)
+
+# Methods of the class, which is any message's: to find one in a message costs more than to call it.
+_which = Value.WhichOneof
+_set_in_parent = Value.SetInParent
+
+
+def write_struct(message: Any) -> dict[str, Any]:
+    """Make JSON of a Struct.
+
+    Raises:
+        UnwritableError: it holds a number that is not finite, which JSON has not.
+    """
+    value = {}
+    fields = message.fields
+    for name in fields:
+        item = fields[name]
+        value[name] = item.string_value or _write_other(item)
+    return value
+
+
+def write_list(message: Any) -> list[Any]:
+    """Make JSON of a ListValue.
+
+    Raises:
+        UnwritableError: as for a Struct.
+    """
+    return [item.string_value or _write_other(item) for item in message.values]
+
+
+def write_value(message: Any) -> Any:
+    """Make JSON of a Value; one that is not set is null.
+
+    Raises:
+        UnwritableError: as for a Struct.
+    """
+    return message.string_value or _write_other(message)
+
+
+def _write_other(message: Any) -> Any:
+    """Make JSON of a Value that is no text, or an empty one."""
+    number = message.number_value
+    if number:
+        if not isfinite(number):
+            raise UnwritableError(f"a Value has the number {number}")
+        return number
+    kind = _which(message, "kind")
+    if kind == "struct_value":
+        return write_struct(message.struct_value)
+    if kind == "list_value":
+        return write_list(message.list_value)
+    return None if kind is None or kind == "null_value" else getattr(message, kind)
+
+
+def fill_struct(message: Any, value: Any, depth: int) -> None:
+    """Fill a Struct from JSON; `depth` counts the messages that it lies in, and itself.
+
+    Raises:
+        Refusal: it is no object, or nests too deep.
+    """
+    if depth > MAX_DEPTH:
+        refuse_depth()
+    if type(value) is not dict:
+        refuse("must be an object")
+    _set_in_parent(message)
+    fields = message.fields
+    name = ""
+    try:
+        for name, item in value.items():
+            fill_value(fields[name], item, depth + 2)
+    except Refusal as refusal:
+        raise refusal.within(shown(name)) from None
+
+
+def fill_list(message: Any, value: Any, depth: int) -> None:
+    """Fill a ListValue from JSON.
+
+    Raises:
+        Refusal: it is no array, or nests too deep.
+    """
+    if depth > MAX_DEPTH:
+        refuse_depth()
+    if type(value) is not list:
+        refuse("must be an array")
+    _set_in_parent(message)
+    values = message.values
+    try:
+        for item in value:
+            fill_value(values.add(), item, depth + 1)
+    except Refusal as refusal:
+        raise refusal.within(f"[{len(values) - 1}]") from None
+
+
+def fill_value(message: Any, value: Any, depth: int) -> None:
+    """Fill a Value from JSON.
+
+    Raises:
+        Refusal: it nests too deep, or is too large for a number.
+    """
+    if depth > MAX_DEPTH:
+        refuse_depth()
+    kind = type(value)
+    if kind is str:
+        message.string_value = value
+    elif kind is float or kind is int:
+        try:
+            message.number_value = value
+        except OverflowError:
+            refuse("is too large for a number")
+    elif kind is bool:
+        message.bool_value = value
+    elif kind is dict:
+        fill_struct(message.struct_value, value, depth + 1)
+    elif kind is list:
+        fill_list(message.list_value, value, depth + 1)
+    else:
+        message.null_value = 0
+
+
+WRITERS: Mapping[str, Callable[[Any], Any]] = {
+    "google.protobuf.ListValue": write_list,
+    "google.protobuf.Struct": write_struct,
+    "google.protobuf.Value": write_value,
+}
+FILLERS: Mapping[str, Callable[[Any, Any, int], None]] = {
+    "google.protobuf.ListValue": fill_list,
+    "google.protobuf.Struct": fill_struct,
+    "google.protobuf.Value": fill_value,
+}

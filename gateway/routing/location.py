@@ -1,0 +1,124 @@
+"""Where a new resource is: the path in the option rest.v1.location, filled from an answer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from urllib.parse import quote
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from gateway.routing.parameters import ParameterError, resolve
+from gateway.routing.templates import Template, TemplateError, parse_template
+
+_UNFIT = frozenset({"", ".", ".."})
+"""No segment of a path: clients take dots out, encoded or not (RFC 3986 §5.2.4, URL Standard)."""
+
+_INTEGERS = frozenset(
+    {
+        *(FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32),
+        *(FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A variable of the path."""
+
+    read: Callable[[Message], object]
+    segments: tuple[str, ...]
+
+    def fill(self, message: Message) -> str | None:
+        """Return the encoded value of a message, or None if it does not fit."""
+        text = str(self.read(message))
+        values = [text] if self.segments == ("*",) else text.split("/")
+        if not _fit(values, self.segments):
+            return None
+        return "/".join(quote(value, safe="") for value in values)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A path with fields of a message for variables."""
+
+    sample: str
+    """The path with some value for each variable."""
+    _parts: tuple[str | _Slot, ...]
+
+    def path(self, message: Message) -> str | None:
+        """Return the path of what a message describes, percent-encoded.
+
+        It is None if a field does not fit into the path, above all if it is empty.
+        """
+        path = ""
+        for part in self._parts:
+            text = part if isinstance(part, str) else part.fill(message)
+            if text is None:
+                return None
+            path += text
+        return path
+
+
+def compile_location(answer: Descriptor, text: str) -> Location:
+    """Compile the template of a path.
+
+    Raises:
+        TemplateError: it is none, or has a wildcard that no field fills.
+        ParameterError: a variable is no field of the answer that can stand in a path.
+    """
+    template = parse_template(text)
+    parts = tuple(_parts(answer, template))
+    sample = "".join(part if isinstance(part, str) else _sample(part.segments) for part in parts)
+    return Location(sample, parts)
+
+
+def _parts(answer: Descriptor, template: Template) -> Iterator[str | _Slot]:
+    slots = {}
+    for variable in template.variables:
+        segments = template.segments[variable.start : variable.end]
+        slots[variable.start] = _Slot(_reader(answer, variable.field_path), segments)
+    position = 0
+    while position < len(template.segments):
+        yield "/"
+        slot = slots.get(position)
+        yield slot or _literal(template, position)
+        position += len(slot.segments) if slot else 1
+    if template.verb:
+        yield f":{quote(template.verb, safe='')}"
+
+
+def _literal(template: Template, position: int) -> str:
+    segment = template.segments[position]
+    if segment in ("*", "**"):
+        raise TemplateError(f"{template.text}: has a wildcard that no field fills")
+    return quote(segment, safe="")
+
+
+def _reader(answer: Descriptor, path: str) -> Callable[[Message], object]:
+    try:
+        parameter = resolve(answer, path)
+    except ParameterError as error:
+        raise ParameterError(f"the variable {path} of its location {error}") from error
+    if parameter.repeated or not _can_fill(parameter.field):
+        raise ParameterError(f"the variable {path} of its location is no string and no integer")
+    read: Callable[[Message], object] = attrgetter(parameter.path)
+    return read
+
+
+def _can_fill(field: FieldDescriptor) -> bool:
+    return field.type == FieldDescriptor.TYPE_STRING or field.cpp_type in _INTEGERS
+
+
+def _fit(values: Sequence[str], segments: Sequence[str]) -> bool:
+    if segments[-1] == "**":
+        rest = len(values) - len(segments) + 1
+        segments = [*segments[:-1], *["*"] * rest]
+    return len(values) == len(segments) and all(
+        value not in _UNFIT and segment in ("*", value)
+        for value, segment in zip(values, segments, strict=True)
+    )
+
+
+def _sample(segments: Sequence[str]) -> str:
+    return "/".join("~" if segment in ("*", "**") else quote(segment) for segment in segments)

@@ -1,0 +1,215 @@
+"""Fields of a request that come as text: path variables and query parameters.
+
+A parameter is a path of fields, by proto or JSON names, to a scalar, a repeated scalar, or a
+well-known type that has a text form. Which parameters a route takes is decided by its caller.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from gateway.descriptors import find_field, is_map
+from gateway.errors import Problem, invalid_field
+from gateway.protojson.refusals import Refusal, shown
+from gateway.protojson.scalars import scalar_reader
+from gateway.protojson.text import check_text
+from gateway.protojson.text_forms import FILLERS
+
+MAX_PATH_LENGTH = 10
+"""How many names a parameter may have: recursive messages would allow any number."""
+
+_TEXT_TYPES = frozenset(
+    f"google.protobuf.{name}"
+    for name in (
+        *("Duration", "FieldMask", "Timestamp"),
+        *("DoubleValue", "FloatValue", "Int64Value", "UInt64Value", "Int32Value", "UInt32Value"),
+        *("BoolValue", "StringValue", "BytesValue"),
+    )
+)
+
+_TRUTHS = {"true": True, "false": False}
+
+
+class ParameterError(Exception):
+    """A path that is not a parameter of the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A field that can be set from text."""
+
+    names: tuple[str, ...]
+    """The proto names on the way to the field, its own last."""
+    path: str
+    """The same with dots."""
+    field: FieldDescriptor
+    repeated: bool
+    oneofs: tuple[tuple[str, str], ...]
+    """Each oneof on the way, by its path, and its member that this parameter sets."""
+    parse: Callable[[str], Any]
+
+    def assign(self, message: Message, texts: Sequence[str]) -> None:
+        """Set the field from one text, or from many if it is repeated.
+
+        Raises:
+            Refusal: a text is not a value of the field.
+        """
+        *parents, leaf = self.names
+        for name in parents:
+            message = getattr(message, name)
+            message.SetInParent()
+        if self.repeated:
+            getattr(message, leaf).extend([self.parse(text) for text in texts])
+            return
+        value = self.parse(texts[0])
+        if isinstance(value, Message):
+            getattr(message, leaf).CopyFrom(value)
+        else:
+            setattr(message, leaf, value)
+
+
+def resolve(message: Descriptor, path: str) -> Parameter:
+    """Find the parameter that a dotted path leads to.
+
+    Raises:
+        ParameterError: there is no such field, or it cannot be given as text.
+    """
+    given = path.split(".")
+    if len(given) > MAX_PATH_LENGTH:
+        raise ParameterError("has too many parts")
+    fields: list[FieldDescriptor] = []
+    at: Descriptor | None = message
+    for name in given:
+        field = None if at is None else find_field(at, name)
+        if field is None or (fields and fields[-1].is_repeated):
+            raise ParameterError("is not known")
+        fields.append(field)
+        at = None if _has_text_form(field) else field.message_type
+    leaf = fields[-1]
+    if at is not None or is_map(leaf):
+        raise ParameterError("is a message and cannot be given as text")
+    names = tuple(field.name for field in fields)
+    return Parameter(
+        names=names,
+        path=".".join(names),
+        field=leaf,
+        repeated=leaf.is_repeated,
+        oneofs=tuple(_oneofs(fields)),
+        parse=_text_parser(leaf),
+    )
+
+
+class Query:
+    """The query parameters that one route takes."""
+
+    def __init__(self, message: Descriptor, bound: Iterable[str]) -> None:
+        """Take every parameter of a message but the paths in `bound` and what lies below them."""
+        self._message = message
+        self._bound = tuple(bound)
+        self._resolve = lru_cache(maxsize=256)(self._resolve_unbound)
+
+    def assign(self, message: Message, pairs: Iterable[tuple[str, str]]) -> None:
+        """Set the fields that the pairs of a query name.
+
+        Raises:
+            Problem: a parameter is unknown, has no such value, or is given too often.
+        """
+        given: dict[str, tuple[Parameter, list[str]]] = {}
+        for name, text in pairs:
+            try:
+                parameter = self._resolve(name)
+            except ParameterError as error:
+                field = shown(name) or "(no name)"
+                raise invalid_field(field, str(error), "UNKNOWN_PARAMETER") from error
+            given.setdefault(parameter.path, (parameter, []))[1].append(text)
+        chosen: dict[str, str] = {}
+        for path, (parameter, texts) in given.items():
+            if len(texts) > 1 and not parameter.repeated:
+                raise _exclusive(path, "is given more than once")
+            for oneof, member in parameter.oneofs:
+                if chosen.setdefault(oneof, member) != member:
+                    raise _exclusive(path, "excludes another parameter that is given")
+            assign(parameter, message, texts)
+
+    def _resolve_unbound(self, name: str) -> Parameter:
+        parameter = resolve(self._message, name)
+        for bound in self._bound:
+            if f"{parameter.path}.".startswith(f"{bound}."):
+                raise ParameterError("is given by the path or the body")
+        return parameter
+
+
+def assign(parameter: Parameter, message: Message, texts: Sequence[str]) -> None:
+    """Set a parameter from texts.
+
+    Raises:
+        Problem: a text is not a value of the field.
+    """
+    try:
+        parameter.assign(message, texts)
+    except Refusal as refusal:
+        raise refusal.problem(parameter.path) from refusal
+
+
+def _exclusive(path: str, rule: str) -> Problem:
+    return invalid_field(path, rule, "REPEATED_PARAMETER")
+
+
+def _oneofs(fields: list[FieldDescriptor]) -> Iterator[tuple[str, str]]:
+    path = ""
+    for field in fields:
+        if field.containing_oneof is not None:
+            yield f"{path}{field.containing_oneof.name}", field.name
+        path = f"{path}{field.name}."
+
+
+def _has_text_form(field: FieldDescriptor) -> bool:
+    return field.message_type is None or field.message_type.full_name in _TEXT_TYPES
+
+
+def _text_parser(field: FieldDescriptor) -> Callable[[str], Any]:
+    kind = field.message_type
+    if kind is None:
+        return _scalar_parser(field)
+    message_class = message_factory.GetMessageClass(kind)
+    if kind.full_name == "google.protobuf.FieldMask":
+        return partial(_parse_mask, message_class)
+    if "value" in kind.fields_by_name:
+        parse = _scalar_parser(kind.fields_by_name["value"])
+        return lambda text: message_class(value=parse(text))
+    return partial(_parse_well_known, message_class, FILLERS[kind.full_name])
+
+
+def _scalar_parser(field: FieldDescriptor) -> Callable[[str], Any]:
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return _parse_text
+    read = scalar_reader(field)
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return lambda text: read(_TRUTHS.get(text, text))
+    return read
+
+
+def _parse_text(text: str) -> str:
+    check_text(text)
+    return text
+
+
+def _parse_mask(message_class: type[Message], text: str) -> Message:
+    """Read a field mask: names in either case, as clients write them in a URL."""
+    check_text(text)
+    snake = re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", text)
+    return message_class(paths=[path for path in snake.split(",") if path])
+
+
+def _parse_well_known(
+    message_class: type[Message], fill: Callable[[Message, str, int], None], text: str
+) -> Message:
+    message = message_class()
+    fill(message, text, 1)
+    return message

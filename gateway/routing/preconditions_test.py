@@ -1,0 +1,64 @@
+import pytest
+
+from gateway.errors import Problem
+from gateway.routing.preconditions import EntityTags, entity_tag, parse_entity_tags
+
+
+@pytest.mark.parametrize(
+    ("version", "tag"),
+    [
+        ("7", '"7"'),
+        ("a-B_c.d~!#'", '"a-B_c.d~!#\'"'),
+        # Quotes, as AIP-154 recommends them, blanks and what is not ASCII are written otherwise.
+        ('"7"', '"%227%22"'),
+        ("a b", '"a%20b"'),
+        ("50%", '"50%25"'),
+        ("é", '"%C3%A9"'),
+        ("\n", '"%0A"'),
+        # A weak version stays one, and only one that is well-formed.
+        ('W/"7"', 'W/"7"'),
+        ('W/"', '"W/%22"'),
+    ],
+)
+def test_tag_of_a_version(version: str, tag: str) -> None:
+    assert entity_tag(version) == tag
+
+
+@pytest.mark.parametrize(
+    ("value", "tags"),
+    [
+        ("*", None),
+        (" * ", None),
+        ('"a"', {'"a"'}),
+        ('"a", W/"b" ,"a"', {'"a"', 'W/"b"'}),
+        (',, "a",,\t"b",', {'"a"', '"b"'}),
+        ('"a,b", ""', {'"a,b"', '""'}),
+    ],
+)
+def test_lists_of_tags(value: str, tags: set[str] | None) -> None:
+    assert parse_entity_tags("If-Match", value).tags == tags
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a", "'a'", '"a', '"a" "b"', 'w/"a"', '*, "a"', '"a b"', 'W/ "a"', ","]
+)
+def test_malformed_tags_are_refused(value: str) -> None:
+    with pytest.raises(Problem) as caught:
+        parse_entity_tags("If-Match", value)
+    assert (caught.value.status, caught.value.reason) == (400, "INVALID_HEADER")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "strongly", "weakly"),
+    [
+        # The table of RFC 9110 §8.8.3.2.
+        ('W/"1"', 'W/"1"', False, True),
+        ('W/"1"', 'W/"2"', False, False),
+        ('W/"1"', '"1"', False, True),
+        ('"1"', 'W/"1"', False, True),
+        ('"1"', '"1"', True, True),
+    ],
+)
+def test_comparison(first: str, second: str, *, strongly: bool, weakly: bool) -> None:
+    tags = EntityTags(frozenset({first}))
+    assert (tags.match_strongly(second), tags.match_weakly(second)) == (strongly, weakly)

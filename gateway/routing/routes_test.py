@@ -1,0 +1,154 @@
+"""What is refused at start-up, by name, and what is not."""
+
+import pytest
+from google.protobuf import descriptor_pb2, text_format
+from probe.v1 import probe_pb2
+from rest.v1 import annotations_pb2
+
+from gateway.descriptors import DescriptorSet, DescriptorSetError
+from gateway.routing.routes import compile_routes
+from gateway.testing.harness import descriptor_set
+
+FILE = """
+name: "books.proto"
+package: "books"
+dependency: "google/api/annotations.proto"
+dependency: "rest/v1/annotations.proto"
+syntax: "proto3"
+message_type {
+  name: "Book"
+  field { name: "id" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL json_name: "id" }
+  field { name: "tags" number: 2 type: TYPE_STRING label: LABEL_REPEATED json_name: "tags" }
+  field {
+    name: "part" number: 3 type: TYPE_MESSAGE type_name: ".books.Book"
+    label: LABEL_OPTIONAL json_name: "part"
+  }
+}
+service {
+  name: "BookService"
+  method {
+    name: "GetBook" input_type: ".books.Book" output_type: ".books.Book" %s
+  }
+  method {
+    name: "ListBooks" input_type: ".books.Book" output_type: ".books.Book"
+    options { [google.api.http] { %s } }
+  }
+}
+"""
+
+
+RULE = 'get: "/v1/books"'
+
+
+def books(options: str, rule: str = RULE) -> DescriptorSet:
+    """Make a descriptor set with the options of GetBook and the http rule of ListBooks."""
+    file = text_format.Parse(FILE % (options, rule), descriptor_pb2.FileDescriptorProto())
+    files = descriptor_set(probe_pb2.DESCRIPTOR, annotations_pb2.DESCRIPTOR)
+    files.file.append(file)
+    return DescriptorSet(files)
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ('get: "books"', "must begin with a slash"),
+        ('get: "/v1/{id=**}/pages"', r"\*\* must be the last segment"),
+        ('get: "/v1/{name}"', "the path variable name is not known"),
+        ('get: "/v1/{tags}"', "the path variable tags is repeated"),
+        ('get: "/v1/{part}"', "the path variable part is a message"),
+        ('get: "/v1/{part.name}"', "the path variable part.name is not known"),
+        ('get: "/v1/{id.name}"', "the path variable id.name is not known"),
+        ('post: "/v1/a" body: "name"', "books.Book has no field name"),
+        ('get: "/v1/a" response_body: "name"', "books.Book has no field name"),
+        ('get: "/v1/books"', "GET /v1/books: taken by /v1/books"),
+        ('get: "/v1/a" additional_bindings { body: "id" }', "a binding has no pattern"),
+        ('get: "/v1/a" additional_bindings { get: "/v1/a" }', "GET /v1/a: taken"),
+        (
+            'get: "/v1/a"'
+            ' additional_bindings { get: "/v1/b" additional_bindings { get: "/v1/c" } }',
+            "must not nest",
+        ),
+    ],
+)
+def test_rule_that_cannot_be_served_is_refused_by_name(rule: str, why: str) -> None:
+    descriptors = books(f"options {{ [google.api.http] {{ {rule} }} }}")
+    with pytest.raises(DescriptorSetError, match=rf"^books\.BookService\.\w+Books?: .*{why}"):
+        compile_routes(descriptors)
+
+
+OPTION = 'options { [google.api.http] { post: "/v1/made" body: "*" } [rest.v1.location]: "%s" }'
+
+
+def test_location_may_be_any_path_that_is_got() -> None:
+    routes = compile_routes(books(OPTION % "/v1/books/{id}", 'get: "/v1/books/{id}"'))
+    (made,) = [route for route in routes.targets if route.template.text == "/v1/made"]
+    assert made.location is not None
+    assert made.location.path(made.rpc.response_class(id="7")) == "/v1/books/7"
+
+
+@pytest.mark.parametrize(
+    ("location", "why"),
+    [
+        ("/v1/books/{id}", "no GET is served at its location /v1/books/{id}"),
+        ("/v1/made", "no GET is served at its location /v1/made"),
+        ("/v1/{name}", "the variable name of its location is not known"),
+        ("/v1/*", "a wildcard that no field fills"),
+        ("books", "must begin with a slash"),
+    ],
+)
+def test_location_that_leads_nowhere_is_refused_by_name(location: str, why: str) -> None:
+    with pytest.raises(DescriptorSetError, match=rf"^books\.BookService\.GetBook: .*{why}"):
+        compile_routes(books(OPTION % location))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        'options { [google.api.http] { get: "/v1/a" } [rest.v1.location]: "/v1/books" }',
+        "server_streaming: true " + OPTION % "/v1/books",
+    ],
+)
+def test_location_of_what_creates_nothing_is_refused(options: str) -> None:
+    with pytest.raises(DescriptorSetError, match="GetBook: a stream or a GET creates nothing"):
+        compile_routes(books(options))
+
+
+def test_number_of_the_option_may_be_an_option_of_somebody_else() -> None:
+    """Extension numbers from 50000 on are anybody's."""
+    text = FILE % (OPTION % "/v1/nowhere", RULE)
+    file = text_format.Parse(text, descriptor_pb2.FileDescriptorProto())
+    file.dependency[:] = ["google/api/annotations.proto", "google/protobuf/descriptor.proto"]
+    file.extension.add(
+        name="audit",
+        number=annotations_pb2.LOCATION_FIELD_NUMBER,
+        type=descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
+        label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL,
+        extendee=".google.protobuf.MethodOptions",
+    )
+    files = descriptor_set(probe_pb2.DESCRIPTOR)
+    files.file.append(file)
+    assert all(route.location is None for route in compile_routes(DescriptorSet(files)).targets)
+
+
+def test_stream_of_requests_without_a_body_is_refused() -> None:
+    rule = 'client_streaming: true options { [google.api.http] { get: "/v1/a" } }'
+    with pytest.raises(DescriptorSetError, match="GetBook: a stream of requests needs a body"):
+        compile_routes(books(rule))
+
+
+def test_method_without_a_rule_is_not_served() -> None:
+    assert [rpc.name for rpc in books("").methods() if rpc.service == "books.BookService"] == [
+        "books.BookService.ListBooks"
+    ]
+
+
+def test_incomplete_descriptor_set_is_refused() -> None:
+    files = descriptor_set(probe_pb2.DESCRIPTOR)
+    del files.file[0]
+    with pytest.raises(DescriptorSetError):
+        DescriptorSet(files)
+
+
+def test_bytes_that_are_no_descriptor_set_are_refused() -> None:
+    with pytest.raises(DescriptorSetError, match="not a FileDescriptorSet"):
+        DescriptorSet.parse(b"\xff\xff")

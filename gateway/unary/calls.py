@@ -1,0 +1,102 @@
+"""Unary RPCs: one request read, one gRPC call made, one answer written."""
+
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import NamedTuple
+
+import grpc
+from google.protobuf.message import Message
+
+from gateway.answer_metadata import success_headers
+from gateway.errors import Problem, from_rpc_error
+from gateway.exchange import Exchange
+from gateway.request_messages import read_message
+from gateway.routing.preconditions import Conditions, read_conditions
+from gateway.routing.routes import Route
+from gateway.routing.transcoding import RequestParts
+from gateway.unary.idempotency import IdempotencyRecords, make_claim
+from gateway.unary.replies import Replies, Reply
+from gateway.upstream import Upstream
+
+MAX_TIMEOUT_SECONDS = 300.0
+"""The longest deadline of a unary call that a client may ask for."""
+
+LEASE_HEADROOM_SECONDS = 5.0
+"""How much longer than its call an idempotency claim is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryCalls:
+    """Makes the unary calls of one descriptor set."""
+
+    upstream: Upstream
+    records: IdempotencyRecords
+    replies: Replies
+    call_timeout_seconds: float
+
+    async def serve(self, parts: RequestParts, exchange: Exchange) -> Reply:
+        """Serve a request; one with an Idempotency-Key is performed once.
+
+        Raises:
+            Problem: what the client is told instead of an answer.
+            errors.Unavailable: the gateway's own database is needed and down.
+            ClientGoneError: the client left before the request was complete.
+        """
+        route = parts.route
+        conditions = read_conditions(exchange)
+        request = await read_message(parts, exchange)
+        if conditions is not None:
+            route.preconditions.admit(conditions, request)
+        asked = exchange.timeout_seconds()
+        timeout = self.call_timeout_seconds if asked is None else min(asked, MAX_TIMEOUT_SECONDS)
+        metadata = exchange.metadata()
+        attempt = _Attempt(route, request, timeout, metadata, conditions, exchange)
+        key = exchange.header(b"idempotency-key")
+        if not key or exchange.method != "POST" or route.only_validates(request):
+            return await self._perform(attempt)
+        claim = make_claim(
+            method=exchange.method,
+            path=exchange.raw_path,
+            authorization=exchange.header(b"authorization"),
+            key=key,
+            request=request.SerializeToString(deterministic=True),
+        )
+        perform = partial(self._perform, attempt)
+        return await self.records.answer(claim, perform, timeout + LEASE_HEADROOM_SECONDS)
+
+    async def _perform(self, attempt: "_Attempt") -> Reply:
+        route, conditions = attempt.route, attempt.conditions
+        call = self.upstream.call(route.rpc)(
+            attempt.request, timeout=attempt.timeout_seconds, metadata=attempt.metadata
+        )
+        try:
+            answer = await call
+        except grpc.aio.AioRpcError as error:
+            raise _problem(error, attempt) from error
+        sent = success_headers(await call.initial_metadata(), await call.trailing_metadata())
+        validated = route.only_validates(attempt.request)
+        reply = self.replies.make(route, answer, sent, validated=validated)
+        tag = reply.headers.get("ETag", "")
+        if conditions is not None and route.preconditions.is_unmodified(conditions, tag):
+            return Reply(HTTPStatus.NOT_MODIFIED, b"", {"ETag": tag} if tag else {})
+        return reply
+
+
+class _Attempt(NamedTuple):
+    """One request as the call that it becomes."""
+
+    route: Route
+    request: Message
+    timeout_seconds: float
+    metadata: list[tuple[str, str]]
+    conditions: Conditions | None
+    exchange: Exchange
+
+
+def _problem(error: grpc.aio.AioRpcError, attempt: _Attempt) -> Problem:
+    problem = from_rpc_error(error)
+    if attempt.conditions is not None:
+        attempt.conditions.explain(problem)
+    attempt.exchange.note_failure(problem, error.details() or "")
+    return problem
