@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.errors import invalid_argument
+from gateway.errors import Problem, invalid_argument, invalid_field
 from gateway.protojson.codec import JsonCodec, parse_json
 from gateway.routing.parameters import assign
 from gateway.routing.routes import Body, Route
@@ -47,6 +47,8 @@ class RequestParts:
             assign(self.route.variables[name], message, [text])
         if binding is not None and binding.update_mask is not None and isinstance(value, dict):
             binding.update_mask.fill(message, value)
+        if not message.IsInitialized():
+            raise _incomplete(message)
         return message
 
     def _merge(self, value: Any, message: Message, binding: Body) -> None:
@@ -56,6 +58,12 @@ class RequestParts:
             raise invalid_argument("The body must not be null.", "INVALID_FIELD")
         else:
             self.codec.merge_field(value, message, binding.field)
+
+
+def _incomplete(message: Any) -> Problem:
+    """Return the problem of a message of proto2 that cannot be sent without a field."""
+    missing: list[str] = message.FindInitializationErrors()
+    return invalid_field(missing[0], "must be given", "MISSING_FIELD")
 
 
 def _put_raw(
