@@ -11,20 +11,19 @@ from typing import Any
 import falcon
 import falcon.asgi
 
-from chassis import errors, log
+from chassis import log
 from chassis.database import Database
 from gateway.compression import GzipSender, Send, accepts_gzip
 from gateway.cors import CrossOrigin
 from gateway.descriptors import DescriptorSet, DescriptorSetError
 from gateway.docs import page
-from gateway.errors import HTTP_STATUSES, PROBLEM_JSON, Problem, internal
+from gateway.error_handlers import add_error_handlers
 from gateway.exchange import SCOPE_KEY, Exchange
 from gateway.handler import Handler
 from gateway.health import Liveness, Readiness
 from gateway.openapi import resource
 from gateway.openapi.document import make_document
 from gateway.protojson.codec import JsonCodec
-from gateway.request_body import ClientGoneError
 from gateway.routing.routes import Route, compile_routes
 from gateway.routing.templates import PathTree
 from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
@@ -132,11 +131,34 @@ class Lifecycle:
 
 def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     """Make the application."""
+    settings = plan.settings
+    middleware: list[object] = [Lifecycle(dependencies)]
+    if settings.apigateway_cors_origins:
+        middleware.append(CrossOrigin(settings.apigateway_cors_origins))
+    app = GatewayApp(dependencies.streams, middleware, compression=settings.apigateway_compression)
+    add_error_handlers(app)
+    app.add_route("/healthz", Liveness())
+    app.add_route("/readyz", Readiness(dependencies.upstream, dependencies.database))
+    app.add_route(resource.PATH, resource.OpenApi(plan.document))
+    for path, content in page.find_contents().items():
+        app.add_route(path, content)
+    handler = _make_handler(plan, dependencies)
+
+    async def serve(req: falcon.asgi.Request, resp: falcon.asgi.Response, **_: str) -> None:
+        await handler.serve(req.scope[SCOPE_KEY], req.method, resp)
+
+    app.add_sink(serve, "/")  # type: ignore[arg-type]
+    return app
+
+
+def _make_handler(plan: Plan, dependencies: Dependencies) -> Handler:
+    """Compile what the routes need, before anything listens."""
+    routes = plan.routes.targets
     codec = JsonCodec(plan.descriptors.pool)
-    for route in plan.routes.targets:
+    for route in routes:
         codec.prepare(route.rpc.request_class, route.rpc.response_class)
-    replies = Replies(codec, plan.routes.targets)
-    handler = Handler(
+    replies = Replies(codec, routes)
+    return Handler(
         routes=plan.routes,
         codec=codec,
         unary_calls=UnaryCalls(
@@ -146,30 +168,9 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
             call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
         ),
         stream_calls=StreamCalls(
-            plan.routes.targets, codec, replies, dependencies.upstream, dependencies.streams
+            routes, codec, replies, dependencies.upstream, dependencies.streams
         ),
     )
-
-    async def serve(req: falcon.asgi.Request, resp: falcon.asgi.Response, **_: str) -> None:
-        await handler.serve(req.scope[SCOPE_KEY], req.method, resp)
-
-    settings = plan.settings
-    middleware: list[object] = [Lifecycle(dependencies)]
-    if settings.apigateway_cors_origins:
-        middleware.append(CrossOrigin(settings.apigateway_cors_origins))
-    app = GatewayApp(dependencies.streams, middleware, compression=settings.apigateway_compression)
-    app.add_route("/healthz", Liveness())
-    app.add_route("/readyz", Readiness(dependencies.upstream, dependencies.database))
-    app.add_route(resource.PATH, resource.OpenApi(plan.document))
-    for path, content in page.find_contents().items():
-        app.add_route(path, content)
-    app.add_sink(serve, "/")  # type: ignore[arg-type]
-    app.add_error_handler(Problem, _show_problem)
-    app.add_error_handler(errors.Error, _show_own_error)
-    app.add_error_handler(ClientGoneError, _show_client_gone)
-    app.add_error_handler(falcon.HTTPError, _show_falcon_error)
-    app.add_error_handler(Exception, _show_defect)
-    return app
 
 
 def connect(plan: Plan) -> Dependencies:
@@ -221,41 +222,3 @@ async def _nothing_yet() -> dict[str, object]:
     So a request is served before its body has begun, and a body is never mixed up with an end.
     """
     return {"type": "http.request", "body": b"", "more_body": True}
-
-
-async def _show_problem(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response, problem: Problem, _params: object
-) -> None:
-    req.scope[SCOPE_KEY].code = problem.code
-    resp.status = problem.status
-    resp.data = problem.as_json()
-    resp.content_type = PROBLEM_JSON
-    resp.set_headers(dict(problem.headers))
-
-
-async def _show_own_error(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: errors.Error, params: object
-) -> None:
-    status = error.http_status or HTTP_STATUSES[error.code]
-    await _show_problem(req, resp, Problem(status, error.code, error.message, error.reason), params)
-
-
-async def _show_client_gone(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response, _error: ClientGoneError, params: object
-) -> None:
-    await _show_problem(req, resp, Problem(499, "CANCELLED", "The client left."), params)
-
-
-async def _show_falcon_error(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: falcon.HTTPError, params: object
-) -> None:
-    problem = Problem(error.status_code, "UNIMPLEMENTED", error.title or "Refused.")
-    problem.headers = dict(error.headers or {})
-    await _show_problem(req, resp, problem, params)
-
-
-async def _show_defect(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response, _error: Exception, params: object
-) -> None:
-    log.logger().exception("request_failed")
-    await _show_problem(req, resp, internal(), params)
