@@ -14,6 +14,7 @@ from probe.v1 import probe_pb2
 from gateway.descriptors import DescriptorSet
 from gateway.errors import Problem
 from gateway.protojson.codec import JsonCodec, parse_json
+from gateway.protojson.encoding import Encoders
 from gateway.testing.harness import descriptor_set
 from gateway.testing.message_json import objects
 from gateway.testing.message_types import message_types
@@ -74,6 +75,14 @@ def test_messages_are_written_as_json_format_does(data: st.DataObject, kind: Des
     assert orjson.loads(written) == expected
     if not kind.is_extendable:
         assert written == orjson.dumps(expected)
+
+
+@MANY
+@given(messages(PROBE))
+def test_wide_types_are_written_as_narrow_ones_are(message: Message) -> None:
+    pool = PROBE.file.pool
+    write_narrow = Encoders(pool)._compile(PROBE)
+    assert orjson.dumps(write_narrow(message)) == JsonCodec(pool).dump(message)
 
 
 @MANY

@@ -1,7 +1,8 @@
 """Messages to JSON values: a function for each message type, compiled from its descriptor.
 
 The functions are Python source, because source reads a field at half the cost of a loop over
-fields. What single values and well-known types become is decided elsewhere.
+fields; it asks for each, though, and for a wide type that costs more than to go through those that
+are set. What single values and well-known types become is decided elsewhere.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +27,9 @@ Writer = Callable[[Any], Any]
 ANY = "google.protobuf.Any"
 _WRAPPERS_FILE = "google/protobuf/wrappers.proto"
 _WELL_KNOWN: Mapping[str, Writer] = {**text_forms.WRITERS, **struct_values.WRITERS}
+_WIDE = 20
+"""A type of so many fields is mostly empty in most messages."""
+
 _FLOATS = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
 _copy: Writer = itemgetter(slice(None))
 
@@ -52,9 +56,15 @@ class Encoders:
         """Return the writer for the messages of a type."""
         writer = self._writers.get(kind)
         if writer is None:
-            writer = self._compile(kind) if is_object(kind) else self._well_known_writer(kind)
-            self._writers[kind] = writer
+            writer = self._writers[kind] = self._make_message_writer(kind)
         return writer
+
+    def _make_message_writer(self, kind: Descriptor) -> Writer:
+        if not is_object(kind):
+            return self._well_known_writer(kind)
+        if len(kind.fields) < _WIDE or kind.is_extendable:
+            return self._compile(kind)
+        return self._wide_writer(kind)
 
     def field_writer(self, field: FieldDescriptor) -> Writer:
         """Return what makes JSON of one field of a message, of its default if it is not set.
@@ -118,6 +128,22 @@ class Encoders:
     def _write_extensions(self, message: Any, value: dict[str, Any]) -> None:
         for field in message.Extensions:
             value[f"[{field.full_name}]"] = self.field_writer(field)(message)
+
+    def _wide_writer(self, kind: Descriptor) -> Writer:
+        parts: dict[FieldDescriptor, tuple[str, Writer]] = {}
+
+        def write(message: Any) -> dict[str, Any]:
+            value = {}
+            for field, item in message.ListFields():
+                name, write_item = parts[field]
+                value[name] = write_item(item)
+            return value
+
+        # A type that holds itself finds this one while the writers of its fields are made.
+        self._writers[kind] = write
+        for field in kind.fields:
+            parts[field] = (field.json_name, self._value_writer(field) or _write_as_it_is)
+        return write
 
     def _compile(self, kind: Descriptor) -> Writer:
         names: dict[str, Any] = {

@@ -174,3 +174,19 @@ def test_any_hides_no_depth() -> None:
     assert is_read(read, nest(97))
     assert not is_read(read, nest(98))
     assert not is_read(read, nest(400))
+
+
+def test_extension_of_a_type_with_many_fields_is_written() -> None:
+    fields = " ".join(f"optional int32 field{number} = {number};" for number in range(1, 31))
+    source = f"""
+        syntax = "proto2";
+        package wide.v1;
+        message Wide {{ {fields} extensions 100 to 199; }}
+        extend Wide {{ optional int32 more = 100; }}
+    """
+    descriptors = compile_protos({"wide/v1/wide.proto": source})
+    message = descriptors.message_class(descriptors.pool.FindMessageTypeByName("wide.v1.Wide"))()
+    codec = JsonCodec(descriptors.pool)
+    text = b'{"field7":0,"[wide.v1.more]":1}'
+    codec.merge(parse_json(text), message)
+    assert codec.dump(message) == text
