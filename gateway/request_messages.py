@@ -6,8 +6,8 @@ from google.protobuf.message import Message
 
 from gateway.errors import Problem, invalid_argument
 from gateway.exchange import Exchange
+from gateway.media_types import JSON, NDJSON, NDJSON_ALIASES
 from gateway.routing.transcoding import RequestParts
-from gateway.streams.media_types import JSON, NDJSON, NDJSON_ALIASES
 
 
 async def read_message(parts: RequestParts, exchange: Exchange) -> Message:

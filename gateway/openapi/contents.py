@@ -8,14 +8,13 @@ from typing import Any
 
 import orjson
 
+from gateway.media_types import BINARY, EVENT_STREAM, JSON, NDJSON
 from gateway.openapi.comments import Comments
 from gateway.openapi.examples import of_answers, of_requests
 from gateway.openapi.problems import failure_record, problem
 from gateway.openapi.schemas import Schemas
 from gateway.openapi.values import Schema
 from gateway.routing.routes import Body, Route
-from gateway.streams.media_types import EVENT_STREAM, JSON, NDJSON
-from gateway.unary.replies import BINARY
 
 ITEM_SCHEMA = "x-item-schema"
 

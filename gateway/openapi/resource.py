@@ -7,8 +7,8 @@ from typing import Any
 import falcon.asgi
 import orjson
 
+from gateway.media_types import JSON
 from gateway.routing.preconditions import parse_entity_tags
-from gateway.streams.media_types import JSON
 
 PATH = "/openapi.json"
 

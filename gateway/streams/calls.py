@@ -10,13 +10,13 @@ from google.protobuf.message import Message
 from gateway.answer_metadata import success_headers
 from gateway.errors import Problem
 from gateway.exchange import Exchange
+from gateway.media_types import EVENT_STREAM, choose_media_type
 from gateway.protojson.codec import JsonCodec
 from gateway.request_messages import read_message, read_messages
 from gateway.routing.routes import Route
 from gateway.routing.transcoding import RequestParts
 from gateway.streams.body import StreamBody
 from gateway.streams.formats import FORMATS, Answers, RawBytes
-from gateway.streams.media_types import EVENT_STREAM, choose_media_type
 from gateway.streams.open_streams import OpenStreams
 from gateway.streams.relay import Mark, Relay
 from gateway.streams.resumption import END_ID, find_resumption, read_id

@@ -12,7 +12,7 @@ import orjson
 from google.protobuf.message import Message
 
 from gateway.errors import Problem
-from gateway.streams.media_types import EVENT_STREAM, JSON, NDJSON, NDJSON_ALIASES
+from gateway.media_types import EVENT_STREAM, JSON, NDJSON, NDJSON_ALIASES
 from gateway.streams.resumption import END_ID, Resumption, write_id
 
 RETRY_SECONDS = 3

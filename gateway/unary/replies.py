@@ -12,13 +12,11 @@ import falcon.asgi
 from google.protobuf.message import Message
 
 from gateway.errors import PROBLEM_JSON, Problem
+from gateway.media_types import BINARY, JSON
 from gateway.protojson.codec import JsonCodec
 from gateway.routing.location import Location
 from gateway.routing.preconditions import entity_tag
 from gateway.routing.routes import Route
-
-JSON = "application/json"
-BINARY = "application/octet-stream"
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.streams.media_types import choose_media_type
+from gateway.media_types import choose_media_type
 
 NDJSON, EVENTS, JSON = "application/x-ndjson", "text/event-stream", "application/json"
 OFFERED = (NDJSON, EVENTS, JSON)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+BINARY = "application/octet-stream"
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 NDJSON_ALIASES = ("application/ndjson", "application/jsonl")
