@@ -97,8 +97,8 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
                 exchange.write_log()
 
     def _sender(self, scope: Mapping[str, Any], exchange: Exchange) -> Send:
-        wanted = exchange.header(b"accept-encoding")
-        if self._compression and accepts_gzip(wanted) and scope["method"] != "HEAD":
+        wanted = exchange.list_header(b"accept-encoding")
+        if wanted and self._compression and scope["method"] != "HEAD" and accepts_gzip(wanted):
             return GzipSender(exchange.send).send
         return exchange.send
 

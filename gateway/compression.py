@@ -5,11 +5,13 @@ very bytes (RFC 9110 §8.8.3), and clients send it back in If-Match. A stream is
 piece.
 """
 
-import re
 import zlib
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any
+
+from gateway.errors import PROBLEM_JSON
+from gateway.media_types import JSON, NDJSON, NDJSON_ALIASES, read_weights
 
 MIN_BYTES = 1024
 LEVEL = 1
@@ -19,14 +21,9 @@ _GZIP_WINDOW_BITS = 16 + 13
 _MEMORY_LEVEL = 6
 """With a window of 8 KiB, 64 KiB a compressor: there is one for each open stream."""
 
-_COMPRESSIBLE = (
-    b"application/json",
-    b"application/problem+json",
-    b"application/x-ndjson",
-    b"text/",
+_COMPRESSIBLE = tuple(
+    name.encode() for name in (JSON, PROBLEM_JSON, NDJSON, *NDJSON_ALIASES, "text/")
 )
-
-_NO_WEIGHT = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*")
 _GZIP_HEADERS = ((b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding"))
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -36,11 +33,8 @@ Headers = list[tuple[bytes, bytes]]
 @lru_cache(maxsize=64)
 def accepts_gzip(accept_encoding: str) -> bool:
     """Say whether an Accept-Encoding header takes gzip, by name or by `*`."""
-    accepted = {}
-    for part in accept_encoding.lower().split(","):
-        coding, _, weight = part.partition(";")
-        accepted[coding.strip()] = _NO_WEIGHT.fullmatch(weight) is None
-    return accepted.get("gzip", accepted.get("*", False))
+    weights = read_weights(accept_encoding)
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
 
 
 class GzipSender:

@@ -13,6 +13,7 @@ from google.protobuf import empty_pb2, struct_pb2
 from google.protobuf.message import Message
 
 from gateway.testing.harness import descriptor_set, make_app, serve_app
+from gateway.testing.serving import listening
 
 Servicer = dict[str, tuple[type[Message], Any]]
 """A request class and a behaviour for each method, by the method's name."""
@@ -70,10 +71,8 @@ async def serve_services() -> AsyncIterator[int]:
         }
         generic = grpc.method_handlers_generic_handler(name, handlers)
         server.add_generic_rpc_handlers((generic,))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield port
-    await server.stop(grace=0)
+    async with listening(server) as port:
+        yield port
 
 
 @pytest.fixture

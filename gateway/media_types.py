@@ -27,13 +27,28 @@ def choose_media_type(accept: str, offered: tuple[str, ...]) -> str | None:
     """
     if not accept.strip():
         return offered[0]
-    weights = _read_weights(accept)
+    weights = read_weights(accept)
     best, best_rank = None, (0.0, 0)
     for media_type in offered:
         rank = _rank(media_type, weights)
         if rank[0] > 0 and rank > best_rank:
             best, best_rank = media_type, rank
     return best
+
+
+def read_weights(header: str) -> dict[str, float]:
+    """Return the weight of each thing that Accept, or a header like it, names (RFC 9110 §12.4.2).
+
+    An element that cannot be read describes nothing.
+    """
+    weights: dict[str, float] = {}
+    for element in _ELEMENTS.findall(header.lower()):
+        name, _, parameters = element.partition(";")
+        weight = _read_weight([part.strip() for part in _PARAMETERS.findall(parameters)])
+        if weight is not None:
+            name = name.strip()
+            weights[name] = max(weight, weights.get(name, 0.0))
+    return weights
 
 
 def _rank(media_type: str, weights: Mapping[str, float]) -> tuple[float, int]:
@@ -43,18 +58,6 @@ def _rank(media_type: str, weights: Mapping[str, float]) -> tuple[float, int]:
         if media_range in weights:
             return weights[media_range], closeness
     return 0.0, 0
-
-
-def _read_weights(accept: str) -> dict[str, float]:
-    """Return the weight of each media range; what cannot be read describes nothing."""
-    weights: dict[str, float] = {}
-    for element in _ELEMENTS.findall(accept.lower()):
-        media_range, _, parameters = element.partition(";")
-        weight = _read_weight([part.strip() for part in _PARAMETERS.findall(parameters)])
-        if weight is not None:
-            name = media_range.strip()
-            weights[name] = max(weight, weights.get(name, 0.0))
-    return weights
 
 
 def _read_weight(parameters: Sequence[str]) -> float | None:

@@ -13,6 +13,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from note.v1 import note_pb2, note_pb2_grpc
 
+from gateway.testing.serving import listening
+
 Context = grpc.aio.ServicerContext[Message, Message]
 
 
@@ -103,12 +105,8 @@ async def serve_notes() -> AsyncIterator[tuple[NoteServicer, int]]:
     servicer = NoteServicer()
     server = grpc.aio.server()
     note_pb2_grpc.add_NoteServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
+    async with listening(server) as port:
         yield servicer, port
-    finally:
-        await server.stop(grace=0)
 
 
 async def _send_aside(aside: note_pb2.Aside, context: Context) -> None:

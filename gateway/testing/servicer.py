@@ -17,6 +17,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2_grpc
 from probe.v1 import probe_pb2, probe_pb2_grpc
 
+from gateway.testing.serving import listening
+
 CANCELLATION_SECONDS = 0.05
 """How long a cancellation may take to arrive after the last request of a stream."""
 
@@ -248,12 +250,8 @@ async def serve_probes(
     probe_pb2_grpc.add_ProbeServiceServicer_to_server(servicer, server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
+    async with listening(server) as port:
         yield servicer, port
-    finally:
-        await server.stop(grace=0)
 
 
 def _code(number: int) -> grpc.StatusCode:
