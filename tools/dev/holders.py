@@ -13,15 +13,12 @@ def find_file_holders(path: Path) -> list[int]:
 
 def find_port_holders(port: int) -> list[int]:
     """Return the ids of the processes that listen on the TCP port, whatever the address."""
-    links = set()
-    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
-        if not table.exists():
-            continue
-        for line in table.read_text(encoding="ascii").splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                links.add(f"socket:[{fields[9]}]")
-    return _find_links(links)
+    return _find_links({f"socket:[{inode}]" for inode in _find_listeners(port)})
+
+
+def has_listener(port: int) -> bool:
+    """Say whether any process listens on the TCP port, also one that cannot be named."""
+    return bool(_find_listeners(port))
 
 
 def describe(process_id: int) -> str:
@@ -31,6 +28,19 @@ def describe(process_id: int) -> str:
     except OSError:
         return f"process {process_id}"
     return f"process {process_id} ({command.replace(chr(0), ' ')[:_COMMAND_CHARACTERS].strip()})"
+
+
+def _find_listeners(port: int) -> list[str]:
+    """Return the inodes of the sockets that listen on the TCP port."""
+    inodes = []
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        if not table.exists():
+            continue
+        for line in table.read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.append(fields[9])
+    return inodes
 
 
 def _find_links(links: set[str]) -> list[int]:

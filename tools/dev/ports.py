@@ -2,9 +2,14 @@
 
 import errno
 import socket
+import sys
+import time
 from dataclasses import dataclass
 
-from tools.dev.holders import describe, find_port_holders
+from tools.dev.holders import describe, find_port_holders, has_listener
+
+LINGER_SECONDS = 65.0
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -40,18 +45,44 @@ def find_trouble(endpoints: list[Endpoint]) -> list[str]:
 
 
 def _try_to_listen(endpoint: Endpoint) -> str | None:
-    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-    try:
-        with socket.create_server((endpoint.host, endpoint.port), family=family):
-            return None
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            return (
-                f"{endpoint.name} cannot listen on {endpoint.address}: {error.strerror};"
-                f" see {endpoint.variable}_HOST and {endpoint.variable}_PORT"
-            )
+    error = _listen(endpoint)
+    if error is not None and error.errno == errno.EADDRINUSE:
+        error = _wait_for_connections(endpoint, error)
+    if error is None:
+        return None
+    if error.errno != errno.EADDRINUSE:
+        return (
+            f"{endpoint.name} cannot listen on {endpoint.address}: {error.strerror};"
+            f" see {endpoint.variable}_HOST and {endpoint.variable}_PORT"
+        )
     holders = " and ".join(describe(holder) for holder in find_port_holders(endpoint.port))
     return (
         f"port {endpoint.port}, which {endpoint.name} needs, is in use by"
         f" {holders or 'another user'}: end that, or set {endpoint.variable}_PORT"
     )
+
+
+def _listen(endpoint: Endpoint) -> OSError | None:
+    """Listen for a moment, and return why that cannot be done."""
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    try:
+        with socket.create_server((endpoint.host, endpoint.port), family=family):
+            return None
+    except OSError as error:
+        return error
+
+
+def _wait_for_connections(endpoint: Endpoint, error: OSError) -> OSError | None:
+    """Wait while no listener has the port but a client's end of some connection.
+
+    Linux gives clients ports from 32768 on, and keeps each for a minute after its connection ended.
+    """
+    deadline = time.monotonic() + LINGER_SECONDS
+    found: OSError | None = error
+    if not has_listener(endpoint.port):
+        told = f"Port {endpoint.port} is still that of a client's connection: waiting for its end."
+        print(told, file=sys.stderr, flush=True)
+    while found is not None and time.monotonic() < deadline and not has_listener(endpoint.port):
+        time.sleep(POLL_SECONDS)
+        found = _listen(endpoint)
+    return found

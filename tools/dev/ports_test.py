@@ -2,6 +2,10 @@
 
 import os
 import socket
+import struct
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from tools.dev import ports
 from tools.dev.ports import Endpoint
@@ -28,6 +32,22 @@ def test_a_port_in_use_is_found_though_it_is_shared() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as server:
         port = server.getsockname()[1]
         assert ports.find_trouble([Endpoint("user", "USERSERVICE", "127.0.0.1", port)])
+
+
+def test_a_port_that_a_connection_has_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        # So that the port is free when the connection ends, and not a minute later.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        port = client.getsockname()[1]
+        endpoint = Endpoint("user", "USERSERVICE", "127.0.0.1", port)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            waiting = pool.submit(ports.find_trouble, [endpoint])
+            while "waiting" not in (told := capsys.readouterr().err) and not waiting.done():
+                pass
+            client.close()
+            assert waiting.result() == []
+    assert f"Port {port} is still" in told
 
 
 def test_every_trouble_is_told_at_once() -> None:
