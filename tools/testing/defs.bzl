@@ -7,7 +7,8 @@ _MAIN = "//tools/testing:pytest_main.py"
 def pytest_test(name, srcs, deps = [], args = [], **kwargs):
     """A py_test that runs pytest over its own files.
 
-    `--test_filter=NAME` selects tests by pytest's -k expression; further `args` go to pytest.
+    `--test_filter=NAME` selects tests by pytest's -k expression, and a file in which it selects
+    nothing fails; further `args` go to pytest.
 
     Args:
         name: of the target; for foo_test.py, foo_test.

@@ -1,7 +1,12 @@
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
+from tools.testing import pytest_main
 from tools.testing.pytest_main import pytest_arguments
 
 
@@ -19,6 +24,22 @@ def test_takes_filter_report_and_temporary_directory_from_bazel() -> None:
     assert "-k=stock and not slow" in arguments
     assert "--junit-xml=/reports/test.xml" in arguments
     assert "--basetemp=/somewhere/pytest" in arguments
+
+
+@pytest.mark.parametrize(
+    ("expression", "status"),
+    [("stock", pytest.ExitCode.OK), ("stick", pytest.ExitCode.NO_TESTS_COLLECTED)],
+)
+def test_filter_that_selects_nothing_fails(
+    tmp_path: Path, expression: str, status: pytest.ExitCode
+) -> None:
+    file = tmp_path / "example_test.py"
+    file.write_text("def test_stock(): pass")
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = {"PYTHONPATH": path, "TESTBRIDGE_TEST_ONLY": expression}
+    command = [sys.executable, pytest_main.__file__, str(file)]
+    done = subprocess.run(command, check=False, env=environment, stdout=subprocess.DEVNULL)
+    assert done.returncode == status
 
 
 def test_warnings_are_errors() -> None:
