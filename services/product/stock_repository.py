@@ -1,7 +1,13 @@
 """The SQL of the stock and of what orders hold of it. Takes a connection, never commits.
 
-Whoever locks more than one row locks reservations first, then stock, each in the order of the id:
-so transactions never wait for each other in a circle.
+The rule of locks: reservations are locked first, then stock, then details of products, each in the
+order of the id, so transactions never wait for each other in a circle. What a decision rests on is
+read after the lock is held, by a statement of its own: one that waits for a lock rereads the rows
+that it locks and no others, so what it joined to them is as old as its snapshot.
+
+The rule of versions and etags: what changes the details of a product changes its version and its
+update_time, under the lock of its details. The stock has no version: its lock alone orders its
+changes, which an etag shows as counts. An update compares the version in an etag and no counts.
 """
 
 import uuid
@@ -25,6 +31,7 @@ from services.product.reservation import (
 _RESERVATION_COLUMNS: LiteralString = (
     "order_id, state, coalesce(expires_at <= now(), false), rejection_reason, rejected_product_id"
 )
+_NUMBERED: LiteralString = "unnest(%b::uuid[]) WITH ORDINALITY AS wanted (product_id, number)"
 _OF_ORDERS: LiteralString = (
     "(SELECT product_id, sum(quantity)::bigint AS units FROM unnest(%b::uuid[]) AS moved (order_id)"
     " JOIN reservation_lines USING (order_id) GROUP BY product_id) AS line"
@@ -136,15 +143,26 @@ async def lock_offers(
     connection: Connection, product_ids: Iterable[uuid.UUID]
 ) -> dict[uuid.UUID, Offer]:
     """Get what there is of those products that exist; keep the stock until the transaction ends."""
-    cursor = connection.cursor(binary=True)
-    await cursor.execute(
-        "SELECT product_id, available, price_minor, currency_code"
-        " FROM unnest(%b::uuid[]) AS wanted (product_id)"
-        " JOIN stock USING (product_id) JOIN products USING (product_id)"
-        " ORDER BY product_id FOR UPDATE OF stock",
-        (list(product_ids),),
-    )
-    return {row[0]: Offer(row[1], Price(row[2], row[3])) for row in await cursor.fetchall()}
+    ids = list(product_ids)
+    # Rows name products by their number in `ids`, which costs less to read than a UUID.
+    stock, prices = connection.cursor(binary=True), connection.cursor(binary=True)
+    async with connection.pipeline():
+        await stock.execute(
+            f"SELECT number, available FROM {_NUMBERED} JOIN stock USING (product_id)"
+            " ORDER BY product_id FOR UPDATE OF stock",
+            (ids,),
+        )
+        await prices.execute(
+            f"SELECT number, price_minor, currency_code FROM {_NUMBERED}"
+            " JOIN products USING (product_id)",
+            (ids,),
+        )
+    available = dict(await stock.fetchall())
+    return {
+        ids[number - 1]: Offer(available[number], Price(*price))
+        for number, *price in await prices.fetchall()
+        if number in available
+    }
 
 
 async def save_allocations(connection: Connection, outcomes: Sequence[Outcome]) -> None:

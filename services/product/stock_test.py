@@ -1,5 +1,6 @@
 """The steps of orders through a real channel, on a real database."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from chassis import status
 from chassis.database import Database
 from chassis.testing import refusal
 from services.product import expiry
-from services.product.testing import Products, stock_of, stocked
+from services.product.testing import Products, held_back, stock_of, stocked
 
 pytest_plugins = ("tools.postgres.testing", "services.product.testing")
 DATABASE = "product"
@@ -295,3 +296,30 @@ async def test_delete_product_waits_for_orders_to_let_go(products: Products) -> 
     await products.DeleteProduct(request)
     (result,) = (await products.ReserveStock(reserve((new_order(), {lamp: 1})))).results
     assert reason(result) == "PRODUCT_NOT_FOUND"
+
+
+async def test_reserve_stock_that_waits_for_the_stock_grants_it_at_the_price_after_the_wait(
+    products: Products, clean_database_url: str
+) -> None:
+    lamp = await stocked(products, "LAMP", 5)
+    change = (
+        "UPDATE stock SET available = available + 1, stocked = stocked + 1;"
+        " UPDATE products SET price_minor = 900, currency_code = 'EUR', version = version + 1"
+    )
+    async with held_back(clean_database_url, change):
+        reserving = asyncio.ensure_future(products.ReserveStock(reserve((new_order(), {lamp: 6}))))
+    (result,) = (await reserving).results
+    assert [line.unit_price for line in result.lines] == [
+        money_pb2.Money(currency_code="EUR", units=9)
+    ]
+    assert await stock_of(products, lamp) == (0, 6, 0, 6)
+
+
+async def test_reserve_stock_that_waits_for_the_stock_refuses_what_is_deleted_meanwhile(
+    products: Products, clean_database_url: str
+) -> None:
+    lamp = await stocked(products, "LAMP", 5)
+    async with held_back(clean_database_url, "DELETE FROM products"):
+        reserving = asyncio.ensure_future(products.ReserveStock(reserve((new_order(), {lamp: 1}))))
+    (result,) = (await reserving).results
+    assert (result.state, reason(result)) == (REJECTED, "PRODUCT_NOT_FOUND")
