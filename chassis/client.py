@@ -48,6 +48,7 @@ _SERVICE_CONFIG = {
 
 _TRANSIENT = frozenset(
     {
+        grpc.StatusCode.ABORTED,
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -75,8 +76,8 @@ async def call(
     """Call another service within what is left of the deadline of the RPC that is being served.
 
     Raises:
-        errors.Unavailable: the service cannot be reached, or did not answer in time; whether it
-            did what was asked is unknown.
+        errors.Unavailable: the service cannot be reached, did not answer in time, or lost a race
+            against another call; whether it did what was asked is unknown.
         grpc.aio.AioRpcError: it refused the call, which is a defect of the caller.
     """
     try:

@@ -44,6 +44,9 @@ class Behaviour:
     async def crash(self, request: bytes, context: interceptor.Context) -> bytes:
         raise RuntimeError("the secret is 42")
 
+    async def lose_race(self, request: bytes, context: interceptor.Context) -> bytes:
+        raise errors.Aborted("TRANSACTION_ABORTED", "Another one was faster.")
+
     async def wait(self, request: bytes, context: interceptor.Context) -> bytes:
         self.entered.set()
         await self.proceed.wait()
@@ -66,7 +69,8 @@ class Behaviour:
             self.entered.set()
 
     def register(self, server: grpc.aio.Server) -> None:
-        unary = (self.refuse, self.refuse_all, self.crash, self.wait, self.identify, self.remain)
+        refusing = (self.refuse, self.refuse_all, self.crash, self.lose_race)
+        unary = (*refusing, self.wait, self.identify, self.remain)
         streams = (self.stream, self.overflow)
         handlers: dict[str, Any] = {
             **{each.__name__: grpc.unary_unary_rpc_method_handler(each) for each in unary},
@@ -185,6 +189,13 @@ async def test_client_call_says_unavailable_when_the_time_runs_out(
 ) -> None:
     with pytest.raises(errors.Unavailable):
         await client.call(method(channel, "wait"), b"", timeout_seconds=0.05)
+
+
+async def test_client_call_says_unavailable_when_the_other_service_lost_a_race(
+    channel: grpc.aio.Channel,
+) -> None:
+    with pytest.raises(errors.Unavailable):
+        await client.call(method(channel, "lose_race"), b"")
 
 
 async def test_client_call_says_unavailable_when_nobody_listens() -> None:

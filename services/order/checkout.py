@@ -8,10 +8,11 @@ is asked. Which state follows which is decided in `domain`.
 
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
-from chassis import errors
+from chassis import errors, log
 from chassis.database import Database
-from services.order import domain, placement, repository
+from services.order import batches, domain, placement, repository
 from services.order.domain import Key, NewOrder, Order, PaymentState, Refusal, State
 from services.order.peers import Peers
 
@@ -21,9 +22,6 @@ Outcome = Order | errors.Error
 Step = Callable[[Sequence[Order]], Awaitable[list[Order]]]
 """Asks another service about orders in one state; returns those that have something to be saved."""
 
-# Somebody is down or slow: the orders wait where they are. Any other error is a defect.
-_TRANSIENT = (errors.Unavailable, errors.Aborted, errors.DeadlineExceeded)
-
 
 class Checkout:
     """Places, drives and cancels orders."""
@@ -31,6 +29,7 @@ class Checkout:
     def __init__(self, database: Database, peers: Peers) -> None:
         self._database = database
         self._peers = peers
+        self._log = log.logger()
         # In this order most orders are final after one round.
         self._steps: dict[State, Step] = {
             State.PENDING: self._reserve,
@@ -44,7 +43,8 @@ class Checkout:
         """Take at most `domain.MAX_ORDERS` orders and drive them; answer one by one.
 
         An order whose key was used before is driven on from where it stands. The outcome is the
-        order where it is confirmed, else what the one who placed it is to be told.
+        order where it is confirmed, else what the one who placed it is to be told. An order that
+        makes its batch fail gets an error of its own, and the others go on.
 
         Raises:
             errors.Unavailable: the user service or the database is down; which orders were taken is
@@ -52,7 +52,7 @@ class Checkout:
         """
         if not wanted:
             return []
-        taken = await self._accept(wanted)
+        taken = await batches.halve(self._accept, wanted, self._fail_acceptance)
         driven = await self.drive(held for held in taken if isinstance(held, Order))
         return [
             _answer(driven[held.order_id]) if isinstance(held, Order) else held for held in taken
@@ -83,8 +83,19 @@ class Checkout:
             for state, step in self._steps.items():
                 ready = [(order, len(order.lines)) for order in _ready(driven, {state})]
                 for batch in domain.split_batches(ready):
-                    driven |= await self._advance(step, batch)
+                    advance = partial(self._advance, step)
+                    outcomes = await batches.halve(advance, batch, self._fail_step)
+                    driven |= zip((order.order_id for order in batch), outcomes, strict=True)
         return driven
+
+    def _fail_acceptance(self, _: NewOrder) -> Outcome:
+        self._log.exception("order_not_accepted")
+        message = "Something went wrong: the order was not accepted."
+        return errors.Error("ORDER_NOT_ACCEPTED", message)
+
+    def _fail_step(self, order: Order) -> Outcome:
+        self._log.exception("order_failed", order_id=str(order.order_id), state=order.state)
+        return domain.failed(order)
 
     async def _accept(self, wanted: Sequence[NewOrder]) -> list[Outcome]:
         users = await self._peers.find_users({order.user_id for order in wanted})
@@ -100,16 +111,17 @@ class Checkout:
                 held |= await repository.find_orders(connection, strange)
         return [_match(held.get(order.key), order) for order in wanted]
 
-    async def _advance(self, step: Step, batch: Sequence[Order]) -> dict[uuid.UUID, Outcome]:
+    async def _advance(self, step: Step, batch: Sequence[Order]) -> list[Outcome]:
         """Take one step with orders; those that it leaves where they are have to wait."""
         try:
             moved = await self._save(await step(batch))
-        except _TRANSIENT as error:
-            return {order.order_id: domain.unfinished(order, error.reason) for order in batch}
-        after: dict[uuid.UUID, Outcome] = {
-            order.order_id: domain.unfinished(order, "ORDER_UNDER_WAY") for order in batch
-        }
-        return after | {order.order_id: order for order in moved}
+        except batches.TRANSIENT as error:
+            return [domain.unfinished(order, error.reason) for order in batch]
+        after = {order.order_id: order for order in moved}
+        return [
+            after.get(order.order_id) or domain.unfinished(order, "ORDER_UNDER_WAY")
+            for order in batch
+        ]
 
     async def _save(self, orders: Sequence[Order]) -> list[Order]:
         """Save orders, and return them as they are now, whoever saved them."""

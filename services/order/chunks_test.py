@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import grpc
+import psycopg
 import pytest
 
 from bazaar.order.v1 import order_pb2
@@ -241,3 +242,71 @@ async def test_receive_waits_for_a_chunk_no_longer_than_it_may() -> None:
     async with asyncio.timeout(10):
         with pytest.raises(errors.DeadlineExceeded, match="No chunk came"):
             await anext(received)
+
+
+async def test_create_orders_gives_an_order_that_poisons_a_batch_its_own_error(
+    shop: Shop, urls: Urls
+) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product(units=20)
+    orders = [new_order(user_id, (product, 1), key=f"key {number}") for number in range(9)]
+    charged_batches = 0
+
+    async def poison() -> None:
+        nonlocal charged_batches
+        charged_batches += 1
+        ((order_id,),) = read(
+            urls["order"], "SELECT order_id FROM orders WHERE client_key = 'key 5'"
+        )
+        with psycopg.connect(urls["payment"]) as connection:
+            connection.execute(
+                "INSERT INTO payments (order_id, state, amount_minor, currency_code, provider)"
+                " VALUES (%s, 'NEW', 1, 'GBP', 'sandbox') ON CONFLICT DO NOTHING",
+                (order_id,),
+            )
+
+    shop.peers.hooks["before charge"] = poison
+    first, second = await send(shop, new_chunk(1, *orders[:8]), new_chunk(2, *orders[8:]))
+    assert reasons(first) == [""] * 5 + ["ORDER_FAILED"] + [""] * 2
+    assert first.results[5].error.code == grpc.StatusCode.INTERNAL.value[0]
+    assert reasons(second) == [""]
+    # Batches of 8, 4, 4, 2, 1, 1 and 2 orders, and the second chunk.
+    assert charged_batches == 8
+    with psycopg.connect(urls["payment"]) as connection:
+        connection.execute("DELETE FROM payments WHERE amount_minor = 1")
+    shop.peers.hooks.clear()
+    order = await shop.orders.CreateOrder(orders[5])
+    assert order.order_id == status.error_info(first.results[5].error).metadata["order_id"]
+    assert audit(urls) == []
+
+
+async def test_create_orders_accepts_the_others_where_one_cannot_be_accepted(
+    shop: Shop, urls: Urls
+) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product()
+    orders = [new_order(user_id, (product, 1), key=f"key {number}") for number in range(4)]
+    with psycopg.connect(urls["order"]) as connection:
+        connection.execute("ALTER TABLE orders ADD CONSTRAINT poison CHECK (client_key <> 'key 2')")
+    try:
+        (answer,) = await send(shop, new_chunk(1, *orders))
+    finally:
+        with psycopg.connect(urls["order"]) as connection:
+            connection.execute("ALTER TABLE orders DROP CONSTRAINT poison")
+    assert reasons(answer) == ["", "", "ORDER_NOT_ACCEPTED", ""]
+    assert reasons((await send(shop, new_chunk(1, *orders)))[0]) == [""] * 4
+    assert audit(urls) == []
+
+
+async def test_create_orders_asks_a_service_that_is_down_once_for_a_batch(shop: Shop) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product()
+    orders = [new_order(user_id, (product, 1), key=f"key {number}") for number in range(4)]
+    asked = 0
+
+    async def count_and_lose() -> None:
+        nonlocal asked
+        asked += 1
+        await lose()
+
+    shop.peers.hooks["before charge"] = count_and_lose
+    (answer,) = await send(shop, new_chunk(1, *orders))
+    assert reasons(answer) == ["PEER_UNAVAILABLE"] * 4
+    assert asked == 1

@@ -269,6 +269,12 @@ def unfinished(order: Order, reason: str) -> errors.Unavailable:
     return errors.Unavailable(reason, message, metadata=_about(order))
 
 
+def failed(order: Order) -> errors.Error:
+    """Return the error for an order that is accepted, and that a defect keeps from going on."""
+    message = "Something went wrong: the order is accepted, and cannot be finished now."
+    return errors.Error("ORDER_FAILED", message, metadata=_about(order))
+
+
 def order_not_found(order_id: uuid.UUID) -> errors.NotFound:
     """Return the error for an order that does not exist."""
     return errors.NotFound(
