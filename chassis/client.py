@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import grpc
 
 from chassis import errors, interceptor
+from chassis.settings import address
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 DEFAULT_TIMEOUT_SECONDS = 10.0
@@ -63,7 +64,7 @@ def open_channel(host: str, port: int) -> grpc.aio.Channel:
     """Open a channel that connects when it is first used and again whenever the peer comes back."""
     service_config = ("grpc.service_config", json.dumps(_SERVICE_CONFIG))
     return grpc.aio.insecure_channel(
-        f"{host}:{port}", options=[*CONNECTION_OPTIONS, service_config]
+        address(host, port), options=[*CONNECTION_OPTIONS, service_config]
     )
 
 

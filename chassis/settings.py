@@ -1,24 +1,48 @@
 """Settings of a program: the environment over one `.env`, checked before anything starts.
 
-A field is named as its variable, in lower case. Values are never shown: they may be secrets.
+A field is named as its variable, in lower case. Values are never shown: they may be secrets. Which
+unknown names are refused is in setting_names.py.
 """
 
+import ipaddress
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, ClassVar, NoReturn, TypeVar
 from urllib.parse import quote
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from chassis import log
+from chassis.setting_names import find_misspelt
 
 EX_CONFIG = 78
 """The exit status for bad settings, from BSD's sysexits(3)."""
 
-Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:-]+$")]
+
+def _check_host(host: str) -> str:
+    if ":" in host:
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError as error:
+            raise ValueError("must be a name or an address, without brackets or a port") from error
+    return host
+
+
+Host = Annotated[
+    str,
+    Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:-]+$"),
+    AfterValidator(_check_host),
+]
+"""A name, an IPv4 address or an IPv6 address such as `::1`."""
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def address(host: str, port: int) -> str:
+    """Return `host:port`, with brackets around an IPv6 address (RFC 3986 §3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _check_database_url(url: SecretStr) -> SecretStr:
@@ -41,6 +65,9 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
     )
+
+    own_prefix: ClassVar[str] = ""
+    """What the names of the settings begin with that only this program has, such as `GATEWAY_`."""
 
     log_format: log.Format = "json"
     """`json` for programs, or `console` for people."""
@@ -66,9 +93,8 @@ class PostgresSettings(Settings):
             return override.get_secret_value()
         user = quote(self.postgres_user, safe="")
         password = quote(self.postgres_password.get_secret_value(), safe="")
-        return (
-            f"postgresql://{user}:{password}@{self.postgres_host}:{self.postgres_port}/{database}"
-        )
+        server = address(self.postgres_host, self.postgres_port)
+        return f"postgresql://{user}:{password}@{server}/{database}"
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -76,10 +102,14 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 def load(cls: type[SettingsT]) -> SettingsT:
     """Read the settings, or end the program with status 78 and a line for each bad variable."""
+    problems = list(_find_unknown(cls))
     try:
-        return cls(_env_file=dotenv_path())
+        found = cls(_env_file=dotenv_path())
     except ValidationError as error:
-        _exit(error)
+        _exit([*_describe(error), *problems])
+    if problems:
+        _exit(problems)
+    return found
 
 
 def dotenv_path() -> Path:
@@ -87,9 +117,23 @@ def dotenv_path() -> Path:
     return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ".")) / ".env"
 
 
-def _exit(error: ValidationError) -> NoReturn:
+def _find_unknown(cls: type[Settings]) -> Iterable[str]:
+    known = {
+        str(field.validation_alias or name).upper() for name, field in cls.model_fields.items()
+    }
+    in_file = DotEnvSettingsSource(cls, dotenv_path()).env_vars
+    names = {name.upper() for name in (*os.environ, *in_file)}
+    for name, meant in find_misspelt(names, known, cls.own_prefix):
+        yield f"{name} is unknown" + (f": did you mean {meant}?" if meant else "")
+
+
+def _describe(error: ValidationError) -> Iterable[str]:
     for problem in error.errors(include_input=False, include_url=False):
-        name = str(problem["loc"][0]).upper()
-        print(f"{name}: {problem['msg']}", file=sys.stderr)
-    print("Set these in the environment or in .env and start again.", file=sys.stderr)
+        yield f"{str(problem['loc'][0]).upper()}: {problem['msg']}"
+
+
+def _exit(problems: Iterable[str]) -> NoReturn:
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print("Correct these in the environment or in .env and start again.", file=sys.stderr)
     raise SystemExit(EX_CONFIG) from None

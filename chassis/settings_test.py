@@ -86,3 +86,54 @@ def test_load_rejects_an_override_that_is_no_postgresql_url(
     printed = capsys.readouterr().err
     assert printed.startswith("USERSERVICE_DATABASE_URL: ")
     assert "secret" not in printed
+
+
+class LampSettings(settings.PostgresSettings):
+    own_prefix = "LAMP_"
+
+    lamp_brightness: int = 1
+
+
+def test_load_refuses_a_misspelt_name_and_suggests_the_right_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAMP_BRIGHTNES", "hunter2")
+    with pytest.raises(SystemExit) as raised:
+        settings.load(LampSettings)
+    assert raised.value.code == 78
+    printed = capsys.readouterr().err
+    assert printed.startswith("LAMP_BRIGHTNES is unknown: did you mean LAMP_BRIGHTNESS?\n")
+    assert "hunter2" not in printed
+
+
+def test_load_refuses_a_misspelt_name_in_dotenv(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / ".env").write_text("LOG_LEVLE=debug\nPOSTGRES_DB=other\nHEATER_POWER=9\n")
+    assert refused(capsys).startswith("LOG_LEVLE is unknown: did you mean LOG_LEVEL?\nCorrect")
+
+
+def test_load_names_unknown_and_bad_variables_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POSTGRES_PORT", "x")
+    monkeypatch.setenv("LOG_FORMATS", "json")
+    printed = refused(capsys)
+    assert "POSTGRES_PORT: " in printed
+    assert "LOG_FORMATS is unknown: did you mean LOG_FORMAT?" in printed
+
+
+def test_an_ipv6_address_is_in_brackets_before_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.address("::1", 5432) == "[::1]:5432"
+    assert settings.address("localhost", 5432) == "localhost:5432"
+    monkeypatch.setenv("POSTGRES_HOST", "::1")
+    url = settings.load(settings.PostgresSettings).database_url("userdb")
+    assert url == "postgresql://bazaar:p%40ss%2Fword@[::1]:5432/userdb"
+
+
+@pytest.mark.parametrize("value", ["[::1]", "localhost:5432", "::1:x", "a b", ""])
+def test_load_rejects_what_is_no_host(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    monkeypatch.setenv("POSTGRES_HOST", value)
+    assert refused(capsys).startswith("POSTGRES_HOST: ")

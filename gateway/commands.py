@@ -9,6 +9,9 @@ from enum import StrEnum
 from gateway.settings import explain_variables
 
 _INDENT = 4
+_UNKNOWN_NAMES = """\
+Another name that begins with APIGATEWAY_, and any that is one letter off those above, is refused as
+misspelt; variables of others, such as POSTGRES_DB, are left alone."""
 
 
 class Command(StrEnum):
@@ -47,4 +50,6 @@ def _epilog() -> str:
     for names, text in explain_variables():
         lines.append(f"  {names}")
         lines.extend(textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent))
+    lines.append("")
+    lines.extend(textwrap.wrap(_UNKNOWN_NAMES, width))
     return "\n".join(lines)

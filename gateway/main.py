@@ -11,6 +11,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from chassis import log
+from chassis.settings import address
 from gateway.app import GatewayApp, Plan, connect, create_app, load_plan, load_routes
 from gateway.commands import Command, parse_command
 from gateway.openapi.document import make_document
@@ -30,11 +31,8 @@ class GatewayServer(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         """Set what differs from gunicorn's defaults."""
         settings = self._plan.settings
-        host = settings.apigateway_host
         options: dict[str, Any] = {
-            "bind": f"[{host}]:{settings.apigateway_port}"
-            if ":" in host
-            else f"{host}:{settings.apigateway_port}",
+            "bind": address(settings.apigateway_host, settings.apigateway_port),
             "workers": settings.apigateway_workers,
             "worker_class": "gateway.worker.GatewayWorker",
             "graceful_timeout": GRACEFUL_TIMEOUT_SECONDS,

@@ -33,8 +33,19 @@ def _split_origins(text: str | frozenset[str]) -> frozenset[str]:
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_origins)]
 
 
-class GatewaySettings(settings.PostgresSettings):
+class _DescriptorSetSettings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file_encoding="utf-8", extra="ignore", use_attribute_docstrings=True
+    )
+
+    apigateway_descriptor_set: Path = DESCRIPTOR_SET
+    """A file with the FileDescriptorSet that says what to serve."""
+
+
+class GatewaySettings(_DescriptorSetSettings, settings.PostgresSettings):
     """The settings of every gateway, whatever it serves."""
+
+    own_prefix = "APIGATEWAY_"
 
     apigateway_host: settings.Host
     """The address to listen on."""
@@ -69,18 +80,9 @@ class GatewaySettings(settings.PostgresSettings):
         """Return `host:port` of services by their full names."""
         values = self.model_dump()
         return {
-            service: f"{values[f'{prefix}_host']}:{values[f'{prefix}_port']}"
+            service: settings.address(values[f"{prefix}_host"], values[f"{prefix}_port"])
             for service, prefix in ((name, _prefix(name)) for name in services)
         }
-
-
-class _DescriptorSetSettings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_file_encoding="utf-8", extra="ignore", use_attribute_docstrings=True
-    )
-
-    apigateway_descriptor_set: Path = DESCRIPTOR_SET
-    """A file with the FileDescriptorSet that says what to serve."""
 
 
 def load_descriptor_set() -> DescriptorSet:

@@ -16,6 +16,8 @@ from services.order.servicer import OrderServicer
 class OrderSettings(settings.PostgresSettings):
     """Where the order service listens and keeps its data, and where the others listen."""
 
+    own_prefix = "ORDERSERVICE_"
+
     orderservice_host: settings.Host
     orderservice_port: settings.Port
     orderservice_database_url: settings.DatabaseUrl | None = None
@@ -42,7 +44,7 @@ async def run(config: OrderSettings) -> None:
             servicer, grpc_server
         ),
         database,
-        f"{config.orderservice_host}:{config.orderservice_port}",
+        settings.address(config.orderservice_host, config.orderservice_port),
     )
     await serve(server, draining, [users, products, payments])
 

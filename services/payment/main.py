@@ -15,6 +15,8 @@ from services.payment.servicer import PaymentServicer
 class PaymentSettings(settings.PostgresSettings):
     """Where the payment service listens and keeps its data."""
 
+    own_prefix = "PAYMENTSERVICE_"
+
     paymentservice_host: settings.Host
     paymentservice_port: settings.Port
     paymentservice_database_url: settings.DatabaseUrl | None = None
@@ -30,7 +32,7 @@ async def run(config: PaymentSettings) -> None:
             servicer, grpc_server
         ),
         database,
-        f"{config.paymentservice_host}:{config.paymentservice_port}",
+        settings.address(config.paymentservice_host, config.paymentservice_port),
     )
     await serve(server, asyncio.Event())
 

@@ -15,6 +15,8 @@ from services.product.servicer import ProductServicer
 class ProductSettings(settings.PostgresSettings):
     """Where the product service listens and keeps its data."""
 
+    own_prefix = "PRODUCTSERVICE_"
+
     productservice_host: settings.Host
     productservice_port: settings.Port
     productservice_database_url: settings.DatabaseUrl | None = None
@@ -30,7 +32,7 @@ async def run(config: ProductSettings) -> None:
             servicer, grpc_server
         ),
         database,
-        f"{config.productservice_host}:{config.productservice_port}",
+        settings.address(config.productservice_host, config.productservice_port),
     )
     draining = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:

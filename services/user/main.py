@@ -15,6 +15,8 @@ from services.user.servicer import UserServicer
 class UserSettings(settings.PostgresSettings):
     """Where the user service listens and keeps its data."""
 
+    own_prefix = "USERSERVICE_"
+
     userservice_host: settings.Host
     userservice_port: settings.Port
     userservice_database_url: settings.DatabaseUrl | None = None
@@ -28,7 +30,7 @@ async def run(config: UserSettings) -> None:
         "bazaar.user.v1.UserService",
         lambda grpc_server: user_pb2_grpc.add_UserServiceServicer_to_server(servicer, grpc_server),
         database,
-        f"{config.userservice_host}:{config.userservice_port}",
+        settings.address(config.userservice_host, config.userservice_port),
     )
     await serve(server, asyncio.Event())
 

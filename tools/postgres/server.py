@@ -1,4 +1,4 @@
-"""One PostgreSQL server on 127.0.0.1 over one data directory: made, started and stopped.
+"""One PostgreSQL server on this machine over one data directory: made, started and stopped.
 
 It knows nothing about what is inside the databases, nor whether the data is to be kept
 (throwaway.py is for data that is not).
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from chassis.settings import address
 from tools.postgres.programs import Programs
 
 Process = subprocess.Popen[bytes]
@@ -38,8 +39,8 @@ class Server:
     """The description of a server, which may be running or not.
 
     The superuser `user` is made with the data directory. With a `password` every connection needs
-    it; without one, everybody on this machine is let in. `options` are names and values of
-    postgresql.conf.
+    it; without one, everybody on this machine is let in. `host` is an address of the loopback
+    interface. `options` are names and values of postgresql.conf.
     """
 
     programs: Programs
@@ -48,14 +49,14 @@ class Server:
     port: int
     user: str = "postgres"
     password: str = field(default="", repr=False)
+    host: str = "127.0.0.1"
     options: Mapping[str, str] = field(default_factory=dict)
 
     def url(self, database: str) -> str:
         """Return the libpq URL of a database, whether it exists or not."""
         password = f":{quote(self.password, safe='')}" if self.password else ""
-        return (
-            f"postgresql://{quote(self.user, safe='')}{password}@127.0.0.1:{self.port}/{database}"
-        )
+        server = address(self.host, self.port)
+        return f"postgresql://{quote(self.user, safe='')}{password}@{server}/{database}"
 
     def prepare(self) -> None:
         """Make the data directory if there is none, and see that nobody else uses it.
@@ -81,7 +82,7 @@ class Server:
     def command(self) -> list[str]:
         """Return the command line that runs the server in the foreground; SIGINT stops it fast."""
         arguments = ["-D", str(self.data_directory), "-p", str(self.port)]
-        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", **self.options}
+        options = {"listen_addresses": self.host, "unix_socket_directories": "", **self.options}
         for name, value in options.items():
             arguments += ["-c", f"{name}={value}"]
         return self.programs.command("postgres", *arguments)

@@ -76,7 +76,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 def _default_url() -> str:
     config = settings.load(ReplaySettings)
-    return f"http://{config.apigateway_host}:{config.apigateway_port}"
+    return f"http://{settings.address(config.apigateway_host, config.apigateway_port)}"
 
 
 def _resolve(path: Path) -> Path:
