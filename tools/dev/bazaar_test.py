@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from migrations import schema
-from tools.dev.testing import ShopProcess, open_environment
+from tools.dev.holders import find_port_holders
+from tools.dev.testing import HOST_VARIABLES, ShopProcess, open_environment
 from tools.postgres.testing import Databases
 from tools.postgres.throwaway import run_throwaway_server
 
@@ -54,13 +55,9 @@ def _count_products(shop: ShopProcess) -> int:
     return _get(shop, "/v1/products").text.count('"productId"')
 
 
-def _find_process(shop: ShopProcess, part: str) -> int:
-    """Return the oldest process of the shop with some text in its command line."""
-    for process_id in shop.find_processes():
-        command = Path(f"/proc/{process_id}/cmdline").read_bytes().decode()
-        if part in command.replace("\0", " "):
-            return process_id
-    raise LookupError(part)
+def _find_process(environment: dict[str, str], variable: str) -> int:
+    """Return the first of the processes that listen on the port in a variable: it made the rest."""
+    return min(find_port_holders(int(environment[variable])))
 
 
 def test_seed_is_there_and_hints_work(shop: ShopProcess) -> None:
@@ -92,16 +89,22 @@ def test_ports_in_use_are_all_told_at_once(
     assert shop.find_processes()
 
 
-@pytest.mark.parametrize("name", ["user", "gateway"])
-def test_what_dies_is_restarted(shop: ShopProcess, name: str) -> None:
-    os.kill(_find_process(shop, f"{name}/main.py"), signal.SIGKILL)
+@pytest.mark.parametrize(
+    ("name", "variable"), [("user", "USERSERVICE_PORT"), ("gateway", "APIGATEWAY_PORT")]
+)
+def test_what_dies_is_restarted(
+    shop: ShopProcess, shared_environment: dict[str, str], name: str, variable: str
+) -> None:
+    os.kill(_find_process(shared_environment, variable), signal.SIGKILL)
     shop.wait_for(f"{name} was killed by SIGKILL")
     shop.wait_for(f"{name} is ready again")
     assert _get(shop, "/v1/users").json()["users"]
 
 
-def test_a_database_that_dies_is_restarted_with_its_data(shop: ShopProcess) -> None:
-    os.kill(_find_process(shop, "bin/postgres"), signal.SIGKILL)
+def test_a_database_that_dies_is_restarted_with_its_data(
+    shop: ShopProcess, shared_environment: dict[str, str]
+) -> None:
+    os.kill(_find_process(shared_environment, "POSTGRES_PORT"), signal.SIGKILL)
     shop.wait_for("postgres is ready again")
     _wait_until(lambda: _get(shop, "/readyz").status_code == httpx.codes.OK)
     assert _count_products(shop) == 12
@@ -145,6 +148,46 @@ def test_ctrl_c_while_it_starts_leaves_nothing(environment: dict[str, str]) -> N
         shop.wait_for("schemas")
         assert shop.stop() == 0
         assert shop.find_processes() == []
+
+
+def test_ctrl_c_while_it_waits_for_a_port_ends_it(environment: dict[str, str]) -> None:
+    local = ("127.0.0.1", int(environment["USERSERVICE_PORT"]))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname(), source_address=local),
+        ShopProcess(environment) as shop,
+    ):
+        shop.wait_for("is still that of a client's connection")
+        assert shop.stop() == 0
+    assert "USERSERVICE_PORT" not in shop.output, "it did not wait any longer"
+
+
+def test_the_shop_runs_on_ipv6(environment: dict[str, str]) -> None:
+    environment |= dict.fromkeys(HOST_VARIABLES, "::1")
+    with ShopProcess(environment, "--seed") as shop:
+        shop.wait_until_ready()
+        assert shop.url.startswith("http://[::1]:")
+        assert _count_products(shop) == 12
+        assert shop.stop() == 0
+
+
+def test_a_misspelt_setting_is_refused_before_anything_starts(environment: dict[str, str]) -> None:
+    environment["ORDERSERVICE_DATABSE_URL"] = "postgresql://hunter2@elsewhere/orders"
+    with ShopProcess(environment) as shop:
+        assert shop.wait() == 78
+    assert "did you mean ORDERSERVICE_DATABASE_URL?" in shop.output
+    assert "hunter2" not in shop.output
+
+
+def test_a_misspelt_setting_of_one_program_is_said_by_that_program(
+    environment: dict[str, str],
+) -> None:
+    environment["APIGATEWAY_WORKER"] = "2"
+    with ShopProcess(environment) as shop:
+        assert shop.wait() == 1
+        assert shop.find_processes() == []
+    assert "gateway ended with exit status 78" in shop.output
+    assert "APIGATEWAY_WORKER is unknown: did you mean APIGATEWAY_WORKERS?" in shop.output
 
 
 def test_bad_settings_are_named_and_nothing_starts(environment: dict[str, str]) -> None:

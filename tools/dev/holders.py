@@ -1,9 +1,17 @@
 """Which processes have a file open or listen on a TCP port, as far as /proc tells."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 _LISTEN = "0A"
 _COMMAND_CHARACTERS = 60
+
+
+class _Socket(NamedTuple):
+    """A socket of a port; `link` is what a descriptor of it in /proc points at."""
+
+    link: str
+    is_listening: bool
 
 
 def find_file_holders(path: Path) -> list[int]:
@@ -13,12 +21,17 @@ def find_file_holders(path: Path) -> list[int]:
 
 def find_port_holders(port: int) -> list[int]:
     """Return the ids of the processes that listen on the TCP port, whatever the address."""
-    return _find_links({f"socket:[{inode}]" for inode in _find_listeners(port)})
+    return _find_links({socket.link for socket in _find_sockets(port) if socket.is_listening})
+
+
+def find_socket_holders(port: int) -> list[int]:
+    """Return the ids of the processes with a TCP socket of that local port, in whatever state."""
+    return _find_links({socket.link for socket in _find_sockets(port)})
 
 
 def has_listener(port: int) -> bool:
     """Say whether any process listens on the TCP port, also one that cannot be named."""
-    return bool(_find_listeners(port))
+    return any(socket.is_listening for socket in _find_sockets(port))
 
 
 def describe(process_id: int) -> str:
@@ -30,17 +43,16 @@ def describe(process_id: int) -> str:
     return f"process {process_id} ({command.replace(chr(0), ' ')[:_COMMAND_CHARACTERS].strip()})"
 
 
-def _find_listeners(port: int) -> list[str]:
-    """Return the inodes of the sockets that listen on the TCP port."""
-    inodes = []
+def _find_sockets(port: int) -> list[_Socket]:
+    sockets = []
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         if not table.exists():
             continue
         for line in table.read_text(encoding="ascii").splitlines()[1:]:
             fields = line.split()
-            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                inodes.append(fields[9])
-    return inodes
+            if int(fields[1].rpartition(":")[2], 16) == port:
+                sockets.append(_Socket(f"socket:[{fields[9]}]", fields[3] == _LISTEN))
+    return sockets
 
 
 def _find_links(links: set[str]) -> list[int]:

@@ -1,12 +1,14 @@
 """Whether the ports that the shop wants are free, and who has them if not."""
 
+import asyncio
+import contextlib
 import errno
 import socket
-import sys
-import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tools.dev.holders import describe, find_port_holders, has_listener
+from chassis import settings
+from tools.dev.holders import describe, find_port_holders, find_socket_holders, has_listener
 
 LINGER_SECONDS = 65.0
 POLL_SECONDS = 0.1
@@ -24,12 +26,21 @@ class Endpoint:
     @property
     def address(self) -> str:
         """Host and port, as gRPC and people write them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return settings.address(self.host, self.port)
 
 
-def find_trouble(endpoints: list[Endpoint]) -> list[str]:
-    """Return a line for each endpoint that nothing could listen on, with what to do about it."""
+async def find_trouble(endpoints: Sequence[Endpoint], report: Callable[[str], None]) -> list[str]:
+    """Return a line for each endpoint that nothing could listen on, with what to do about it.
+
+    Takes up to LINGER_SECONDS, and says so to `report`, while connections of clients have ports.
+    """
+    return [
+        *_find_duplicates(endpoints),
+        *filter(None, await asyncio.gather(*(_try_to_listen(each, report) for each in endpoints))),
+    ]
+
+
+def _find_duplicates(endpoints: Sequence[Endpoint]) -> list[str]:
     troubles = []
     taken: dict[int, Endpoint] = {}
     for endpoint in endpoints:
@@ -39,26 +50,36 @@ def find_trouble(endpoints: list[Endpoint]) -> list[str]:
                 f"{other.variable}_PORT and {endpoint.variable}_PORT are both {endpoint.port}:"
                 " change one"
             )
-        elif trouble := _try_to_listen(endpoint):
-            troubles.append(trouble)
     return troubles
 
 
-def _try_to_listen(endpoint: Endpoint) -> str | None:
+async def _try_to_listen(endpoint: Endpoint, report: Callable[[str], None]) -> str:
+    """Return what keeps the endpoint from being listened on, or nothing."""
     error = _listen(endpoint)
-    if error is not None and error.errno == errno.EADDRINUSE:
-        error = _wait_for_connections(endpoint, error)
+    if error is not None and error.errno == errno.EADDRINUSE and not has_listener(endpoint.port):
+        error = await _wait_for_connections(endpoint, error, report)
     if error is None:
-        return None
+        return ""
     if error.errno != errno.EADDRINUSE:
         return (
             f"{endpoint.name} cannot listen on {endpoint.address}: {error.strerror};"
             f" see {endpoint.variable}_HOST and {endpoint.variable}_PORT"
         )
-    holders = " and ".join(describe(holder) for holder in find_port_holders(endpoint.port))
     return (
-        f"port {endpoint.port}, which {endpoint.name} needs, is in use by"
-        f" {holders or 'another user'}: end that, or set {endpoint.variable}_PORT"
+        f"port {endpoint.port}, which {endpoint.name} needs, {_explain_use(endpoint.port)},"
+        f" or set {endpoint.variable}_PORT"
+    )
+
+
+def _explain_use(port: int) -> str:
+    """Say who uses a port in which way, and what would end that."""
+    if has_listener(port):
+        holders = " and ".join(map(describe, find_port_holders(port)))
+        return f"is in use by {holders or 'a process of another user'}: end that"
+    holders = " and ".join(map(describe, find_socket_holders(port)))
+    return (
+        f"is the local port of a connection of {holders or 'no process that can be seen'}:"
+        " start again when it has ended"
     )
 
 
@@ -72,17 +93,21 @@ def _listen(endpoint: Endpoint) -> OSError | None:
         return error
 
 
-def _wait_for_connections(endpoint: Endpoint, error: OSError) -> OSError | None:
+async def _wait_for_connections(
+    endpoint: Endpoint, error: OSError, report: Callable[[str], None]
+) -> OSError | None:
     """Wait while no listener has the port but a client's end of some connection.
 
     Linux gives clients ports from 32768 on, and keeps each for a minute after its connection ended.
     """
-    deadline = time.monotonic() + LINGER_SECONDS
+    report(
+        f"Port {endpoint.port} is still that of a client's connection: waiting for its end,"
+        f" at most {LINGER_SECONDS:g} s"
+    )
     found: OSError | None = error
-    if not has_listener(endpoint.port):
-        told = f"Port {endpoint.port} is still that of a client's connection: waiting for its end."
-        print(told, file=sys.stderr, flush=True)
-    while found is not None and time.monotonic() < deadline and not has_listener(endpoint.port):
-        time.sleep(POLL_SECONDS)
-        found = _listen(endpoint)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while found is not None and not has_listener(endpoint.port):
+                await asyncio.sleep(POLL_SECONDS)
+                found = _listen(endpoint)
     return found

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.dev.threads import run_in_thread
+
 LOG_TAIL_LINES = 10
 LOG_TAIL_BYTES = 8_192
 
@@ -29,8 +31,8 @@ class ProgramError(Exception):
 class Program:
     """What to run, and how to tell that it is ready.
 
-    `prepare` is called before each start. `wait_until_ready` gets the process id; it is cancelled
-    when that process dies.
+    `prepare` is called before each start, in a thread. `wait_until_ready` gets the process id; it
+    is cancelled when that process dies. `explain` says, for people, what it still waits for.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Program:
     address: str = ""
     stop_signal: signal.Signals = signal.SIGTERM
     prepare: Callable[[], None] = lambda: None
+    explain: Callable[[], str] = lambda: ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class RunningProgram:
         await self._end_process()
 
     async def _start_process(self) -> Process:
-        self.program.prepare()
+        await run_in_thread(self.program.prepare)
         with self.program.log_path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *self.program.command,
@@ -130,8 +133,7 @@ class RunningProgram:
         if died in done:
             raise ProgramError(self._describe_death(died.result()))
         if ready not in done:
-            name = self.program.name
-            raise ProgramError(f"{name} was not ready within {timeout_seconds:g} s{self._tail()}")
+            raise ProgramError(self._describe_delay(timeout_seconds))
         ready.result()
 
     async def _keep(self, process: Process) -> None:
@@ -180,6 +182,13 @@ class RunningProgram:
         else:
             end = f"ended with exit status {status}"
         return f"{self.program.name} {end}{self._tail()}"
+
+    def _describe_delay(self, timeout_seconds: float) -> str:
+        reason = self.program.explain()
+        return (
+            f"{self.program.name} was not ready within {timeout_seconds:g} s"
+            f"{reason and ': '}{reason}{self._tail()}"
+        )
 
     def _tail(self) -> str:
         """Return the last lines of the log, to be put after a message."""

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,6 +148,31 @@ async def test_what_is_never_ready_is_an_error_and_ends(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match=r"lamp was not ready within 0\.3 s"):
         await running.start()
     assert not _is_alive(int((tmp_path / "ready.other").read_text()))
+
+
+async def test_what_is_never_ready_says_what_it_waits_for(tmp_path: Path) -> None:
+    program = replace(_describe(tmp_path, "exec sleep 1000"), explain=lambda: "no oil")
+    running = RunningProgram(program, Reports(), patience=Patience(ready_seconds=0.1))
+    with pytest.raises(ProgramError, match=r"lamp was not ready within 0\.1 s: no oil; its log"):
+        await running.start()
+
+
+async def test_cancelling_does_not_wait_for_preparations(tmp_path: Path) -> None:
+    began, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def prepare() -> None:
+        began.set()
+        go_on.wait(timeout=10)
+        ended.set()
+
+    program = _describe(tmp_path, _STAY, prepare=prepare)
+    start = asyncio.create_task(RunningProgram(program, Reports()).start())
+    await _until(began.is_set)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert not ended.is_set()
+    go_on.set()
 
 
 async def test_what_does_not_stop_is_killed_with_all_it_started(tmp_path: Path) -> None:

@@ -1,18 +1,19 @@
-"""How to tell that a process is ready to work: each function returns when it is.
+"""How to tell that a process is ready to work: each wait returns when it is.
 
 None of them gives up: the caller does.
 """
 
 import asyncio
-import http.client
 
 import grpc
+import httpx
 from grpc_health.v1 import health_pb2
 
 from tools.postgres.server import Server
 
 _POLL_SECONDS = 0.02
 _REQUEST_TIMEOUT_SECONDS = 5.0
+_EXCERPT_CHARACTERS = 200
 # A server that is about to listen is asked again soon; a proxy has no business on the way to it.
 _CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),
@@ -45,22 +46,39 @@ async def wait_for_grpc(address: str) -> None:
                 await asyncio.sleep(_POLL_SECONDS)
 
 
-async def wait_for_http(host: str, port: int, path: str) -> None:
-    """Return when a GET of the path is answered with 200."""
-    while True:
-        status = await asyncio.to_thread(_get_status, host, port, path)
-        if status == http.HTTPStatus.OK:
-            return
-        await asyncio.sleep(_POLL_SECONDS)
+class HttpReadiness:
+    """A /readyz that tells what is missing, as the gateway's does."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._finding = "it was not asked yet"
+
+    async def wait(self) -> None:
+        """Return when the response is 200."""
+        async with httpx.AsyncClient(timeout=_REQUEST_TIMEOUT_SECONDS, trust_env=False) as client:
+            while not await self._ask(client):  # noqa: ASYNC110 - it is another process.
+                await asyncio.sleep(_POLL_SECONDS)
+
+    def explain(self) -> str:
+        """Say what was missing when it was asked last."""
+        return f"{self._url}: {self._finding}"
+
+    async def _ask(self, client: httpx.AsyncClient) -> bool:
+        try:
+            response = await client.get(self._url)
+        except httpx.HTTPError as error:
+            self._finding = f"no response, {error!r}"
+            return False
+        self._finding = f"status {response.status_code}{_describe_missing(response)}"
+        return response.status_code == httpx.codes.OK
 
 
-def _get_status(host: str, port: int, path: str) -> int | None:
-    """Return the status of the answer, or None where there is none."""
-    connection = http.client.HTTPConnection(host, port, timeout=_REQUEST_TIMEOUT_SECONDS)
+def _describe_missing(response: httpx.Response) -> str:
+    """Name the services that are not ready, and the database if it is not."""
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
+        body = response.json()
+        missing = [name for name, ready in body["services"].items() if not ready]
+        missing += [] if body["database"] else ["the gateway's database"]
+    except (ValueError, LookupError, TypeError, AttributeError):  # Something else listens there.
+        return f", {response.text[:_EXCERPT_CHARACTERS]}"
+    return f", not ready: {', '.join(missing)}"

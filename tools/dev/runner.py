@@ -12,6 +12,7 @@ from migrations import schema
 from tools.dev import lock, ports, seed, shop
 from tools.dev.program import Program, ProgramError, Report, RunningProgram
 from tools.dev.shop import ShopSettings
+from tools.dev.threads import run_in_thread
 
 _KEPT_ROLE = (
     "The data in .data/postgres keeps the POSTGRES_USER and POSTGRES_PASSWORD of its first start:"
@@ -40,7 +41,7 @@ class Runner:
         """
         (self._directory / "logs").mkdir(parents=True, exist_ok=True)
         self._inherited = (await stack.enter_async_context(lock.hold(self._directory)),)
-        self._check_ports(own_postgres=own_postgres)
+        await self._check_ports(own_postgres=own_postgres)
         if own_postgres:
             await self._start(stack, [shop.describe_postgres(self._config, self._directory)])
         await self._migrate(own_postgres=own_postgres)
@@ -61,12 +62,12 @@ class Runner:
             for running in self._running:
                 group.create_task(running.watch())
 
-    def _check_ports(self, *, own_postgres: bool) -> None:
+    async def _check_ports(self, *, own_postgres: bool) -> None:
         endpoints = [self._config.service_endpoint(service) for service in shop.SERVICES]
         endpoints.append(self._config.gateway_endpoint())
         if own_postgres:
             endpoints.insert(0, self._config.postgres_endpoint())
-        troubles = ports.find_trouble(endpoints)
+        troubles = await ports.find_trouble(endpoints, self._report)
         if any("POSTGRES_PORT" in trouble for trouble in troubles):
             troubles.append("To use the PostgreSQL server that is there, add --existing-postgres.")
         if troubles:
@@ -104,7 +105,7 @@ class Runner:
         began = time.monotonic()
         for database, url in self._config.database_urls().items():
             try:
-                await asyncio.to_thread(schema.upgrade, database, url)
+                await run_in_thread(schema.upgrade, database, url)
             except schema.SchemaError as error:
                 if own_postgres and "password authentication failed" in str(error):
                     raise ProgramError(f"{error}\n{_KEPT_ROLE}") from error
@@ -114,7 +115,7 @@ class Runner:
     async def _seed(self) -> None:
         began = time.monotonic()
         endpoint = self._config.gateway_endpoint()
-        result = await asyncio.to_thread(seed.load, endpoint.host, endpoint.port)
+        result = await run_in_thread(seed.load, endpoint.host, endpoint.port)
         self._report_done("seed", result, began)
 
     def _report_done(self, name: str, what: str, began: float) -> None:

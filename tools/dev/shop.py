@@ -15,7 +15,7 @@ from tools.postgres.tether import tether
 
 SERVICES = ("user", "product", "order", "payment")
 
-_LOOPBACK = ("127.0.0.1", "localhost")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # Where Bazel lays out the files of this program, and those of the programs that it runs.
 _RUNFILES = Path(__file__).parents[2]
 
@@ -70,6 +70,7 @@ def describe_postgres(config: ShopSettings, directory: Path) -> Program:
         config.postgres_port,
         user=config.postgres_user,
         password=config.postgres_password.get_secret_value(),
+        host=config.postgres_host,
     )
     return Program(
         "postgres",
@@ -102,16 +103,22 @@ def describe_service(config: ShopSettings, directory: Path, service: str) -> Pro
 def describe_gateway(config: ShopSettings, directory: Path) -> Program:
     """Return the gateway, which is ready when the services are."""
     endpoint = config.gateway_endpoint()
+    ready = readiness.HttpReadiness(f"http://{endpoint.address}/readyz")
+    logs = directory / "logs"
 
     async def wait_until_ready(_process_id: int) -> None:
-        await readiness.wait_for_http(endpoint.host, endpoint.port, "/readyz")
+        await ready.wait()
+
+    def explain() -> str:
+        return f"{ready.explain()} (each service's log is in {logs})"
 
     return Program(
         "gateway",
         tether([str(_RUNFILES / "gateway" / "gateway")], signal.SIGTERM),
-        directory / "logs" / "gateway.log",
+        logs / "gateway.log",
         wait_until_ready,
         address=endpoint.address,
+        explain=explain,
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
 
+from chassis.settings import address
 from tools.dev.holders import find_file_holders
 from tools.postgres.throwaway import find_fast_directory
 
@@ -27,6 +28,7 @@ _PORT_VARIABLES = (
     "PAYMENTSERVICE_PORT",
     "APIGATEWAY_PORT",
 )
+HOST_VARIABLES = tuple(name.replace("_PORT", "_HOST") for name in _PORT_VARIABLES)
 # Below those that the system gives to clients, who would take one between the look and the use.
 _PORTS = range(20_000, 32_000)
 
@@ -39,7 +41,7 @@ def open_environment() -> Iterator[dict[str, str]]:
 
 
 def _make_environment(directory: str) -> dict[str, str]:
-    environment = dict.fromkeys(_host_variables(), "127.0.0.1")
+    environment = dict.fromkeys(HOST_VARIABLES, "127.0.0.1")
     environment |= dict(zip(_PORT_VARIABLES, map(str, _find_ports()), strict=True))
     return environment | {
         "BUILD_WORKSPACE_DIRECTORY": directory,
@@ -54,7 +56,8 @@ class ShopProcess:
 
     def __init__(self, environment: Mapping[str, str], *arguments: str) -> None:
         self.output = ""
-        self.url = f"http://127.0.0.1:{environment['APIGATEWAY_PORT']}"
+        host, port = environment["APIGATEWAY_HOST"], int(environment["APIGATEWAY_PORT"])
+        self.url = f"http://{address(host, port)}"
         self._lock_path = Path(environment["BUILD_WORKSPACE_DIRECTORY"]) / ".data" / "lock"
         self._process = subprocess.Popen(
             [_PROGRAM, *arguments],
@@ -122,10 +125,6 @@ class ShopProcess:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
-
-
-def _host_variables() -> list[str]:
-    return [name.replace("_PORT", "_HOST") for name in _PORT_VARIABLES]
 
 
 def _find_ports() -> list[int]:
