@@ -1,7 +1,7 @@
 """Code and descriptors from protos: py_grpc_library and descriptor_set."""
 
 load("@rules_proto//proto:defs.bzl", "ProtoInfo")
-load("@rules_python//python:py_info.bzl", "PyInfo")
+load("@rules_python//python:py_library.bzl", "py_library")
 
 _SUFFIXES = ["_pb2.py", "_pb2_grpc.py", "_pb2.pyi", "_pb2_grpc.pyi"]
 
@@ -18,26 +18,23 @@ def _import_paths(proto):
     root = proto.proto_source_root + "/"
     return [source.path.removeprefix(root) for source in proto.direct_sources]
 
-def _python_root(ctx, import_path):
-    """Returns the directory, from the workspace's root, that Python imports the code from."""
-    directory = import_path.rpartition("/")[0]
-    if not ("/" + ctx.label.package).endswith("/" + directory):
-        fail("{} is imported as {}: its path must end in its package".format(
-            ctx.label,
-            import_path,
-        ))
-    return ctx.label.package.removesuffix(directory).removesuffix("/")
-
-def _generate(ctx, proto):
-    """Runs protoc; returns the root of the code and the files."""
+def _py_grpc_sources_impl(ctx):
+    proto = ctx.attr.proto[ProtoInfo]
     paths = _import_paths(proto)
-    root = _python_root(ctx, paths[0])
+    for path in paths:
+        if path.rpartition("/")[0] != ctx.label.package.removeprefix(ctx.attr.root + "/"):
+            fail("{} is imported as {}: set strip_import_prefix = \"/{}\" in its proto_library".format(
+                ctx.label,
+                path,
+                ctx.attr.root,
+            ))
     outputs = [
         ctx.actions.declare_file(path.rpartition("/")[2].removesuffix(".proto") + suffix)
         for path in paths
         for suffix in _SUFFIXES
     ]
-    output = "/".join([part for part in [ctx.bin_dir.path, ctx.label.workspace_root, root] if part])
+    roots = [ctx.bin_dir.path, ctx.label.workspace_root, ctx.attr.root]
+    output = "/".join([part for part in roots if part])
     plugins = [ctx.attr._mypy[DefaultInfo], ctx.attr._mypy_grpc[DefaultInfo]]
 
     arguments = ctx.actions.args()
@@ -58,45 +55,22 @@ def _generate(ctx, proto):
         mnemonic = "PyGrpcProto",
         progress_message = "Generating Python for %{label}",
     )
-    return root, outputs
-
-def _py_grpc_library_impl(ctx):
-    root, outputs = _generate(ctx, ctx.attr.proto[ProtoInfo])
-    modules = [file for file in outputs if file.extension == "py"]
-    stubs = [file for file in outputs if file.extension == "pyi"]
-    deps = ctx.attr.deps + ctx.attr._runtime
-    runfiles = ctx.runfiles(files = modules).merge_all(
-        [dep[DefaultInfo].default_runfiles for dep in deps],
-    )
     return [
-        DefaultInfo(files = depset(modules), runfiles = runfiles),
-        OutputGroupInfo(stubs = depset(stubs)),
-        PyInfo(
-            imports = depset(
-                ["/".join([part for part in [ctx.workspace_name, root] if part])],
-                transitive = [dep[PyInfo].imports for dep in deps],
-            ),
-            transitive_sources = depset(
-                modules,
-                transitive = [dep[PyInfo].transitive_sources for dep in deps],
-            ),
-        ),
+        DefaultInfo(files = depset([file for file in outputs if file.extension == "py"])),
+        OutputGroupInfo(stubs = depset([file for file in outputs if file.extension == "pyi"])),
     ]
 
-py_grpc_library = rule(
-    implementation = _py_grpc_library_impl,
-    doc = """Python modules of a proto_library: X_pb2 and X_pb2_grpc for each X.proto.
-
-A proto at proto/a/v1/x.proto, imported by protos as a/v1/x.proto, is imported by Python as
-`from a.v1 import x_pb2`. The output group `stubs` has the type stubs (.pyi).""",
+_py_grpc_sources = rule(
+    implementation = _py_grpc_sources_impl,
+    doc = "The modules that protoc makes of a proto_library; the output group `stubs` has their types.",
     attrs = {
-        "deps": attr.label_list(
-            doc = "The py_grpc_library of each proto_library that `proto` depends on.",
-            providers = [PyInfo],
-        ),
         "proto": attr.label(
             mandatory = True,
             providers = [ProtoInfo],
+        ),
+        "root": attr.string(
+            doc = "The directory, from the workspace's root, that Python and protos import from.",
+            mandatory = True,
         ),
         "_mypy": attr.label(
             cfg = "exec",
@@ -108,15 +82,42 @@ A proto at proto/a/v1/x.proto, imported by protos as a/v1/x.proto, is imported b
             default = "//tools/proto:protoc_gen_mypy_grpc",
             executable = True,
         ),
-        "_runtime": attr.label_list(
-            default = [
-                "@pydeps//googleapis_common_protos",
-                "@pydeps//grpcio",
-                "@pydeps//protobuf",
-            ],
-        ),
     } | _PROTOC,
 )
+
+def py_grpc_library(name, proto, deps = [], **kwargs):
+    """A py_library of X_pb2 and X_pb2_grpc for each X.proto of a proto_library.
+
+    A proto at proto/a/v1/x.proto, imported by protos as a/v1/x.proto, is imported by Python as
+    `from a.v1 import x_pb2`: both look from the last folder on the way that is called `proto`. The
+    output group `stubs` of NAME_sources has the type stubs (.pyi).
+
+    Args:
+        name: of the py_library.
+        proto: the proto_library.
+        deps: the py_grpc_library of each proto_library that `proto` depends on.
+        **kwargs: of both targets, such as visibility.
+    """
+    root, folder, directory = ("/" + native.package_name()).rpartition("/proto/")
+    if not folder:
+        fail("//{} has a py_grpc_library and is in no folder `proto`".format(native.package_name()))
+    _py_grpc_sources(
+        name = name + "_sources",
+        proto = proto,
+        root = (root + "/proto").removeprefix("/"),
+        **kwargs
+    )
+    py_library(
+        name = name,
+        srcs = [name + "_sources"],
+        imports = ["/".join([".." for _ in directory.split("/")])],
+        deps = deps + [
+            "@pydeps//googleapis_common_protos",
+            "@pydeps//grpcio",
+            "@pydeps//protobuf",
+        ],
+        **kwargs
+    )
 
 def _descriptor_set_impl(ctx):
     protos = [target[ProtoInfo] for target in ctx.attr.protos]
