@@ -61,7 +61,8 @@ def read_lock(path: Path) -> dict[str, Requirement]:
 
 def bazel_name(name: str) -> str:
     """Spells a distribution's name as rules_python does in labels."""
-    return canonicalize_name(name).replace("-", "_")
+    canonical: str = canonicalize_name(name)
+    return canonical.replace("-", "_")
 
 
 def destination_of(member: str) -> str:
