@@ -40,6 +40,9 @@ DRAIN_SECONDS = 20.0
 
 QUIET_PATHS = ("/healthz", "/readyz")
 
+OWN_PATHS = (*QUIET_PATHS, resource.PATH, page.PATH)
+"""What no rule of a proto may be bound to."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -195,7 +198,7 @@ def load_routes() -> tuple[DescriptorSet, PathTree[Route]]:
     """Read the descriptor set, or end the program with status 78."""
     descriptors = load_descriptor_set()
     try:
-        return descriptors, compile_routes(descriptors)
+        return descriptors, compile_routes(descriptors, OWN_PATHS)
     except DescriptorSetError as error:
         refuse_descriptor_set(str(error))
 

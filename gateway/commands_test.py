@@ -110,14 +110,20 @@ async def test_openapi_prints_the_same_document_in_every_process(library: str) -
 @pytest.mark.parametrize("command", ["describe", "openapi", "serve"])
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(None, "cannot be read"), (b"\xff\xff", "not a FileDescriptorSet"), ("", "is not known")],
+    [
+        (None, "bad.binpb cannot be read: No such file or directory"),
+        (b"\xff\xff", "not a FileDescriptorSet"),
+        ("/v1/{title}", "is not known"),
+        ("/healthz", "library.v1.BookService.GetBook: /healthz is the gateway's own"),
+        ("/docs", "library.v1.BookService.GetBook: /docs is the gateway's own"),
+    ],
 )
 async def test_bad_descriptor_set_is_refused_alike_by_every_command(
     tmp_path: Path, command: str, content: bytes | str | None, why: str
 ) -> None:
     path = tmp_path / "bad.binpb"
-    if content == "":
-        rule = 'option (google.api.http) = {get: "/v1/{title}"};'
+    if isinstance(content, str):
+        rule = f'option (google.api.http) = {{get: "{content}"}};'
         service = f"service BookService {{ rpc GetBook(Book) returns (Book) {{ {rule} }} }}"
         files = compile_library(f"{service} message Book {{}}").files
         content = FileDescriptorSet(file=files).SerializeToString()

@@ -7,20 +7,31 @@ import pytest
 from probe.v1 import probe_pb2
 
 from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
-from gateway.testing.servicer import serve_probes
+from gateway.testing.servicer import ProbeServicer, serve_probes
 
 SHOP = "https://shop.example"
 PREFLIGHT = {"Origin": SHOP, "Access-Control-Request-Method": "POST"}
 
 
+@pytest.fixture
+async def servicer_and_port() -> AsyncIterator[tuple[ProbeServicer, int]]:
+    async with serve_probes() as serving:
+        yield serving
+
+
+@pytest.fixture
+def servicer(servicer_and_port: tuple[ProbeServicer, int]) -> ProbeServicer:
+    return servicer_and_port[0]
+
+
 @pytest.fixture(params=[frozenset({SHOP}), frozenset({"*"}), frozenset()], ids=["one", "all", "no"])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
-    async with serve_probes() as (_, port):
-        app = make_app(
-            descriptor_set(probe_pb2.DESCRIPTOR), port, Options(cors_origins=request.param)
-        )
-        async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
-            yield client
+async def client(
+    request: pytest.FixtureRequest, servicer_and_port: tuple[ProbeServicer, int]
+) -> AsyncIterator[httpx.AsyncClient]:
+    port = servicer_and_port[1]
+    app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, Options(cors_origins=request.param))
+    async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+        yield client
 
 
 @pytest.mark.parametrize("client", [frozenset({SHOP})], indirect=True)
@@ -52,6 +63,26 @@ async def test_preflight_allows_what_the_path_takes(client: httpx.AsyncClient) -
     assert answer.headers["Access-Control-Allow-Headers"] == "content-type,idempotency-key"
 
 
+@pytest.mark.parametrize("client", [frozenset({SHOP}), frozenset({"*"})], indirect=True)
+@pytest.mark.parametrize("path", ["/v1/anything", "/v1/anything:watch"])
+async def test_preflight_never_makes_a_call(
+    client: httpx.AsyncClient, servicer: ProbeServicer, path: str
+) -> None:
+    answer = await client.options(path, headers=PREFLIGHT)
+    assert (answer.status_code, servicer.calls) == (204, [])
+    assert answer.headers["Access-Control-Allow-Origin"] in (SHOP, "*")
+    allowed = answer.headers["Access-Control-Allow-Methods"].split(", ")
+    assert {"DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"} <= set(allowed)
+
+
+@pytest.mark.parametrize("client", [frozenset({SHOP})], indirect=True)
+async def test_options_that_asks_for_no_page_is_what_the_rule_says(
+    client: httpx.AsyncClient, servicer: ProbeServicer
+) -> None:
+    assert (await client.options("/v1/anything", headers={"Origin": SHOP})).status_code == 200
+    assert [call.rpc for call in servicer.calls] == ["GetProbe"]
+
+
 @pytest.mark.parametrize("client", [frozenset({SHOP})], indirect=True)
 async def test_preflight_of_an_unknown_path_or_origin_allows_nothing(
     client: httpx.AsyncClient,
@@ -59,6 +90,15 @@ async def test_preflight_of_an_unknown_path_or_origin_allows_nothing(
     for path, origin in (("/v2/probes", SHOP), ("/v1/probes", "https://other.example")):
         answer = await client.options(path, headers=PREFLIGHT | {"Origin": origin})
         assert "Access-Control-Allow-Methods" not in answer.headers
+
+
+@pytest.mark.parametrize("client", [frozenset[str]()], indirect=True)
+async def test_preflight_makes_no_call_without_the_setting_either(
+    client: httpx.AsyncClient, servicer: ProbeServicer
+) -> None:
+    answer = await client.options("/v1/anything", headers=PREFLIGHT)
+    assert (answer.status_code, servicer.calls) == (204, [])
+    assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 @pytest.mark.parametrize("client", [frozenset[str]()], indirect=True)

@@ -4,7 +4,7 @@ Everything is made at run time in a descriptor pool of its own, so that any prot
 no generated code is needed. HTTP, JSON and gRPC calls do not live here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -70,6 +70,8 @@ class DescriptorSet:
         self.files = tuple(files.file)
         """The files as they came, with their comments, which the pool does not keep."""
         names = {file.name for file in self.files}
+        for file in self.files:
+            _check_imports(file, names)
         for file in [*self.files, *_files_in_any(names)]:
             try:
                 self.pool.Add(file)
@@ -131,6 +133,15 @@ class DescriptorSet:
         options_class = self.message_class(cast("Descriptor", option.containing_type))
         options = options_class.FromString(method.GetOptions().SerializeToString())
         return str(_extension(options, option))
+
+
+def _check_imports(file: descriptor_pb2.FileDescriptorProto, present: Collection[str]) -> None:
+    missing = [name for name in file.dependency if name not in present]
+    if missing:
+        raise DescriptorSetError(
+            f"{file.name} imports {missing[0]}, which is not in the set:"
+            " write it by protoc with --include_imports"
+        )
 
 
 def find_field(message: Descriptor, name: str) -> FieldDescriptor | None:

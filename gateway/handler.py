@@ -10,13 +10,16 @@ from gateway.exchange import Exchange
 from gateway.protojson.codec import JsonCodec
 from gateway.routing.preconditions import read_conditions
 from gateway.routing.routes import Route
-from gateway.routing.templates import Match, PathError, PathTree
+from gateway.routing.templates import ANY_METHOD, Match, PathError, PathTree
 from gateway.routing.transcoding import QueryPairs, RequestParts
 from gateway.streams.calls import StreamCalls
 from gateway.unary.calls import UnaryCalls
 from gateway.unary.idempotency import check_key
 
 MAX_QUERY_PARAMETERS = 200
+
+_USUAL_METHODS = frozenset({"DELETE", "GET", "PATCH", "POST", "PUT"})
+"""What Allow names for a rule that takes any method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Handler:
             errors.Unavailable: the gateway's own database is needed and down.
             ClientGoneError: the client left before the request was complete.
         """
-        match = self._find(method, exchange.raw_path)
+        match = self._find(method, exchange)
         if not isinstance(match, Match):
             resp.status = 204
             resp.set_header("Allow", _allow(match))
@@ -47,6 +50,8 @@ class Handler:
             check_key(exchange.header(b"idempotency-key"))
         parts = RequestParts(route, self.codec, match.variables, _query_pairs(exchange.query))
         if route.rpc.client_streaming or route.rpc.server_streaming:
+            if method == "HEAD" and route.rpc.server_streaming:
+                raise _not_allowed(method, self.routes.methods(exchange.raw_path))
             conditions = read_conditions(exchange)
             if conditions is not None:
                 route.preconditions.admit(conditions, None)
@@ -55,30 +60,43 @@ class Handler:
             (await self.unary_calls.serve(parts, exchange)).apply(resp)
         exchange.code = "OK"
 
-    def _find(self, method: str, raw_path: str) -> Match[Route] | frozenset[str]:
-        """Find a route; OPTIONS without a route of its own finds the methods of its path."""
+    def _find(self, method: str, exchange: Exchange) -> Match[Route] | frozenset[str]:
+        """Find a route; OPTIONS without a route of its own finds the methods of its path.
+
+        So does a preflight, which asks what a page may do and must not do it (Fetch §4.8).
+        """
+        raw_path = exchange.raw_path
         try:
-            found = self.routes.find(method, raw_path)
-            if method == "HEAD" and not isinstance(found, Match) and "GET" in found:
-                get = self.routes.find("GET", raw_path)
-                if isinstance(get, Match) and not get.target.rpc.server_streaming:
-                    found = get
+            if method == "OPTIONS" and _is_preflight(exchange):
+                found = self.routes.methods(raw_path)
+            else:
+                found = self.routes.find(method, raw_path)
         except PathError as error:
             raise invalid_argument(str(error), "INVALID_PATH") from error
         if isinstance(found, Match) or (found and method == "OPTIONS"):
             return found
         if not found:
             raise Problem(404, "NOT_FOUND", "There is nothing at this path.", "UNKNOWN_PATH")
-        raise Problem(
-            status=405,
-            code="UNIMPLEMENTED",
-            detail=f"This path does not take {method}.",
-            reason="METHOD_NOT_ALLOWED",
-            headers={"Allow": _allow(found)},
-        )
+        raise _not_allowed(method, found)
+
+
+def _is_preflight(exchange: Exchange) -> bool:
+    return exchange.has_header(b"origin") and exchange.has_header(b"access-control-request-method")
+
+
+def _not_allowed(method: str, methods: frozenset[str]) -> Problem:
+    return Problem(
+        status=405,
+        code="UNIMPLEMENTED",
+        detail=f"This path does not take {method}.",
+        reason="METHOD_NOT_ALLOWED",
+        headers={"Allow": _allow(methods)},
+    )
 
 
 def _allow(methods: frozenset[str]) -> str:
+    if ANY_METHOD in methods:
+        methods = methods - {ANY_METHOD} | _USUAL_METHODS
     return ", ".join(sorted(methods | {"OPTIONS"}))
 
 

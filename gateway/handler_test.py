@@ -27,8 +27,13 @@ NDJSON = "application/x-ndjson"
         ("GET", "/v1/probes", 405, "OPTIONS, POST, REPORT"),
         ("GET", "/v1/probes/7:reset", 405, "OPTIONS, POST"),
         ("PATCH", "/v1/probes/special", 200, None),
-        ("POST", "/v1/groups/1/probes/2", 405, "GET, OPTIONS"),
-        ("POST", "/healthz", 405, "GET, OPTIONS"),
+        ("POST", "/v1/groups/1/probes/2", 405, "GET, HEAD, OPTIONS"),
+        ("POST", "/healthz", 405, "GET, HEAD, OPTIONS"),
+        ("OPTIONS", "/v1/probes/7", 204, "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),
+        # A stream has no headers before its call, and nothing to end it without a body.
+        ("POST", "/v1/probes:watch", 405, "GET, OPTIONS"),
+        ("HEAD", "/v1/probes:watch", 405, "GET, OPTIONS"),
+        ("HEAD", "/v1/anything:watch", 405, "DELETE, GET, OPTIONS, PATCH, POST, PUT"),
         ("OPTIONS", "/v1/probes", 204, "OPTIONS, POST, REPORT"),
         *(("OPTIONS", "/v2/probes", 404, None), ("OPTIONS", "/v1/anything", 200, None)),
     ],
@@ -40,8 +45,25 @@ async def test_unknown_paths_and_methods(
     assert answer.status_code == status
     if status >= 400:
         assert answer.headers["Content-Type"] == "application/problem+json"
-        assert answer.json()["status"] == status
+        if method != "HEAD":
+            assert answer.json()["status"] == status
     assert answer.headers.get("Allow") == allow
+
+
+@pytest.mark.parametrize("path", ["/v1/probes:watch?count=-1", "/v1/anything:watch?count=-1"])
+async def test_head_never_begins_a_stream(setup: Setup, path: str) -> None:
+    answer = await setup.client.head(path)
+    assert (answer.status_code, setup.servicer.calls) == (405, [])
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/v1/anything?tags=a"])
+async def test_head_is_get_without_the_body(setup: Setup, path: str) -> None:
+    headers = {"Accept-Encoding": "identity"}
+    get = await setup.client.get(path, headers=headers)
+    head = await setup.client.head(path, headers=headers)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    for name in ("Content-Type", "Content-Length", "ETag"):
+        assert head.headers.get(name) == get.headers.get(name)
 
 
 @pytest.mark.parametrize(

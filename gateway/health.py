@@ -17,6 +17,8 @@ class Liveness:
         """Answer 200."""
         resp.data = b'{"status":"ok"}'
 
+    on_head = on_get
+
 
 class Readiness:
     """/readyz: every service says that it serves, and the gateway's own database answers."""
@@ -37,6 +39,8 @@ class Readiness:
                 "database": database,
             }
         )
+
+    on_head = on_get
 
     async def _answers(self) -> bool:
         try:

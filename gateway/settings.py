@@ -91,7 +91,7 @@ def load_descriptor_set() -> DescriptorSet:
     try:
         return DescriptorSet.parse(path.read_bytes())
     except OSError as error:
-        refuse_descriptor_set(f"cannot be read: {error.strerror}")
+        refuse_descriptor_set(f"{path} cannot be read: {error.strerror}")
     except DescriptorSetError as error:
         refuse_descriptor_set(str(error))
 

@@ -4,7 +4,7 @@ A route holds whatever an answer to a request needs and the request itself does 
 request is read, the call made and the answer written is decided elsewhere.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from google.api import http_pb2
@@ -15,7 +15,14 @@ from gateway.descriptors import DescriptorSet, DescriptorSetError, Method, find_
 from gateway.routing.location import Location, compile_location
 from gateway.routing.parameters import Parameter, ParameterError, Query, resolve
 from gateway.routing.preconditions import Preconditions, compile_preconditions
-from gateway.routing.templates import Match, PathTree, Template, TemplateError, parse_template
+from gateway.routing.templates import (
+    ANY_METHOD,
+    Match,
+    PathTree,
+    Template,
+    TemplateError,
+    parse_template,
+)
 from gateway.routing.update_mask import UPDATE_MASK, UpdateMask
 
 HTTP_BODY = "google.api.HttpBody"
@@ -66,8 +73,11 @@ class Route:
         return self.may_validate_only and bool(getattr(request, VALIDATE_ONLY))
 
 
-def compile_routes(descriptors: DescriptorSet) -> PathTree[Route]:
-    """Compile every http rule of a descriptor set.
+def compile_routes(descriptors: DescriptorSet, own_paths: Collection[str] = ()) -> PathTree[Route]:
+    """Compile every http rule of a descriptor set, but none with a path that the gateway serves.
+
+    A template with a wildcard may match one of `own_paths` too: there the gateway's own wins, as
+    any literal does.
 
     Raises:
         DescriptorSetError: a rule cannot be served; the message names the RPC and says why.
@@ -76,13 +86,38 @@ def compile_routes(descriptors: DescriptorSet) -> PathTree[Route]:
     for rpc in descriptors.methods():
         try:
             for rule in _bindings(rpc.rule):
-                route = _compile(rpc, rule)
-                routes.add(route.http_method, route.template, route)
+                _add(routes, _compile(rpc, rule), own_paths)
         except (TemplateError, ParameterError) as error:
             raise DescriptorSetError(f"{rpc.name}: {error}") from error
     for route in routes.targets:
         _check_location(route, routes)
+    _serve_head(routes)
     return routes
+
+
+def _add(routes: PathTree[Route], route: Route, own_paths: Collection[str]) -> None:
+    template = route.template
+    path = "/" + "/".join(template.segments)
+    if path in own_paths and not template.verb:
+        raise TemplateError(f"{path} is the gateway's own, whatever the method")
+    other = routes.add(route.http_method, template, route)
+    if other is not None:
+        raise TemplateError(
+            f"{route.http_method} {template.text}: {other.rpc.name} takes the same requests"
+            f" with {other.template.text}"
+        )
+
+
+def _serve_head(routes: PathTree[Route]) -> None:
+    """Let HEAD do what GET does (RFC 9110 §9.3.2), but for streams.
+
+    What the headers of a stream are is known when its call has begun, and without a body nothing
+    would end that call.
+    """
+    for method in ("GET", ANY_METHOD):
+        for route in routes.targets:
+            if route.http_method == method and not route.rpc.server_streaming:
+                routes.add_fallback("HEAD", route.template, route)
 
 
 def _bindings(rule: http_pb2.HttpRule) -> Iterator[http_pb2.HttpRule]:
@@ -95,6 +130,8 @@ def _bindings(rule: http_pb2.HttpRule) -> Iterator[http_pb2.HttpRule]:
 
 def _compile(rpc: Method, rule: http_pb2.HttpRule) -> Route:
     http_method, template = _pattern(rule)
+    if http_method == "HEAD" and rpc.server_streaming:
+        raise TemplateError(f"HEAD {template.text}: its response has no body to stream in")
     request, answer = rpc.descriptor.input_type, rpc.descriptor.output_type
     variables = {
         variable.field_path: _variable(request, variable.field_path)

@@ -60,9 +60,17 @@ def books(options: str, rule: str = RULE) -> DescriptorSet:
         ('get: "/v1/{id.name}"', "the path variable id.name is not known"),
         ('post: "/v1/a" body: "name"', "books.Book has no field name"),
         ('get: "/v1/a" response_body: "name"', "books.Book has no field name"),
-        ('get: "/v1/books"', "GET /v1/books: taken by /v1/books"),
+        (
+            'get: "/v1/books"',
+            r"GET /v1/books: books\.BookService\.GetBook takes the same requests with /v1/books$",
+        ),
         ('get: "/v1/a" additional_bindings { body: "id" }', "a binding has no pattern"),
-        ('get: "/v1/a" additional_bindings { get: "/v1/a" }', "GET /v1/a: taken"),
+        (
+            'get: "/v1/a" additional_bindings { get: "/v1/a" }',
+            r"GET /v1/a: books\.BookService\.GetBook takes",
+        ),
+        ('get: "/healthz"', "/healthz is the gateway's own"),
+        ('get: "/v1/a" additional_bindings { post: "/d%6Fcs" }', "/docs is the gateway's own"),
         (
             'get: "/v1/a"'
             ' additional_bindings { get: "/v1/b" additional_bindings { get: "/v1/c" } }',
@@ -73,7 +81,22 @@ def books(options: str, rule: str = RULE) -> DescriptorSet:
 def test_rule_that_cannot_be_served_is_refused_by_name(rule: str, why: str) -> None:
     descriptors = books(f"options {{ [google.api.http] {{ {rule} }} }}")
     with pytest.raises(DescriptorSetError, match=rf"^books\.BookService\.\w+Books?: .*{why}"):
-        compile_routes(descriptors)
+        compile_routes(descriptors, own_paths=("/healthz", "/docs"))
+
+
+@pytest.mark.parametrize(
+    "template", ["/{id}", "/{id=**}", "/healthz/{id}", "/healthz:check", "/docs"]
+)
+def test_only_a_literal_path_is_the_gateways_own(template: str) -> None:
+    rule = f'options {{ [google.api.http] {{ get: "{template}" }} }}'
+    compile_routes(books(rule), own_paths=("/healthz", "/readyz"))
+
+
+def test_head_of_a_stream_is_refused() -> None:
+    rule = 'options { [google.api.http] { custom { kind: "HEAD" path: "/v1/a" } } }'
+    compile_routes(books(rule))
+    with pytest.raises(DescriptorSetError, match="GetBook: HEAD /v1/a: its response has no body"):
+        compile_routes(books(f"server_streaming: true {rule}"))
 
 
 OPTION = 'options { [google.api.http] { post: "/v1/made" body: "*" } [rest.v1.location]: "%s" }'
@@ -144,8 +167,9 @@ def test_method_without_a_rule_is_not_served() -> None:
 
 def test_incomplete_descriptor_set_is_refused() -> None:
     files = descriptor_set(probe_pb2.DESCRIPTOR)
-    del files.file[0]
-    with pytest.raises(DescriptorSetError):
+    missing = files.file.pop(0)
+    why = rf"imports {missing.name}, .* protoc with --include_imports$"
+    with pytest.raises(DescriptorSetError, match=why):
         DescriptorSet(files)
 
 

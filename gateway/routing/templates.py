@@ -1,7 +1,7 @@
 """Path templates of http rules: their grammar, and a tree that finds what a request's path matches.
 
 The grammar and the decoding rules are those of google/api/http.proto. A literal segment wins over
-`*`, and `*` over `**`, whatever the order of the rules; a tie is refused when it is added. What a
+`*`, and `*` over `**`, whatever the order of the rules; of a tie only the first is added. What a
 match means is not known here.
 """
 
@@ -23,7 +23,7 @@ Target = TypeVar("Target")
 
 
 class TemplateError(Exception):
-    """The template is not one of google/api/http.proto's grammar, or is taken."""
+    """The template cannot be served: above all, it breaks google/api/http.proto's grammar."""
 
 
 class PathError(Exception):
@@ -136,20 +136,30 @@ class PathTree(Generic[Target]):
         self.targets: list[Target] = []
         """What was added, in that order."""
 
-    def add(self, method: str, template: Template, target: Target) -> None:
-        """Add a template.
+    def add(self, method: str, template: Template, target: Target) -> Target | None:
+        """Add a template, unless another one with this method matches the same paths.
 
-        Raises:
-            TemplateError: another template with this method matches the same paths.
+        Return the target of that other one, or None if there is none.
         """
-        node = self._root
-        for segment in template.segments:
-            node = _descend(node, segment)
-        ends = node.ends.setdefault(template.verb, {})
+        ends = self._ends(template)
         if method in ends:
-            raise TemplateError(f"{method} {template.text}: taken by {ends[method][0].text}")
+            return ends[method][1]
         ends[method] = (template, target)
         self.targets.append(target)
+        return None
+
+    def add_fallback(self, method: str, template: Template, target: Target) -> None:
+        """Let a target serve one more method, unless the same paths have a target for that."""
+        self._ends(template).setdefault(method, (template, target))
+
+    def methods(self, raw_path: str) -> frozenset[str]:
+        """Return the methods that a percent-encoded path takes, ANY_METHOD among them.
+
+        Raises:
+            PathError: the path cannot be decoded.
+        """
+        found = self.find("", raw_path)
+        return frozenset() if isinstance(found, Match) else found
 
     def find(self, method: str, raw_path: str) -> Match[Target] | frozenset[str]:
         """Find what a percent-encoded path leads to, or else the methods that it would take.
@@ -167,6 +177,12 @@ class PathTree(Generic[Target]):
             if found:
                 return found
         return self._find_end(method, raw, "")
+
+    def _ends(self, template: Template) -> dict[str, tuple[Template, Target]]:
+        node = self._root
+        for segment in template.segments:
+            node = _descend(node, segment)
+        return node.ends.setdefault(template.verb, {})
 
     def _find_end(
         self, method: str, raw: Sequence[str], verb: str
@@ -197,7 +213,7 @@ def _search(
     wanted: tuple[str, str],
     allowed: set[str],
 ) -> tuple[Template, Target] | None:
-    """Find the end of a path below a node; `wanted` is a verb and an HTTP method.
+    """Find the end of a path below a node; `wanted` is a verb and an HTTP method, or "" for none.
 
     Methods that are not the wanted one, at the ends that are passed, are added to `allowed`.
     """
@@ -223,7 +239,7 @@ def _take(
     ends = node.ends.get(verb)
     if ends is None:
         return None
-    found = ends.get(method) or ends.get(ANY_METHOD)
+    found = ends.get(method) or (ends.get(ANY_METHOD) if method else None)
     if found is None:
         allowed.update(ends)
     return found

@@ -8,7 +8,7 @@ def tree(*rules: str) -> PathTree[str]:
     made: PathTree[str] = PathTree()
     for rule in rules:
         method, _, template = rule.partition(" ")
-        made.add(method, parse_template(template), rule)
+        assert made.add(method, parse_template(template), rule) is None
     return made
 
 
@@ -116,7 +116,28 @@ def test_template_outside_of_the_grammar_is_refused(template: str) -> None:
         parse_template(template)
 
 
-def test_two_templates_for_the_same_paths_are_refused() -> None:
-    with pytest.raises(TemplateError, match=r"taken by /v1/\{id\}"):
-        tree("GET /v1/{id}", "GET /v1/{name}")
-    tree("GET /v1/{id}", "POST /v1/{name}", "GET /v1/{id}:read")
+def test_first_of_two_templates_for_the_same_paths_keeps_them() -> None:
+    routes = tree("GET /v1/{id}", "POST /v1/{name}", "GET /v1/{id}:read")
+    assert routes.add("GET", parse_template("/v1/{name}"), "other") == "GET /v1/{id}"
+    assert found(routes, "GET /v1/7") == ("GET /v1/{id}", {"id": "7"})
+    assert routes.targets == ["GET /v1/{id}", "POST /v1/{name}", "GET /v1/{id}:read"]
+
+
+def test_fallback_gives_way_to_a_rule() -> None:
+    routes = tree("GET /v1/a", "HEAD /v1/a", "GET /v1/b")
+    for path in ("/v1/a", "/v1/b"):
+        routes.add_fallback("HEAD", parse_template(path), f"GET {path}")
+    assert found(routes, "HEAD /v1/a") == ("HEAD /v1/a", {})
+    assert found(routes, "HEAD /v1/b") == ("GET /v1/b", {})
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        *(("/v1/a", {"GET", "POST", "*"}), ("/v1/7", {"POST"}), ("/v1/7:read", {"*"})),
+        *(("/v2/a", set()), ("/v1/a/b", set())),
+    ],
+)
+def test_methods_of_a_path(path: str, methods: set[str]) -> None:
+    routes = tree("GET /v1/a", "* /v1/a", "POST /v1/{id}", "* /v1/{id}:read")
+    assert routes.methods(path) == methods
