@@ -100,10 +100,11 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
                 exchange.write_log()
 
     def _sender(self, scope: Mapping[str, Any], exchange: Exchange) -> Send:
-        wanted = exchange.list_header(b"accept-encoding")
-        if wanted and self._compression and scope["method"] != "HEAD" and accepts_gzip(wanted):
-            return GzipSender(exchange.send).send
-        return exchange.send
+        if not self._compression:
+            return exchange.send
+        encodings = exchange.list_header(b"accept-encoding")
+        asked = encodings is not None and accepts_gzip(encodings)
+        return GzipSender(exchange.send, wanted=asked and scope["method"] != "HEAD").send
 
     def drain(self) -> None:
         """Prepare to stop: open streams come to an end."""

@@ -1,6 +1,6 @@
-"""Compression of answers with gzip, for clients that ask for it (RFC 9110 §12.5.3).
+"""Compression of responses with gzip, for clients that ask for it (RFC 9110 §12.5.3).
 
-A short answer is not worth it. One with a strong ETag is sent as it is: the tag stands for these
+A short response is not worth it. One with a strong ETag is sent as it is: the tag stands for these
 very bytes (RFC 9110 §8.8.3), and clients send it back in If-Match. A stream is flushed after each
 piece.
 """
@@ -8,6 +8,7 @@ piece.
 import zlib
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 
 from gateway.errors import PROBLEM_JSON
@@ -24,7 +25,8 @@ _MEMORY_LEVEL = 6
 _COMPRESSIBLE = tuple(
     name.encode() for name in (JSON, PROBLEM_JSON, NDJSON, *NDJSON_ALIASES, "text/")
 )
-_GZIP_HEADERS = ((b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding"))
+_GZIP = (b"content-encoding", b"gzip")
+_VARY = (b"vary", b"Accept-Encoding")
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
@@ -38,10 +40,14 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 class GzipSender:
-    """Sends the ASGI events of one answer on, compressed if that is worth it."""
+    """Sends the ASGI events of one response on, compressed if that is worth it and `wanted`.
 
-    def __init__(self, send: Send) -> None:
+    A response that is only not compressed because this client does not want it says so to caches.
+    """
+
+    def __init__(self, send: Send, *, wanted: bool) -> None:
         self._send = send
+        self._wanted = wanted
         self._compressor: Any = None
         self._held: dict[str, Any] | None = None
 
@@ -55,13 +61,16 @@ class GzipSender:
             await self._continue(event)
 
     async def _begin(self, event: dict[str, Any]) -> None:
-        headers: Headers = list(event.get("headers", ()))
-        if not _is_worth_it(dict(headers)):
+        headers: Headers = event["headers"]
+        if not _is_worth_it(event["status"], dict(headers)):
             await self._send(event)
+            return
+        if not self._wanted or event["status"] == HTTPStatus.NOT_MODIFIED:
+            await self._send({**event, "headers": [*headers, _VARY]})
             return
         self._compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP_WINDOW_BITS, _MEMORY_LEVEL)
         kept = [header for header in headers if header[0] != b"content-length"]
-        start = {**event, "headers": [*kept, *_GZIP_HEADERS]}
+        start = {**event, "headers": [*kept, _GZIP, _VARY]}
         if len(kept) == len(headers):
             await self._send(start)
         else:
@@ -82,7 +91,10 @@ class GzipSender:
         await self._send({**event, "body": body})
 
 
-def _is_worth_it(headers: dict[bytes, bytes]) -> bool:
+def _is_worth_it(status: int, headers: dict[bytes, bytes]) -> bool:
+    """Say whether a response is one to compress; of a 304, whether what it stands for may be."""
+    if status == HTTPStatus.NOT_MODIFIED:
+        return headers.get(b"etag", b"").startswith(b"W/")
     length = int(headers.get(b"content-length", MIN_BYTES))
     return (
         length >= MIN_BYTES

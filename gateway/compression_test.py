@@ -14,6 +14,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LONG = "x" * MIN_BYTES
 GZIP = {"Accept-Encoding": "gzip"}
+NDJSON = {"Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"}
 IDENTITY = {"Accept-Encoding": "identity"}
 
 
@@ -36,12 +37,28 @@ async def test_long_answer_is_compressed_for_those_who_ask(setup: Setup) -> None
     assert plain.content == packed.content
     assert "Content-Encoding" not in plain.headers
     assert packed.headers["Content-Encoding"] == "gzip"
-    assert packed.headers["Vary"] == "Accept-Encoding"
+    assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
     assert int(packed.headers["Content-Length"]) < MIN_BYTES < len(packed.content)
 
 
+@pytest.mark.parametrize("headers", [GZIP, IDENTITY, {"Accept-Encoding": ""}])
+async def test_caches_are_told_that_the_encoding_is_a_choice(
+    setup: Setup, headers: dict[str, str]
+) -> None:
+    document = await setup.client.get("/openapi.json", headers=headers)
+    assert document.headers["Vary"] == "Accept-Encoding"
+    known = headers | {"If-None-Match": document.headers["ETag"]}
+    unmodified = await setup.client.get("/openapi.json", headers=known)
+    assert (unmodified.status_code, unmodified.content) == (304, b"")
+    assert unmodified.headers["Vary"] == "Accept-Encoding"
+    assert (await setup.client.head("/openapi.json", headers=headers)).headers["Vary"]
+    stream = await setup.client.get("/v1/probes:watch?count=1", headers=headers)
+    assert stream.headers.get_list("Vary", split_commas=True) == ["Accept", "Accept-Encoding"]
+
+
 async def test_short_answer_is_not_compressed(setup: Setup) -> None:
-    assert "Content-Encoding" not in (await setup.client.get("/v1/probes/7", headers=GZIP)).headers
+    answer = await setup.client.get("/v1/probes/7", headers=GZIP)
+    assert not {"Content-Encoding", "Vary"} & set(answer.headers)
 
 
 async def test_answer_with_a_strong_etag_is_sent_as_it_is(setup: Setup) -> None:
@@ -49,6 +66,7 @@ async def test_answer_with_a_strong_etag_is_sent_as_it_is(setup: Setup) -> None:
     answer = await setup.client.post("/v1/probes", json=body, headers=GZIP)
     assert answer.json() == body
     assert ("ETag" in answer.headers) != ("Content-Encoding" in answer.headers)
+    assert ("ETag" in answer.headers) != ("Vary" in answer.headers)
 
 
 async def test_raw_bytes_of_another_type_are_sent_as_they_are(setup: Setup) -> None:
@@ -67,7 +85,7 @@ async def test_head_says_the_length_of_what_is_not_compressed(setup: Setup) -> N
 
 async def test_each_record_of_a_stream_can_be_read_when_it_comes(setup: Setup) -> None:
     async with connect(setup.url) as wire:
-        await wire.send_head("POST", "/v1/probes:chat", GZIP | {"Transfer-Encoding": "chunked"})
+        await wire.send_head("POST", "/v1/probes:chat", GZIP | NDJSON)
         unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
         for number in range(3):
             await wire.send_record({"id": str(number)})

@@ -1,6 +1,7 @@
 """What is alike for all requests: methods, types, bounds, headers, deadlines and failures."""
 
 import asyncio
+import gzip
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+TYPE = {"Content-Type": JSON}
 
 
 @pytest.mark.parametrize(
@@ -70,30 +72,52 @@ async def test_head_is_get_without_the_body(setup: Setup, path: str) -> None:
     ("path", "content_type", "status"),
     [
         *(("/v1/probes", JSON, 200), ("/v1/probes", "Application/JSON; charset=UTF-8", 200)),
-        *(("/v1/probes", 'application/json;charset="utf-8"', 200), ("/v1/probes", "", 200)),
+        *(("/v1/probes", 'application/json;charset="utf-8"', 200), ("/v1/probes", "", 415)),
         *(("/v1/probes", "text/plain", 415), ("/v1/probes", "application/jsonp", 415)),
         *(("/v1/probes", "application/x-www-form-urlencoded", 415), ("/v1/probes", NDJSON, 415)),
         ("/v1/probes", "application/json; charset=latin-1", 415),
         *(("/v1/probes:chat", NDJSON, 200), ("/v1/probes:chat", "application/jsonl", 200)),
         *(("/v1/probes:chat", JSON, 415), ("/v1/probes:collect", "text/plain", 415)),
+        *(("/v1/probes:chat", "", 415), ("/v1/raw:echo", "", 200), ("/v1/raw:upload", "", 200)),
     ],
 )
 async def test_content_types(setup: Setup, path: str, content_type: str, status: int) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     answer = await setup.client.post(path, content="{}", headers=headers)
     assert answer.status_code == status, answer.text
+    assert bool(setup.servicer.calls) == (status == 200)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/probes", "/v1/probes:chat", "/v1/raw:echo", "/v1/raw:upload"]
+)
+async def test_compressed_body_is_refused(setup: Setup, path: str) -> None:
+    content_type = NDJSON if path == "/v1/probes:chat" else JSON
+    headers = {"Content-Type": content_type, "Content-Encoding": "gzip"}
+    answer = await setup.client.post(path, content=gzip.compress(b"{}"), headers=headers)
+    assert answer.status_code == 415
+    assert answer.json()["reason"] == "UNSUPPORTED_CONTENT_ENCODING"
+    assert answer.headers["Accept-Encoding"] == "identity"
+    assert not setup.servicer.calls
+
+
+async def test_encoding_of_no_body_is_passed_over(setup: Setup) -> None:
+    answer = await setup.client.post("/v1/probes", headers={"Content-Encoding": "gzip"})
+    assert answer.status_code == 200
 
 
 async def test_body_over_the_bound_is_refused(setup: Setup) -> None:
     padding = " " * (MAX_BODY_BYTES - 2)
-    assert (await setup.client.post("/v1/probes", content="{}" + padding)).status_code == 200
-    answer = await setup.client.post("/v1/probes", content="{}" + padding + " ")
+    assert (
+        await setup.client.post("/v1/probes", content="{}" + padding, headers=TYPE)
+    ).status_code == 200
+    answer = await setup.client.post("/v1/probes", content="{}" + padding + " ", headers=TYPE)
     assert (answer.status_code, answer.json()["reason"]) == (413, "TOO_LARGE")
 
 
 async def test_chunked_body_over_the_bound_is_refused_while_it_comes(setup: Setup) -> None:
     async with connect(setup.url) as wire:
-        await wire.send_head("POST", "/v1/probes", {"Transfer-Encoding": "chunked"})
+        await wire.send_head("POST", "/v1/probes", TYPE | {"Transfer-Encoding": "chunked"})
         for _ in range(MAX_BODY_BYTES // 65_536 + 1):
             await wire.send_chunk(b" " * 65_536)
         assert (await wire.read_head())[0] == 413

@@ -18,21 +18,38 @@ async def read_message(parts: RequestParts, exchange: Exchange) -> Message:
         if exchange.body.expected:
             raise invalid_argument("This request takes no body.", "UNEXPECTED_BODY")
         return parts.message(b"", content_type)
+    _check_encoding(exchange)
     body = await exchange.body.read()
     if body and not binding.raw:
         _check_type(content_type, (JSON,))
     return parts.message(body, content_type)
 
 
-async def read_messages(parts: RequestParts, exchange: Exchange) -> AsyncIterator[Message]:
-    """Read the body of a request that is a stream of messages, as it comes."""
+def read_messages(parts: RequestParts, exchange: Exchange) -> AsyncIterator[Message]:
+    """Read the body of a request that is a stream of messages, as it comes.
+
+    Raises:
+        Problem: the type or the encoding of the body is another, before any of it is read.
+    """
     content_type = exchange.header(b"content-type")
+    _check_encoding(exchange)
     if parts.route.body is not None and parts.route.body.raw:
-        async for chunk in exchange.body.chunks():
-            yield parts.message(chunk, content_type)
-        return
+        return _read_pieces(parts, exchange, content_type)
     if exchange.body.expected:
         _check_type(content_type, (NDJSON, *NDJSON_ALIASES))
+    return _read_lines(parts, exchange, content_type)
+
+
+async def _read_pieces(
+    parts: RequestParts, exchange: Exchange, content_type: str
+) -> AsyncIterator[Message]:
+    async for chunk in exchange.body.chunks():
+        yield parts.message(chunk, content_type)
+
+
+async def _read_lines(
+    parts: RequestParts, exchange: Exchange, content_type: str
+) -> AsyncIterator[Message]:
     number = 0
     async for line in exchange.body.lines():
         number += 1
@@ -45,12 +62,33 @@ async def read_messages(parts: RequestParts, exchange: Exchange) -> AsyncIterato
         yield message
 
 
+def _check_encoding(exchange: Exchange) -> None:
+    """Refuse a body that is compressed (RFC 9110 §8.4, §12.5.3): its bound is one of what it holds.
+
+    That is so for raw bytes too: their encoding would be lost on the way to the service.
+    """
+    encoding = exchange.list_header(b"content-encoding")
+    if encoding is None or not exchange.body.expected or encoding.strip().lower() == "identity":
+        return
+    raise Problem(
+        status=415,
+        code="INVALID_ARGUMENT",
+        detail="The body must not have a Content-Encoding other than identity.",
+        reason="UNSUPPORTED_CONTENT_ENCODING",
+        headers={"Accept-Encoding": "identity"},
+    )
+
+
 def _check_type(content_type: str, wanted: Collection[str]) -> None:
-    """Refuse a body of another type; JSON is UTF-8 (RFC 8259), and no type is taken for it."""
+    """Refuse a body of another type, or of none; JSON is UTF-8 (RFC 8259).
+
+    What has no type may come from a page of any site, whose browser asks nobody before it sends a
+    Blob without one (Fetch §4.1, "CORS-safelisted"): only a type that is named tells a client.
+    """
     name, _, parameters = content_type.lower().partition(";")
     charset = parameters.strip().replace('"', "")
-    if (name.strip() in wanted or not content_type) and charset in ("", "charset=utf-8"):
+    if name.strip() in wanted and charset in ("", "charset=utf-8"):
         return
     names = " or ".join(sorted(wanted))
-    detail = f"The body must be {names}, in UTF-8."
+    detail = f"The Content-Type of the body must be {names}, in UTF-8."
     raise Problem(415, "INVALID_ARGUMENT", detail, "UNSUPPORTED_MEDIA_TYPE")

@@ -9,6 +9,8 @@ from gateway.testing.fixtures import Notes, Setup
 pytest_plugins = ("gateway.testing.fixtures",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+JSON = {"Content-Type": "application/json"}
+
 
 @pytest.mark.parametrize(
     ("path", "body"),
@@ -43,7 +45,7 @@ async def test_response_body(setup: Setup, path: str, body: bytes) -> None:
 async def test_map_and_list_can_be_got_as_they_were_put(
     setup: Setup, path: str, body: bytes
 ) -> None:
-    answer = await setup.client.put(path, content=body)
+    answer = await setup.client.put(path, content=body, headers=JSON)
     field = path.rpartition("/")[2]
     assert answer.json()[field] == json.loads(body)
 
@@ -82,6 +84,25 @@ async def test_raw_body_may_be_a_field_of_an_answer(setup: Setup) -> None:
     headers = {"Content-Type": "text/csv"}
     answer = await setup.client.post("/v1/raw/7:wrap", content=b"a,b", headers=headers)
     assert (answer.content, answer.headers["Content-Type"]) == (b"a,b", "text/csv")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("POST", "/v1/raw/7"), ("POST", "/v1/raw:echo"), ("POST", "/v1/raw/7:wrap")),
+        ("GET", "/v1/raw:download?count=2"),
+    ],
+)
+async def test_raw_body_never_acts_as_a_page_of_the_gateway(
+    setup: Setup, method: str, path: str
+) -> None:
+    """Whoever stores a file chooses its type, and the docs page has the same origin."""
+    script = b"<script>fetch('/v1/users')</script>" if method == "POST" else b""
+    headers = {"Content-Type": "text/html"}
+    answer = await setup.client.request(method, path, content=script, headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
 
 
 async def test_raw_body_within_a_message_is_json(setup: Setup) -> None:

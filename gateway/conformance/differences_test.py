@@ -6,6 +6,7 @@ are silent, a request that could be misunderstood is refused. What all three do 
 other conformance tests.
 """
 
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ from gateway.testing.fixtures import Setup
 pytest_plugins = ("gateway.testing.fixtures",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+JSON = {"Content-Type": "application/json"}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -26,7 +29,7 @@ class Case:
     path: str
     status: int
     content: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=lambda: JSON)
     request: Mapping[str, Any] | None = None
     """The gRPC request that was made; if the status is no success, none was."""
     reason: str | None = None
@@ -111,8 +114,30 @@ PATHS = (
         topic="HEAD",
         grpc_gateway="501",
         envoy="the request goes on as it came",
-        here="GET without the body (RFC 9110 §9.3.2)",
-        cases=(Case("HEAD", "/v1/probes/7", 200, request={"id": "7"}, answer=b""),),
+        here="GET without the body (RFC 9110 §9.3.2); 405 for a stream, whose headers nobody knows"
+        " before the call, and which nothing would end without a body",
+        cases=(
+            Case("HEAD", "/v1/probes/7", 200, request={"id": "7"}, answer=b""),
+            Case("HEAD", "/v1/probes:watch", 405, answer_headers={"Allow": "GET, OPTIONS"}),
+        ),
+    ),
+    Difference(
+        topic="a preflight of a rule for any method",
+        grpc_gateway="no such rule",
+        envoy="makes the call, unless a filter before it answers",
+        here="answered without a call: it asks what a page may do (Fetch §4.8)",
+        cases=(
+            Case(
+                "OPTIONS",
+                "/v1/anything",
+                204,
+                headers={
+                    "Origin": "https://shop.example",
+                    "Access-Control-Request-Method": "PUT",
+                },
+                answer_headers={"Allow": "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"},
+            ),
+        ),
     ),
 )
 
@@ -226,9 +251,17 @@ BODIES = (
         topic="the type of a body",
         grpc_gateway="any is JSON, but for forms",
         envoy="any is JSON",
-        here="415 unless it is application/json: a form of another site can send text/plain, and"
-        " must not pass for a client",
+        here="415 unless it is named application/json: a page of another site can send text/plain,"
+        " or a Blob without a type, and must not pass for a client",
         cases=(
+            Case(
+                "POST",
+                "/v1/probes",
+                415,
+                content=b"{}",
+                headers={},
+                reason="UNSUPPORTED_MEDIA_TYPE",
+            ),
             Case(
                 "POST",
                 "/v1/probes",
@@ -236,6 +269,30 @@ BODIES = (
                 content=b"{}",
                 headers={"Content-Type": "text/plain"},
                 reason="UNSUPPORTED_MEDIA_TYPE",
+            ),
+        ),
+    ),
+    Difference(
+        topic="a compressed body",
+        grpc_gateway="read as if it were not",
+        envoy="read as if it were not; by a filter before it decompressed",
+        here="415 with Accept-Encoding (RFC 9110 §12.5.3): what it holds has no bound",
+        cases=(
+            Case(
+                "POST",
+                "/v1/probes",
+                415,
+                content=gzip.compress(b"{}"),
+                headers=JSON | {"Content-Encoding": "gzip"},
+                reason="UNSUPPORTED_CONTENT_ENCODING",
+                answer_headers={"Accept-Encoding": "identity"},
+            ),
+            Case(
+                "POST",
+                "/v1/probes",
+                200,
+                content=b"{}",
+                headers=JSON | {"Content-Encoding": "identity"},
             ),
         ),
     ),

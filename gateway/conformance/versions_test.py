@@ -15,6 +15,8 @@ from gateway.testing.servicer import serve_probes
 pytest_plugins = ("gateway.testing.fixtures",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+JSON = {"Content-Type": "application/json"}
+
 
 @pytest.mark.parametrize("version", ["7", '"7"', "a b", "50%", "é", "\n", "a,b", "%22"])
 async def test_tag_of_a_version_can_be_sent_back(notes: Notes, version: str) -> None:
@@ -126,7 +128,9 @@ CHANGES = [
 async def test_change_of_a_current_version(notes: Notes, method: str, path: str, body: str) -> None:
     for tag in ('"7"', "*", 'W/"7", "7"'):
         notes.add()
-        answer = await notes.client.request(method, path, content=body, headers={"If-Match": tag})
+        answer = await notes.client.request(
+            method, path, content=body, headers=JSON | {"If-Match": tag}
+        )
         assert answer.is_success, tag
         assert notes.servicer.notes.get("1", note_pb2.Note()).etag != "7"
 
@@ -136,7 +140,9 @@ async def test_change_of_a_current_version(notes: Notes, method: str, path: str,
 async def test_change_of_another_version_is_refused(
     notes: Notes, method: str, path: str, body: str, tag: str
 ) -> None:
-    answer = await notes.client.request(method, path, content=body, headers={"If-Match": tag})
+    answer = await notes.client.request(
+        method, path, content=body, headers=JSON | {"If-Match": tag}
+    )
     assert (answer.status_code, answer.json()["code"]) == (412, "ABORTED")
     assert answer.json()["title"] == "Precondition Failed"
     assert notes.servicer.notes["1"].etag == "7"

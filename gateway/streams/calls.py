@@ -20,7 +20,7 @@ from gateway.streams.formats import FORMATS, Answers, RawBytes
 from gateway.streams.open_streams import OpenStreams
 from gateway.streams.relay import Mark, Relay
 from gateway.streams.resumption import END_ID, find_resumption, read_id
-from gateway.unary.replies import Replies, raw_type
+from gateway.unary.replies import RAW_HEADERS, Replies, raw_type
 from gateway.upstream import Upstream
 
 _OFFERED = tuple(FORMATS)
@@ -83,6 +83,7 @@ class StreamCalls:
         body = StreamBody(relay, RawBytes(self._answers[parts.route]), exchange)
         first = await body.start()
         resp.content_type = raw_type(parts.route, None if isinstance(first, Mark) else first)
+        resp.set_headers(dict(RAW_HEADERS))
         resp.stream = body  # type: ignore[assignment]
 
     async def _serve_records(

@@ -15,6 +15,7 @@ from gateway.testing.servicer import ProbeServicer, serve_probes
 from gateway.testing.wire import Wire, connect
 
 ACCEPT = {"Accept": EVENT_STREAM}
+NDJSON = {"Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"}
 LIST = "/v1/probes:list?total=5&page_size=2"
 NUMBERS = [1, 2, 3, 4, 5]
 
@@ -173,7 +174,7 @@ async def test_silent_stream_has_heartbeats_and_is_never_idle(setup: Setup) -> N
 @pytest.mark.parametrize("setup", [Options(idle_seconds=0.5)], indirect=True)
 async def test_stream_that_is_silent_from_the_start_begins_with_a_heartbeat(setup: Setup) -> None:
     async with connect(setup.url) as wire:
-        await wire.send_head("POST", "/v1/probes:chat", {**ACCEPT, "Transfer-Encoding": "chunked"})
+        await wire.send_head("POST", "/v1/probes:chat", ACCEPT | NDJSON)
         assert (await wire.read_head())[0] == 200
         assert await wire.read_chunk() == b":\n"
         await wire.send_record({"id": "a"})
@@ -197,7 +198,7 @@ async def test_client_that_leaves_between_heartbeats_cancels_the_call(setup: Set
 @pytest.mark.parametrize("setup", [Options(idle_seconds=0.5)], indirect=True)
 async def test_heartbeats_do_not_hide_that_an_upload_is_not_taken(setup: Setup) -> None:
     async with connect(setup.url) as wire:
-        await wire.send_head("POST", "/v1/probes:chat", {**ACCEPT, "Transfer-Encoding": "chunked"})
+        await wire.send_head("POST", "/v1/probes:chat", ACCEPT | NDJSON)
         await wire.send_record({"id": "hang"})
         uploading = asyncio.create_task(send_for_ever(wire))
         assert (await wire.read_head())[0] == 200

@@ -17,6 +17,7 @@ from gateway.testing.servicer import ProbeServicer, serve_probes
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "gateway"
+JSON_WITH_KEY = {"Content-Type": "application/json", "Idempotency-Key": "key"}
 
 # One gateway and one database serve all tests.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -146,10 +147,10 @@ async def test_requests_without_a_key_are_not_recorded(
 
 async def test_same_request_in_other_words_is_the_same(setup: Setup) -> None:
     await setup.client.post(
-        "/v1/probes", content='{"id": "1", "int32Value": 2}', headers={"Idempotency-Key": "key"}
+        "/v1/probes", content='{"id": "1", "int32Value": 2}', headers=JSON_WITH_KEY
     )
     second = await setup.client.post(
-        "/v1/probes", content='{"int32_value":"2","id":"1"}', headers={"Idempotency-Key": "key"}
+        "/v1/probes", content='{"int32_value":"2","id":"1"}', headers=JSON_WITH_KEY
     )
     assert second.headers["Idempotent-Replayed"] == "true"
 
@@ -201,7 +202,10 @@ async def test_request_that_is_refused_before_the_call_is_not_recorded(
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_bad_key_is_refused(setup: Setup, method: str, key: bytes) -> None:
     answer = await setup.client.request(
-        method, "/v1/probes/1", content="{}", headers=[(b"Idempotency-Key", key)]
+        method,
+        "/v1/probes/1",
+        content="{}",
+        headers=[(b"Idempotency-Key", key), (b"Content-Type", b"application/json")],
     )
     assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_IDEMPOTENCY_KEY")
     assert not setup.servicer.calls

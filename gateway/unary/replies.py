@@ -20,6 +20,14 @@ from gateway.routing.routes import Route
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
+RAW_HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "X-Content-Type-Options": "nosniff",
+    }
+)
+"""What keeps bytes, of whatever type somebody gave them, from acting as a page of this origin."""
+
 
 class Reply(NamedTuple):
     """A whole HTTP answer."""
@@ -121,7 +129,7 @@ def _json_head(_answer: Message) -> dict[str, str]:
 
 
 def _raw_head(read: Callable[[Message], str], answer: Message) -> dict[str, str]:
-    return {"Content-Type": _header_type(read(answer))}
+    return {"Content-Type": _header_type(read(answer)), **RAW_HEADERS}
 
 
 def raw_type(route: Route, answer: Message | None) -> str:
