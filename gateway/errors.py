@@ -4,6 +4,7 @@ A gRPC status becomes a problem by the canonical table of google/rpc/code.proto.
 in the gateway itself is raised as a `Problem` too, so that both look alike.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -39,7 +40,13 @@ HTTP_STATUSES: Mapping[str, int] = {
 }
 """The canonical table (google/rpc/code.proto)."""
 
+RESPONSE_TOO_LARGE = "RESPONSE_TOO_LARGE"
+"""The reason of a problem whose request was carried out, and whose response cannot be shown."""
+
 _CLIENT_CLOSED_REQUEST = 499
+_LARGER_THAN_MAX = re.compile(r"(?:CLIENT: Received|SERVER: Sent) message larger than max \(\d+ vs")
+"""What gRPC says where a response is over the limit of the channel, or of the server. Neither its
+code, which services use for quotas, nor its metadata tells."""
 _VAGUE_DETAILS: Mapping[str, str] = {
     "UNAVAILABLE": "The service cannot be reached. The same request may succeed later.",
     "DEADLINE_EXCEEDED": "There was not enough time. Whether the request took effect is unknown.",
@@ -108,6 +115,8 @@ def invalid_field(field: str, rule: str, reason: str, *, status: int = 400) -> P
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Problem:
     """Return the problem of a call that failed."""
+    if _LARGER_THAN_MAX.search(error.details() or "") is not None:
+        return _response_too_large()
     trailing = error.trailing_metadata()
     problem = from_status(error.code(), error.details() or "", trailing)
     sent = failure_headers(error.initial_metadata() or (), trailing or ())
@@ -194,6 +203,15 @@ def _title(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "Error"
+
+
+def _response_too_large() -> Problem:
+    """Return the problem of a response that is lost on its way: the call itself succeeded."""
+    detail = (
+        "The response is larger than the gateway relays. What was asked for has been done;"
+        " repeating the request gives the same result."
+    )
+    return Problem(500, "INTERNAL", detail, RESPONSE_TOO_LARGE)
 
 
 def internal() -> Problem:

@@ -6,7 +6,8 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway.errors import HTTP_STATUSES, from_status
+from gateway.errors import HTTP_STATUSES, RESPONSE_TOO_LARGE, from_rpc_error, from_status
+from gateway.testing.serving import listening
 
 
 def trailing(*details: Message) -> grpc.aio.Metadata:
@@ -18,6 +19,33 @@ def pack(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed
+
+
+@pytest.mark.parametrize("side", ["server", "channel"])
+async def test_what_grpc_says_of_a_response_over_a_limit_is_understood(side: str) -> None:
+    limits = {
+        "server": [("grpc.max_send_message_length", 10)],
+        "channel": [("grpc.max_receive_message_length", 10)],
+    }
+    handlers = {"Get": grpc.unary_unary_rpc_method_handler(give_eleven_bytes)}
+    server = grpc.aio.server(options=limits["server"] if side == "server" else None)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("a.B", handlers),))
+    options = limits["channel"] if side == "channel" else None
+    async with (
+        listening(server) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await channel.unary_unary("/a.B/Get")(b"")
+    problem = from_rpc_error(raised.value)
+    assert (problem.status, problem.code) == (500, "INTERNAL")
+    assert problem.reason == RESPONSE_TOO_LARGE
+
+
+async def give_eleven_bytes(
+    _request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]
+) -> bytes:
+    return bytes(11)
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,8 @@ class Exchange:
             forwarded.append(("traceparent", trace))
         return forwarded
 
-    def timeout_seconds(self) -> float | None:
-        """Return what Grpc-Timeout asks for, or None without it.
+    def timeout_seconds(self, longest: float) -> float | None:
+        """Return what Grpc-Timeout asks for, but no more than the `longest`, or None without it.
 
         Raises:
             Problem: it is malformed.
@@ -118,7 +118,7 @@ class Exchange:
         if found is None:
             detail = "Grpc-Timeout must be up to 8 digits and one of H, M, S, m, u, n."
             raise invalid_argument(detail, "INVALID_HEADER")
-        return int(found[1]) * _TIMEOUT_UNITS[found[2]]
+        return min(int(found[1]) * _TIMEOUT_UNITS[found[2]], longest)
 
     def note_failure(self, problem: Problem, cause: str) -> None:
         """Keep for the log what a service said of a failure, where the client is not told.

@@ -211,7 +211,14 @@ async def test_header_that_grpc_cannot_carry_is_refused(setup: Setup) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "lowest", "highest"),
-    [(None, 4, 5.5), ("2S", 1, 2.5), ("1500m", 1, 1.9), ("1H", 290, 310), ("2M", 110, 125)],
+    [
+        (None, 4, 5.5),
+        ("2S", 1, 2.5),
+        ("1500m", 1, 1.9),
+        ("1H", 290, 310),
+        ("2M", 110, 125),
+        ("99999999H", 290, 310),
+    ],
 )
 async def test_deadline(setup: Setup, asked: str | None, lowest: float, highest: float) -> None:
     headers = {} if asked is None else {"Grpc-Timeout": asked}
@@ -243,6 +250,30 @@ async def test_call_that_was_cancelled_is_499(setup: Setup) -> None:
 async def test_streams_have_no_deadline_of_their_own(setup: Setup) -> None:
     await setup.client.get("/v1/probes:watch?count=1")
     assert setup.servicer.calls[0].time_remaining_seconds is None
+
+
+@pytest.mark.parametrize("asked", ["9999999H", "99999999H", "99999999S"])
+async def test_deadline_of_a_stream_may_be_far_away(setup: Setup, asked: str) -> None:
+    headers = {"Grpc-Timeout": asked}
+    answer = await setup.client.get("/v1/probes:watch?count=1", headers=headers)
+    assert answer.status_code == 200
+    remaining = setup.servicer.calls[0].time_remaining_seconds
+    assert remaining is not None
+    assert remaining > 29 * 86_400
+
+
+async def test_response_over_the_limit_of_grpc_is_a_failure_of_the_server(setup: Setup) -> None:
+    answer = await setup.client.post("/v1/waits", json={"size": 5_000_000})
+    assert (answer.status_code, answer.json()["reason"]) == (500, "RESPONSE_TOO_LARGE")
+    assert "larger than max" not in answer.text
+    stream = await setup.client.get("/v1/probes:watch?count=1&size=5000000")
+    assert (stream.status_code, stream.json()["reason"]) == (500, "RESPONSE_TOO_LARGE")
+
+
+async def test_quota_of_a_service_stays_one(setup: Setup) -> None:
+    answer = await setup.client.post("/v1/failures/8", json={"message": "Too many messages."})
+    assert (answer.status_code, answer.json()["code"]) == (429, "RESOURCE_EXHAUSTED")
+    assert answer.json()["detail"] == "Too many messages."
 
 
 async def test_service_that_is_down_is_503_without_its_address() -> None:

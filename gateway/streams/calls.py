@@ -23,6 +23,10 @@ from gateway.streams.resumption import END_ID, find_resumption, read_id
 from gateway.unary.replies import RAW_HEADERS, Replies, raw_type
 from gateway.upstream import Upstream
 
+MAX_TIMEOUT_SECONDS = 30 * 86_400.0
+"""The longest deadline of a stream that a client may ask for. gRPC takes one that is too far away
+to be counted in nanoseconds for one that has passed."""
+
 _OFFERED = tuple(FORMATS)
 
 
@@ -111,7 +115,8 @@ class StreamCalls:
         self, parts: RequestParts, exchange: Exchange, last_id: str = ""
     ) -> Relay:
         rpc = parts.route.rpc
-        options = {"timeout": exchange.timeout_seconds(), "metadata": exchange.metadata()}
+        timeout = exchange.timeout_seconds(MAX_TIMEOUT_SECONDS)
+        options = {"timeout": timeout, "metadata": exchange.metadata()}
         call = self._upstream.call(rpc)
         if rpc.client_streaming:
             requests = read_messages(parts, exchange)

@@ -123,7 +123,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
         """Answer after a while with the number of calls so far."""
         self._note("Wait", request, context)
         await asyncio.sleep(request.seconds)
-        return probe_pb2.Probe(number=len(self.calls))
+        return probe_pb2.Probe(number=len(self.calls), id="x" * request.size)
 
     async def Watch(
         self, request: probe_pb2.WatchRequest, context: Context

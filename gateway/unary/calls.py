@@ -48,8 +48,8 @@ class UnaryCalls:
         request = await read_message(parts, exchange)
         if conditions is not None:
             route.preconditions.admit(conditions, request)
-        asked = exchange.timeout_seconds()
-        timeout = self.call_timeout_seconds if asked is None else min(asked, MAX_TIMEOUT_SECONDS)
+        asked = exchange.timeout_seconds(MAX_TIMEOUT_SECONDS)
+        timeout = self.call_timeout_seconds if asked is None else asked
         metadata = exchange.metadata()
         attempt = _Attempt(route, request, timeout, metadata, conditions, exchange)
         key = exchange.header(b"idempotency-key")

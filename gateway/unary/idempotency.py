@@ -16,7 +16,7 @@ from typing import LiteralString
 
 from chassis import errors, log
 from chassis.database import Connection, Database
-from gateway.errors import Problem, invalid_argument
+from gateway.errors import RESPONSE_TOO_LARGE, Problem, invalid_argument
 from gateway.unary.replies import Reply, reply_of
 
 HEADER = "Idempotency-Key"
@@ -121,7 +121,7 @@ class IdempotencyRecords:
         try:
             reply = await perform()
         except Problem as problem:
-            if problem.code in PASSING_CODES:
+            if problem.code in PASSING_CODES and problem.reason != RESPONSE_TOO_LARGE:
                 await self._settle(_GIVE_UP, {"attempt": attempt})
             else:
                 await self._finish(attempt, reply_of(problem))

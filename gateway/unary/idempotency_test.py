@@ -190,6 +190,15 @@ async def test_passing_failure_frees_the_key(
     assert count(clean_database_url) == 0
 
 
+async def test_response_that_is_lost_does_not_free_the_key(setup: Setup) -> None:
+    """The service did what was asked; only its response is too large for gRPC."""
+    for replayed in (None, "true"):
+        answer = await setup.post("/v1/waits", {"size": 5_000_000})
+        assert (answer.status_code, answer.json()["reason"]) == (500, "RESPONSE_TOO_LARGE")
+        assert answer.headers.get("Idempotent-Replayed") == replayed
+    assert len(setup.servicer.calls) == 1
+
+
 async def test_request_that_is_refused_before_the_call_is_not_recorded(
     setup: Setup, clean_database_url: str
 ) -> None:
