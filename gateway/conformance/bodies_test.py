@@ -109,12 +109,15 @@ DEEP = ["nested.child.child.name", "nested.child.child.size"]
         # A client may send back what it read: what only the service sets is not asked for.
         ("", {"text": "a", "state": "s", "etag": "e"}, ["text"]),
         ("", {"nested": {"name": "a", "state": "s"}}, ["nested.name"]),
-        ("", {"state": "s"}, []),
+        # A merge patch that is empty changes nothing (RFC 7396).
         ("", {}, []),
         ("update_mask=int32_value", {"text": "a"}, ["int32_value"]),
         ("updateMask=int32Value,text", {"text": "a"}, ["int32_value", "text"]),
         ("update_mask=*", {"text": "a"}, ["*"]),
-        ("update_mask=", {"text": "a"}, []),
+        ("update_mask=nested.child.name", {}, ["nested.child.name"]),
+        # Within a map, a list or a well-known type the service knows what there is.
+        ("update_mask=counts.a,items.*.name", {}, ["counts.a", "items.*.name"]),
+        ("update_mask=attributes.a.b,moment.seconds", {}, ["attributes.a.b", "moment.seconds"]),
     ],
 )
 async def test_update_mask(
@@ -124,6 +127,40 @@ async def test_update_mask(
     assert answer.status_code == 200, answer.text
     assert answer.json().get("tags", []) == paths
     assert setup.request()["id"] == "7"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("update_mask=", "update_mask=,", "updateMask=price", "updateMask=text,price"),
+        *("update_mask=nested.price", "update_mask=text.a", "update_mask=.", "update_mask=text."),
+        *("update_mask=nested.*", "update_mask=nested.name.a"),
+    ],
+)
+@pytest.mark.parametrize("body", [{"text": "a"}, {}, None])
+async def test_mask_that_names_no_field_is_refused(
+    setup: Setup, query: str, body: dict[str, Any] | None
+) -> None:
+    answer = await setup.client.patch(f"/v1/probes/7?{query}", json=body)
+    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_UPDATE_MASK")
+    assert answer.json()["errors"][0]["field"] == "updateMask"
+    assert not setup.servicer.calls
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        *(("/v1/probes/7", {"state": "s"}), ("/v1/probes/7", {"nested": {"state": "s"}})),
+        *(("/v1/probes/7", {"etag": "e"}), ("/v1/owned/7", {"id": "7"})),
+    ],
+)
+async def test_body_with_nothing_to_change_is_refused(
+    setup: Setup, path: str, body: dict[str, Any]
+) -> None:
+    """An empty mask could be taken for one of all fields."""
+    answer = await setup.client.patch(path, json=body)
+    assert (answer.status_code, answer.json()["reason"]) == (400, "NOTHING_TO_CHANGE")
+    assert not setup.servicer.calls
 
 
 async def test_field_that_the_path_gives_is_not_asked_for(setup: Setup) -> None:

@@ -82,6 +82,10 @@ async def test_query(setup: Setup, query: str, request_message: dict[str, Any]) 
         *(("tags=a%00b", "tags", 400), ("wrapped_int32=x", "wrapped_int32", 400)),
         *(("moment=now", "moment", 400), ("span=1", "span", 400)),
         ("bytes_value=*", "bytes_value", 400),
+        # What the client wrote is what it finds.
+        *(("int32Value=x", "int32Value", 400), ("nested.child.size=x", "nested.child.size", 400)),
+        *(("int32Value=1&int32_value=2", "int32Value", 400), ("otherName=%00", "otherName", 400)),
+        *(("boolValue=1", "boolValue", 400), ("wrappedInt32=2147483648", "wrappedInt32", 422)),
     ],
 )
 async def test_bad_query(setup: Setup, query: str, field: str, status: int) -> None:

@@ -118,24 +118,25 @@ class Query:
         """Set the fields that the pairs of a query name.
 
         Raises:
-            Problem: a parameter is unknown, has no such value, or is given too often.
+            Problem: a parameter is unknown, has no such value, or is given too often. It has the
+                name that the client gave it, the first one where it gave several.
         """
-        given: dict[str, tuple[Parameter, list[str]]] = {}
+        given: dict[str, tuple[str, Parameter, list[str]]] = {}
         for name, text in pairs:
             try:
                 parameter = self._resolve(name)
             except ParameterError as error:
                 field = shown(name) or "(no name)"
                 raise invalid_field(field, str(error), "UNKNOWN_PARAMETER") from error
-            given.setdefault(parameter.path, (parameter, []))[1].append(text)
+            given.setdefault(parameter.path, (name, parameter, []))[2].append(text)
         chosen: dict[str, str] = {}
-        for path, (parameter, texts) in given.items():
+        for name, parameter, texts in given.values():
             if len(texts) > 1 and not parameter.repeated:
-                raise _exclusive(path, "is given more than once")
+                raise _exclusive(name, "is given more than once")
             for oneof, member in parameter.oneofs:
                 if chosen.setdefault(oneof, member) != member:
-                    raise _exclusive(path, "excludes another parameter that is given")
-            assign(parameter, message, texts)
+                    raise _exclusive(name, "excludes another parameter that is given")
+            assign(name, parameter, message, texts)
 
     def _resolve_unbound(self, name: str) -> Parameter:
         parameter = resolve(self._message, name)
@@ -145,8 +146,8 @@ class Query:
         return parameter
 
 
-def assign(parameter: Parameter, message: Message, texts: Sequence[str]) -> None:
-    """Set a parameter from texts.
+def assign(name: str, parameter: Parameter, message: Message, texts: Sequence[str]) -> None:
+    """Set a parameter, which the client knows by some name, from texts.
 
     Raises:
         Problem: a text is not a value of the field.
@@ -154,11 +155,11 @@ def assign(parameter: Parameter, message: Message, texts: Sequence[str]) -> None
     try:
         parameter.assign(message, texts)
     except Refusal as refusal:
-        raise refusal.problem(parameter.path) from refusal
+        raise refusal.problem(name) from refusal
 
 
-def _exclusive(path: str, rule: str) -> Problem:
-    return invalid_field(path, rule, "REPEATED_PARAMETER")
+def _exclusive(name: str, rule: str) -> Problem:
+    return invalid_field(name, rule, "REPEATED_PARAMETER")
 
 
 def _oneofs(fields: list[FieldDescriptor]) -> Iterator[tuple[str, str]]:

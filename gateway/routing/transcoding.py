@@ -44,9 +44,9 @@ class RequestParts:
         if self.query:
             self.route.query.assign(message, self.query)
         for name, text in self.variables.items():
-            assign(self.route.variables[name], message, [text])
-        if binding is not None and binding.update_mask is not None and isinstance(value, dict):
-            binding.update_mask.fill(message, value)
+            assign(name, self.route.variables[name], message, [text])
+        if binding is not None and binding.update_mask is not None:
+            binding.update_mask.complete(message, value if isinstance(value, dict) else {})
         if not message.IsInitialized():
             raise _incomplete(message)
         return message

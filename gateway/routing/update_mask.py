@@ -1,6 +1,9 @@
-"""The update_mask of a PATCH, filled with what its body gives (AIP-134)."""
+"""The update_mask of a PATCH: filled with what its body gives, or checked (AIP-134, AIP-161).
 
-from collections.abc import Iterable
+An empty one is not sent where the client wants some change: services may take it for all fields.
+"""
+
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -8,16 +11,24 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from gateway.descriptors import behaviors
+from gateway.errors import Problem, invalid_argument, invalid_field
 from gateway.protojson.codec import given_paths
+from gateway.protojson.refusals import shown
 from gateway.routing.preconditions import ETAG
 
 UPDATE_MASK = "update_mask"
+
+_PARAMETER = "updateMask"
+"""Its name in the query, as the OpenAPI document has it."""
+
+EVERY_FIELD = "*"
+"""What AIP-134 has in place of all names."""
 
 _NOT_TO_CHANGE = frozenset({"OUTPUT_ONLY", "IDENTIFIER"})
 
 
 class UpdateMask:
-    """Fills the masks of one route, whose body is a resource."""
+    """Completes the masks of one route, whose body is a resource."""
 
     def __init__(self, resource: Descriptor, bound: Iterable[str]) -> None:
         """Take the type of the resource, and the paths in it that the URL gives."""
@@ -25,15 +36,32 @@ class UpdateMask:
         self._kept = frozenset({ETAG, *bound})
         self._may_change = lru_cache(maxsize=1024)(self._find_whether_to_change)
 
-    def fill(self, request: Message, value: dict[str, Any]) -> None:
+    def complete(self, request: Message, value: dict[str, Any]) -> None:
         """Name the fields that a body gives, unless the client has given the mask.
 
         A client may send back what it read: what only the service sets, and what names the resource
-        (AIP-203), is passed over, and so is the etag, which is a condition (AIP-154).
+        (AIP-203), is passed over, and so is the etag, which is a condition (AIP-154). An empty body
+        changes nothing (RFC 7396).
+
+        Raises:
+            Problem: the mask of the client names no field, or something that is none; or the body
+                gives nothing that can be changed.
         """
-        if not request.HasField(UPDATE_MASK):
+        if request.HasField(UPDATE_MASK):
+            self._check(getattr(request, UPDATE_MASK).paths)
+        elif value:
             paths = [path for path in given_paths(value, self._resource) if self._may_change(path)]
+            if not paths:
+                detail = "The body gives no field that can be changed."
+                raise invalid_argument(detail, "NOTHING_TO_CHANGE")
             getattr(request, UPDATE_MASK).paths.extend(paths)
+
+    def _check(self, paths: Sequence[str]) -> None:
+        if not paths:
+            raise _invalid("must name a field")
+        for path in paths:
+            if path != EVERY_FIELD and not _leads_to_a_field(path, self._resource):
+                raise _invalid(f"{shown(path)} is no field of what is to be changed")
 
     def _find_whether_to_change(self, path: str) -> bool:
         at = self._resource
@@ -43,3 +71,20 @@ class UpdateMask:
                 return False
             at = cast("Descriptor", field.message_type)
         return path not in self._kept
+
+
+def _leads_to_a_field(path: str, message: Descriptor) -> bool:
+    """Say whether a path is one; what is within a map, a list or a well-known type may be any."""
+    *parents, last = path.split(".")
+    for name in parents:
+        field = message.fields_by_name.get(name)
+        if field is None or field.message_type is None:
+            return field is not None and field.is_repeated
+        if field.is_repeated or field.message_type.file.package == "google.protobuf":
+            return True
+        message = field.message_type
+    return last in message.fields_by_name
+
+
+def _invalid(rule: str) -> Problem:
+    return invalid_field(_PARAMETER, rule, "INVALID_UPDATE_MASK")
