@@ -1,11 +1,11 @@
 """Lists in pages (AIP-158): sizes, tokens, and streams of pages with bounded memory."""
 
 import base64
-import binascii
 import hashlib
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
+
+import orjson
 
 from chassis import errors
 
@@ -58,8 +58,8 @@ def encode_token(query: object, position: Position | None) -> str:
     """Make a token that continues a query after a position; empty where there is nothing more."""
     if position is None:
         return ""
-    payload = json.dumps([_digest(query), *position], separators=(",", ":"))
-    return base64.urlsafe_b64encode(payload.encode()).decode().rstrip("=")
+    payload = orjson.dumps([_digest(query), *position])
+    return base64.urlsafe_b64encode(payload).decode().rstrip("=")
 
 
 def decode_token(token: str, query: object) -> Position | None:
@@ -75,8 +75,9 @@ def decode_token(token: str, query: object) -> Position | None:
         return None
     try:
         padded = token + "=" * (-len(token) % 4)
-        payload = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError):
+        # Unlike json, orjson refuses what is nested too deep and lone surrogates, as ValueError.
+        payload = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except ValueError:
         payload = None
     if (
         not isinstance(payload, list)

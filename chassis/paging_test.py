@@ -1,5 +1,7 @@
 """Streams of pages and the tokens between them."""
 
+import base64
+
 import pytest
 
 from chassis import errors, paging
@@ -52,5 +54,12 @@ def test_token_belongs_to_its_query() -> None:
 
 @pytest.mark.parametrize("token", ["x", "AAAA", "é", "bnVsbA", "WzFd", "W10", "=" * 9])
 def test_decode_token_rejects_what_is_no_token(token: str) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        paging.decode_token(token, "query")
+
+
+@pytest.mark.parametrize("payload", [b"[" * 2_000, b"[" * 1_000_000, b'["a","\\ud800"]'])
+def test_decode_token_rejects_what_is_no_list_of_texts(payload: bytes) -> None:
+    token = base64.urlsafe_b64encode(payload).decode().rstrip("=")
     with pytest.raises(errors.InvalidArgument):
         paging.decode_token(token, "query")

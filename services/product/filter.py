@@ -21,7 +21,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 
 from chassis import errors
@@ -46,7 +46,8 @@ _OPERATORS = {
 }
 _LITERALS = {"true": True, "false": False, "null": None}
 _LARGEST = Decimal(10) ** 15
-_SMALLEST_EXPONENT = -9
+_SMALLEST_EXPONENT, _LARGEST_EXPONENT = -9, 15
+_OUT_OF_BOUNDS = "the number is too large or too precise"
 _SHOWN = 40
 """How many characters of what was found an error shows."""
 
@@ -207,10 +208,14 @@ def _text(token: _Token) -> str:
 def _decimal(token: _Token, expected: str) -> Decimal:
     if token.kind != "number":
         _fail_expected(token, expected)
-    value = Decimal(token.text)
+    try:
+        value = Decimal(token.text)
+    except InvalidOperation:  # The exponent is beyond what Decimal counts.
+        _fail(token.position, _OUT_OF_BOUNDS)
     # PostgreSQL's numeric ends somewhere too: no price is near these bounds.
-    if abs(value) > _LARGEST or int(value.as_tuple().exponent) < _SMALLEST_EXPONENT:
-        _fail(token.position, "the number is too large or too precise")
+    exponent = int(value.as_tuple().exponent)
+    if not _SMALLEST_EXPONENT <= exponent <= _LARGEST_EXPONENT or value.copy_abs() > _LARGEST:
+        _fail(token.position, _OUT_OF_BOUNDS)
     return value
 
 

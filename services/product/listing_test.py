@@ -1,9 +1,12 @@
 """Lists of products through a real channel, on a real database: orders, pages, filters, words."""
 
+import contextlib
 from typing import Any
 
 import grpc
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bazaar.product.v1 import product_pb2
 from chassis import paging
@@ -163,6 +166,9 @@ async def test_list_products_pages_through_a_filter(products: Products) -> None:
     [
         ({"page_size": -1}, "INVALID_PAGE_SIZE"),
         ({"page_token": "x"}, "INVALID_PAGE_TOKEN"),
+        ({"page_token": "W1tb" * 700}, "INVALID_PAGE_TOKEN"),
+        ({"filter": "price = 1e99999999999999999999"}, "INVALID_FILTER"),
+        ({"filter": "price = 0e2000000000"}, "INVALID_FILTER"),
         ({"filter": "colour = red"}, "INVALID_FILTER"),
         ({"order_by": "colour"}, "INVALID_ORDER_BY"),
         ({"order_by": "name sideways"}, "INVALID_ORDER_BY"),
@@ -204,3 +210,44 @@ async def test_list_products_does_not_mind_a_reader_that_leaves(products: Produc
         await call.read()
         call.cancel()
     assert len(await listed(products)) == 60
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
+NUMBERS = st.builds(
+    "{}{}e{}".format,
+    st.integers(-(10**20), 10**20) | st.just(0),
+    st.sampled_from(["", ".0", ".123456789012"]),
+    st.sampled_from([0, 15, -9, 131_073, 2 * 10**9, 10**20]),
+)
+COMPARISONS = st.builds(
+    "{} {} {}".format,
+    st.sampled_from(["price", "available", "attributes.a"]),
+    st.sampled_from(["=", "!="]),
+    NUMBERS,
+) | st.builds(
+    "{} {} '{}'".format,
+    st.sampled_from(["sku", "name", "categories", 'attributes."a b".c']),
+    st.sampled_from(["=", "!=", ":"]),
+    TEXTS,
+)
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    text=st.lists(COMPARISONS, max_size=2).map(" AND ".join),
+    search=TEXTS,
+    order_by=st.sampled_from(["create_time", "name", "sku desc", "price"]),
+    position=st.none() | st.lists(TEXTS | NUMBERS | st.uuids().map(str), max_size=3),
+)
+async def test_list_products_understands_or_refuses_whatever_it_is_asked(
+    products: Products, text: str, search: str, order_by: str, position: list[str] | None
+) -> None:
+    token = paging.encode_token((text, search, order_by), position)
+    query = {"filter": text, "search": search, "order_by": order_by, "page_token": token}
+    call = products.ListProducts(product_pb2.ListProductsRequest(**query))
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        async for _ in call:
+            pass
+    assert await call.code() in {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}

@@ -157,7 +157,7 @@ async def lock_offers(
             " JOIN products USING (product_id)",
             (ids,),
         )
-    available = dict(await stock.fetchall())
+    available: dict[int, int] = dict(await stock.fetchall())
     return {
         ids[number - 1]: Offer(available[number], Price(*price))
         for number, *price in await prices.fetchall()
