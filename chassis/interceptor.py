@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import grpc
 import structlog
 
-from chassis import errors, log, status
+from chassis import codec, errors, log, status
 
 DEFAULT_DEADLINE_SECONDS = 30.0
 """How long a unary call may take whose client set no deadline."""
@@ -46,6 +46,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             handler = await continuation(details)
             if handler is None or details.method.startswith(QUIET_METHODS):
                 return handler
+            handler = codec.over_bytes(handler)
             wrapped = self._handlers[details.method] = self._wrap(details.method, handler)
         return wrapped
 

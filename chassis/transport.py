@@ -1,0 +1,11 @@
+"""What both ends of a gRPC connection have to agree on."""
+
+from collections.abc import Sequence
+from typing import Final
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+MESSAGE_OPTIONS: Final[Sequence[tuple[str, int]]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+)
