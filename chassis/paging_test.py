@@ -31,6 +31,11 @@ async def test_stream_pages_ends_after_page_size_and_says_where_to_go_on() -> No
     assert await read(700, after=["599"]) == [(500, "1099"), (103, None)]
 
 
+async def test_stream_pages_ends_on_a_page_that_is_just_full() -> None:
+    assert await read(0, after=["202"]) == [(500, "702"), (500, None)]
+    assert await read(300, after=["902"]) == [(300, None)]
+
+
 async def test_stream_pages_of_an_empty_list_is_one_empty_page() -> None:
     assert await read(0, after=["1202"]) == [(0, None)]
 

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import LiteralString
 
 import grpc
+import psycopg
 from google.rpc import error_details_pb2
 
 from chassis import client, status
@@ -61,6 +63,24 @@ async def wait_for_blocked(connection: Connection) -> None:
     async with asyncio.timeout(10):
         while (await connection.execute(query)).rowcount == 0:
             pass
+
+
+@asynccontextmanager
+async def held_back(url: str, change: LiteralString) -> AsyncIterator[None]:
+    """Make a change in a transaction of its own; commit it when another one waits for its locks.
+
+    Whoever decides on what was there before the change shows it by the outcome.
+
+    Raises:
+        TimeoutError: none waits within 10 s.
+    """
+    async with (
+        await psycopg.AsyncConnection.connect(url) as changing,
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as watching,
+    ):
+        await changing.execute(change)
+        yield
+        await wait_for_blocked(watching)
 
 
 def _read(error: grpc.aio.AioRpcError) -> Refusal:

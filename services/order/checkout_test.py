@@ -228,6 +228,26 @@ async def test_stock_is_kept_as_long_as_nobody_knows_whether_it_is_paid_for(
     assert audit(urls) == []
 
 
+async def test_only_the_unpaid_orders_of_a_batch_give_their_stock_back(
+    shop: Shop, urls: Urls
+) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product()
+    paid, unpaid = (new_order(user_id, (product, 2), key=key) for key in ("paid", "unpaid"))
+    for request, point in ((paid, "after charge"), (unpaid, "before charge")):
+        shop.peers.hooks = {point: lose, "before cancel_payments": lose}
+        order_id = (await refusal(shop.orders.CreateOrder(request))).metadata["order_id"]
+        await refusal(cancel(shop, order_id))
+    assert states(urls) == ["CANCELLING", "CANCELLING"]
+    shop.peers.hooks.clear()
+    chunk = order_pb2.CreateOrdersRequest(orders=[paid, unpaid])
+    (answer,) = [each async for each in shop.orders.CreateOrders(iter([chunk]))]
+    assert answer.results[0].order.state == order_pb2.ORDER_STATE_CONFIRMED
+    assert status.error_info(answer.results[1].error).reason == "ORDER_CANCELLED"
+    assert states(urls) == ["CONFIRMED", "CANCELLED"]
+    assert await shop.stock(product) == (8, 0, 2)
+    assert audit(urls) == []
+
+
 async def test_a_cancelled_order_whose_charge_succeeded_goes_forward(
     shop: Shop, urls: Urls
 ) -> None:

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from bazaar.order.v1 import order_pb2
+from bazaar.user.v1 import user_pb2
 from chassis import client, errors, status
 from chassis.testing import refusal
 from services.order import chunks
@@ -102,6 +103,30 @@ async def test_create_orders_gives_each_bad_order_its_error_and_goes_on(
     ]
     assert reasons(second) == ["INVALID_ID"]
     assert await shop.stock(product) == (2, 0, 3)
+    assert audit(urls) == []
+
+
+async def test_create_orders_finds_what_a_deleted_user_ordered_beside_new_orders(
+    shop: Shop, urls: Urls
+) -> None:
+    gone, user_id = await shop.new_user(), await shop.new_user("grace@example.com")
+    product = await shop.new_product()
+    repeated = new_order(gone, (product, 1), key="before")
+    placed = await shop.orders.CreateOrder(repeated)
+    await shop.users.DeleteUser(user_pb2.DeleteUserRequest(user_id=gone))
+    (answer,) = await send(
+        shop,
+        new_chunk(
+            1,
+            new_order(user_id, (product, 2), key="new"),
+            repeated,
+            new_order(gone, (product, 3), key="too late"),
+        ),
+    )
+    assert reasons(answer) == ["", "", "USER_NOT_FOUND"]
+    assert answer.results[0].order.state == order_pb2.ORDER_STATE_CONFIRMED
+    assert answer.results[1].order == placed
+    assert await shop.stock(product) == (7, 0, 3)
     assert audit(urls) == []
 
 

@@ -13,7 +13,7 @@ from bazaar.product.v1 import product_pb2
 from bazaar.user.v1 import user_pb2
 from chassis import client
 from chassis.database import Database
-from chassis.testing import refusal
+from chassis.testing import held_back, refusal
 from services.order import repository
 from services.order.domain import Line, NewOrder
 from services.order.testing import DECLINED_CARD, Shop, Urls, audit, new_order, read
@@ -338,6 +338,18 @@ async def test_update_order_status_refuses_other_moves(shop: Shop, state: str) -
         "ILLEGAL_STATE_CHANGE",
     )
     assert await get(shop, order.order_id) == order
+
+
+async def test_update_order_status_decides_on_what_a_concurrent_change_left(
+    shop: Shop, urls: Urls
+) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1))
+    order = await shop.orders.CreateOrder(request)
+    change = "UPDATE orders SET state = 'DELIVERED', version = version + 1"
+    async with held_back(urls["order"], change):
+        updating = asyncio.ensure_future(refusal(update(shop, order.order_id, "SHIPPED")))
+    assert (await updating).reason == "ILLEGAL_STATE_CHANGE"
+    assert (await get(shop, order.order_id)).state == order_pb2.ORDER_STATE_DELIVERED
 
 
 async def test_update_order_status_wants_a_state_and_an_order(shop: Shop) -> None:

@@ -7,8 +7,8 @@ import grpc
 import psycopg
 
 from bazaar.product.v1 import product_pb2
-from chassis.testing import refusal
-from services.product.testing import Products, held_back, stock_of, stocked
+from chassis.testing import held_back, refusal
+from services.product.testing import Products, stock_of, stocked
 
 pytest_plugins = ("tools.postgres.testing", "services.product.testing")
 DATABASE = "product"

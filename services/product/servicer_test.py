@@ -9,8 +9,8 @@ from google.protobuf import field_mask_pb2
 from google.type import money_pb2
 
 from bazaar.product.v1 import product_pb2
-from chassis.testing import refusal
-from services.product.testing import Products, add, held_back, lamp, listed
+from chassis.testing import held_back, refusal
+from services.product.testing import Products, add, lamp, listed
 
 pytest_plugins = ("tools.postgres.testing", "services.product.testing")
 DATABASE = "product"

@@ -8,8 +8,7 @@ PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pyt
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, LiteralString, TypeAlias
+from typing import Any, TypeAlias
 
 import psycopg
 import pytest
@@ -18,7 +17,7 @@ from google.protobuf import json_format
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from chassis.database import Database
 from chassis.server import Server
-from chassis.testing import serving, wait_for_blocked
+from chassis.testing import serving
 from services.product.servicer import ProductServicer
 
 Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
@@ -92,24 +91,6 @@ async def listed(products: Products, **query: Any) -> list[product_pb2.Product]:
     """List products, all pages of the stream."""
     call = products.ListProducts(product_pb2.ListProductsRequest(**query))
     return [product async for page in call for product in page.products]
-
-
-@asynccontextmanager
-async def held_back(url: str, change: LiteralString) -> AsyncIterator[None]:
-    """Make a change in a transaction of its own; commit it when another one waits for its locks.
-
-    Whoever decides on what was there before the change shows it by the outcome.
-
-    Raises:
-        TimeoutError: none waits within 10 s.
-    """
-    async with (
-        await psycopg.AsyncConnection.connect(url) as changing,
-        await psycopg.AsyncConnection.connect(url, autocommit=True) as watching,
-    ):
-        await changing.execute(change)
-        yield
-        await wait_for_blocked(watching)
 
 
 def find_discrepancies(url: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The user service through a real channel, on a real database."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ from google.protobuf import field_mask_pb2
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis.database import Database
 from chassis.server import Server
-from chassis.testing import refusal, serving
+from chassis.testing import held_back, refusal, serving
 from services.user.passwords import Passwords
 from services.user.servicer import UserServicer
 
@@ -132,6 +133,21 @@ async def test_update_user_rejects_a_taken_email_address(users: Users) -> None:
     assert refused.reason == "EMAIL_TAKEN"
 
 
+async def test_update_user_decides_on_what_a_concurrent_change_left(
+    users: Users, clean_database_url: str
+) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.UpdateUserRequest(
+        user_id=created.user_id,
+        user=user_pb2.User(email="new@example.com"),
+        update_mask=field_mask_pb2.FieldMask(paths=["email"]),
+    )
+    async with held_back(clean_database_url, "UPDATE users SET display_name = 'Countess'"):
+        updating = asyncio.ensure_future(users.UpdateUser(request))
+    updated = await updating
+    assert (updated.email, updated.display_name) == ("new@example.com", "Countess")
+
+
 async def test_delete_user_deletes_once(users: Users) -> None:
     created = await users.CreateUser(new_user())
     request = user_pb2.DeleteUserRequest(user_id=created.user_id)
@@ -151,6 +167,15 @@ async def test_list_users_pages_through_everyone_once(users: Users) -> None:
         token = page.next_page_token
     assert token == ""
     assert found == created
+
+
+async def test_list_users_ends_on_a_page_that_is_just_full(users: Users) -> None:
+    for number in range(4):
+        await users.CreateUser(new_user(f"user{number}@example.com"))
+    first = await users.ListUsers(user_pb2.ListUsersRequest(page_size=2))
+    request = user_pb2.ListUsersRequest(page_size=2, page_token=first.next_page_token)
+    second = await users.ListUsers(request)
+    assert (len(second.users), second.next_page_token) == (2, "")
 
 
 async def test_list_users_gives_fewer_where_they_are_large(users: Users) -> None:
@@ -185,6 +210,23 @@ async def test_change_password_wants_the_current_one(users: Users) -> None:
     refused = await refusal(users.ChangePassword(request))
     assert refused.code == grpc.StatusCode.PERMISSION_DENIED
     assert refused.reason == "WRONG_PASSWORD"
+
+
+async def test_change_password_never_replaces_a_password_that_was_changed_meanwhile(
+    users: Users, clean_database_url: str
+) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.ChangePasswordRequest(
+        user_id=created.user_id, current_password="correct horse", new_password="battery staple"
+    )
+    # It verifies and hashes on what was there before, and waits when it comes to write.
+    async with held_back(clean_database_url, "UPDATE users SET password_hash = '$argon2id$other'"):
+        changing = asyncio.ensure_future(refusal(users.ChangePassword(request)))
+    refused = await changing
+    assert (refused.code, refused.reason) == (grpc.StatusCode.ABORTED, "PASSWORD_CHANGED")
+    with psycopg.connect(clean_database_url) as connection:
+        row = connection.execute("SELECT password_hash FROM users").fetchone()
+    assert row == ("$argon2id$other",)
 
 
 async def test_batch_get_users_leaves_out_the_unknown(users: Users) -> None:
