@@ -49,6 +49,12 @@ def over_bytes(handler: Handler) -> Handler:
     return made
 
 
+def response_too_large() -> errors.FailedPrecondition:
+    """Return the error for a response that does not fit into a message."""
+    message = f"The response is larger than {MAX_MESSAGE_BYTES} bytes: ask for less at a time."
+    return errors.FailedPrecondition("RESPONSE_TOO_LARGE", message)
+
+
 class _Requests:
     """A stream of requests."""
 
@@ -74,8 +80,7 @@ def _parse(parse: Callable[[bytes], Any], data: bytes) -> Any:
 def _serialize(serialize: Callable[[Any], bytes], response: Any) -> bytes:
     data = serialize(response)
     if len(data) > MAX_MESSAGE_BYTES:
-        message = f"The response is larger than {MAX_MESSAGE_BYTES} bytes: ask for less at a time."
-        raise errors.FailedPrecondition("RESPONSE_TOO_LARGE", message)
+        raise response_too_large()
     return data
 
 

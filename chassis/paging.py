@@ -1,4 +1,4 @@
-"""Lists in pages (AIP-158): sizes, tokens, and streams of pages with bounded memory."""
+"""Lists in pages (AIP-158): sizes, tokens, and responses with bounded memory."""
 
 import base64
 import hashlib
@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import orjson
+from google.protobuf.message import Message
 
-from chassis import errors
+from chassis import codec, errors
+from chassis.transport import MAX_MESSAGE_BYTES
 
 MAX_PAGE = 500
 """The most items in one message of a stream."""
@@ -16,6 +18,7 @@ FULL_BYTES = 2 * 1024 * 1024
 """A message of this size takes no more items: it may have 4 MiB, and one item may be large."""
 
 Item = TypeVar("Item")
+Resource = TypeVar("Resource", bound=Message)
 Position = Sequence[str]
 """Where in a list an item is: the values that the list is ordered by, as text."""
 
@@ -52,6 +55,39 @@ async def stream_pages(
         left -= len(page)
         if after is None or (page_size and left == 0):
             return
+
+
+def fill(
+    add: Callable[[], Resource],
+    items: Sequence[Item],
+    express: Callable[[Resource, Item], None],
+    *,
+    full_bytes: int = FULL_BYTES,
+) -> int:
+    """Express items in messages of a response until they have `full_bytes`; return how many.
+
+    `add` adds an empty message to the response, and `express` fills it.
+    """
+    size = 0
+    for count, item in enumerate(items, start=1):
+        message = add()
+        express(message, item)
+        size += message.ByteSize()
+        if size >= full_bytes:
+            return count
+    return len(items)
+
+
+def fill_batch(
+    add: Callable[[], Resource], items: Sequence[Item], express: Callable[[Resource, Item], None]
+) -> None:
+    """Express all items in messages of one response.
+
+    Raises:
+        errors.FailedPrecondition: they are too large for that.
+    """
+    if fill(add, items, express, full_bytes=MAX_MESSAGE_BYTES) < len(items):
+        raise codec.response_too_large()
 
 
 def encode_token(query: object, position: Position | None) -> str:

@@ -1,6 +1,7 @@
 """Streams of pages and the tokens between them."""
 
 import base64
+from typing import Any
 
 import pytest
 
@@ -68,3 +69,30 @@ def test_decode_token_rejects_what_is_no_list_of_texts(payload: bytes) -> None:
     token = base64.urlsafe_b64encode(payload).decode().rstrip("=")
     with pytest.raises(errors.InvalidArgument):
         paging.decode_token(token, "query")
+
+
+class Measured:
+    """Stands for a message, and counts how often its size is asked for."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.count = 0
+
+    def ByteSize(self) -> int:  # noqa: N802 - The name is protobuf's.
+        self.count += 1
+        return self.size
+
+
+def test_fill_measures_each_message_once_and_stops_when_they_are_large_enough() -> None:
+    messages: list[Any] = []
+
+    def add() -> Any:
+        messages.append(Measured())
+        return messages[-1]
+
+    def express(message: Any, size: int) -> None:
+        message.size = size
+
+    assert paging.fill(add, [4] * 10, express, full_bytes=12) == 3
+    assert [(message.size, message.count) for message in messages] == [(4, 1)] * 3
+    assert paging.fill(add, [4] * 2, express, full_bytes=12) == 2

@@ -107,9 +107,9 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         product_ids = conversion.parse_ids(request.product_ids, "product_ids")
         async with self._database.connection() as connection:
             found = await repository.get_products(connection, product_ids)
-        return product_pb2.BatchGetProductsResponse(
-            products=[messages.to_message(product) for product in found]
-        )
+        response = product_pb2.BatchGetProductsResponse()
+        paging.fill_batch(response.products.add, found, messages.fill_message)
+        return response
 
     async def AdjustStock(
         self, request: product_pb2.AdjustStockRequest, context: Context
@@ -186,17 +186,16 @@ def _to_responses(
     position: paging.Position | None,
 ) -> Iterator[product_pb2.ListProductsResponse]:
     """Yield a page as one message, or as several where one would be too large."""
-    response = product_pb2.ListProductsResponse()
-    size = 0
-    for count, product in enumerate(products, start=1):
-        message = response.products.add()
-        messages.fill_message(message, product)
-        size += message.ByteSize()
-        if size >= paging.FULL_BYTES and count < len(products):
-            response.next_page_token = paging.encode_token(query, asked.position_of(product))
-            yield response
-            response = product_pb2.ListProductsResponse()
-            size = 0
+    while True:
+        response = product_pb2.ListProductsResponse()
+        count = paging.fill(response.products.add, products, messages.fill_message)
+        if count == len(products):
+            break
+        response.next_page_token = paging.encode_token(
+            query, asked.position_of(products[count - 1])
+        )
+        yield response
+        products = products[count:]
     response.next_page_token = paging.encode_token(query, position)
     yield response
 

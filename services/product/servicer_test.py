@@ -220,3 +220,31 @@ async def test_batch_get_products_bounds_the_batch(products: Products) -> None:
     request = product_pb2.BatchGetProductsRequest(product_ids=[UNKNOWN_ID] * 1_001)
     refused = await refusal(products.BatchGetProducts(request))
     assert refused.reason == "BATCH_TOO_LARGE"
+
+
+async def test_batch_get_products_refuses_what_does_not_fit_into_a_message(
+    products: Products, clean_database_url: str
+) -> None:
+    (product,) = await add(products, lamp(description="\u6f22" * 10_000))
+    with psycopg.connect(clean_database_url) as connection:
+        rows = connection.execute(
+            "WITH copied AS (INSERT INTO products (sku, name, description, categories, price_minor,"
+            "  currency_code, currency_digits, image_uri, attributes)"
+            " SELECT number, name, description, categories, price_minor, currency_code,"
+            "  currency_digits, image_uri, attributes FROM products, generate_series(1, 150) number"
+            " RETURNING product_id)"
+            " INSERT INTO stock (product_id, available, stocked)"
+            " SELECT product_id, 0, 0 FROM copied RETURNING product_id::text"
+        ).fetchall()
+    ids = [row[0] for row in rows]
+    refused = await refusal(
+        products.BatchGetProducts(product_pb2.BatchGetProductsRequest(product_ids=ids))
+    )
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "RESPONSE_TOO_LARGE",
+    )
+    request = product_pb2.BatchGetProductsRequest(product_ids=ids[:139])
+    answer = await products.BatchGetProducts(request)
+    assert len(answer.products) == 139
+    assert answer.products[0].description == product.description

@@ -79,15 +79,12 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         after = _parse_page_token(request.page_token)
         async with self._database.connection() as connection:
             found = await repository.list_users(connection, after, size + 1)
-        answer = user_pb2.ListUsersResponse()
-        for user in found[:size]:
-            answer.users.append(_to_message(user))
-            if answer.ByteSize() >= paging.FULL_BYTES:
-                break
-        if len(found) > len(answer.users):
-            position = [answer.users[-1].user_id]
-            answer.next_page_token = paging.encode_token(_LIST_QUERY, position)
-        return answer
+        response = user_pb2.ListUsersResponse()
+        count = paging.fill(response.users.add, found[:size], _fill_message)
+        if len(found) > count:
+            position = [str(found[count - 1].user_id)]
+            response.next_page_token = paging.encode_token(_LIST_QUERY, position)
+        return response
 
     async def ChangePassword(
         self, request: user_pb2.ChangePasswordRequest, context: Context
@@ -134,10 +131,13 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         mask = conversion.check_read_mask(request.read_mask, user_pb2.User.DESCRIPTOR)
         async with self._database.connection() as connection:
             found = await repository.get_users(connection, user_ids)
-        answer = user_pb2.BatchGetUsersResponse()
-        for user in found:
-            mask.MergeMessage(_to_message(user), answer.users.add())
-        return answer
+        response = user_pb2.BatchGetUsersResponse()
+        paging.fill_batch(
+            response.users.add,
+            found,
+            lambda message, user: mask.MergeMessage(_to_message(user), message),
+        )
+        return response
 
 
 def _parse_profile(message: user_pb2.CreateUserRequest | user_pb2.User) -> domain.Profile:
@@ -178,6 +178,10 @@ def _to_message(user: domain.User) -> user_pb2.User:
         create_time=conversion.to_timestamp(user.create_time),
         update_time=conversion.to_timestamp(user.update_time),
     )
+
+
+def _fill_message(message: user_pb2.User, user: domain.User) -> None:
+    message.MergeFrom(_to_message(user))
 
 
 def _parse_page_token(token: str) -> uuid.UUID | None:

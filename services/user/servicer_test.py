@@ -261,3 +261,26 @@ async def test_batch_get_users_bounds_the_batch(users: Users) -> None:
 async def test_login_is_not_served_yet(users: Users) -> None:
     refused = await refusal(users.Login(user_pb2.LoginRequest()))
     assert refused.code == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_batch_get_users_refuses_what_does_not_fit_into_a_message(
+    users: Users, clean_database_url: str
+) -> None:
+    large = new_user()
+    address = user_pb2.Address(lines=["\U0001f3e0" * 200] * 5, region_code="GB")
+    large.addresses.extend([address] * 19)
+    await users.CreateUser(large)
+    with psycopg.connect(clean_database_url) as connection:
+        rows = connection.execute(
+            "INSERT INTO users (email, display_name, addresses, password_hash)"
+            " SELECT number || email, display_name, addresses, password_hash"
+            " FROM users, generate_series(1, 60) number RETURNING user_id::text"
+        ).fetchall()
+    request = user_pb2.BatchGetUsersRequest(user_ids=[row[0] for row in rows])
+    refused = await refusal(users.BatchGetUsers(request))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "RESPONSE_TOO_LARGE",
+    )
+    request.read_mask.paths.append("email")
+    assert len((await users.BatchGetUsers(request)).users) == 60
