@@ -55,6 +55,10 @@ class Unprocessable(InvalidArgument):
     http_status = 422
 
 
+class KeyReused(Unprocessable):
+    """The key that makes a request repeatable was used for another request."""
+
+
 class PermissionDenied(Error):
     """The caller may not do this."""
 

@@ -52,10 +52,10 @@ def is_same_request(order: Order, again: NewOrder) -> bool:
     return order.request_hash == hash_request(again)
 
 
-def key_reused(order: Order) -> errors.Unprocessable:
+def key_reused(order: Order) -> errors.KeyReused:
     """Return the error for another request under the key of an order."""
     message = "The client key was used for another order."
-    return errors.Unprocessable("KEY_REUSED", message, metadata={"order_id": str(order.order_id)})
+    return errors.KeyReused("KEY_REUSED", message, metadata={"order_id": str(order.order_id)})
 
 
 def _check_client_key(client_key: str) -> None:

@@ -30,7 +30,7 @@ class Charges:
         Safe to repeat, also while another call for the same orders runs.
 
         Raises:
-            errors.InvalidArgument: an order's payment is for another amount; nothing was begun.
+            errors.KeyReused: an order's payment is for another amount; nothing was begun.
             errors.Unavailable: the database or the provider did not answer; repeat it.
         """
         payments = await self._begin(charges)

@@ -183,11 +183,11 @@ def check_same_amount(payment: Payment, charge: Charge) -> None:
     """Check that a charge is the one that an order's payment is for; a tombstone is for any.
 
     Raises:
-        errors.InvalidArgument: it is another amount, and an order is charged once.
+        errors.KeyReused: it is another amount, and an order is charged once.
     """
     if payment.amount not in (None, charge.amount):
         message = f"The payment of order {charge.order_id} is for another amount."
-        raise errors.InvalidArgument(
+        raise errors.KeyReused(
             "ORDER_AMOUNT_CHANGED", message, metadata={"order_id": str(charge.order_id)}
         )
 
@@ -263,14 +263,15 @@ def find_repeated(
     No amount, which asks for what is left, repeats a refund over any amount.
 
     Raises:
-        errors.InvalidArgument: the request id was used for another amount.
+        errors.KeyReused: the request id was used for another amount.
     """
     if request_id is None:
         return None
     found = next((refund for refund in earlier if refund.request_id == request_id), None)
     if found is not None and amount not in (None, found.amount):
         message = "The request id was used for a refund over another amount."
-        raise errors.InvalidArgument("REQUEST_ID_REUSED", message)
+        violation = errors.Violation("request_id", "must not be used for two refunds")
+        raise errors.KeyReused("REQUEST_ID_REUSED", message, violations=[violation])
     return found
 
 

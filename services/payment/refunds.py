@@ -27,7 +27,7 @@ class Refunds:
 
         Raises:
             errors.NotFound: there is no such payment.
-            errors.InvalidArgument: the amount breaks a rule, or the request id was used for
+            errors.Unprocessable: the amount breaks a rule, or the request id was used for
                 another one.
             errors.FailedPrecondition: nothing was charged, less than the amount is left, or the
                 provider refused.

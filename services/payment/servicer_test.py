@@ -191,7 +191,8 @@ async def test_refund_payment_repeats_its_answer_for_a_request_id(payments: Paym
     request.amount.units += 1
     refused = await refusal(payments.RefundPayment(request))
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert refused.reason == "REQUEST_ID_REUSED"
+    assert (refused.reason, refused.metadata["http_status"]) == ("REQUEST_ID_REUSED", "422")
+    assert refused.fields == ["request_id"]
 
 
 async def test_refund_payment_gives_back_all_that_is_left_and_no_more(payments: Payments) -> None:

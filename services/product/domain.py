@@ -145,6 +145,13 @@ def update_details(
     return updated
 
 
+def is_changed(before: Details, after: Details) -> bool:
+    """Tell whether details differ."""
+    return replace(before, attributes={}) != replace(after, attributes={}) or (
+        _to_canonical_json(before.attributes) != _to_canonical_json(after.attributes)
+    )
+
+
 def check_deletable(product_id: uuid.UUID, stock: Stock) -> None:
     """Check that no order holds some of a product.
 
@@ -197,12 +204,12 @@ def check_repeated(adjustment: Adjustment, recorded: Adjustment) -> None:
     """Check that a request id that was used before is used for the same adjustment again.
 
     Raises:
-        errors.Unprocessable: it is used for another one.
+        errors.KeyReused: it is used for another one.
     """
     if adjustment != recorded:
         message = "This request id was used for another adjustment."
         violation = errors.Violation("request_id", "must not be used for two adjustments")
-        raise errors.Unprocessable("REQUEST_ID_REUSED", message, violations=[violation])
+        raise errors.KeyReused("REQUEST_ID_REUSED", message, violations=[violation])
 
 
 def product_not_found(product_id: uuid.UUID) -> errors.NotFound:
@@ -212,6 +219,12 @@ def product_not_found(product_id: uuid.UUID) -> errors.NotFound:
         f"There is no product {product_id}.",
         metadata={"product_id": str(product_id)},
     )
+
+
+def _to_canonical_json(attributes: Mapping[str, Any]) -> str:
+    # Numbers are doubles, and apart from true: Python compares them exactly, and 1 with true.
+    doubles = json.loads(json.dumps(attributes), parse_int=float)
+    return json.dumps(doubles, sort_keys=True)
 
 
 def _check_image_uri(violations: errors.Violations, uri: str) -> None:

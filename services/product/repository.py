@@ -106,9 +106,7 @@ async def list_products(
     return [_to_product(row) for row in await cursor.fetchall()]
 
 
-async def update_details(
-    connection: Connection, product_id: uuid.UUID, details: Details
-) -> Product:
+async def update_details(connection: Connection, product_id: uuid.UUID, details: Details) -> None:
     """Replace the details of a product that is locked.
 
     Raises:
@@ -135,8 +133,6 @@ async def update_details(
         )
     except psycopg.errors.UniqueViolation as error:
         raise _sku_taken() from error
-    (product,) = await get_products(connection, [product_id])
-    return product
 
 
 async def delete_product(connection: Connection, product_id: uuid.UUID) -> None:

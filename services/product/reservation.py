@@ -166,7 +166,7 @@ def repeat(
         (line.product_id, line.quantity) for line in demand.lines
     }:
         message = "The order reserved other lines before."
-        error = errors.InvalidArgument("RESERVATION_DIFFERS", message, metadata=_about(held))
+        error = errors.KeyReused("RESERVATION_DIFFERS", message, metadata=_about(held))
         return Outcome(held.order_id, held.state, error=error)
     state = granted if held.state == State.RESERVED else held.state
     return Outcome(held.order_id, state, lines)

@@ -53,7 +53,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def UpdateProduct(
         self, request: product_pb2.UpdateProductRequest, context: Context
     ) -> product_pb2.Product:
-        """Lock the product, decide on its new details, save them."""
+        """Lock the product, decide on its new details, save them if they differ."""
         product_id = conversion.parse_id(request.product_id, "product_id")
         fields = conversion.mask_paths(request.update_mask, request.product, domain.UPDATABLE)
         changes = messages.parse_details(request.product, fields)
@@ -61,8 +61,11 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
             found = await repository.get_products(connection, [product_id], lock=True)
             product = _only(found, product_id)
             details = domain.update_details(product, changes, fields, request.product.etag)
-            updated = await repository.update_details(connection, product_id, details)
-        return messages.to_message(updated)
+            if domain.is_changed(product.details, details):
+                await repository.update_details(connection, product_id, details)
+            # Read after the lock: the stock beside the details is of the same moment.
+            found = await repository.get_products(connection, [product_id])
+        return messages.to_message(_only(found, product_id))
 
     async def DeleteProduct(
         self, request: product_pb2.DeleteProductRequest, context: Context

@@ -248,3 +248,37 @@ async def test_batch_get_products_refuses_what_does_not_fit_into_a_message(
     answer = await products.BatchGetProducts(request)
     assert len(answer.products) == 139
     assert answer.products[0].description == product.description
+
+
+@pytest.mark.parametrize("paths", [(), ("name", "attributes"), ("*",)])
+async def test_update_product_that_changes_no_value_changes_nothing(
+    products: Products, paths: tuple[str, ...]
+) -> None:
+    (created,) = await add(products, lamp(attributes={**ATTRIBUTES, "large": 2.0**60}))
+    changes = created if paths else product_pb2.Product()
+    assert await products.UpdateProduct(update(created, changes, *paths)) == created
+    found = await products.GetProduct(product_pb2.GetProductRequest(product_id=created.product_id))
+    assert found == created
+
+
+async def test_update_product_tells_true_from_1(products: Products) -> None:
+    (created,) = await add(products, lamp(attributes={"bulbs": [{"lit": True}]}))
+    changes = lamp(attributes={"bulbs": [{"lit": 1}]})
+    updated = await products.UpdateProduct(update(created, changes, "attributes"))
+    assert updated.attributes == changes.attributes
+    assert updated.etag != created.etag
+
+
+async def test_update_product_that_changes_nothing_returns_the_stock_as_it_is(
+    products: Products, clean_database_url: str
+) -> None:
+    (created,) = await add(products, lamp())
+    change = (
+        "UPDATE products SET version = version;"
+        " UPDATE stock SET available = available + 1, stocked = stocked + 1"
+    )
+    async with held_back(clean_database_url, change):
+        updating = asyncio.ensure_future(
+            products.UpdateProduct(update(created, product_pb2.Product()))
+        )
+    assert (await updating).stock.available == created.stock.available + 1

@@ -82,7 +82,7 @@ def check_password(password: str, field: str) -> None:
 
 
 def update_profile(user: User, changes: Profile, fields: Collection[str], etag: str) -> Profile:
-    """Return the profile of a user with the named fields changed.
+    """Return the profile of a user with the named fields changed; the same one if none differs.
 
     Raises:
         errors.Aborted: the etag is given and is not that of the user as it is now.

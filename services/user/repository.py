@@ -1,4 +1,7 @@
-"""All the SQL of the user service. Takes a connection, returns domain objects, never commits."""
+"""All the SQL of the user service. Takes a connection, returns domain objects, never commits.
+
+What changes the update_time of a user changes the version too, which is the etag.
+"""
 
 import uuid
 from collections.abc import Sequence
@@ -104,7 +107,7 @@ async def replace_password_hash(
 ) -> bool:
     """Replace a password hash if it is still the current one; tell whether it was."""
     cursor = await connection.execute(
-        "UPDATE users SET password_hash = %s, update_time = now()"
+        "UPDATE users SET password_hash = %s, version = version + 1, update_time = now()"
         " WHERE user_id = %s AND password_hash = %s",
         (replacement, user_id, current),
     )

@@ -49,15 +49,16 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def UpdateUser(
         self, request: user_pb2.UpdateUserRequest, context: Context
     ) -> user_pb2.User:
-        """Lock the user, decide on its new profile, save it."""
+        """Lock the user, decide on its new profile, save it if that differs."""
         user_id = conversion.parse_id(request.user_id, "user_id")
         fields = conversion.mask_paths(request.update_mask, request.user, domain.UPDATABLE)
         changes = _parse_profile(request.user)
         async with self._database.transaction() as connection:
             user = _only(await repository.get_users(connection, [user_id], lock=True), user_id)
             profile = domain.update_profile(user, changes, fields, request.user.etag)
-            updated = await repository.update_profile(connection, user_id, profile)
-        return _to_message(updated)
+            if profile != user.profile:
+                user = await repository.update_profile(connection, user_id, profile)
+        return _to_message(user)
 
     async def DeleteUser(
         self, request: user_pb2.DeleteUserRequest, context: Context

@@ -284,3 +284,41 @@ async def test_batch_get_users_refuses_what_does_not_fit_into_a_message(
     )
     request.read_mask.paths.append("email")
     assert len((await users.BatchGetUsers(request)).users) == 60
+
+
+async def test_change_password_changes_the_etag_as_it_changes_the_update_time(
+    users: Users,
+) -> None:
+    created = await users.CreateUser(new_user())
+    await users.ChangePassword(
+        user_pb2.ChangePasswordRequest(
+            user_id=created.user_id, current_password="correct horse", new_password="battery staple"
+        )
+    )
+    found = await users.GetUser(user_pb2.GetUserRequest(user_id=created.user_id))
+    assert found.update_time.ToDatetime() > created.update_time.ToDatetime()
+    assert found.etag != created.etag
+
+
+@pytest.mark.parametrize("paths", [(), ("display_name", "addresses"), ("*",)])
+async def test_update_user_that_changes_no_value_changes_nothing(
+    users: Users, paths: tuple[str, ...]
+) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.UpdateUserRequest(
+        user_id=created.user_id,
+        user=created if paths else None,
+        update_mask=field_mask_pb2.FieldMask(paths=paths),
+    )
+    assert await users.UpdateUser(request) == created
+    found = await users.GetUser(user_pb2.GetUserRequest(user_id=created.user_id))
+    assert found == created
+
+
+async def test_update_user_that_changes_nothing_still_compares_the_etag(users: Users) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.UpdateUserRequest(
+        user_id=created.user_id, user=user_pb2.User(etag="of another version")
+    )
+    refused = await refusal(users.UpdateUser(request))
+    assert refused.code == grpc.StatusCode.ABORTED
