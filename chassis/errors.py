@@ -8,6 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from chassis.text import is_readable, normalize
+
+UNREADABLE = "must not contain control or format characters, nor more than 30 marks on a letter"
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -118,10 +122,25 @@ class Violations:
         if not holds:
             self._found.append(Violation(field, rule))
 
-    def check_text(self, text: str, field: str, shortest: int, longest: int) -> None:
-        """Check the length of a text in characters, and that it holds no NUL (SQL text cannot)."""
-        fits = shortest <= len(text) <= longest
-        self.check(fits, field, f"must have {shortest} to {longest} characters")
+    def check_text(
+        self, text: str, field: str, shortest: int, longest: int, *, lines: bool = False
+    ) -> str:
+        """Check a text that people read, and return it as it is kept: see `chassis.text`.
+
+        Its length counts in characters, as it is written and as it is kept. `lines` allows line
+        breaks and tabs.
+        """
+        if len(text) <= longest:
+            if not is_readable(text, lines=lines):
+                self.check(False, field, UNREADABLE)
+                return text
+            text = normalize(text)
+        self._check_length(text, field, shortest, longest)
+        return text
+
+    def check_opaque(self, text: str, field: str, shortest: int, longest: int) -> None:
+        """Check a text that is kept as it is: its length, and that it has no NUL (SQL cannot)."""
+        self._check_length(text, field, shortest, longest)
         self.check("\x00" not in text, field, "must not contain NUL")
 
     def raise_any(self) -> None:
@@ -133,3 +152,7 @@ class Violations:
         if self._found:
             rules = "; ".join(f"{found.field} {found.rule}" for found in self._found)
             raise Unprocessable("INVALID_FIELD", rules, violations=self._found)
+
+    def _check_length(self, text: str, field: str, shortest: int, longest: int) -> None:
+        fits = shortest <= len(text) <= longest
+        self.check(fits, field, f"must have {shortest} to {longest} characters")

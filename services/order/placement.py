@@ -27,7 +27,7 @@ def check_new_order(order: NewOrder) -> None:
     """
     _check_client_key(order.client_key)
     violations = errors.Violations()
-    violations.check_text(order.payment_method, "payment_method", 1, MAX_TEXT)
+    violations.check_opaque(order.payment_method, "payment_method", 1, MAX_TEXT)
     violations.check(
         not is_card_number(order.payment_method),
         "payment_method",

@@ -149,7 +149,7 @@ def check_charges(charges: Sequence[Charge]) -> None:
             charge.order_id not in seen, f"{field}.order_id", "must not be there twice"
         )
         seen.add(charge.order_id)
-        violations.check_text(charge.payment_method, f"{field}.payment_method", 1, MAX_TEXT)
+        violations.check_opaque(charge.payment_method, f"{field}.payment_method", 1, MAX_TEXT)
         violations.check(
             not is_card_number(charge.payment_method),
             f"{field}.payment_method",

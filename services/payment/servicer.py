@@ -84,7 +84,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         """Refund, or repeat what an earlier call with the request id answered."""
         payment_id = conversion.parse_id(request.payment_id, "payment_id")
         violations = errors.Violations()
-        violations.check_text(request.request_id, "request_id", 0, domain.MAX_TEXT)
+        violations.check_opaque(request.request_id, "request_id", 0, domain.MAX_TEXT)
         violations.raise_any()
         amount = None
         if request.HasField("amount"):

@@ -91,26 +91,36 @@ class Adjustment:
     request_id: str
 
 
-def check_details(details: Details) -> None:
-    """Check every rule of what the shop says of a product.
+def check_details(details: Details) -> Details:
+    """Check every rule of what the shop says of a product, and return it as it is kept.
 
     Raises:
         errors.Unprocessable: naming each field that breaks its rule.
     """
     violations = errors.Violations()
-    violations.check_text(details.sku, "sku", 1, 64)
-    violations.check_text(details.name, "name", 1, 200)
-    violations.check_text(details.description, "description", 0, 10_000)
+    sku = violations.check_text(details.sku, "sku", 1, 64)
+    name = violations.check_text(details.name, "name", 1, 200)
+    description = violations.check_text(details.description, "description", 0, 10_000, lines=True)
     violations.check(
         len(details.categories) <= MAX_CATEGORIES,
         "categories",
         f"must be at most {MAX_CATEGORIES}",
     )
-    for index, category in enumerate(details.categories):
+    categories = tuple(
         violations.check_text(category, f"categories[{index}]", 1, 100)
-    _check_image_uri(violations, details.image_uri)
+        for index, category in enumerate(details.categories)
+    )
+    image_uri = _check_image_uri(violations, details.image_uri)
     _check_attributes(violations, details.attributes)
     violations.raise_any()
+    return replace(
+        details,
+        sku=sku,
+        name=name,
+        description=description,
+        categories=categories,
+        image_uri=image_uri,
+    )
 
 
 def check_opening_stock(available: int) -> None:
@@ -129,7 +139,7 @@ def check_opening_stock(available: int) -> None:
 def update_details(
     product: Product, changes: Details, fields: Collection[str], etag: str
 ) -> Details:
-    """Return the details of a product with the named fields changed.
+    """Return the details of a product with the named fields changed, as they are kept.
 
     Only the details have to be those that the etag was given for: a product sells while it is
     edited.
@@ -141,8 +151,7 @@ def update_details(
     if etag and etag.partition("-")[0] != str(product.version):
         raise errors.Aborted("ETAG_MISMATCH", "The product was changed meanwhile: get it again.")
     updated = replace(product.details, **{field: getattr(changes, field) for field in fields})
-    check_details(updated)
-    return updated
+    return check_details(updated)
 
 
 def is_changed(before: Details, after: Details) -> bool:
@@ -166,17 +175,18 @@ def check_deletable(product_id: uuid.UUID, stock: Stock) -> None:
         )
 
 
-def check_adjustment(adjustment: Adjustment) -> None:
-    """Check every rule of an adjustment by itself.
+def check_adjustment(adjustment: Adjustment) -> Adjustment:
+    """Check every rule of an adjustment by itself, and return it as it is kept.
 
     Raises:
         errors.Unprocessable: naming each field that breaks its rule.
     """
     violations = errors.Violations()
     violations.check(adjustment.delta != 0, "delta", "must not be 0")
-    violations.check_text(adjustment.reason, "reason", 0, 200)
-    violations.check_text(adjustment.request_id, "request_id", 0, 255)
+    reason = violations.check_text(adjustment.reason, "reason", 0, 200)
+    violations.check_opaque(adjustment.request_id, "request_id", 0, 255)
     violations.raise_any()
+    return replace(adjustment, reason=reason)
 
 
 def adjust_stock(stock: Stock, adjustment: Adjustment) -> Stock:
@@ -227,13 +237,14 @@ def _to_canonical_json(attributes: Mapping[str, Any]) -> str:
     return json.dumps(doubles, sort_keys=True)
 
 
-def _check_image_uri(violations: errors.Violations, uri: str) -> None:
-    violations.check_text(uri, "image_uri", 0, 2_000)
+def _check_image_uri(violations: errors.Violations, image_uri: str) -> str:
+    uri = violations.check_text(image_uri, "image_uri", 0, 2_000)
     violations.check(
         not uri or _IMAGE_URI.fullmatch(uri) is not None,
         "image_uri",
         "must be an http or https URI",
     )
+    return uri
 
 
 def _check_attributes(violations: errors.Violations, attributes: Mapping[str, Any]) -> None:

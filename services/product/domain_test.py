@@ -164,3 +164,23 @@ def test_check_repeated_refuses_another_adjustment(other: domain.Adjustment) -> 
     with pytest.raises(errors.InvalidArgument) as raised:
         domain.check_repeated(other, recorded)
     assert raised.value.reason == "REQUEST_ID_REUSED"
+
+
+@pytest.mark.parametrize("field", ["sku", "name"])
+@pytest.mark.parametrize("value", [" ", "\u200b", "\x1b", "LAMP\u200b17", "LAMP\n"])
+def test_check_details_rejects_what_nobody_can_read(field: str, value: str) -> None:
+    changes: dict[str, Any] = {field: value}
+    assert violated(replace(DETAILS, **changes)) == [field]
+
+
+def test_check_details_keeps_texts_in_one_form() -> None:
+    written = replace(DETAILS, sku=" 17 ", name="Zoe\u0308", categories=("home ",))
+    kept = domain.check_details(replace(written, description="One\n\ttwo\n"))
+    assert kept == replace(
+        DETAILS, sku="17", name="Zo\u00eb", categories=("home",), description="One\n\ttwo"
+    )
+
+
+def test_check_details_does_not_sort_marks_without_an_end() -> None:
+    description = "a" + "\u0301\u0316" * 4_000
+    assert violated(replace(DETAILS, description=description)) == ["description"]

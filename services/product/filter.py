@@ -25,6 +25,7 @@ from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 
 from chassis import errors
+from chassis.text import is_readable, normalize
 
 MAX_LENGTH = 4_000
 MAX_COMPARISONS = 20
@@ -154,7 +155,9 @@ class _Parser:
             return _whole(token)
         if field == "attributes":
             return _scalar(token)
-        return _text(token)
+        text = _text(token)
+        # As it is kept: no product has a text that is not readable.
+        return normalize(text) if is_readable(text) else text
 
     def _take_and(self) -> None:
         token = self._take("word", "AND")

@@ -71,7 +71,11 @@ def test_a_path_goes_into_nested_objects_by_words_and_quoted_keys() -> None:
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=50))
 def test_any_text_survives_quoting(value: str) -> None:
     quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    assert parse_one(f"name = {quoted}") == Comparison("name", (), "=", value)
+    assert parse_one(f"attributes.x = {quoted}") == Comparison("attributes", ("x",), "=", value)
+
+
+def test_texts_compare_in_the_form_in_which_they_are_kept() -> None:
+    assert parse_one("name = ' Zoe\u0308'") == Comparison("name", (), "=", "Zo\u00eb")
 
 
 @given(st.text(max_size=60))

@@ -62,7 +62,7 @@ def parse_listing(filter_text: str, search: str, order_by: str) -> Listing:
         errors.Unprocessable: the search is too long or has a NUL.
     """
     violations = errors.Violations()
-    violations.check_text(search, "search", 0, MAX_SEARCH_LENGTH)
+    violations.check_opaque(search, "search", 0, MAX_SEARCH_LENGTH)
     violations.raise_any()
     column, descending = _parse_order(order_by)
     return Listing(filters.parse(filter_text), search.strip(), column, descending)

@@ -232,7 +232,7 @@ COMPARISONS = st.builds(
 
 
 @settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     text=st.lists(COMPARISONS, max_size=2).map(" AND ".join),

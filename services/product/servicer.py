@@ -33,9 +33,8 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         self, request: product_pb2.AddProductRequest, context: Context
     ) -> product_pb2.Product:
         """Check, insert with the opening stock."""
-        details = messages.parse_details(request.product)
+        details = domain.check_details(messages.parse_details(request.product))
         opening = request.product.stock.available
-        domain.check_details(details)
         domain.check_opening_stock(opening)
         async with self._database.transaction() as connection:
             (product,) = await repository.insert_products(connection, [(details, opening)])
@@ -118,8 +117,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         self, request: product_pb2.AdjustStockRequest, context: Context
     ) -> product_pb2.Product:
         """Lock the stock; unless this request id adjusted it before, adjust and record it."""
-        adjustment = messages.parse_adjustment(request)
-        domain.check_adjustment(adjustment)
+        adjustment = domain.check_adjustment(messages.parse_adjustment(request))
         async with self._database.transaction() as connection:
             await _adjust(connection, adjustment)
             found = await repository.get_products(connection, [adjustment.product_id])

@@ -6,12 +6,14 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from email_validator import EmailNotValidError, validate_email
+
 from chassis import errors
 
 MAX_ADDRESSES = 20
+MAX_EMAIL = 254
 UPDATABLE = frozenset({"email", "display_name", "addresses"})
 
-_EMAIL = re.compile(r"[^@\s\x00]+@[^@\s\x00]+")
 _REGION = re.compile(r"[A-Z]{2}")
 
 
@@ -47,27 +49,26 @@ class User:
     update_time: dt.datetime
 
 
-def check_profile(profile: Profile) -> None:
-    """Check every rule of a profile.
+def check_profile(profile: Profile) -> Profile:
+    """Check every rule of a profile, and return it as it is kept.
 
     Raises:
         errors.Unprocessable: naming each field that breaks its rule.
     """
     violations = errors.Violations()
-    violations.check(
-        len(profile.email) <= 254 and _EMAIL.fullmatch(profile.email) is not None,
-        "email",
-        "must be an e-mail address of at most 254 characters",
-    )
-    violations.check_text(profile.display_name, "display_name", 1, 200)
+    email = _check_email(violations, profile.email)
+    display_name = violations.check_text(profile.display_name, "display_name", 1, 200)
     violations.check(
         len(profile.addresses) <= MAX_ADDRESSES,
         "addresses",
         f"must be at most {MAX_ADDRESSES}",
     )
-    for index, address in enumerate(profile.addresses):
+    addresses = tuple(
         _check_address(violations, address, f"addresses[{index}]")
+        for index, address in enumerate(profile.addresses)
+    )
     violations.raise_any()
+    return Profile(email, display_name, addresses)
 
 
 def check_password(password: str, field: str) -> None:
@@ -82,7 +83,7 @@ def check_password(password: str, field: str) -> None:
 
 
 def update_profile(user: User, changes: Profile, fields: Collection[str], etag: str) -> Profile:
-    """Return the profile of a user with the named fields changed; the same one if none differs.
+    """Return the profile of a user with the named fields changed, as it is kept.
 
     Raises:
         errors.Aborted: the etag is given and is not that of the user as it is now.
@@ -91,20 +92,35 @@ def update_profile(user: User, changes: Profile, fields: Collection[str], etag: 
     if etag and etag != str(user.version):
         raise errors.Aborted("ETAG_MISMATCH", "The user was changed meanwhile: get it again.")
     updated = replace(user.profile, **{field: getattr(changes, field) for field in fields})
-    check_profile(updated)
-    return updated
+    return check_profile(updated)
 
 
-def _check_address(violations: errors.Violations, address: Address, field: str) -> None:
-    violations.check_text(address.label, f"{field}.label", 0, 100)
-    violations.check_text(address.recipient, f"{field}.recipient", 0, 200)
+def _check_email(violations: errors.Violations, email: str) -> str:
+    """Check an e-mail address and return it in NFC, its domain in lower case and no punycode."""
+    if len(email) > MAX_EMAIL:
+        violations.check(False, "email", f"must have at most {MAX_EMAIL} characters")
+        return email
+    try:
+        # Whether its domain takes mail is not asked: that would be a look-up in DNS.
+        return validate_email(email, check_deliverability=False).normalized
+    except EmailNotValidError as error:
+        violations.check(False, "email", f"must be an e-mail address: {error}")
+        return email
+
+
+def _check_address(violations: errors.Violations, address: Address, field: str) -> Address:
+    label = violations.check_text(address.label, f"{field}.label", 0, 100)
+    recipient = violations.check_text(address.recipient, f"{field}.recipient", 0, 200)
     violations.check(len(address.lines) <= 5, f"{field}.lines", "must be at most 5")
-    for index, line in enumerate(address.lines):
+    lines = tuple(
         violations.check_text(line, f"{field}.lines[{index}]", 1, 200)
-    violations.check_text(address.city, f"{field}.city", 0, 200)
-    violations.check_text(address.postal_code, f"{field}.postal_code", 0, 20)
+        for index, line in enumerate(address.lines)
+    )
+    city = violations.check_text(address.city, f"{field}.city", 0, 200)
+    postal_code = violations.check_text(address.postal_code, f"{field}.postal_code", 0, 20)
     violations.check(
         _REGION.fullmatch(address.region_code) is not None,
         f"{field}.region_code",
         "must be an ISO 3166-1 alpha-2 code",
     )
+    return Address(label, recipient, lines, city, postal_code, address.region_code)

@@ -31,8 +31,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.CreateUserRequest, context: Context
     ) -> user_pb2.User:
         """Check, hash, insert."""
-        profile = _parse_profile(request)
-        domain.check_profile(profile)
+        profile = domain.check_profile(_parse_profile(request))
         domain.check_password(request.password, "password")
         password_hash = await self._passwords.hash(request.password)
         async with self._database.transaction() as connection:

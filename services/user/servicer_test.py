@@ -322,3 +322,30 @@ async def test_update_user_that_changes_nothing_still_compares_the_etag(users: U
     )
     refused = await refusal(users.UpdateUser(request))
     assert refused.code == grpc.StatusCode.ABORTED
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("ada@m\u00fcnchen.de", "ada@xn--mnchen-3ya.de"),
+        ("ada@m\u00fcnchen.de", "ADA@MU\u0308NCHEN.de"),
+        ("zo\u00eb@example.com", "ZOE\u0308@example.com"),
+        ("stra\u00dfe@example.com", "STRASSE@example.com"),
+    ],
+)
+async def test_create_user_takes_an_email_address_once_in_whatever_form(
+    users: Users, first: str, second: str
+) -> None:
+    created = await users.CreateUser(new_user(first))
+    assert created.email == first
+    refused = await refusal(users.CreateUser(new_user(second)))
+    assert refused.reason == "EMAIL_TAKEN"
+
+
+async def test_update_user_to_another_form_of_the_same_values_changes_nothing(
+    users: Users,
+) -> None:
+    created = await users.CreateUser(new_user("ada@m\u00fcnchen.de"))
+    changes = user_pb2.User(email="ada@xn--mnchen-3ya.de", display_name=" Ada ")
+    request = user_pb2.UpdateUserRequest(user_id=created.user_id, user=changes)
+    assert await users.UpdateUser(request) == created

@@ -15,6 +15,8 @@ NOBODY = "0199aaaa-0000-7000-8000-000000000000"
 USER = {"email": "ada@example.com", "password": "correct horse", "displayName": "Ada"}
 PRICE = {"currencyCode": "GBP", "units": "1"}
 PRODUCT = {"sku": "LAMP", "name": "Lamp", "price": PRICE, "stock": {"available": 5}}
+DEEP_TOKEN = "W1tb" * 667
+"""In Base64, 2,001 opening brackets."""
 TABLES = {
     "userdb": ["users"],
     "productdb": ["products", "stock", "stock_adjustments", "reservations"],
@@ -93,6 +95,10 @@ def post(shop: Shop, path: str, body: object) -> httpx.Request:
         pytest.param(b'{"email":"\\ud800@b"}', 400, "INVALID_FIELD", id="lone surrogate"),
         pytest.param({**USER, "email": "ADA@Example.com"}, 409, "EMAIL_TAKEN", id="taken email"),
         pytest.param({**USER, "email": "nobody"}, 422, "INVALID_FIELD", id="no email"),
+        pytest.param({**USER, "email": "a@b"}, 422, "INVALID_FIELD", id="email without a dot"),
+        pytest.param({**USER, "email": "a@c..d"}, 422, "INVALID_FIELD", id="email with two dots"),
+        pytest.param({**USER, "displayName": " "}, 422, "INVALID_FIELD", id="name of a space"),
+        pytest.param({**USER, "displayName": "A\x1b"}, 422, "INVALID_FIELD", id="name with ESC"),
         pytest.param(b'{"email":"' + b"a" * 2**20 + b'"}', 413, "TOO_LARGE", id="oversize body"),
     ],
 )
@@ -108,6 +114,8 @@ def test_a_bad_user_is_refused(shop: Shop, body: object, status: int, reason: st
         pytest.param({"stock": {"available": 1.5}}, 400, "INVALID_FIELD", id="float for integer"),
         pytest.param({"stock": {"available": 2**31}}, 422, "OUT_OF_RANGE", id="2^31"),
         pytest.param({"stock": {"available": -1}}, 422, "INVALID_FIELD", id="negative stock"),
+        pytest.param({"sku": " "}, 422, "INVALID_FIELD", id="sku of a space"),
+        pytest.param({"sku": "\u200b"}, 422, "INVALID_FIELD", id="invisible sku"),
         pytest.param(
             {"price": {**PRICE, "currencyCode": "GBX"}}, 422, "INVALID_FIELD", id="bad currency"
         ),
@@ -160,6 +168,19 @@ def test_an_order_of_nobody_is_refused(shop: Shop) -> None:
         pytest.param("GET", "/v1/products?nope=1", 400, "UNKNOWN_PARAMETER", id="parameter"),
         pytest.param("GET", "/v1/products?pageSize=x", 400, "INVALID_FIELD", id="no number"),
         pytest.param("GET", "/v1/products?pageToken=abc", 400, "INVALID_PAGE_TOKEN", id="token"),
+        *(
+            pytest.param("GET", f"{path}{DEEP_TOKEN}", 400, "INVALID_PAGE_TOKEN", id=f"deep {path}")
+            for path in (
+                "/v1/products?pageToken=",
+                "/v1/users?pageToken=",
+                "/v1/transactions?pageToken=",
+                f"/v1/orders?userId={NOBODY}&pageToken=",
+            )
+        ),
+        *(
+            pytest.param("GET", f"/v1/products?filter={text}", 400, "INVALID_FILTER", id=text)
+            for text in ("price=1e99999999999999999999", "price=0e2000000000")
+        ),
         pytest.param("GET", "/v1/users/xyz", 400, "INVALID_ID", id="bad UUID"),
         pytest.param("GET", f"/v1/users/{NOBODY}", 404, "USER_NOT_FOUND", id="no user"),
         pytest.param("GET", f"/v1/products/{NOBODY}", 404, "PRODUCT_NOT_FOUND", id="no product"),

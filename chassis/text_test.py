@@ -1,0 +1,59 @@
+"""What texts may consist of, and their form."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis import text
+
+FAMILY = "\U0001f469\u200d\U0001f467"
+PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (" Ada \u00a0Lovelace\n", "Ada \u00a0Lovelace"),
+        ("\u3000", ""),
+        (" \u200d \u200c ", ""),
+        ("Zoe\u0308", "Zo\u00eb"),
+        (FAMILY, FAMILY),
+        (PERSIAN, PERSIAN),
+    ],
+)
+def test_normalize_composes_and_strips(written: str, kept: str) -> None:
+    assert text.normalize(written) == kept
+
+
+@given(st.text())
+def test_normalize_changes_its_own_result_no_more(written: str) -> None:
+    kept = text.normalize(written)
+    assert text.normalize(kept) == kept
+    assert unicodedata.is_normalized("NFC", kept)
+
+
+INVISIBLE = ["\x00", "\x1b", "\x7f", "\x85", "\xad", "\u200b", "\u202e", "\u2028", "\ufeff"]
+
+
+@pytest.mark.parametrize("character", INVISIBLE)
+@pytest.mark.parametrize("lines", [False, True])
+def test_is_readable_refuses_what_nobody_sees(character: str, lines: bool) -> None:
+    assert not text.is_readable(f"a{character}b", lines=lines)
+
+
+@pytest.mark.parametrize("written", ["Ada Lovelace", "\u65e5\u672c\u3000\u8a9e", FAMILY, PERSIAN])
+def test_is_readable_lets_scripts_and_emoji_be(written: str) -> None:
+    assert text.is_readable(written)
+
+
+@pytest.mark.parametrize("character", "\n\r\t")
+def test_is_readable_allows_line_breaks_where_there_may_be_lines(character: str) -> None:
+    assert not text.is_readable(f"a{character}b")
+    assert text.is_readable(f"a{character}b", lines=True)
+
+
+def test_is_readable_refuses_marks_without_an_end() -> None:
+    assert text.is_readable("a" + "\u0301\u0316" * 15)
+    assert not text.is_readable("a" + "\u0301\u0316" * 15 + "\u0301")
