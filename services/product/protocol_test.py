@@ -1,6 +1,6 @@
 """The steps of the order protocol against each other: many at once, on few products.
 
-What each promise rests on is taken away once, to see that the test of the promise notices.
+That these tests notice a missing lock is shown by //tools/mutants.
 """
 
 import asyncio
@@ -11,14 +11,12 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar, cast
 
-import psycopg
 import pytest
 
-from chassis import errors
-from chassis.database import Connection, Database
-from services.product import protocol, repository, stock_repository
+from chassis.database import Database
+from services.product import protocol, repository
 from services.product.domain import Details, Price
-from services.product.reservation import Demand, Line, Offer, Outcome, State
+from services.product.reservation import Demand, Line, Outcome, State
 from services.product.testing import find_discrepancies
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -82,45 +80,6 @@ async def test_a_rush_on_a_scarce_product_sells_what_there_is(
     assert find_discrepancies(clean_database_url) == []
 
 
-@pytest.fixture
-def no_row_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let as many as there are connections read the stock, unlocked, before one of them writes."""
-    everybody = asyncio.Barrier(CONNECTIONS)
-
-    async def lock_nothing(
-        connection: Connection, product_ids: Iterable[uuid.UUID]
-    ) -> dict[uuid.UUID, Offer]:
-        query = "SELECT product_id, available FROM stock WHERE product_id = ANY(%s)"
-        cursor = await connection.execute(query, (list(product_ids),))
-        offers = {row[0]: Offer(row[1], Price(1, "GBP")) for row in await cursor.fetchall()}
-        await everybody.wait()
-        return offers
-
-    monkeypatch.setattr(stock_repository, "lock_offers", lock_nothing)
-
-
-@pytest.mark.usefixtures("no_row_lock")
-async def test_without_the_row_lock_the_rush_runs_into_the_constraint(database: Database) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation):
-        await rush(database, units=5, buyers=CONNECTIONS)
-
-
-@pytest.mark.usefixtures("no_row_lock")
-async def test_without_the_row_lock_and_the_constraint_the_rush_oversells(
-    database: Database,
-) -> None:
-    async with database.connection() as connection:
-        await connection.execute("ALTER TABLE stock DROP CONSTRAINT stock_available_check")
-    try:
-        assert await rush(database, units=5, buyers=CONNECTIONS) == CONNECTIONS
-    finally:
-        async with database.connection() as connection:
-            await connection.execute("DELETE FROM stock")
-            await connection.execute(
-                "ALTER TABLE stock ADD CONSTRAINT stock_available_check CHECK (available >= 0)"
-            )
-
-
 def crowd(database: Database, products: Sequence[uuid.UUID], seed: int) -> list[Step]:
     """Return steps of all kinds over the same orders and products, each in an order of its own."""
     chance = random.Random(seed)
@@ -171,24 +130,6 @@ async def test_steps_in_a_crowd_never_deadlock_and_the_books_balance(
 ) -> None:
     await meet(database, range(3))
     assert find_discrepancies(clean_database_url) == []
-
-
-async def test_the_crowd_notices_unsorted_locks(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lock_offers = stock_repository.lock_offers
-
-    async def lock_one_by_one(
-        connection: Connection, product_ids: Iterable[uuid.UUID]
-    ) -> dict[uuid.UUID, Offer]:
-        found: dict[uuid.UUID, Offer] = {}
-        for product_id in sorted(product_ids, key=lambda _: random.random()):
-            found |= await lock_offers(connection, [product_id])
-        return found
-
-    monkeypatch.setattr(stock_repository, "lock_offers", lock_one_by_one)
-    with pytest.raises(errors.Aborted):
-        await meet(database, range(10))
 
 
 async def test_the_same_order_reserved_many_times_at_once_is_reserved_once(
