@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 
 import httpx
 import pytest
@@ -239,6 +240,29 @@ async def test_call_past_its_deadline_is_504(setup: Setup) -> None:
         "/v1/waits", json={"seconds": 30}, headers={"Grpc-Timeout": "50m"}
     )
     assert (answer.status_code, answer.json()["code"]) == (504, "DEADLINE_EXCEEDED")
+
+
+async def test_client_that_leaves_cancels_its_call(setup: Setup) -> None:
+    setup.servicer.cancelled.clear()
+    body = b'{"seconds": 30}'
+    async with connect(setup.url) as wire:
+        length = {"Content-Length": str(len(body))}
+        await wire.send_head("POST", "/v1/waits", TYPE | length)
+        await wire.send_raw(body)
+        await setup.servicer.wait_for(1)
+        wire.abort()
+        await asyncio.wait_for(setup.servicer.cancelled.wait(), timeout=3)
+
+
+async def test_connection_serves_on_after_a_call_that_was_watched(setup: Setup) -> None:
+    async with connect(setup.url) as wire:
+        for number in range(2):
+            await wire.send_head("POST", "/v1/waits", TYPE | {"Content-Length": "16"})
+            await wire.send_raw(b'{"seconds": 0.2}')
+            status, headers = await wire.read_head()
+            assert status == 200
+            body = await wire.read_raw(int(headers["content-length"]))
+            assert json.loads(body) == {"number": number + 1}
 
 
 async def test_call_that_was_cancelled_is_499(setup: Setup) -> None:

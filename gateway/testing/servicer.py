@@ -43,7 +43,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
 
     calls: list[Call] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when a stream ends because its client left."""
+    """Set when a call ends because its client left."""
     sent: int = 0
     """How many answers streams have given."""
     received: int = 0
@@ -122,7 +122,8 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
     async def Wait(self, request: probe_pb2.WaitRequest, context: Context) -> probe_pb2.Probe:
         """Answer after a while with the number of calls so far."""
         self._note("Wait", request, context)
-        await asyncio.sleep(request.seconds)
+        with self._noting_cancellation():
+            await asyncio.sleep(request.seconds)
         return probe_pb2.Probe(number=len(self.calls), id="x" * request.size)
 
     async def Watch(

@@ -51,6 +51,14 @@ class Wire:
         headers = dict(line.lower().split(": ", 1) for line in rest)
         return int(first.split()[1]), headers
 
+    async def read_raw(self, size: int) -> bytes:
+        """Return so many bytes.
+
+        Raises:
+            asyncio.IncompleteReadError: the connection was cut.
+        """
+        return await asyncio.wait_for(self._reader.readexactly(size), TIMEOUT_SECONDS)
+
     async def read_chunk(self) -> bytes:
         """Return the next piece of the body; empty at its end.
 

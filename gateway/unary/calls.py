@@ -15,6 +15,7 @@ from gateway.request_messages import read_message
 from gateway.routing.preconditions import Conditions, read_conditions
 from gateway.routing.routes import Route
 from gateway.routing.transcoding import RequestParts
+from gateway.unary.client_watch import await_while_client_stays
 from gateway.unary.idempotency import IdempotencyRecords, make_claim
 from gateway.unary.replies import Replies, Reply
 from gateway.upstream import Upstream
@@ -38,10 +39,13 @@ class UnaryCalls:
     async def serve(self, parts: RequestParts, exchange: Exchange) -> Reply:
         """Serve a request; one with an Idempotency-Key is performed once.
 
+        The call of a client that leaves is cancelled. That of one with a key goes on to its end:
+        its outcome is kept, for the client to ask for again.
+
         Raises:
             Problem: what the client is told instead of an answer.
             errors.Unavailable: the gateway's own database is needed and down.
-            ClientGoneError: the client left before the request was complete.
+            ClientGoneError: the client left before the request was complete, or its response was.
         """
         route = parts.route
         conditions = read_conditions(exchange)
@@ -51,9 +55,10 @@ class UnaryCalls:
         asked = exchange.timeout_seconds(MAX_TIMEOUT_SECONDS)
         timeout = self.call_timeout_seconds if asked is None else asked
         metadata = exchange.metadata()
-        attempt = _Attempt(route, request, timeout, metadata, conditions, exchange)
         key = exchange.header(b"idempotency-key")
-        if not key or exchange.method != "POST" or route.only_validates(request):
+        recorded = bool(key) and exchange.method == "POST" and not route.only_validates(request)
+        attempt = _Attempt(route, request, timeout, metadata, conditions, exchange, recorded)
+        if not recorded:
             return await self._perform(attempt)
         claim = make_claim(
             method=exchange.method,
@@ -71,7 +76,10 @@ class UnaryCalls:
             attempt.request, timeout=attempt.timeout_seconds, metadata=attempt.metadata
         )
         try:
-            answer = await call
+            if attempt.recorded:
+                answer = await call
+            else:
+                answer = await await_while_client_stays(call, attempt.exchange.body)
         except grpc.aio.AioRpcError as error:
             raise _problem(error, attempt) from error
         sent = success_headers(await call.initial_metadata(), await call.trailing_metadata())
@@ -92,6 +100,7 @@ class _Attempt(NamedTuple):
     metadata: list[tuple[str, str]]
     conditions: Conditions | None
     exchange: Exchange
+    recorded: bool
 
 
 def _problem(error: grpc.aio.AioRpcError, attempt: _Attempt) -> Problem:

@@ -245,6 +245,16 @@ async def test_request_that_runs_too_long_for_the_second_to_wait_is_a_conflict(
     assert (await setup.post("/v1/waits", {"seconds": 3})).headers["Idempotent-Replayed"] == "true"
 
 
+async def test_client_that_left_gets_the_outcome_when_it_asks_again(setup: Setup) -> None:
+    first = asyncio.create_task(setup.post("/v1/waits", {"seconds": 0.5}))
+    await setup.servicer.wait_for(1)
+    first.cancel()
+    again = await setup.post("/v1/waits", {"seconds": 0.5})
+    assert (again.status_code, again.headers.get("Idempotent-Replayed")) == (200, "true")
+    assert len(setup.servicer.calls) == 1
+    assert not setup.servicer.cancelled.is_set()
+
+
 async def test_other_request_while_the_first_runs_is_refused_at_once(setup: Setup) -> None:
     first = asyncio.create_task(setup.post("/v1/waits", {"seconds": 1}))
     await setup.servicer.wait_for(1)
