@@ -1,6 +1,6 @@
 """Unary RPCs: one request read, one gRPC call made, one answer written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from gateway.request_messages import read_message
 from gateway.routing.preconditions import Conditions, read_conditions
 from gateway.routing.routes import Route
 from gateway.routing.transcoding import RequestParts
-from gateway.unary.client_watch import await_while_client_stays
+from gateway.unary.client_watch import ClientWatch
 from gateway.unary.idempotency import IdempotencyRecords, make_claim
 from gateway.unary.replies import Replies, Reply
 from gateway.upstream import Upstream
@@ -35,6 +35,7 @@ class UnaryCalls:
     records: IdempotencyRecords
     replies: Replies
     call_timeout_seconds: float
+    client_watch: ClientWatch = field(default_factory=ClientWatch)
 
     async def serve(self, parts: RequestParts, exchange: Exchange) -> Reply:
         """Serve a request; one with an Idempotency-Key is performed once.
@@ -79,7 +80,7 @@ class UnaryCalls:
             if attempt.recorded:
                 answer = await call
             else:
-                answer = await await_while_client_stays(call, attempt.exchange.body)
+                answer = await self.client_watch.finish(call, attempt.exchange.body)
         except grpc.aio.AioRpcError as error:
             raise _problem(error, attempt) from error
         sent = success_headers(await call.initial_metadata(), await call.trailing_metadata())
