@@ -12,7 +12,7 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gateway.app import GatewayApp
-from gateway.http_protocol import BoundedProtocol
+from gateway.http.connection import Connection
 
 SHUTDOWN_SECONDS = 22.0
 """How long open requests may take after SIGTERM; gunicorn kills the worker after 25 seconds."""
@@ -27,7 +27,7 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": BoundedProtocol,
+        "http": Connection,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,

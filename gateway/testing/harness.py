@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -22,7 +23,8 @@ from google.protobuf.descriptor import FileDescriptor
 from chassis.database import Database
 from gateway.app import Dependencies, GatewayApp, Plan, create_app
 from gateway.descriptors import DescriptorSet
-from gateway.http_protocol import BoundedProtocol
+from gateway.http.connection import Connection
+from gateway.http.limits import ConnectionLimits
 from gateway.openapi.document import make_document
 from gateway.routing.routes import compile_routes
 from gateway.settings import GatewaySettings
@@ -48,6 +50,7 @@ class Options:
 
 
 DEFAULT_OPTIONS = Options()
+DEFAULT_LIMITS = ConnectionLimits()
 
 
 def descriptor_set(*files: FileDescriptor) -> descriptor_pb2.FileDescriptorSet:
@@ -67,11 +70,13 @@ def descriptor_set(*files: FileDescriptor) -> descriptor_pb2.FileDescriptorSet:
 
 
 @asynccontextmanager
-async def serve_app(app: GatewayApp) -> AsyncIterator[str]:
+async def serve_app(
+    app: GatewayApp, limits: ConnectionLimits = DEFAULT_LIMITS
+) -> AsyncIterator[str]:
     """Serve an application with uvicorn in this process, and yield its URL."""
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=partial(Connection, limits=limits),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,

@@ -6,8 +6,8 @@ import pytest
 import pytest_asyncio
 from probe.v1 import probe_pb2
 
-from gateway import http_protocol
-from gateway.http_protocol import MAX_HEAD_BYTES
+from gateway.http import connection
+from gateway.http.limits import MAX_HEAD_BYTES
 from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.servicer import ProbeServicer, serve_probes
 from gateway.testing.wire import connect
@@ -96,19 +96,10 @@ async def test_malformed_request_is_a_problem(url: str, request_bytes: bytes) ->
     assert (status, problem["reason"]) == (400, "INVALID_HTTP")
 
 
-@pytest.mark.parametrize("pieces", [[], [FIRST_LINES], [b"GET /v1/probes/7"]])
-async def test_headers_that_do_not_come_are_not_waited_for(
-    url: str, pieces: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT_SECONDS", 0.1)
-    status, problem = await exchange(url, *pieces)
-    assert (status, problem["reason"]) == (408, "SLOW_HEADERS")
-
-
 async def test_client_that_takes_nothing_counts_as_gone(
     url: str, servicer: ProbeServicer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "UNACKNOWLEDGED_SECONDS", 1)
+    monkeypatch.setattr(connection, "UNACKNOWLEDGED_SECONDS", 1)
     async with connect(url) as wire:
         await wire.send_head("GET", "/v1/probes:watch?count=-1&size=100000", {})
         await asyncio.wait_for(servicer.cancelled.wait(), timeout=15)

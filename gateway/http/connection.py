@@ -1,0 +1,366 @@
+"""One HTTP/1.1 connection: what it waits for, for how long, and how it ends.
+
+A connection takes one request after the other. What a client sends ahead stays unparsed, at most
+what one read brought, and nothing more is read until its turn comes (RFC 9112 section 9.3.2). So
+responses come in order, whatever follows them, and a client that does not read is not read from.
+
+    WAITING -> HEAD -> SERVING -> WAITING ...     requests, one at a time
+    any     -> LINGERING -> CLOSED                after the last response, or a refusal
+"""
+
+import asyncio
+import contextvars
+import math
+import re
+import socket
+from enum import Enum
+from typing import Any
+from urllib.parse import unquote
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from chassis import log
+from gateway.errors import Problem
+from gateway.http.cycle import Cycle
+from gateway.http.deadline import Deadline
+from gateway.http.limits import (
+    BODY_BUFFER_BYTES,
+    LINGER_SECONDS_WHEN_STOPPING,
+    MAX_HEAD_BYTES,
+    TOO_LARGE,
+    TOO_MANY_CONNECTIONS,
+    TOO_SLOW,
+    UNACKNOWLEDGED_SECONDS,
+    UNSENT_BYTES,
+    WRITE_BUFFER_BYTES,
+    ConnectionLimits,
+)
+from gateway.http.parser import EMPTY_LINE, Head, RequestParser, check_begun_head
+from gateway.http.response import Headers, format_problem
+
+_LOG = log.logger()
+
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
+
+
+class State(Enum):
+    """What a connection does, and so how long it may do it."""
+
+    WAITING = "waiting"
+    """For the first byte of a request."""
+    HEAD = "head"
+    """For the rest of request line and headers."""
+    SERVING = "serving"
+    """The application has a request. How long it waits, for a body too, it decides itself."""
+    LINGERING = "lingering"
+    """Nothing is served any more; what comes is thrown away until the client closes."""
+    CLOSED = "closed"
+
+
+class Connection(asyncio.Protocol):
+    """A connection of uvicorn's server, in place of uvicorn's own protocol."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        limits: ConnectionLimits | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._config = config
+        self._server = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._limits = limits or ConnectionLimits()
+        self._state = State.WAITING
+        self._deadline = Deadline(self._loop, self._time_out)
+        self._parser = RequestParser()
+        self._transport: asyncio.Transport
+        self._cycle: Cycle | None = None
+        self._unread = b""
+        """What was received and is not parsed yet."""
+        self._searched = 0
+        self._empty_line_bytes = 0
+        self._lingered_bytes = 0
+        self._writable: asyncio.Event | None = None
+        """Is there while writing is held back."""
+        self._first = True
+        """No request was taken yet."""
+        self._stopping = False
+        """This is the last response."""
+
+    # What the event loop calls.
+
+    def connection_made(  # type: ignore[override]
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Begin to wait for the first request, or refuse a connection too many."""
+        self._transport = transport
+        self._peer = _address(transport.get_extra_info("peername"))
+        self._own = _address(transport.get_extra_info("sockname"))
+        self._oldest = self._loop.time() + self._limits.max_age_seconds
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        _bound_unsent(transport.get_extra_info("socket"))
+        others = len(self._server.connections)
+        self._server.connections.add(self)  # type: ignore[arg-type]
+        self._enter(State.WAITING)
+        if others >= 2 * self._limits.max_connections:
+            transport.abort()
+        elif others >= self._limits.max_connections:
+            self._stopping = True
+            self._refuse(TOO_MANY_CONNECTIONS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave nothing waiting."""
+        self._state = State.CLOSED
+        self._unread = b""
+        self._server.connections.discard(self)
+        self.resume_writing()
+        self._deadline.close()
+        if self._cycle is not None:
+            self._cycle.disconnect()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what was received, as far as it is its turn."""
+        if self._state is State.LINGERING:
+            self._discard(len(data))
+        else:
+            self._unread = self._unread + data if self._unread else data
+            self._advance()
+
+    def eof_received(self) -> None:
+        """Take a client that sends no more for one that left, and have asyncio close."""
+        if self._cycle is not None:
+            self._cycle.disconnect()
+
+    def pause_writing(self) -> None:
+        """Hold back who writes; the client has some time to take what waits."""
+        self._writable = asyncio.Event()
+        self._deadline.set(self._limits.write_seconds)
+
+    def resume_writing(self) -> None:
+        """Let what is held back go on."""
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+            self._deadline.set(self._patience())
+
+    # What uvicorn's server calls.
+
+    def shutdown(self) -> None:
+        """Take no more requests; one that is being served is served to its end."""
+        self._stopping = True
+        if self._state is State.WAITING and self._writable is None:
+            self._transport.close()
+        elif self._state is not State.SERVING:
+            self._linger()
+
+    # What the cycle calls.
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the client has taken most of what was written."""
+        if self._writable is not None:
+            await self._writable.wait()
+
+    def read_on(self) -> None:
+        """Hand on more of the body."""
+        self._advance()
+
+    def may_stay_open(self) -> bool:
+        """Say whether the connection can take another request after this one."""
+        return not self._stopping and self._loop.time() < self._oldest
+
+    def default_headers(self) -> Headers:
+        """Return the headers of every response: the date."""
+        return self._server.default_headers
+
+    def end_cycle(self, cycle: Cycle) -> None:
+        """Take the next request after a complete response, or close."""
+        self._server.total_requests += 1
+        self._cycle = None
+        if cycle.stays_open and cycle.body_complete and self._state is State.SERVING:
+            self._enter(State.WAITING)
+            self._advance()
+        else:
+            self._linger()
+
+    def close_cut_off(self) -> None:
+        """Close in the middle of a response, whose framing shows that it is not whole."""
+        self._cycle = None
+        if self._writable is not None:
+            self._transport.abort()
+        else:
+            self._linger()
+
+    def _advance(self) -> None:
+        """Take from what was received as much as has its turn, and read on or not."""
+        try:
+            while self._unread and self._take():
+                pass
+        except Problem as problem:
+            self._refuse(problem)
+            return
+        if self._state is State.SERVING and (self._unread or self._is_full()):
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _take(self) -> bool:
+        """Take a head or a piece of a body; return false where there is none to take now."""
+        if self._state is State.SERVING:
+            return self._take_body()
+        return self._state in (State.WAITING, State.HEAD) and self._take_head()
+
+    def _take_head(self) -> bool:
+        if self._state is State.WAITING:
+            self._skip_empty_lines()
+        unread = self._unread
+        at = unread.find(EMPTY_LINE, self._searched)
+        size = len(unread) if at == -1 else at + len(EMPTY_LINE)
+        if self._empty_line_bytes + size > MAX_HEAD_BYTES:
+            raise TOO_LARGE
+        if at == -1:
+            self._await_rest_of_head()
+            return False
+        self._searched = self._empty_line_bytes = 0
+        self._unread = unread[size:]
+        self._serve(self._parser.read_head(unread[:size]))
+        return True
+
+    def _skip_empty_lines(self) -> None:
+        """Pass over empty lines before a request (RFC 9112 section 2.2), which are not endless."""
+        if self._unread.startswith(b"\r"):
+            rest = _EMPTY_LINES.sub(b"", self._unread, count=1)
+            self._empty_line_bytes += len(self._unread) - len(rest)
+            self._unread = rest
+
+    def _await_rest_of_head(self) -> None:
+        if self._unread in (b"", b"\r"):
+            return
+        check_begun_head(self._unread)
+        self._searched = max(0, len(self._unread) - len(EMPTY_LINE) + 1)
+        if self._state is State.WAITING:
+            self._enter(State.HEAD)
+
+    def _take_body(self) -> bool:
+        cycle = self._cycle
+        if cycle is None or cycle.body_complete or cycle.is_full:
+            return False
+        content, taken = self._parser.read_body(self._unread[:BODY_BUFFER_BYTES])
+        self._unread = self._unread[taken:]
+        cycle.take_body(content, complete=self._parser.complete)
+        return True
+
+    def _serve(self, head: Head) -> None:
+        self._first = False
+        self._enter(State.SERVING)
+        self._cycle = cycle = Cycle(head, self)
+        run = cycle.run(self._config.loaded_app, self._scope(head))
+        task = self._loop.create_task(run, context=contextvars.Context())
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+
+    def _scope(self, head: Head) -> dict[str, Any]:
+        path = head.path.decode("ascii")
+        root_path = self._config.root_path
+        return {
+            "type": "http",
+            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
+            "http_version": head.http_version,
+            "server": self._own,
+            "client": self._peer,
+            "scheme": "http",
+            "method": head.method,
+            "root_path": root_path,
+            "path": root_path + (unquote(path) if "%" in path else path),
+            "raw_path": root_path.encode("ascii") + head.path,
+            "query_string": head.query,
+            "headers": head.headers,
+            "state": self._app_state.copy(),
+        }
+
+    def _is_full(self) -> bool:
+        return self._cycle is not None and self._cycle.is_full
+
+    # How it ends.
+
+    def _refuse(self, problem: Problem) -> None:
+        """Respond to what is no request that can be served, and close.
+
+        Within a response that has begun nothing can be said: the connection is cut.
+        """
+        _LOG.info("request_refused", status=problem.status, reason=problem.reason)
+        cycle, self._cycle = self._cycle, None
+        if cycle is not None:
+            cycle.disconnect()
+        if cycle is not None and cycle.response_begun:
+            self._transport.abort()
+        else:
+            self.write(format_problem(problem))
+            self._linger()
+
+    def _linger(self) -> None:
+        """Send what is left and no more, and read on until the client closes, within bounds.
+
+        To close with something unread would reset the connection, and might take the response
+        with it that the client has not read yet (RFC 9112 section 9.6).
+        """
+        if self._state in (State.LINGERING, State.CLOSED) or self._transport.is_closing():
+            return
+        self._unread = b""
+        self._enter(State.LINGERING)
+        self._transport.resume_reading()
+        self._transport.write_eof()
+
+    def _discard(self, size: int) -> None:
+        self._lingered_bytes += size
+        if self._lingered_bytes > self._limits.linger_bytes:
+            self._transport.abort()
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        if self._writable is None:
+            self._deadline.set(self._patience())
+
+    def _patience(self) -> float:
+        """Return for how long the state may last."""
+        limits = self._limits
+        if self._state is State.SERVING:
+            return math.inf
+        if self._state is State.LINGERING:
+            return LINGER_SECONDS_WHEN_STOPPING if self._stopping else limits.linger_seconds
+        if self._state is State.HEAD or self._first:
+            return limits.head_seconds
+        return max(0.0, min(limits.keep_alive_seconds, self._oldest - self._loop.time()))
+
+    def _time_out(self) -> None:
+        if self._writable is not None or self._state is State.LINGERING:
+            self._transport.abort()
+        elif self._state is State.HEAD or self._first:
+            self._refuse(TOO_SLOW)
+        else:
+            self._linger()
+
+
+def _address(name: object) -> tuple[str, int] | None:
+    """Return host and port of a socket's name."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+
+
+def _bound_unsent(connection: socket.socket) -> None:
+    """Set the options of tcp(7), where the system has them."""
+    for name, value in (
+        ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
+        ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_SECONDS * 1_000),
+    ):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

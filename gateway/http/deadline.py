@@ -1,0 +1,48 @@
+"""A deadline that moves often and passes rarely."""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+
+class Deadline:
+    """Calls back when it passes. To move it to a later time takes no timer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, passed: Callable[[], None]) -> None:
+        self._loop = loop
+        self._passed = passed
+        self._at = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    def set(self, seconds: float) -> None:
+        """Let it pass in so many seconds; `math.inf` is never."""
+        self._at = self._loop.time() + seconds
+        if self._at < self._timer_at:
+            self._start_timer()
+
+    def close(self) -> None:
+        """Let it never pass."""
+        self._at = math.inf
+        self._stop_timer()
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timer_at = self._at
+        self._timer = self._loop.call_at(self._at, self._check)
+
+    def _stop_timer(self) -> None:
+        self._timer_at = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check(self) -> None:
+        """Call back, or wait on where the deadline was moved meanwhile."""
+        due = self._at <= self._timer_at
+        self._stop_timer()
+        if due:
+            self._at = math.inf
+            self._passed()
+        elif self._at < math.inf:
+            self._start_timer()

@@ -1,0 +1,75 @@
+"""What one connection may make the gateway hold, and for how long it may do so."""
+
+from dataclasses import dataclass
+
+from gateway.errors import Problem
+
+MAX_HEAD_BYTES = 32 * 1024
+"""The most that request line and headers may have, with the empty lines before them."""
+
+MAX_FRAMING_BYTES = 16 * 1024
+"""How many bytes of a chunked body may be chunk sizes, extensions and trailers, beyond what its
+content pays for."""
+
+FRAMING_BYTES_PER_BODY_BYTE = 8
+"""What a byte of content pays for: a chunk of one byte takes five others."""
+
+BODY_BUFFER_BYTES = 64 * 1024
+"""How much of a body is held until the application asks for it."""
+
+WRITE_BUFFER_BYTES = 16 * 1024
+"""How much may wait in the process before what produces it is held back."""
+
+UNSENT_BYTES = 64 * 1024
+"""How much of that the system takes beyond what is on its way: by itself it takes megabytes."""
+
+UNACKNOWLEDGED_SECONDS = 120
+"""How long a client may acknowledge nothing of what waits for it, until it counts as gone. A few
+bytes now and then, such as heartbeats, never fill a buffer: this notices that nobody takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Bounds on the connections of one process. Each time is a total, whatever comes meanwhile."""
+
+    max_connections: int = 4_000
+    """How many there may be; those beyond get 503."""
+    max_age_seconds: float = 3_600.0
+    """After this the next response is the last one, so that load moves to new processes."""
+    keep_alive_seconds: float = 75.0
+    """How long a client may take to begin the next request; empty lines do not begin it."""
+    head_seconds: float = 15.0
+    """How long request line and headers may take, the first ones from the connection's start."""
+    write_seconds: float = 120.0
+    """How long a client may take for the part of a response that waits for it."""
+    linger_seconds: float = 10.0
+    """How long a connection is read after its last response (RFC 9112 section 9.6)."""
+    linger_bytes: int = 64 * 1024 * 1024
+    """How much is read then; all of it is thrown away."""
+
+
+LINGER_SECONDS_WHEN_STOPPING = 0.5
+"""How long a connection lingers, at most, when the server stops or has too many of them."""
+
+TOO_LARGE = Problem(
+    status=431,
+    code="INVALID_ARGUMENT",
+    detail=f"Request line and headers are larger than {MAX_HEAD_BYTES} bytes.",
+    reason="HEADERS_TOO_LARGE",
+)
+TOO_MUCH_FRAMING = Problem(
+    status=431,
+    code="INVALID_ARGUMENT",
+    detail="The body has too much in chunk extensions or trailers.",
+    reason="FRAMING_TOO_LARGE",
+)
+TOO_SLOW = Problem(
+    408, "DEADLINE_EXCEEDED", "Request line and headers did not come in time.", "SLOW_HEADERS"
+)
+TOO_MANY_CONNECTIONS = Problem(
+    status=503,
+    code="UNAVAILABLE",
+    detail="The server has as many connections as it may have.",
+    reason="TOO_MANY_CONNECTIONS",
+    headers={"Retry-After": "5"},
+)
