@@ -13,8 +13,8 @@ from gateway.errors import Problem
 MAX_BODY_BYTES = 1024 * 1024
 """The most that a body read whole, or one line of a longer one, may have."""
 
-READ_TIMEOUT_SECONDS = 30.0
-"""How long a client may pause within a body that is read whole."""
+READ_TIMEOUT_SECONDS = 60.0
+"""How long a body that is read whole may take, however it comes."""
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -37,23 +37,24 @@ class RequestBody:
         """Return the whole body.
 
         Raises:
-            Problem: it is longer than MAX_BODY_BYTES, or stops coming.
+            Problem: it is longer than MAX_BODY_BYTES, or takes too long.
             ClientGoneError: the client left.
         """
         if self._length > MAX_BODY_BYTES:
             raise too_large("body")
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_SECONDS):
+                return await self._read()
+        except TimeoutError as error:
+            headers = {"Connection": "close"}
+            detail = f"The body did not come within {READ_TIMEOUT_SECONDS:g} seconds."
+            raise Problem(408, "DEADLINE_EXCEEDED", detail, "SLOW_BODY", headers=headers) from error
+
+    async def _read(self) -> bytes:
         chunks = []
         size = 0
         while self._more:
-            try:
-                async with asyncio.timeout(READ_TIMEOUT_SECONDS):
-                    chunk = await self._next()
-            except TimeoutError as error:
-                detail = "The body stopped coming."
-                headers = {"Connection": "close"}
-                raise Problem(
-                    408, "DEADLINE_EXCEEDED", detail, "SLOW_BODY", headers=headers
-                ) from error
+            chunk = await self._next()
             size += len(chunk)
             if size > MAX_BODY_BYTES:
                 raise too_large("body")

@@ -105,12 +105,10 @@ class Connection(asyncio.Protocol):
         self._oldest = self._loop.time() + self._limits.max_age_seconds
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         _bound_unsent(transport.get_extra_info("socket"))
-        others = len(self._server.connections)
-        self._server.connections.add(self)  # type: ignore[arg-type]
         self._enter(State.WAITING)
-        if others >= 2 * self._limits.max_connections:
-            transport.abort()
-        elif others >= self._limits.max_connections:
+        if len(self._server.connections) < self._limits.max_connections:
+            self._server.connections.add(self)  # type: ignore[arg-type]
+        else:
             self._stopping = True
             self._refuse(TOO_MANY_CONNECTIONS)
 

@@ -80,6 +80,17 @@ class Wire:
         line, _, self._lines = self._lines.partition(b"\n")
         return json.loads(line)
 
+    async def read_response(self) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body of a response whose body has a length, or is none."""
+        status, headers = await self.read_head()
+        length = int(headers.get("content-length", "0"))
+        body = await asyncio.wait_for(self._reader.readexactly(length), TIMEOUT_SECONDS)
+        return status, headers, body
+
+    async def read_end(self) -> bytes:
+        """Return what comes until the server closes."""
+        return await asyncio.wait_for(self._reader.read(), TIMEOUT_SECONDS)
+
     def abort(self) -> None:
         """Cut the connection."""
         self._writer.transport.abort()
