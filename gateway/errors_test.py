@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import grpc
 import pytest
@@ -27,7 +28,7 @@ async def test_what_grpc_says_of_a_response_over_a_limit_is_understood(side: str
         "server": [("grpc.max_send_message_length", 10)],
         "channel": [("grpc.max_receive_message_length", 10)],
     }
-    handlers = {"Get": grpc.unary_unary_rpc_method_handler(give_eleven_bytes)}
+    handlers: dict[str, Any] = {"Get": grpc.unary_unary_rpc_method_handler(give_eleven_bytes)}
     server = grpc.aio.server(options=limits["server"] if side == "server" else None)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("a.B", handlers),))
     options = limits["channel"] if side == "channel" else None
@@ -35,8 +36,9 @@ async def test_what_grpc_says_of_a_response_over_a_limit_is_understood(side: str
         listening(server) as port,
         grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel,
     ):
+        call: Any = channel.unary_unary("/a.B/Get")
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await channel.unary_unary("/a.B/Get")(b"")
+            await call(b"")
     problem = from_rpc_error(raised.value)
     assert (problem.status, problem.code) == (500, "INTERNAL")
     assert problem.reason == RESPONSE_TOO_LARGE

@@ -66,6 +66,7 @@ class Handler:
         So does a preflight, which asks what a page may do and must not do it (Fetch §4.8).
         """
         raw_path = exchange.raw_path
+        found: Match[Route] | frozenset[str]
         try:
             if method == "OPTIONS" and _is_preflight(exchange):
                 found = self.routes.methods(raw_path)

@@ -203,7 +203,8 @@ def test_example_of_a_parameter_is_taken(found: Documented) -> None:
     }
     for parameter in found.operation.get("parameters", ()):
         if "example" in parameter and parameter["in"] == "path":
-            assign(by_name[parameter["name"]], request, [as_text(parameter["example"])])
+            name = parameter["name"]
+            assign(name, by_name[name], request, [as_text(parameter["example"])])
         elif "example" in parameter:
             found.route.query.assign(request, [(parameter["name"], as_text(parameter["example"]))])
 

@@ -14,9 +14,9 @@ from google.type import money_pb2
 from bazaar.product.v1 import product_pb2
 from chassis import status
 from chassis.database import Database
-from chassis.testing import refusal
+from chassis.testing import held_back, refusal
 from services.product import expiry
-from services.product.testing import Products, held_back, stock_of, stocked
+from services.product.testing import Products, stock_of, stocked
 
 pytest_plugins = ("tools.postgres.testing", "services.product.testing")
 DATABASE = "product"
