@@ -5,23 +5,21 @@ again is safe: every internal method is keyed by order.
 """
 
 import json
-import time
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
 
-from chassis import errors, interceptor
+from chassis import call_context, errors
 from chassis.settings import address
+from chassis.transport import MESSAGE_OPTIONS
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 DEFAULT_TIMEOUT_SECONDS = 10.0
 HEADROOM_SECONDS = 0.05
 """What a caller keeps of its own deadline, so that it can still answer when the call runs out."""
 
 CONNECTION_OPTIONS: Final[Sequence[tuple[str, int]]] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    *MESSAGE_OPTIONS,
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
@@ -85,7 +83,7 @@ async def call(
         return await method(
             request,
             timeout=_remaining(timeout_seconds),
-            metadata=(("x-request-id", interceptor.request_id.get()),),
+            metadata=(("x-request-id", call_context.request_id.get()),),
         )
     except grpc.aio.AioRpcError as error:
         if error.code() not in _TRANSIENT:
@@ -95,7 +93,5 @@ async def call(
 
 
 def _remaining(timeout_seconds: float) -> float:
-    limit = interceptor.deadline.get()
-    if limit is None:
-        return timeout_seconds
-    return max(0.0, min(timeout_seconds, limit - time.monotonic() - HEADROOM_SECONDS))
+    remaining = call_context.remaining_seconds(timeout_seconds + HEADROOM_SECONDS)
+    return max(0.0, remaining - HEADROOM_SECONDS)

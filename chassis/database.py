@@ -1,33 +1,102 @@
 """One PostgreSQL database of a service: a bounded pool, transactions, and what its failures mean.
 
 No SQL of any service lives here. READ COMMITTED throughout; what must not race takes row locks.
+Every wait ends with the deadline of the call that is being served, or at a limit of its own.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, LiteralString
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg import waiting
+from psycopg.pq import TransactionStatus
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from chassis import errors
+from chassis import call_context, errors
 
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
-
-CHECKOUT_TIMEOUT_SECONDS = 5.0
+CONNECTIONS = 10
+CHECKOUT_SECONDS = 5.0
+"""How long a call may wait for a connection, if its deadline does not come first."""
+WAITING_PER_CONNECTION = 100
+"""How many calls may wait for each connection; one more is refused at once."""
+STATEMENT_SECONDS = 30.0
+"""How long a statement may take, if the deadline of its call does not come first."""
+CANCEL_SECONDS = 0.25
+"""How long the server may take to cancel a statement before its connection is dropped."""
+ROLLBACK_SECONDS = 0.25
+"""The least that a statement is given: what rolls back comes after the deadline."""
+PROBE_SECONDS = 1.0
+"""How soon the database must answer a probe."""
 RECONNECT_SECONDS = 2.0
 MIGRATED: LiteralString = "SELECT version_num FROM alembic_version"
 
+_SERVER_OPTIONS = {
+    # The server's own limit, for statements whose client can no longer cancel them.
+    "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
+    # No transaction waits for anything but the database: a client that is silent was stopped.
+    "idle_in_transaction_session_timeout": "10s",
+    # A statement ends, and frees its locks, soon after its client is gone.
+    "client_connection_check_interval": "1s",
+}
 _OPTIONS: dict[str, Any] = {
     "autocommit": True,
-    "connect_timeout": 5,
+    "connect_timeout": 2,
     "application_name": "bazaar",
-    # A server that is gone without a word is noticed after about 20 s.
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
+    "options": " ".join(f"-c {name}={value}" for name, value in _SERVER_OPTIONS.items()),
+    # A server that is gone without a word is noticed after about 10 s.
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
 }
+
+Result = TypeVar("Result")
+
+
+class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """A connection that waits for its server no longer than the call being served may take."""
+
+    async def wait(
+        self, gen: Generator[Any, Any, Result], interval: float = 1.0, timeout: float | None = None
+    ) -> Result:
+        """Wait for the server; psycopg calls this for everything but connecting.
+
+        Raises:
+            psycopg.errors.QueryCanceled: the time was up, and the server confirmed that it stopped.
+            psycopg.OperationalError: the time was up, and the server did not react: the connection
+                is dropped.
+        """
+        if timeout is None:
+            timeout = max(ROLLBACK_SECONDS, call_context.remaining_seconds(STATEMENT_SECONDS))
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval, timeout)
+        except asyncio.CancelledError:
+            if self._is_active():
+                with suppress(psycopg.OperationalError):
+                    await self._interrupt(gen)
+            raise
+        except psycopg.OperationalError:
+            if self._is_active():
+                return await self._interrupt(gen)
+            raise
+
+    def _is_active(self) -> bool:
+        return self.pgconn.transaction_status == TransactionStatus.ACTIVE
+
+    async def _interrupt(self, gen: Generator[Any, Any, Result]) -> Result:
+        """Cancel what is running, or drop the connection of a server that does not react."""
+        try:
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self.cancel_safe(timeout=CANCEL_SECONDS)
+                return await waiting.wait_async(gen, self.pgconn.socket, CANCEL_SECONDS)
+        except TimeoutError as error:
+            self.pgconn.finish()
+            raise psycopg.OperationalError("the server did not react in time") from error
+        except asyncio.CancelledError:
+            self.pgconn.finish()
+            raise
 
 
 class Database:
@@ -37,18 +106,21 @@ class Database:
         self,
         url: str,
         *,
-        connections: int = 10,
-        checkout_timeout_seconds: float = CHECKOUT_TIMEOUT_SECONDS,
+        connections: int = CONNECTIONS,
+        checkout_timeout_seconds: float = CHECKOUT_SECONDS,
     ) -> None:
         self._url = url
+        self._checkout_seconds = checkout_timeout_seconds
         self._pool = AsyncConnectionPool(
             url,
+            connection_class=Connection,
             kwargs=_OPTIONS,
             min_size=1,
             max_size=connections,
-            timeout=checkout_timeout_seconds,
-            # Short, so that it never backs off for longer: a request that comes begins anew.
+            max_waiting=WAITING_PER_CONNECTION * connections,
+            # Short, so that it never backs off for longer.
             reconnect_timeout=RECONNECT_SECONDS,
+            reconnect_failed=_begin_anew,
             open=False,
         )
         self._probe: Connection | None = None
@@ -63,18 +135,19 @@ class Database:
         await self._pool.close()
         # libpq frees a connection that is closed, also under a query that is still running.
         async with self._probing:
-            if self._probe is not None:
-                await self._probe.close()
+            await self._drop_probe()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection on which each statement commits by itself: for single reads.
 
         Raises:
-            errors.Unavailable: the database is down.
+            errors.Unavailable: the database is down, or too many calls wait for a connection.
+            errors.DeadlineExceeded: a statement took longer than it may.
         """
         with _database_errors():
-            async with self._pool.connection() as connection:
+            limit = call_context.remaining_seconds(self._checkout_seconds)
+            async with self._pool.connection(limit) as connection:
                 yield connection
 
     @asynccontextmanager
@@ -82,14 +155,15 @@ class Database:
         """Lend a connection in a transaction: committed at the end, rolled back on an exception.
 
         Raises:
-            errors.Unavailable: the database is down. The outcome of a commit is unknown then.
+            errors.Unavailable: as for `connection`. The outcome of a commit is unknown then.
+            errors.DeadlineExceeded: as for `connection`.
             errors.Aborted: the transaction lost against another one.
         """
         async with self.connection() as connection, connection.transaction():
             yield connection
 
     async def check(self) -> None:
-        """Return if the database answers and is migrated.
+        """Return, within PROBE_SECONDS, if the database answers and is migrated.
 
         It asks on a connection of its own, so that a pool that is in full use is no outage.
 
@@ -98,17 +172,31 @@ class Database:
         """
         try:
             # One at a time, or two that find no connection would both make one.
-            async with self._probing:
+            async with asyncio.timeout(PROBE_SECONDS), self._probing:
                 await self._ask()
         except psycopg.errors.UndefinedTable as error:
             message = "the database has no tables: run ./bazelw run //migrations -- upgrade"
             raise errors.Unavailable("DATABASE_NOT_MIGRATED", message) from error
+        except (psycopg.Error, TimeoutError) as error:
+            await self._drop_probe()
+            # The others may be as dead as this one. A call would find out by its deadline only.
+            await self._pool.drain()
+            raise _unavailable() from error
 
     async def _ask(self) -> None:
-        with _database_errors():
-            if self._probe is None or self._probe.closed:
-                self._probe = await psycopg.AsyncConnection.connect(self._url, **_OPTIONS)
-            await self._probe.execute(MIGRATED)
+        if self._probe is None or self._probe.closed:
+            self._probe = await Connection.connect(self._url, **_OPTIONS)
+        await self._probe.execute(MIGRATED)
+
+    async def _drop_probe(self) -> None:
+        if self._probe is not None:
+            await self._probe.close()
+            self._probe = None
+
+
+async def _begin_anew(pool: AsyncConnectionPool[Connection]) -> None:
+    """Go on connecting when the pool has given up; it would wait for a call that it can queue."""
+    await pool.check()
 
 
 @contextmanager
@@ -120,6 +208,13 @@ def _database_errors() -> Iterator[None]:
         raise errors.Aborted("TRANSACTION_ABORTED", message) from error
     except psycopg.errors.QueryCanceled as error:
         raise errors.DeadlineExceeded("QUERY_CANCELED", "The query took too long.") from error
+    except TooManyRequests as error:
+        message = "Too many calls wait for the database. Try again."
+        raise errors.Unavailable("DATABASE_BUSY", message) from error
     except (psycopg.OperationalError, PoolTimeout) as error:
-        message = "The database cannot be reached. Try again."
-        raise errors.Unavailable("DATABASE_UNAVAILABLE", message) from error
+        raise _unavailable() from error
+
+
+def _unavailable() -> errors.Unavailable:
+    message = "The database cannot be reached. Try again."
+    return errors.Unavailable("DATABASE_UNAVAILABLE", message)

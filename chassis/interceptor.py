@@ -5,13 +5,13 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import grpc
 import structlog
 
-from chassis import codec, errors, log, status
+from chassis import call_context, codec, errors, log, status
+from chassis.calls_in_flight import CallsInFlight
 
 DEFAULT_DEADLINE_SECONDS = 30.0
 """How long a unary call may take whose client set no deadline."""
@@ -19,19 +19,25 @@ DEFAULT_DEADLINE_SECONDS = 30.0
 QUIET_METHODS = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 """Probes: they come every second and say nothing about the shop."""
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
-deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
-"""When the caller of this RPC gives up, on the clock of `time.monotonic`."""
-
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
-class RpcInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the handler of each method once and keeps the wrapped one."""
+class _Overloaded(errors.Error):
+    code = "RESOURCE_EXHAUSTED"
+    http_status = 503
 
-    def __init__(self) -> None:
+
+class RpcInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps the handler of each method once and keeps the wrapped one.
+
+    Calls beyond those that `calls` admits are refused before their requests are read; probes are
+    not counted.
+    """
+
+    def __init__(self, calls: CallsInFlight) -> None:
+        self._calls = calls
         self._handlers: dict[str, Handler] = {}
         self._log = log.logger()
 
@@ -48,7 +54,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                 return handler
             handler = codec.over_bytes(handler)
             wrapped = self._handlers[details.method] = self._wrap(details.method, handler)
-        return wrapped
+        return wrapped if self._calls.admit(details.method) else _REFUSAL
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
         behaviour: Any
@@ -82,27 +88,37 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                 if remaining is None:
                     remaining = DEFAULT_DEADLINE_SECONDS
                 async with _time_limit(remaining):
-                    return await behaviour(request, context)
+                    response = await behaviour(request, context)
+            self._calls.begin_sending()
+            return response
 
         return call
 
     def _wrap_stream(self, method: str, behaviour: Callable[[Any, Context], Any]) -> Any:
-        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def call(request: Any, context: Context) -> None:
             # What a stream holds is given back when the stream ends, not when it is collected.
             async with (
                 self._around(method, context),
                 aclosing(behaviour(request, context)) as responses,
             ):
                 async for response in responses:
-                    yield response
+                    await self._write(context, response)
 
         return call
+
+    async def _write(self, context: Context, response: Any) -> None:
+        self._calls.begin_sending()
+        try:
+            await context.write(response)
+        except grpc.aio.InternalError as error:
+            # gRPC has ended the call: its client is gone, or the message is too large.
+            raise asyncio.CancelledError from error
+        self._calls.end_sending()
 
     @asynccontextmanager
     async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
         start = time.monotonic()
         _bind(context, start)
-        # Asked now: a stream may be closed after its call is gone, and asking then is a segfault.
         peer = context.peer()
         code = "OK"
         refusal: errors.Error | None = None
@@ -111,8 +127,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         except errors.Error as error:
             code = error.code
             refusal = error
-        except (asyncio.CancelledError, GeneratorExit):
-            code = "CANCELLED"
+        except asyncio.CancelledError:
+            code = "DEADLINE_EXCEEDED" if self._calls.is_blocked() else "CANCELLED"
             raise
         except Exception:
             code = "INTERNAL"
@@ -125,14 +141,22 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             await status.abort(context, refusal)
 
 
+async def _refuse(_requests: object, context: Context) -> None:
+    await status.abort(context, _Overloaded("OVERLOADED", "The server is overloaded. Try again."))
+
+
+# As a stream, since gRPC would first read the request of any other kind.
+_REFUSAL = grpc.stream_stream_rpc_method_handler(_refuse)
+
+
 def _bind(context: Context, start: float) -> None:
     metadata = context.invocation_metadata() or ()
     found = next((value for key, value in metadata if key == "x-request-id"), None)
     identity = found if isinstance(found, str) and found else uuid.uuid4().hex
-    request_id.set(identity)
+    call_context.request_id.set(identity)
     structlog.contextvars.bind_contextvars(request_id=identity)
     remaining = context.time_remaining()
-    deadline.set(None if remaining is None else start + remaining)
+    call_context.deadline.set(None if remaining is None else start + remaining)
 
 
 @asynccontextmanager

@@ -9,21 +9,53 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from chassis import errors, log
-from chassis.client import MAX_MESSAGE_BYTES
+from chassis.calls_in_flight import CallsInFlight
 from chassis.database import Database
 from chassis.interceptor import RpcInterceptor
+from chassis.settings import ServiceSettings
+from chassis.supervision import BackgroundTask
+from chassis.transport import MESSAGE_OPTIONS
 
-GRACE_SECONDS = 25.0
 PROBE_SECONDS = 1.0
-MAX_CONCURRENT_RPCS = 1_000
+WATCH_SECONDS = 1.0
+MAX_PROBES = 1_000
+"""How many calls of health and reflection there may be beside the calls that count."""
+
+STREAM_WINDOW_BYTES = 64 * 1024
+"""How much of a client's stream is read ahead; a larger message is read whole.
+
+Left to itself gRPC probes the bandwidth and lets a stream run ahead by many megabytes.
+"""
 
 Register = Callable[[grpc.aio.Server], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server takes on."""
+
+    max_calls: int = 1_000
+    """How many calls may be in flight; those of health and reflection do not count."""
+    max_send_seconds: float = 60.0
+    """How long a client may take to read one message of a response."""
+    grace_seconds: float = 25.0
+    """How long calls may go on when the server stops."""
+
+
+def read_limits(config: ServiceSettings) -> Limits:
+    """Return the limits that a service's settings set."""
+    return Limits(
+        max_calls=config.service_max_calls,
+        max_send_seconds=config.service_max_send_seconds,
+        grace_seconds=config.service_grace_seconds,
+    )
 
 
 class Server:
@@ -33,20 +65,31 @@ class Server:
     cannot be listened on ends the program.
     """
 
-    def __init__(self, service: str, register: Register, database: Database, address: str) -> None:
+    def __init__(
+        self,
+        service: str,
+        register: Register,
+        database: Database,
+        address: str,
+        limits: Limits = Limits(),
+    ) -> None:
         self._service = service
         self._database = database
+        self._limits = limits
         self._health = health.aio.HealthServicer()
         self._log = log.logger()
+        calls = CallsInFlight(limits.max_calls, limits.max_send_seconds)
         self._server = grpc.aio.server(
-            interceptors=[RpcInterceptor()],
-            maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
+            interceptors=[RpcInterceptor(calls)],
+            # gRPC would count probes as well, and refuse them when they matter most.
+            maximum_concurrent_rpcs=limits.max_calls + MAX_PROBES,
             options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                *MESSAGE_OPTIONS,
                 ("grpc.so_reuseport", 0),
                 # By default a client that pings on a silent stream is turned away.
                 ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
             ],
         )
         register(self._server)
@@ -54,23 +97,29 @@ class Server:
         names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.port = self._listen(address)
-        self._probe: asyncio.Task[None] | None = None
+        self._serving: bool | None = None
+        self._tasks = [
+            BackgroundTask("probe_database", self._probe_database, PROBE_SECONDS),
+            BackgroundTask("watch_calls", calls.watch, WATCH_SECONDS),
+        ]
 
     async def start(self) -> None:
         """Open the database and serve; health tells when the database is there."""
         await self._set_serving(False)
         await self._database.open()
         await self._server.start()
-        self._probe = asyncio.create_task(self._watch_database())
+        for task in self._tasks:
+            task.start()
         self._log.info("server_started", service=self._service, port=self.port)
 
-    async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
+    async def stop(self, grace_seconds: float | None = None) -> None:
         """Refuse new calls, finish those in flight, close the database."""
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.wait([self._probe])
+        probe, watch = self._tasks
+        await probe.stop()
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_seconds)
+        grace = self._limits.grace_seconds if grace_seconds is None else grace_seconds
+        await self._server.stop(grace)
+        await watch.stop()
         await self._database.close()
         self._log.info("server_stopped", service=self._service)
 
@@ -80,27 +129,27 @@ class Server:
         except RuntimeError:
             sys.exit(f"{self._service} cannot listen on {address}: is the address in use?")
 
-    async def _watch_database(self) -> None:
-        serving = None
-        while True:
-            trouble = await self._database_trouble()
-            if serving is not (trouble is None):
-                serving = trouble is None
-                await self._set_serving(serving)
-                if trouble is None:
-                    self._log.info("database_ready", service=self._service)
-                else:
-                    self._log.warning(
-                        "database_unavailable", reason=trouble.reason, cause=str(trouble.__cause__)
-                    )
-            await asyncio.sleep(PROBE_SECONDS)
-
-    async def _database_trouble(self) -> errors.Error | None:
+    async def _probe_database(self) -> None:
         try:
             await self._database.check()
         except errors.Error as error:
-            return error
-        return None
+            if await self._change_serving(False):
+                cause = str(error.__cause__)
+                self._log.warning("database_unavailable", reason=error.reason, cause=cause)
+        except Exception:
+            await self._change_serving(False)
+            raise
+        else:
+            if await self._change_serving(True):
+                self._log.info("database_ready", service=self._service)
+
+    async def _change_serving(self, serving: bool) -> bool:
+        """Tell health; return whether that is news."""
+        if serving is self._serving:
+            return False
+        self._serving = serving
+        await self._set_serving(serving)
+        return True
 
     async def _set_serving(self, serving: bool) -> None:
         state = health_pb2.HealthCheckResponse
@@ -110,9 +159,15 @@ class Server:
 
 
 async def serve(
-    server: Server, draining: asyncio.Event, channels: Sequence[grpc.aio.Channel] = ()
+    server: Server,
+    draining: asyncio.Event,
+    channels: Sequence[grpc.aio.Channel] = (),
+    tasks: Sequence[BackgroundTask] = (),
 ) -> None:
-    """Serve until SIGTERM or SIGINT; then set `draining`, stop gracefully, close the channels."""
+    """Serve until SIGTERM or SIGINT; then set `draining`, stop gracefully, close the channels.
+
+    The tasks run as long as the server does.
+    """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, draining.set)
@@ -121,4 +176,7 @@ async def serve(
             stack.push_async_callback(channel.close)
         await server.start()
         stack.push_async_callback(server.stop)
+        for task in tasks:
+            task.start()
+            stack.push_async_callback(task.stop)
         await draining.wait()

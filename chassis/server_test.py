@@ -1,6 +1,7 @@
 """A server around a servicer: errors, events, deadlines, health and a graceful stop."""
 
 import asyncio
+import itertools
 import re
 import time
 from collections.abc import AsyncIterator, MutableMapping
@@ -11,10 +12,12 @@ import pytest
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis import client, errors, interceptor
+from chassis import call_context, client, errors, interceptor
 from chassis.database import Database
-from chassis.server import Server
+from chassis.server import Limits, Server
 from chassis.testing import refusal, serving
+from chassis.transport import MAX_MESSAGE_BYTES
+from tools.postgres.freezing import find_server, frozen, list_backends
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "user"
@@ -53,7 +56,7 @@ class Behaviour:
         return request
 
     async def identify(self, request: bytes, context: interceptor.Context) -> bytes:
-        return interceptor.request_id.get().encode()
+        return call_context.request_id.get().encode()
 
     async def remain(self, request: bytes, context: interceptor.Context) -> bytes:
         return str(context.time_remaining()).encode()
@@ -62,16 +65,20 @@ class Behaviour:
         yield b"1"
         raise errors.NotFound("NO_SECOND", "There is no second one.")
 
+    async def flood(self, request: bytes, context: interceptor.Context) -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(MAX_MESSAGE_BYTES - 100)
+
     async def overflow(self, request: bytes, context: interceptor.Context) -> AsyncIterator[bytes]:
         try:
-            yield bytes(client.MAX_MESSAGE_BYTES + 1)
+            yield bytes(MAX_MESSAGE_BYTES + 1)
         finally:
             self.entered.set()
 
     def register(self, server: grpc.aio.Server) -> None:
         refusing = (self.refuse, self.refuse_all, self.crash, self.lose_race)
         unary = (*refusing, self.wait, self.identify, self.remain)
-        streams = (self.stream, self.overflow)
+        streams = (self.stream, self.overflow, self.flood)
         handlers: dict[str, Any] = {
             **{each.__name__: grpc.unary_unary_rpc_method_handler(each) for each in unary},
             **{each.__name__: grpc.unary_stream_rpc_method_handler(each) for each in streams},
@@ -171,14 +178,14 @@ async def test_a_call_without_a_deadline_ends_at_the_default_one(
 
 
 async def test_client_call_passes_on_the_request_id(channel: grpc.aio.Channel) -> None:
-    interceptor.request_id.set("from-outside")
+    call_context.request_id.set("from-outside")
     assert await client.call(method(channel, "identify"), b"") == b"from-outside"
 
 
 async def test_client_call_keeps_within_the_deadline_that_is_being_served(
     channel: grpc.aio.Channel,
 ) -> None:
-    interceptor.deadline.set(time.monotonic() + 5)
+    call_context.deadline.set(time.monotonic() + 5)
     given = await client.call(method(channel, "remain"), b"", timeout_seconds=60)
     # On the wire gRPC rounds a timeout of some seconds up to a hundredth.
     assert 0 < float(given) <= 5 - client.HEADROOM_SECONDS + 0.01
@@ -238,15 +245,6 @@ async def test_health_follows_the_database(
         await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
 
 
-async def test_database_check_says_when_it_cannot_be_reached() -> None:
-    database = Database(NOWHERE, checkout_timeout_seconds=0.2)
-    await database.open()
-    with pytest.raises(errors.Unavailable) as raised:
-        await database.check()
-    await database.close()
-    assert raised.value.reason == "DATABASE_UNAVAILABLE"
-
-
 async def test_close_waits_for_a_check_that_is_under_way(database_url: str) -> None:
     database = Database(database_url)
     await database.open()
@@ -264,6 +262,111 @@ async def accepted(channel: grpc.aio.Channel) -> bool:
     except grpc.aio.AioRpcError:
         return False
     return True
+
+
+async def test_calls_beyond_the_limit_are_refused_and_probes_are_not(
+    behaviour: Behaviour, database_url: str, events: list[MutableMapping[str, Any]]
+) -> None:
+    limits = Limits(max_calls=3)
+    address = "127.0.0.1:0"
+    server = Server(SERVICE, behaviour.register, Database(database_url), address, limits)
+    async with asyncio.timeout(10), serving(server) as channel:
+        await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
+        held = [asyncio.ensure_future(method(channel, "wait")(b"")) for _ in range(3)]
+        await behaviour.entered.wait()
+        for _ in range(2):
+            refused = await refusal(method(channel, "identify")(b""))
+            assert (refused.code, refused.reason) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "OVERLOADED",
+            )
+            assert refused.metadata["http_status"] == "503"
+        stream: Any = channel.unary_stream(f"/{SERVICE}/stream")
+        assert (await refusal(stream(b"").read())).reason == "OVERLOADED"
+        await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
+        behaviour.proceed.set()
+        await asyncio.gather(*held)
+        assert await accepted(channel)
+        while not (found := [each for each in events if each["event"] == "calls_refused"]):
+            await asyncio.sleep(0.05)
+    assert [each["count"] for each in found] == [3]
+
+
+async def read_to_end(call: Any) -> grpc.StatusCode:
+    try:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+async def test_client_that_does_not_read_loses_its_call_and_its_slot(
+    behaviour: Behaviour, database_url: str, events: list[MutableMapping[str, Any]]
+) -> None:
+    limits = Limits(max_calls=5, max_send_seconds=0.5)
+    address = "127.0.0.1:0"
+    server = Server(SERVICE, behaviour.register, Database(database_url), address, limits)
+    async with asyncio.timeout(30), serving(server) as channel:
+        flood: Any = channel.unary_stream(f"/{SERVICE}/flood")
+        calls = [flood(b"") for _ in range(5)]
+        for call in calls:
+            await call.read()
+        assert not await accepted(channel)
+        while not await accepted(channel):
+            await asyncio.sleep(0.05)
+        # gRPC remembers the last call that came, so that one may not be reset before the next one.
+        ends = [asyncio.ensure_future(read_to_end(call)) for call in calls]
+        for end in itertools.islice(asyncio.as_completed(ends), 4):
+            # Not DEADLINE_EXCEEDED: a status would have to wait for the client to read.
+            assert await end == grpc.StatusCode.CANCELLED
+    ended = [each for each in events if each.get("method") == f"/{SERVICE}/flood"]
+    assert [each["code"] for each in ended if each["event"] == "rpc"] == ["DEADLINE_EXCEEDED"] * 5
+
+
+async def test_client_that_reads_keeps_its_call_however_slow_the_service_is(
+    behaviour: Behaviour, database_url: str
+) -> None:
+    limits = Limits(max_send_seconds=0.1)
+    address = "127.0.0.1:0"
+    server = Server(SERVICE, behaviour.register, Database(database_url), address, limits)
+    async with asyncio.timeout(10), serving(server) as channel:
+        call = asyncio.ensure_future(method(channel, "wait")(b"kept"))
+        await asyncio.sleep(2)
+        behaviour.proceed.set()
+        assert await call == b"kept"
+
+
+async def test_health_says_so_when_a_probe_has_a_defect_and_goes_on(
+    behaviour: Behaviour, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(database_url)
+    up = database.check
+
+    async def broken() -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr("chassis.server.PROBE_SECONDS", 0.01)
+    server = Server(SERVICE, behaviour.register, database, "127.0.0.1:0")
+    async with asyncio.timeout(10), serving(server) as channel:
+        await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
+        monkeypatch.setattr(database, "check", broken)
+        await wait_for_health(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
+        monkeypatch.setattr(database, "check", up)
+        await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
+
+
+async def test_health_notices_a_database_that_freezes(
+    behaviour: Behaviour, database_url: str
+) -> None:
+    server = Server(SERVICE, behaviour.register, Database(database_url), "127.0.0.1:0")
+    async with asyncio.timeout(20), serving(server) as channel:
+        await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
+        with frozen([find_server(database_url), *list_backends(database_url)]):
+            async with asyncio.timeout(3):
+                await wait_for_health(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
+        async with asyncio.timeout(2):
+            await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
 
 
 async def test_an_address_in_use_ends_the_program_with_a_clear_error(

@@ -97,6 +97,19 @@ class PostgresSettings(Settings):
         return f"postgresql://{user}:{password}@{server}/{database}"
 
 
+class ServiceSettings(PostgresSettings):
+    """What every service can be given; the environment of a program can differ from the others'."""
+
+    service_database_connections: Annotated[int, Field(ge=1, le=1_000)] = 10
+    """How many connections to its database a service holds at most, beside one for probes."""
+    service_max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    """How many calls a service has in flight at most; one more is refused."""
+    service_max_send_seconds: Annotated[float, Field(gt=0, le=3_600)] = 60.0
+    """How long a client may take to read one message of a response."""
+    service_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = 25.0
+    """How long calls may go on when a service stops."""
+
+
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from bazaar.order.v1 import order_pb2
 from bazaar.user.v1 import user_pb2
-from chassis import client, errors, status
+from chassis import errors, status
 from chassis.testing import refusal
+from chassis.transport import MAX_MESSAGE_BYTES
 from services.order import chunks
 from services.order.testing import DECLINED_CARD, Shop, Urls, audit, lose, new_order, read
 
@@ -202,7 +203,7 @@ async def test_create_orders_answers_the_largest_chunk_in_one_message(shop: Shop
     )
     assert {result.order.state for result in answer.results} == {order_pb2.ORDER_STATE_CONFIRMED}
     nanos_bytes = 30_000 * 8  # What nanos, which these prices do not have, would add.
-    assert answer.ByteSize() + nanos_bytes < client.MAX_MESSAGE_BYTES
+    assert answer.ByteSize() + nanos_bytes < MAX_MESSAGE_BYTES
 
 
 async def test_create_orders_ends_when_the_user_service_is_down(shop: Shop, urls: Urls) -> None:

@@ -7,13 +7,13 @@ import uvloop
 from bazaar.order.v1 import order_pb2_grpc
 from chassis import client, log, settings
 from chassis.database import Database
-from chassis.server import Server, serve
+from chassis.server import Server, read_limits, serve
 from services.order.checkout import Checkout
 from services.order.peers import Peers
 from services.order.servicer import OrderServicer
 
 
-class OrderSettings(settings.PostgresSettings):
+class OrderSettings(settings.ServiceSettings):
     """Where the order service listens and keeps its data, and where the others listen."""
 
     own_prefix = "ORDERSERVICE_"
@@ -31,7 +31,10 @@ class OrderSettings(settings.PostgresSettings):
 
 async def run(config: OrderSettings) -> None:
     """Serve until told to stop."""
-    database = Database(config.database_url("orderdb", config.orderservice_database_url))
+    database = Database(
+        config.database_url("orderdb", config.orderservice_database_url),
+        connections=config.service_database_connections,
+    )
     users = client.open_channel(config.userservice_host, config.userservice_port)
     products = client.open_channel(config.productservice_host, config.productservice_port)
     payments = client.open_channel(config.paymentservice_host, config.paymentservice_port)
@@ -45,6 +48,7 @@ async def run(config: OrderSettings) -> None:
         ),
         database,
         settings.address(config.orderservice_host, config.orderservice_port),
+        read_limits(config),
     )
     await serve(server, draining, [users, products, payments])
 

@@ -11,9 +11,9 @@ from google.type import money_pb2
 from bazaar.order.v1 import order_pb2
 from bazaar.product.v1 import product_pb2
 from bazaar.user.v1 import user_pb2
-from chassis import client
 from chassis.database import Database
 from chassis.testing import held_back, refusal
+from chassis.transport import MAX_MESSAGE_BYTES
 from services.order import repository
 from services.order.domain import Line, NewOrder
 from services.order.testing import DECLINED_CARD, Shop, Urls, audit, new_order, read
@@ -308,7 +308,7 @@ async def test_list_orders_splits_what_does_not_fit_into_a_message(shop: Shop, u
     orders = [NewOrder(user_id, f"key {number}", "pm", lines) for number in range(130)]
     await insert_orders(urls["order"], orders)
     pages = await list_orders(shop, UNKNOWN_ID)
-    assert sum(page.ByteSize() for page in pages) > client.MAX_MESSAGE_BYTES
+    assert sum(page.ByteSize() for page in pages) > MAX_MESSAGE_BYTES
     found = [order for page in pages for order in page.orders]
     assert [order.client_key for order in found] == [order.client_key for order in orders][::-1]
     for number, page in enumerate(pages[:-1], start=1):

@@ -7,12 +7,12 @@ import uvloop
 from bazaar.payment.v1 import payment_pb2_grpc
 from chassis import log, settings
 from chassis.database import Database
-from chassis.server import Server, serve
+from chassis.server import Server, read_limits, serve
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.servicer import PaymentServicer
 
 
-class PaymentSettings(settings.PostgresSettings):
+class PaymentSettings(settings.ServiceSettings):
     """Where the payment service listens and keeps its data."""
 
     own_prefix = "PAYMENTSERVICE_"
@@ -24,7 +24,10 @@ class PaymentSettings(settings.PostgresSettings):
 
 async def run(config: PaymentSettings) -> None:
     """Serve until told to stop."""
-    database = Database(config.database_url("paymentdb", config.paymentservice_database_url))
+    database = Database(
+        config.database_url("paymentdb", config.paymentservice_database_url),
+        connections=config.service_database_connections,
+    )
     servicer = PaymentServicer(database, SandboxProvider(database))
     server = Server(
         "bazaar.payment.v1.PaymentService",
@@ -33,6 +36,7 @@ async def run(config: PaymentSettings) -> None:
         ),
         database,
         settings.address(config.paymentservice_host, config.paymentservice_port),
+        read_limits(config),
     )
     await serve(server, asyncio.Event())
 

@@ -1,28 +1,22 @@
 """The sweep: stock that an order reserved and never pinned goes back on the shelf in time."""
 
-import asyncio
-
-from chassis import errors, log
+from chassis import log
 from chassis.database import Database
 from services.product import protocol
 
 INTERVAL_SECONDS = 2.0
 
+_LOG = log.logger()
 
-async def sweep(database: Database, draining: asyncio.Event) -> None:
-    """Release expired reservations every few seconds until `draining` is set; log failures.
+
+async def sweep(database: Database) -> None:
+    """Release all that has expired, and log how many orders had it.
 
     Any number of processes may do this at once: each skips what another one has locked.
     """
-    logger = log.logger()
-    while not await _wait(draining):
-        try:
-            released = await release_expired(database)
-        except errors.Error as error:
-            logger.warning("sweep_failed", reason=error.reason, cause=str(error.__cause__))
-            continue
-        if released:
-            logger.info("reservations_expired", count=released)
+    released = await release_expired(database)
+    if released:
+        _LOG.info("reservations_expired", count=released)
 
 
 async def release_expired(database: Database) -> int:
@@ -34,12 +28,3 @@ async def release_expired(database: Database) -> int:
         total += released
         if released < protocol.MAX_EXPIRED:
             return total
-
-
-async def _wait(draining: asyncio.Event) -> bool:
-    """Wait for the interval to pass or for `draining`; tell whether that is set."""
-    try:
-        await asyncio.wait_for(draining.wait(), INTERVAL_SECONDS)
-    except TimeoutError:
-        return False
-    return True

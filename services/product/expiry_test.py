@@ -1,14 +1,16 @@
-"""The sweep: bounded transactions, in spite of a database that is down, until it is to stop."""
+"""The sweep: all that has expired, in bounded transactions, whoever else sweeps."""
 
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, MutableMapping
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import pytest
 import structlog
 
 from chassis.database import Database
+from chassis.supervision import BackgroundTask
 from services.product import expiry, protocol, repository, stock_repository
 from services.product.domain import Details, Price
 from services.product.reservation import Demand, Line, State
@@ -16,7 +18,6 @@ from services.product.reservation import Demand, Line, State
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "product"
 Events: TypeAlias = "asyncio.Queue[MutableMapping[str, Any]]"
-NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 
 
 @pytest.fixture
@@ -28,28 +29,29 @@ async def database(clean_database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def events(monkeypatch: pytest.MonkeyPatch) -> Events:
-    """Let the sweep hurry, and return what it logs."""
+async def events() -> Events:
+    """Return what the sweep logs."""
     queue: Events = asyncio.Queue()
 
     def capture(_logger: object, _method: str, event: MutableMapping[str, Any]) -> NoReturn:
         queue.put_nowait(event)
         raise structlog.DropEvent
 
-    monkeypatch.setattr(expiry, "INTERVAL_SECONDS", 0.01)
     structlog.reset_defaults()
     structlog.configure(processors=[capture])
     return queue
 
 
 async def reserve_expired(database: Database, count: int) -> None:
-    details = Details("SKU", "Name", "", (), Price(1, "GBP"), "", {})
+    details = Details(f"SKU-{count}", "Name", "", (), Price(1, "GBP"), "", {})
     async with database.transaction() as connection:
         (product,) = await repository.insert_products(connection, [(details, count)])
         line = Line(product.product_id, 1)
         demands = [Demand(uuid.uuid4(), (line,)) for _ in range(count)]
         await protocol.reserve(connection, demands, pinned=False)
-        await connection.execute("UPDATE reservations SET expires_at = now()")
+        await connection.execute(
+            "UPDATE reservations SET expires_at = now() WHERE state = 'RESERVED'"
+        )
 
 
 async def count_available(database: Database) -> int:
@@ -89,26 +91,14 @@ async def test_release_expired_skips_what_another_transaction_has_locked(
     assert await expiry.release_expired(database) == 1
 
 
-async def test_sweep_releases_until_it_is_told_to_stop(database: Database, events: Events) -> None:
-    await reserve_expired(database, 3)
-    draining = asyncio.Event()
-    sweeping = asyncio.create_task(expiry.sweep(database, draining))
+async def test_sweep_releases_what_has_expired_again_and_again(
+    database: Database, events: Events
+) -> None:
+    sweeper = BackgroundTask("sweep", partial(expiry.sweep, database), 0.01)
+    sweeper.start()
     async with asyncio.timeout(10):
-        event = await events.get()
-        draining.set()
-        await sweeping
-    assert event == {"event": "reservations_expired", "count": 3}
-    assert events.empty()
-    assert await count_available(database) == 3
-
-
-async def test_sweep_outlives_a_database_that_is_down(events: Events) -> None:
-    unopened = Database(NOWHERE)
-    draining = asyncio.Event()
-    sweeping = asyncio.create_task(expiry.sweep(unopened, draining))
-    async with asyncio.timeout(10):
-        found = [await events.get(), await events.get()]
-        draining.set()
-        await sweeping
-    assert {event["event"] for event in found} == {"sweep_failed"}
-    assert {event["reason"] for event in found} == {"DATABASE_UNAVAILABLE"}
+        for count in (3, 2):
+            await reserve_expired(database, count)
+            assert await events.get() == {"event": "reservations_expired", "count": count}
+    await sweeper.stop()
+    assert await count_available(database) == 5

@@ -1,18 +1,20 @@
 """The product service: settings, database, servicer, server, sweep. Wiring only."""
 
 import asyncio
+from functools import partial
 
 import uvloop
 
 from bazaar.product.v1 import product_pb2_grpc
 from chassis import log, settings
 from chassis.database import Database
-from chassis.server import Server, serve
-from services.product.expiry import sweep
+from chassis.server import Server, read_limits, serve
+from chassis.supervision import BackgroundTask
+from services.product.expiry import INTERVAL_SECONDS, sweep
 from services.product.servicer import ProductServicer
 
 
-class ProductSettings(settings.PostgresSettings):
+class ProductSettings(settings.ServiceSettings):
     """Where the product service listens and keeps its data."""
 
     own_prefix = "PRODUCTSERVICE_"
@@ -24,7 +26,10 @@ class ProductSettings(settings.PostgresSettings):
 
 async def run(config: ProductSettings) -> None:
     """Serve until told to stop."""
-    database = Database(config.database_url("productdb", config.productservice_database_url))
+    database = Database(
+        config.database_url("productdb", config.productservice_database_url),
+        connections=config.service_database_connections,
+    )
     servicer = ProductServicer(database)
     server = Server(
         "bazaar.product.v1.ProductService",
@@ -33,11 +38,10 @@ async def run(config: ProductSettings) -> None:
         ),
         database,
         settings.address(config.productservice_host, config.productservice_port),
+        read_limits(config),
     )
-    draining = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(sweep(database, draining))
-        await serve(server, draining)
+    sweeper = BackgroundTask("sweep_reservations", partial(sweep, database), INTERVAL_SECONDS)
+    await serve(server, asyncio.Event(), tasks=[sweeper])
 
 
 def main() -> None:

@@ -7,12 +7,12 @@ import uvloop
 from bazaar.user.v1 import user_pb2_grpc
 from chassis import log, settings
 from chassis.database import Database
-from chassis.server import Server, serve
+from chassis.server import Server, read_limits, serve
 from services.user.passwords import Passwords
 from services.user.servicer import UserServicer
 
 
-class UserSettings(settings.PostgresSettings):
+class UserSettings(settings.ServiceSettings):
     """Where the user service listens and keeps its data."""
 
     own_prefix = "USERSERVICE_"
@@ -24,13 +24,17 @@ class UserSettings(settings.PostgresSettings):
 
 async def run(config: UserSettings) -> None:
     """Serve until told to stop."""
-    database = Database(config.database_url("userdb", config.userservice_database_url))
+    database = Database(
+        config.database_url("userdb", config.userservice_database_url),
+        connections=config.service_database_connections,
+    )
     servicer = UserServicer(database, Passwords())
     server = Server(
         "bazaar.user.v1.UserService",
         lambda grpc_server: user_pb2_grpc.add_UserServiceServicer_to_server(servicer, grpc_server),
         database,
         settings.address(config.userservice_host, config.userservice_port),
+        read_limits(config),
     )
     await serve(server, asyncio.Event())
 

@@ -1,0 +1,96 @@
+"""The calls that a server has in flight: how many there may be, and how long a client may take.
+
+What a call does, and what it ends with, is not known here.
+"""
+
+import asyncio
+import gc
+import time
+from dataclasses import dataclass
+
+from chassis import log
+
+Task = asyncio.Task[object]
+
+
+@dataclass(slots=True)
+class _Call:
+    method: str
+    sending_since: float | None = None
+    blocked: bool = False
+
+
+class CallsInFlight:
+    """Counts calls by the tasks that serve them, and ends those whose clients read nothing.
+
+    gRPC buffers one message for each client that does not read. A client that takes longer than
+    `max_send_seconds` for it loses the call.
+    """
+
+    def __init__(self, max_calls: int, max_send_seconds: float) -> None:
+        self._max_calls = max_calls
+        self._max_send_seconds = max_send_seconds
+        self._calls: dict[Task, _Call] = {}
+        self._refused = 0
+        self._log = log.logger()
+
+    def admit(self, method: str) -> bool:
+        """Count the call of the current task until the task ends; False if there are too many."""
+        if len(self._calls) >= self._max_calls:
+            self._refused += 1
+            return False
+        task = _current_task()
+        self._calls[task] = _Call(method)
+        task.add_done_callback(self._calls.pop)
+        return True
+
+    def begin_sending(self) -> None:
+        """Note that the client of the current task is to read a message now."""
+        self._calls[_current_task()].sending_since = time.monotonic()
+
+    def end_sending(self) -> None:
+        """Note that it has read so much that gRPC takes another message."""
+        self._calls[_current_task()].sending_since = None
+
+    def is_blocked(self) -> bool:
+        """Say whether the call of the current task was ended because its client did not read."""
+        return self._calls[_current_task()].blocked
+
+    async def watch(self) -> None:
+        """End the calls whose clients have not read for too long, and log refusals: once a time."""
+        if self._refused:
+            self._log.warning("calls_refused", count=self._refused, max_calls=self._max_calls)
+            self._refused = 0
+        limit = time.monotonic() - self._max_send_seconds
+        for task, call in list(self._calls.items()):
+            if call.sending_since is not None and call.sending_since < limit and not call.blocked:
+                call.blocked = True
+                self._log.warning("client_does_not_read", method=call.method)
+                _cancel(task)
+
+
+def _current_task() -> Task:
+    task = asyncio.current_task()
+    if task is None:
+        raise AssertionError("not called by the task of an RPC")
+    return task
+
+
+def _cancel(task: Task) -> None:
+    """Cancel the task that serves an RPC, and reset its HTTP/2 stream.
+
+    grpc.aio offers nothing for the latter: the end of a call is a status, which waits behind the
+    message that the client does not read, and gRPC keeps both for as long as the connection lasts.
+    It resets the stream when it forgets a call, and what remembers it is the task of its own that
+    waits for that connection, and that has started ours.
+    """
+    task.cancel()
+    for other in asyncio.all_tasks():
+        if other.get_name() == "rpc_task" and _holds(other, task):
+            other.cancel()
+
+
+def _holds(other: Task, task: Task) -> bool:
+    """Say whether a task is among the variables of the coroutine that another one runs."""
+    scopes = gc.get_referents(other.get_coro())
+    return any(held is task for scope in scopes for held in gc.get_referents(scope))

@@ -1,0 +1,220 @@
+"""The database that is slow, in full use, frozen or gone: every wait ends, and nothing is lost."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from chassis import call_context, database, errors
+from chassis.database import Database
+from tools.postgres.freezing import find_server, frozen, frozen_backends, list_backends
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "user"
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+CONNECTIONS = 3
+SLACK_SECONDS = 1.0
+"""How much later than its deadline a call may end."""
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    made = Database(url, connections=CONNECTIONS)
+    await made.open()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture
+async def shop(database_url: str) -> AsyncIterator[Database]:
+    async with opened(database_url) as made:
+        yield made
+
+
+async def ask(made: Database, seconds: float, query: str = "SELECT 1") -> None:
+    """Run a query in a transaction, as a call with so many seconds to go would."""
+    with call_context.time_limit(seconds):
+        async with made.transaction() as connection:
+            await connection.execute(query.encode())
+
+
+async def fill_pool(made: Database) -> None:
+    await asyncio.gather(*(ask(made, 10, "SELECT pg_sleep(0.1)") for _ in range(CONNECTIONS)))
+
+
+async def wait_for_backends(url: str, count: int) -> None:
+    """Return when the services have so many connections to a database."""
+    async with asyncio.timeout(10):
+        while len(list_backends(url)) != count:  # noqa: ASYNC110 - another process closes them.
+            await asyncio.sleep(0.02)
+
+
+async def test_statement_that_outlasts_its_deadline_is_cancelled(
+    shop: Database, database_url: str
+) -> None:
+    await fill_pool(shop)
+    before = set(list_backends(database_url))
+    with pytest.raises(errors.DeadlineExceeded) as raised:
+        await ask(shop, 0.2, "SELECT pg_sleep(60)")
+    assert raised.value.reason == "QUERY_CANCELED"
+    # The server did as it was told, so its connection is still good.
+    await ask(shop, 10)
+    assert set(list_backends(database_url)) == before
+
+
+async def test_statement_without_a_deadline_has_a_limit(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "STATEMENT_SECONDS", 0.2)
+    with pytest.raises(errors.DeadlineExceeded):
+        async with shop.connection() as connection:
+            await connection.execute("SELECT pg_sleep(60)")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "statement_timeout",
+        "idle_in_transaction_session_timeout",
+        "client_connection_check_interval",
+    ],
+)
+async def test_server_has_a_limit_of_its_own(shop: Database, name: str) -> None:
+    async with shop.connection() as connection:
+        (limit,) = await (await connection.execute(f"SHOW {name}".encode())).fetchone() or ("0",)
+    assert limit != "0"
+
+
+async def test_connection_notices_a_network_that_loses_everything(shop: Database) -> None:
+    async with shop.connection() as connection:
+        parameters = connection.info.get_parameters()
+    assert 0 < int(parameters["tcp_user_timeout"]) <= 10_000
+    assert {"keepalives_idle", "keepalives_interval", "keepalives_count"} <= parameters.keys()
+
+
+async def test_frozen_backends_hold_up_nobody_beyond_the_deadline(
+    shop: Database, database_url: str
+) -> None:
+    await fill_pool(shop)
+    with frozen_backends(database_url):
+        began = time.monotonic()
+        calls = [ask(shop, 0.5) for _ in range(3 * CONNECTIONS)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert time.monotonic() - began < 0.5 + SLACK_SECONDS
+        assert {type(result) for result in results} == {errors.Unavailable}
+
+
+async def test_call_that_is_cancelled_does_not_wait_for_a_frozen_backend(
+    shop: Database, database_url: str
+) -> None:
+    await fill_pool(shop)
+    with frozen_backends(database_url):
+        call = asyncio.create_task(ask(shop, 60))
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+        assert time.monotonic() - began < SLACK_SECONDS
+
+
+async def test_connections_that_froze_are_replaced(shop: Database, database_url: str) -> None:
+    await fill_pool(shop)
+    with frozen_backends(database_url):
+        calls = [ask(shop, 0.2) for _ in range(CONNECTIONS)]
+        await asyncio.gather(*calls, return_exceptions=True)
+        # New connections work, while the old ones are still stopped.
+        await fill_pool(shop)
+    await fill_pool(shop)
+    await wait_for_backends(database_url, CONNECTIONS)
+
+
+async def test_probe_that_freezes_spares_the_calls_that_come_after_it(
+    shop: Database, database_url: str
+) -> None:
+    await shop.check()
+    await fill_pool(shop)
+    with frozen_backends(database_url):
+        began = time.monotonic()
+        with pytest.raises(errors.Unavailable):
+            await shop.check()
+        assert time.monotonic() - began < database.PROBE_SECONDS + SLACK_SECONDS
+        await asyncio.gather(*(ask(shop, 10) for _ in range(CONNECTIONS)))
+        await shop.check()
+    await wait_for_backends(database_url, CONNECTIONS + 1)
+
+
+async def test_frozen_server_holds_up_nobody_and_is_used_again_at_once(
+    shop: Database, database_url: str
+) -> None:
+    await fill_pool(shop)
+    with frozen([find_server(database_url), *list_backends(database_url)]):
+        began = time.monotonic()
+        results = await asyncio.gather(
+            *(ask(shop, 0.3) for _ in range(100)), shop.check(), return_exceptions=True
+        )
+        assert time.monotonic() - began < database.PROBE_SECONDS + SLACK_SECONDS
+        assert {type(result) for result in results} == {errors.Unavailable}
+        # Long enough for the pool to give up connecting, with calls that nobody waits for in it.
+        await asyncio.sleep(database.RECONNECT_SECONDS + 3)
+    async with asyncio.timeout(2):
+        while True:
+            try:
+                await ask(shop, 1)
+                break
+            except errors.Unavailable:
+                await asyncio.sleep(0.02)
+    await shop.check()
+
+
+async def test_calls_beyond_a_bounded_queue_are_refused_at_once(
+    shop: Database,
+) -> None:
+    await fill_pool(shop)
+    busy = [asyncio.create_task(ask(shop, 10, "SELECT pg_sleep(1)")) for _ in range(CONNECTIONS)]
+    waiting = CONNECTIONS * database.WAITING_PER_CONNECTION
+    queued = [asyncio.create_task(ask(shop, 10)) for _ in range(waiting)]
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    with pytest.raises(errors.Unavailable) as raised:
+        await ask(shop, 10)
+    assert raised.value.reason == "DATABASE_BUSY"
+    assert time.monotonic() - began < 0.5
+    await asyncio.gather(*busy, *queued)
+
+
+async def test_transaction_that_is_cancelled_leaves_no_connection_behind(
+    shop: Database, database_url: str
+) -> None:
+    await fill_pool(shop)
+    before = set(list_backends(database_url))
+    for _ in range(2 * CONNECTIONS):
+        call = asyncio.create_task(ask(shop, 60, "SELECT pg_sleep(60)"))
+        await asyncio.sleep(0.05)
+        call.cancel()
+        await asyncio.wait([call])
+    await fill_pool(shop)
+    assert set(list_backends(database_url)) == before
+
+
+async def test_check_says_when_the_database_cannot_be_reached() -> None:
+    async with opened(NOWHERE) as nowhere:
+        with pytest.raises(errors.Unavailable) as raised:
+            await nowhere.check()
+    assert raised.value.reason == "DATABASE_UNAVAILABLE"
+
+
+async def test_close_does_not_wait_for_a_frozen_backend(database_url: str) -> None:
+    made = Database(database_url, connections=CONNECTIONS)
+    await made.open()
+    await made.check()
+    await fill_pool(made)
+    with frozen_backends(database_url):
+        began = time.monotonic()
+        await made.close()
+        assert time.monotonic() - began < SLACK_SECONDS
+    await wait_for_backends(database_url, 0)

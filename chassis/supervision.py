@@ -1,0 +1,57 @@
+"""Background tasks that live as long as their process does.
+
+What such a task raises is logged, with its traceback where it is a defect, and the task goes on:
+nobody awaits it who would notice its end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from chassis import errors, log
+
+MAX_BACKOFF_SECONDS = 10.0
+
+
+class BackgroundTask:
+    """Awaits `work` again and again, `interval_seconds` apart, from `start` to `stop`.
+
+    While it fails, the pause doubles, up to MAX_BACKOFF_SECONDS or the interval if that is longer.
+    """
+
+    def __init__(
+        self, name: str, work: Callable[[], Awaitable[object]], interval_seconds: float
+    ) -> None:
+        """Take the name by which failures are logged."""
+        self._name = name
+        self._work = work
+        self._interval_seconds = interval_seconds
+        self._log = log.logger()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, with work first."""
+        self._task = asyncio.create_task(self._run(), name=self._name)
+
+    async def stop(self) -> None:
+        """Cancel the work that is under way, and wait for its end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        pause_seconds = self._interval_seconds
+        longest = max(self._interval_seconds, MAX_BACKOFF_SECONDS)
+        while True:
+            try:
+                await self._work()
+                pause_seconds = self._interval_seconds
+            except errors.Error as error:
+                reason, cause = error.reason, str(error.__cause__)
+                self._log.warning(
+                    "background_task_failed", task=self._name, reason=reason, cause=cause
+                )
+                pause_seconds = min(2 * pause_seconds, longest)
+            except Exception:
+                self._log.exception("background_task_failed", task=self._name)
+                pause_seconds = min(2 * pause_seconds, longest)
+            await asyncio.sleep(pause_seconds)

@@ -1,0 +1,92 @@
+"""Background tasks: whatever their work raises, they go on, and they stop when they are told to."""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+import structlog
+
+from chassis import errors, supervision
+from chassis.supervision import BackgroundTask
+
+
+class Work:
+    """Fails as it is told to, one failure each time, and then succeeds."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.done = asyncio.Event()
+        self.times: list[float] = []
+        self._failures = list(failures)
+
+    async def __call__(self) -> None:
+        self.times.append(asyncio.get_running_loop().time())
+        if self._failures:
+            raise self._failures.pop(0)
+        self.done.set()
+
+
+@pytest.fixture
+def events() -> list[MutableMapping[str, Any]]:
+    structlog.reset_defaults()
+    captured = structlog.testing.LogCapture()
+    structlog.configure(processors=[captured])
+    return captured.entries
+
+
+async def run(work: Work) -> None:
+    task = BackgroundTask("work", work, 0.01)
+    task.start()
+    async with asyncio.timeout(10):
+        await work.done.wait()
+    await task.stop()
+
+
+async def test_a_task_goes_on_after_a_defect_which_is_logged_with_its_traceback(
+    events: list[MutableMapping[str, Any]],
+) -> None:
+    await run(Work(KeyError("a defect")))
+    assert [(event["event"], event["task"]) for event in events] == [
+        ("background_task_failed", "work")
+    ]
+    assert events[0]["exc_info"]
+
+
+async def test_a_task_goes_on_after_an_error_which_is_logged_by_its_reason(
+    events: list[MutableMapping[str, Any]],
+) -> None:
+    await run(Work(errors.Unavailable("DATABASE_UNAVAILABLE", "down")))
+    assert [event["reason"] for event in events] == ["DATABASE_UNAVAILABLE"]
+    assert "exc_info" not in events[0]
+
+
+async def test_the_pause_doubles_while_a_task_fails_and_is_bounded(
+    events: list[MutableMapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "MAX_BACKOFF_SECONDS", 0.04)
+    work = Work(*(ValueError(number) for number in range(4)))
+    await run(work)
+    pauses = [later - sooner for sooner, later in zip(work.times, work.times[1:], strict=False)]
+    # A busy machine makes pauses longer, never shorter.
+    assert all(
+        pause >= least for pause, least in zip(pauses, [0.02, 0.04, 0.04, 0.04], strict=True)
+    )
+    assert len(events) == 4
+
+
+async def test_stop_cancels_the_work_that_is_under_way() -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    task = BackgroundTask("work", work, 0.01)
+    task.start()
+    async with asyncio.timeout(10):
+        await began.wait()
+        await task.stop()
+    assert ended.is_set()
