@@ -1,11 +1,17 @@
 """Structured logging: one JSON event a line, or a readable form for people in development.
 
 What is bound with `structlog.contextvars` (the request id) is in every event of the same call.
-Never log an e-mail address, a token, a card or a password.
+Never log an e-mail address, a token, a card or a password. An event that cannot be written is lost,
+and what it is about goes on.
 """
 
+import io
 import logging
+import os
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 
 import orjson
@@ -23,7 +29,11 @@ _SHARED: tuple[Processor, ...] = (
 
 
 def configure(form: Format, level: Level) -> None:
-    """Send all logging of the process, the standard library's too, to stderr in one form."""
+    """Send all logging of the process, the standard library's too, to stderr in one form.
+
+    Events that cannot be written, because the disk is full or the reader is gone, are counted; the
+    first one that can be again comes after one that says how many were lost.
+    """
     renderer: Processor = (
         structlog.processors.JSONRenderer(serializer=_dumps)
         if form == "json"
@@ -36,14 +46,15 @@ def configure(form: Format, level: Level) -> None:
     tracebacks: tuple[Processor, ...] = (
         (structlog.processors.format_exc_info,) if form == "json" else ()
     )
+    output = _Output(sys.stderr.fileno(), partial(_render_loss, renderer))
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*_SHARED, *tracebacks, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=output),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
@@ -55,8 +66,42 @@ def configure(form: Format, level: Level) -> None:
         )
     )
     # The probe of the server tells once that a database is down, and once that it is back.
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.INFO), force=True)
+
+
+class _Output(io.TextIOBase):
+    """A file that never fails: what cannot be written is counted.
+
+    Nothing is buffered, so that nothing of what failed comes later, in the middle of a line.
+    """
+
+    def __init__(self, descriptor: int, render_loss: Callable[[int], str]) -> None:
+        self._descriptor = descriptor
+        self._render_loss = render_loss
+        self._lost = 0
+
+    def write(self, text: str) -> int:
+        """Write an event, after one about those that were lost, or lose it."""
+        notice = f"\n{self._render_loss(self._lost)}\n" if self._lost else ""
+        data = (notice + text).encode(errors="backslashreplace")
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+            self._lost = 0
+        except OSError:
+            self._lost += 1
+        return len(text)
+
+
+def _render_loss(renderer: Processor, count: int) -> str:
+    event = {
+        "event": "log_events_lost",
+        "level": "error",
+        "count": count,
+        "timestamp": datetime.now(UTC).isoformat(),
+    }
+    return str(renderer(None, "error", event))
 
 
 def logger() -> FilteringBoundLogger:
