@@ -13,6 +13,7 @@ import falcon.asgi
 
 from chassis import log
 from chassis.database import Database
+from chassis.supervision import BackgroundTask
 from gateway.compression import GzipSender, Send, accepts_gzip
 from gateway.cors import CrossOrigin
 from gateway.descriptors import DescriptorSet, DescriptorSetError
@@ -31,7 +32,7 @@ from gateway.streams.calls import StreamCalls
 from gateway.streams.formats import CutOffError
 from gateway.streams.open_streams import OpenStreams, StreamLimits
 from gateway.unary.calls import UnaryCalls
-from gateway.unary.idempotency import IdempotencyRecords
+from gateway.unary.idempotency import SWEEP_SECONDS, IdempotencyRecords
 from gateway.unary.replies import Replies
 from gateway.upstream import Upstream
 
@@ -116,19 +117,19 @@ class Lifecycle:
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
-        self._sweeper: asyncio.Task[None] | None = None
+        self._sweeper = BackgroundTask(
+            "sweep_idempotency_records", dependencies.records.sweep_all, SWEEP_SECONDS
+        )
 
     async def process_startup(self, _scope: object, _event: object) -> None:
         """Open everything; nothing has to be up yet."""
         await self._dependencies.upstream.open()
         await self._dependencies.database.open()
-        self._sweeper = asyncio.create_task(self._dependencies.records.keep_sweeping())
+        self._sweeper.start()
 
     async def process_shutdown(self, _scope: object, _event: object) -> None:
         """Close everything."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.wait([self._sweeper])
+        await self._sweeper.stop()
         await self._dependencies.upstream.close()
         await self._dependencies.database.close()
 
@@ -180,7 +181,9 @@ def _make_handler(plan: Plan, dependencies: Dependencies) -> Handler:
 def connect(plan: Plan) -> Dependencies:
     """Make the dependencies; they open when the application starts."""
     settings = plan.settings
-    database = Database(settings.own_database_url())
+    database = Database(
+        settings.own_database_url(), connections=settings.apigateway_database_connections
+    )
     return Dependencies(
         upstream=Upstream(plan.descriptors.methods(), plan.addresses),
         database=database,

@@ -53,6 +53,8 @@ class GatewaySettings(_DescriptorSetSettings, settings.PostgresSettings):
     """The port to listen on."""
     apigateway_workers: Annotated[int, Field(ge=1, le=64)] = 1
     """How many processes serve."""
+    apigateway_database_connections: Annotated[int, Field(ge=1, le=1_000)] = 10
+    """How many connections to its own database one worker holds at most, beside one for probes."""
     apigateway_call_timeout_seconds: Seconds = 10.0
     """The deadline of a unary call whose client names none."""
     apigateway_max_streams: Annotated[int, Field(ge=1, le=100_000)] = 1_000

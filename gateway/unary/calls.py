@@ -8,6 +8,7 @@ from typing import NamedTuple
 import grpc
 from google.protobuf.message import Message
 
+from chassis import call_context
 from gateway.answer_metadata import success_headers
 from gateway.errors import Problem, from_rpc_error
 from gateway.exchange import Exchange
@@ -69,12 +70,14 @@ class UnaryCalls:
             request=request.SerializeToString(deterministic=True),
         )
         perform = partial(self._perform, attempt)
-        return await self.records.answer(claim, perform, timeout + LEASE_HEADROOM_SECONDS)
+        with call_context.time_limit(timeout):
+            return await self.records.answer(claim, perform, timeout + LEASE_HEADROOM_SECONDS)
 
     async def _perform(self, attempt: "_Attempt") -> Reply:
         route, conditions = attempt.route, attempt.conditions
+        timeout = call_context.remaining_seconds(attempt.timeout_seconds)
         call = self.upstream.call(route.rpc)(
-            attempt.request, timeout=attempt.timeout_seconds, metadata=attempt.metadata
+            attempt.request, timeout=timeout, metadata=attempt.metadata
         )
         try:
             if attempt.recorded:

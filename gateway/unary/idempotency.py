@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import LiteralString
 
-from chassis import errors, log
+from chassis import call_context, errors, log
 from chassis.database import Connection, Database
 from gateway.errors import RESPONSE_TOO_LARGE, Problem, invalid_argument
 from gateway.unary.replies import Reply, reply_of
@@ -24,6 +24,10 @@ REPLAYED_HEADER = "Idempotent-Replayed"
 MAX_KEY_LENGTH = 255
 WAIT_SECONDS = 2.0
 POLL_SECONDS = 0.05
+CLAIM_SECONDS = 2.0
+"""How long the database may take to claim a key, if the deadline does not come first."""
+SETTLE_SECONDS = 0.5
+"""How long it may take to end a claim, if that is more than is left of the deadline."""
 SWEEP_SECONDS = 60.0
 SWEEP_BATCH = 1_000
 
@@ -113,7 +117,8 @@ class IdempotencyRecords:
         Raises:
             Problem: what the performance raised; or the key belongs to another request (422), or
                 to one that is still being performed after WAIT_SECONDS (409).
-            errors.Unavailable: the database is down; nothing was done.
+            errors.Unavailable: the database is down or frozen; nothing was done.
+            errors.DeadlineExceeded: the database is slow; nothing was done.
         """
         attempt = await self._claim(claim, lease_seconds)
         if isinstance(attempt, Reply):
@@ -137,29 +142,26 @@ class IdempotencyRecords:
         async with self._database.connection() as connection:
             return (await connection.execute(_SWEEP, (SWEEP_BATCH,))).rowcount
 
-    async def keep_sweeping(self) -> None:
-        """Delete expired records now and then, for ever."""
-        while True:
-            try:
-                while await self.sweep() == SWEEP_BATCH:
-                    pass
-            except errors.Error as error:
-                self._log.warning("idempotency_sweep_failed", reason=error.reason)
-            await asyncio.sleep(SWEEP_SECONDS)
+    async def sweep_all(self) -> None:
+        """Delete all expired records, in batches."""
+        while await self.sweep() == SWEEP_BATCH:
+            pass
 
     async def _claim(self, claim: Claim, lease_seconds: float) -> uuid.UUID | Reply:
         limit = time.monotonic() + WAIT_SECONDS
         while True:
-            async with self._database.connection() as connection:
-                attempt = await _try_claim(connection, claim, lease_seconds)
-                if attempt is not None:
-                    return attempt
-                found = await _read(connection, claim)
+            found = await self._claim_or_read(claim, lease_seconds)
             if found is not None:
                 return found
             if time.monotonic() > limit:
                 raise _still_running()
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _claim_or_read(self, claim: Claim, lease_seconds: float) -> uuid.UUID | Reply | None:
+        with call_context.time_limit(call_context.remaining_seconds(CLAIM_SECONDS)):
+            async with self._database.connection() as connection:
+                attempt = await _try_claim(connection, claim, lease_seconds)
+                return attempt or await _read(connection, claim)
 
     async def _finish(self, attempt: uuid.UUID, reply: Reply) -> None:
         await self._settle(
@@ -175,9 +177,11 @@ class IdempotencyRecords:
 
     async def _settle(self, statement: LiteralString, parameters: Mapping[str, object]) -> None:
         """End a claim; what was done is done, so a database that is down does not change it."""
+        seconds = max(SETTLE_SECONDS, call_context.remaining_seconds(CLAIM_SECONDS))
         try:
-            async with self._database.connection() as connection:
-                await connection.execute(statement, parameters)
+            with call_context.time_limit(seconds):
+                async with self._database.connection() as connection:
+                    await connection.execute(statement, parameters)
         except errors.Error as error:
             self._log.warning("idempotency_record_lost", reason=error.reason)
 
