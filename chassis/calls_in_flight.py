@@ -17,7 +17,8 @@ Task = asyncio.Task[object]
 class _Call:
     method: str
     sending_since: float | None = None
-    blocked: bool = False
+    is_logged: bool = False
+    is_blocked: bool = False
 
 
 class CallsInFlight:
@@ -48,13 +49,18 @@ class CallsInFlight:
         """Note that the client of the current task is to read a message now."""
         self._calls[_current_task()].sending_since = time.monotonic()
 
+    def finish(self) -> None:
+        """Note that the client is to read the rest now; the call is logged already."""
+        self.begin_sending()
+        self._calls[_current_task()].is_logged = True
+
     def end_sending(self) -> None:
         """Note that it has read so much that gRPC takes another message."""
         self._calls[_current_task()].sending_since = None
 
     def is_blocked(self) -> bool:
         """Say whether the call of the current task was ended because its client did not read."""
-        return self._calls[_current_task()].blocked
+        return self._calls[_current_task()].is_blocked
 
     async def watch(self) -> None:
         """End the calls whose clients have not read for too long, and log refusals: once a time."""
@@ -63,10 +69,16 @@ class CallsInFlight:
             self._refused = 0
         limit = time.monotonic() - self._max_send_seconds
         for task, call in list(self._calls.items()):
-            if call.sending_since is not None and call.sending_since < limit and not call.blocked:
-                call.blocked = True
-                self._log.warning("client_does_not_read", method=call.method)
-                _cancel(task)
+            if call.sending_since is not None and call.sending_since < limit:
+                self._end_blocked(task, call)
+
+    def _end_blocked(self, task: Task, call: _Call) -> None:
+        if call.is_blocked:
+            return
+        call.is_blocked = True
+        if call.is_logged:
+            self._log.warning("response_not_read", method=call.method)
+        _cancel(task)
 
 
 def _current_task() -> Task:

@@ -16,6 +16,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from chassis import call_context, errors
 
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
 CONNECTIONS = 10
 CHECKOUT_SECONDS = 5.0
 """How long a call may wait for a connection, if its deadline does not come first."""
@@ -55,11 +57,14 @@ _OPTIONS: dict[str, Any] = {
 Result = TypeVar("Result")
 
 
-class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
+class _LimitedConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
     """A connection that waits for its server no longer than the call being served may take."""
 
     async def wait(
-        self, gen: Generator[Any, Any, Result], interval: float = 1.0, timeout: float | None = None
+        self,
+        gen: Generator[Any, Any, Result],
+        interval: float = 1.0,
+        timeout: float | None = None,  # noqa: ASYNC109 - psycopg's method has it.
     ) -> Result:
         """Wait for the server; psycopg calls this for everything but connecting.
 
@@ -113,7 +118,7 @@ class Database:
         self._checkout_seconds = checkout_timeout_seconds
         self._pool = AsyncConnectionPool(
             url,
-            connection_class=Connection,
+            connection_class=_LimitedConnection,
             kwargs=_OPTIONS,
             min_size=1,
             max_size=connections,
@@ -123,7 +128,7 @@ class Database:
             reconnect_failed=_begin_anew,
             open=False,
         )
-        self._probe: Connection | None = None
+        self._probe: _LimitedConnection | None = None
         self._probing = asyncio.Lock()
 
     async def open(self) -> None:
@@ -185,7 +190,7 @@ class Database:
 
     async def _ask(self) -> None:
         if self._probe is None or self._probe.closed:
-            self._probe = await Connection.connect(self._url, **_OPTIONS)
+            self._probe = await _LimitedConnection.connect(self._url, **_OPTIONS)
         await self._probe.execute(MIGRATED)
 
     async def _drop_probe(self) -> None:
@@ -194,7 +199,7 @@ class Database:
             self._probe = None
 
 
-async def _begin_anew(pool: AsyncConnectionPool[Connection]) -> None:
+async def _begin_anew(pool: AsyncConnectionPool[_LimitedConnection]) -> None:
     """Go on connecting when the pool has given up; it would wait for a call that it can queue."""
     await pool.check()
 

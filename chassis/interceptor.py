@@ -89,7 +89,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                     remaining = DEFAULT_DEADLINE_SECONDS
                 async with _time_limit(remaining):
                     response = await behaviour(request, context)
-            self._calls.begin_sending()
+            self._calls.finish()
             return response
 
         return call
@@ -103,6 +103,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             ):
                 async for response in responses:
                     await self._write(context, response)
+            self._calls.finish()
 
         return call
 
@@ -138,6 +139,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             duration_ms = round((time.monotonic() - start) * 1_000, 3)
             self._log.info("rpc", method=method, code=code, duration_ms=duration_ms, peer=peer)
         if refusal is not None:
+            self._calls.finish()
             await status.abort(context, refusal)
 
 
@@ -146,7 +148,7 @@ async def _refuse(_requests: object, context: Context) -> None:
 
 
 # As a stream, since gRPC would first read the request of any other kind.
-_REFUSAL = grpc.stream_stream_rpc_method_handler(_refuse)
+_REFUSAL: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
 
 
 def _bind(context: Context, start: float) -> None:

@@ -107,7 +107,7 @@ async def test_readiness_is_told_in_bounded_time_and_comes_back(
             assert time.monotonic() - began < 1.5 + SLACK_SECONDS
     async with asyncio.timeout(2):
         while not (await setup.client.get("/readyz")).json()["database"]:
-            await asyncio.sleep(0.05)
+            pass
     assert (await setup.post("/v1/probes", {}))[0].status_code == 200
 
 
@@ -125,4 +125,4 @@ async def test_expired_records_are_swept_although_the_gateway_was_there_before_t
             await connection.execute(ADD_EXPIRED)
             query = "SELECT FROM idempotency_records"
             while (await connection.execute(query)).rowcount:
-                await asyncio.sleep(0.01)
+                pass
