@@ -1,0 +1,295 @@
+"""Faults of the whole shop, by hand: `./bazelw run //tools/dev:faults` prints what each one costs.
+
+The shop runs on ports and data of its own. First the connections of one service to its database are
+frozen, then clients stop reading a stream of orders, then the disk of the logs is full.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+
+from bazaar.order.v1 import order_pb2, order_pb2_grpc
+from tools.dev.testing import ShopProcess, open_environment
+from tools.postgres.freezing import frozen, list_backends
+
+FREEZE_SECONDS = 12.0
+CLIENTS = 100
+MAX_SEND_SECONDS = 5.0
+LOG_BYTES = 256 * 1024
+ORDERS, LINES = 500, 30
+
+
+@dataclass
+class Latencies:
+    """The seconds that requests took, by their statuses."""
+
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{len(taken)} x {status}: p50 {_percentile(taken, 0.5):.3f} s,"
+            f" p99 {_percentile(taken, 0.99):.3f} s, most {max(taken):.3f} s"
+            for status, taken in sorted(self.seconds.items())
+        )
+
+
+class Shop:
+    """The shop from outside, with a user and products to order."""
+
+    def __init__(self, environment: dict[str, str], client: httpx.AsyncClient) -> None:
+        self.environment = environment
+        self.client = client
+        self.user_id = ""
+        self.product_ids: list[str] = []
+
+    async def fill(self) -> None:
+        """Add the user and the products."""
+        email = f"{uuid.uuid4().hex}@example.com"
+        user = {"email": email, "password": "correct horse", "displayName": "Ada"}
+        self.user_id = (await self._create("/v1/users", user))["userId"]
+        for number in range(LINES):
+            product = {
+                "sku": f"SKU-{number}",
+                "name": "Paper lantern",
+                "price": {"currencyCode": "GBP", "units": "1"},
+                "stock": {"available": 1_000_000},
+            }
+            self.product_ids.append((await self._create("/v1/products", product))["productId"])
+
+    def database_url(self, name: str) -> str:
+        """Return the URL of a database of the shop."""
+        user, password = self.environment["POSTGRES_USER"], self.environment["POSTGRES_PASSWORD"]
+        port = self.environment["POSTGRES_PORT"]
+        return f"postgresql://{user}:{password}@127.0.0.1:{port}/{name}"
+
+    async def order(self) -> int:
+        """Place an order of one line, and return the status."""
+        line = {"productId": self.product_ids[0], "quantity": 1}
+        order = {"userId": self.user_id, "paymentMethod": "pm_card_visa", "lines": [line]}
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return (await self.client.post("/v1/orders", json=order, headers=headers)).status_code
+
+    async def get(self, path: str) -> int:
+        """Return the status of a GET."""
+        return (await self.client.get(path)).status_code
+
+    async def _create(self, path: str, resource: dict[str, Any]) -> dict[str, Any]:
+        response = await self.client.post(path, json=resource)
+        response.raise_for_status()
+        created: dict[str, Any] = response.json()
+        return created
+
+
+@contextlib.asynccontextmanager
+async def requesting(
+    request: Callable[[], Awaitable[int]], pause_seconds: float
+) -> AsyncIterator[Latencies]:
+    """Make requests, one begun after each pause whether others are done or not, in the block."""
+    found = Latencies()
+
+    async def one() -> None:
+        began = time.monotonic()
+        status = await request()
+        found.seconds.setdefault(status, []).append(time.monotonic() - began)
+
+    async def many(group: asyncio.TaskGroup) -> None:
+        while True:
+            group.create_task(one())
+            await asyncio.sleep(pause_seconds)
+
+    async with asyncio.TaskGroup() as group:
+        beginning = group.create_task(many(group))
+        yield found
+        beginning.cancel()
+
+
+async def freeze_database(shop: Shop, name: str, *, new_ones: bool) -> None:
+    """Freeze the connections that there are to a database, and perhaps each that follows."""
+    url = shop.database_url(name)
+    print(f"\nConnections to {name} frozen for {FREEZE_SECONDS:g} s, {new_ones=}")
+    began = time.monotonic()
+    readiness = asyncio.create_task(_follow_readiness(shop, began))
+    async with requesting(shop.order, 0.2) as orders:
+        with contextlib.ExitStack() as stack:
+            while time.monotonic() - began < FREEZE_SECONDS:
+                if new_ones or time.monotonic() - began < 0.05:
+                    stack.enter_context(frozen(await asyncio.to_thread(list_backends, url)))
+                await asyncio.sleep(0.05)
+        woken = time.monotonic()
+        while not (await shop.order() == 201 and await shop.get("/readyz") == 200):
+            pass
+        print(f"  orders and /readyz are back {time.monotonic() - woken:.2f} s after SIGCONT")
+    readiness.cancel()
+    print(f"  orders: {orders}")
+    await asyncio.sleep(2)
+    print(f"  connections now: {len(list_backends(url))}")
+
+
+async def _follow_readiness(shop: Shop, began: float) -> None:
+    known, slowest = 200, 0.0
+    try:
+        while True:
+            asked = time.monotonic()
+            status = await shop.get("/readyz")
+            slowest = max(slowest, time.monotonic() - asked)
+            if status != known:
+                print(f"  /readyz is {status} after {time.monotonic() - began:.2f} s")
+                known = status
+            await asyncio.sleep(0.1)
+    finally:
+        print(f"  the slowest /readyz took {slowest:.2f} s")
+
+
+async def stop_reading(shop: Shop, processes: list[int]) -> None:
+    """Let clients read one message of a stream of orders and then no more."""
+    address = f"127.0.0.1:{shop.environment['ORDERSERVICE_PORT']}"
+    options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    print(f"\n{CLIENTS} clients that stop reading a stream of orders, {MAX_SEND_SECONDS=:g}")
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        await _place_chunks(order_pb2_grpc.OrderServiceStub(channel), shop)
+    path = f"/v1/products/{shop.product_ids[0]}"
+    async with requesting(lambda: shop.get(path), 0.02) as before:
+        await asyncio.sleep(5)
+    resident = {process: _resident_bytes(process) for process in processes}
+    most = dict(resident)
+    channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(CLIENTS)]
+    async with requesting(lambda: shop.get(path), 0.02) as during:
+        request = order_pb2.ListOrdersRequest(user_id=shop.user_id)
+        calls = [order_pb2_grpc.OrderServiceStub(each).ListOrders(request) for each in channels]
+        began = time.monotonic()
+        await asyncio.gather(*(call.read() for call in calls))
+        print(f"  each has read one message after {time.monotonic() - began:.1f} s")
+        log = Path(shop.environment["BUILD_WORKSPACE_DIRECTORY"], ".data", "logs", "order.log")
+        while (ended := log.read_text().count("DEADLINE_EXCEEDED")) < CLIENTS:
+            for process in processes:
+                most[process] = max(most[process], _resident_bytes(process))
+            if time.monotonic() - began > 60:
+                break
+            await asyncio.sleep(0.1)
+        print(f"  {ended} calls ended as DEADLINE_EXCEEDED after {time.monotonic() - began:.1f} s")
+        print(f"  tracebacks in the log: {log.read_text().count('Traceback')}")
+    for process in processes:
+        if most[process] - resident[process] > 2**20:
+            print(
+                f"  {_name(process)}: {resident[process] >> 20} MiB, at most"
+                f" {most[process] >> 20}, now {_resident_bytes(process) >> 20}"
+            )
+    print(f"  GET product before: {before}\n  GET product during: {during}")
+    for channel in channels:
+        await channel.close()
+
+
+async def _place_chunks(stub: Any, shop: Shop) -> None:
+    def chunk(seq: int) -> order_pb2.CreateOrdersRequest:
+        lines = [order_pb2.OrderLine(product_id=each, quantity=1) for each in shop.product_ids]
+        orders = [
+            order_pb2.CreateOrderRequest(
+                user_id=shop.user_id,
+                client_key=uuid.uuid4().hex,
+                payment_method="pm_card_visa",
+                lines=lines,
+            )
+            for _ in range(ORDERS)
+        ]
+        return order_pb2.CreateOrdersRequest(seq=seq, orders=orders)
+
+    async for response in stub.CreateOrders(chunk(seq) for seq in range(8)):
+        if any(result.HasField("error") for result in response.results):
+            raise SystemExit(f"an order was refused: {response.results[0]}")
+
+
+async def fill_log_disk(shop: Shop, logs: Path) -> None:
+    """Fill the disk of the logs, place orders, and make room again."""
+    print(f"\nThe disk of the logs, of {LOG_BYTES >> 10} KiB, is full")
+    ballast = logs / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1024))
+    async with requesting(shop.order, 0.1) as orders:
+        await asyncio.sleep(10)
+    print(f"  orders: {orders}")
+    ballast.unlink()
+    await shop.order()
+    for log in sorted(logs.glob("*.log")):
+        for line in log.read_text(errors="replace").splitlines():
+            if "log_events_lost" in line:
+                print(f"  {log.name}: {line}")
+
+
+def _mount_small(directory: Path) -> bool:
+    """Mount a small disk, in memory, if this user may; it ends with this process."""
+    if os.geteuid() != 0:
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    unshare_mounts, private_recursive = 0x00020000, (1 << 18) | (1 << 14)
+    data = f"size={LOG_BYTES}".encode()
+    return (
+        libc.unshare(unshare_mounts) == 0
+        and libc.mount(b"none", b"/", None, private_recursive, None) == 0
+        and libc.mount(b"tmpfs", os.fsencode(directory), b"tmpfs", 0, data) == 0
+    )
+
+
+def _resident_bytes(process: int) -> int:
+    pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _name(process: int) -> str:
+    words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    return b" ".join(word.rpartition(b"/")[2] for word in words[:2]).decode(errors="replace")
+
+
+def _percentile(seconds: list[float], share: float) -> float:
+    return sorted(seconds)[min(len(seconds) - 1, int(share * len(seconds)))]
+
+
+async def _show_all(environment: dict[str, str], processes: list[int], url: str) -> None:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(
+        base_url=url, timeout=60, trust_env=False, limits=limits
+    ) as client:
+        shop = Shop(environment, client)
+        await shop.fill()
+        await freeze_database(shop, "productdb", new_ones=False)
+        await freeze_database(shop, "productdb", new_ones=True)
+        await stop_reading(shop, processes)
+
+
+async def _show_full_disk(environment: dict[str, str], url: str, logs: Path) -> None:
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        shop = Shop(environment, client)
+        await shop.fill()
+        await fill_log_disk(shop, logs)
+
+
+def main() -> None:
+    """Show all faults."""
+    with open_environment() as environment:
+        environment["SERVICE_MAX_SEND_SECONDS"] = str(MAX_SEND_SECONDS)
+        with ShopProcess(environment) as shop:
+            shop.wait_until_ready()
+            asyncio.run(_show_all(environment, shop.find_processes(), shop.url))
+    with open_environment() as environment:
+        logs = Path(environment["BUILD_WORKSPACE_DIRECTORY"], ".data", "logs")
+        logs.mkdir(parents=True)
+        if not _mount_small(logs):
+            sys.exit("\nTo show a full disk, this has to run as root: it mounts a small one.")
+        with ShopProcess(environment) as shop:
+            shop.wait_until_ready()
+            asyncio.run(_show_full_disk(environment, shop.url, logs))
+
+
+if __name__ == "__main__":
+    main()
