@@ -7,6 +7,8 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
 
 import grpc
 import pytest
@@ -41,11 +43,13 @@ def environment(shop: Shop, port: int) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def running(shop: Shop) -> AsyncIterator[tuple[Process, Orders]]:
+async def running(
+    shop: Shop, stderr: int | IO[bytes] = PIPE
+) -> AsyncIterator[tuple[Process, Orders]]:
     """Run the service in the place of the shop's own."""
     port = await shop.stop("order")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *COMMAND, env=environment(shop, port), stdout=PIPE, stderr=PIPE
+        sys.executable, *COMMAND, env=environment(shop, port), stdout=PIPE, stderr=stderr
     )
     try:
         async with client.open_channel("127.0.0.1", port) as channel:
@@ -66,6 +70,19 @@ async def test_a_bad_setting_ends_the_program_before_it_listens(shop: Shop) -> N
     for name in ("ORDERSERVICE_PORT", "USERSERVICE_PORT", "PAYMENTSERVICE_HOST"):
         assert f"{name}: " in printed.decode()
     assert "70000" not in printed.decode()
+
+
+async def test_orders_are_served_although_the_log_disk_is_full(shop: Shop) -> None:
+    user_id, product = await shop.new_user(), await shop.new_product(units=10)
+    with Path("/dev/full").open("wb") as full:
+        async with running(shop, full) as (process, orders):
+            for key in ("1", "2"):
+                order = await orders.CreateOrder(
+                    new_order(user_id, (product, 1), key=key), wait_for_ready=True
+                )
+                assert order.state == order_pb2.ORDER_STATE_CONFIRMED
+            process.terminate()
+            assert await process.wait() == 0
 
 
 def new_chunk(seq: int, user_id: str, product: str) -> order_pb2.CreateOrdersRequest:
