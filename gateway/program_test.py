@@ -179,6 +179,14 @@ async def test_each_bad_setting_is_named_and_nothing_listens(
         assert probe.connect_ex(("127.0.0.1", int(port))) != 0
 
 
+async def test_a_misspelt_setting_is_refused_with_the_one_that_was_meant(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    status, errors = await run_to_end(environment | {"APIGATEWAY_WORKER": "2"}, tmp_path)
+    assert status == EX_CONFIG
+    assert errors.startswith("APIGATEWAY_WORKER is unknown: did you mean APIGATEWAY_WORKERS?\n")
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xff"])
 async def test_descriptor_set_that_cannot_be_read_is_a_bad_setting(
     environment: dict[str, str], tmp_path: Path, content: bytes | None

@@ -64,16 +64,17 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 async def _run_until_signal(config: ShopSettings, arguments: argparse.Namespace) -> None:
-    told = asyncio.Event()
+    """Run the shop; each signal ends what is waited for, and so the first one begins the end."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, told.set)
     shop = asyncio.create_task(_run(config, arguments))
-    signalled = asyncio.create_task(told.wait())
-    await asyncio.wait((shop, signalled), return_when=asyncio.FIRST_COMPLETED)
-    if told.is_set():
-        _say("\nStopping")
-    shop.cancel()
+
+    def interrupt() -> None:
+        if not shop.cancelling():
+            _say("\nStopping; another Ctrl-C kills what does not stop")
+        shop.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, interrupt)
     await asyncio.wait((shop,))
     if not shop.cancelled():
         shop.result()

@@ -93,11 +93,16 @@ class RunningProgram:
             await self._keeper
 
     async def stop(self) -> None:
-        """End it for good: by its signal, or the hard way when that takes too long."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait((self._keeper,))
-        await self._end_process()
+        """End it for good: by its signal, or the hard way when that takes too long.
+
+        Cancelling this is the hard way at once.
+        """
+        try:
+            if self._keeper is not None:
+                self._keeper.cancel()
+                await asyncio.wait((self._keeper,))
+        finally:
+            await self._end_process()
 
     async def _start_process(self) -> Process:
         await run_in_thread(self.program.prepare)
@@ -162,14 +167,15 @@ class RunningProgram:
         process, self._process = self._process, None
         if process is None:
             return
-        if process.returncode is None:
-            process.send_signal(self.program.stop_signal)
-            try:
+        try:
+            if process.returncode is None:
+                process.send_signal(self.program.stop_signal)
                 await asyncio.wait_for(process.wait(), self._patience.stop_seconds)
-            except TimeoutError:
-                self._report(f"{self.program.name} does not stop and is killed")
-        self._end_group(process)
-        await process.wait()
+        except TimeoutError:
+            self._report(f"{self.program.name} does not stop and is killed")
+        finally:
+            self._end_group(process)
+            await process.wait()
 
     def _end_group(self, process: Process) -> None:
         """Kill what is left of a process and of those that it started."""

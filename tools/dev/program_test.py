@@ -187,6 +187,20 @@ async def test_what_does_not_stop_is_killed_with_all_it_started(tmp_path: Path) 
     await _until(lambda: not any(map(_is_alive, process_ids)))
 
 
+async def test_cancelling_the_stop_kills_at_once(tmp_path: Path) -> None:
+    wait = "while :; do sleep 1000 & wait; done"
+    script = """trap 'echo > "$0.told"' TERM; """ + _STAY.replace("exec sleep 1000", wait)
+    patience = Patience(stop_seconds=1000)
+    running = RunningProgram(_describe(tmp_path, script), Reports(), patience=patience)
+    await running.start()
+    stop = asyncio.create_task(running.stop())
+    await _until((tmp_path / "ready.told").exists)
+    stop.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stop
+    await _until(lambda: not _is_alive(_read_process_id(tmp_path)))
+
+
 async def test_stop_ends_the_process_of_a_keeper_that_failed(tmp_path: Path) -> None:
     obstacles = iter((None, ValueError("nobody thought of this")))
 

@@ -10,13 +10,16 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
 
+import httpx
+
 from chassis.settings import address
-from tools.dev.holders import find_file_holders
+from tools.dev.holders import find_file_holders, find_port_holders
 from tools.postgres.throwaway import find_fast_directory
 
 _PROGRAM = Path(__file__).parents[2] / "tools" / "dev" / "bazaar"
@@ -29,6 +32,8 @@ _PORT_VARIABLES = (
     "APIGATEWAY_PORT",
 )
 HOST_VARIABLES = tuple(name.replace("_PORT", "_HOST") for name in _PORT_VARIABLES)
+_WAIT_SECONDS = 40.0
+_POLL_SECONDS = 0.02
 # Below those that the system gives to clients, who would take one between the look and the use.
 _PORTS = range(20_000, 32_000)
 
@@ -51,11 +56,25 @@ def _make_environment(directory: str) -> dict[str, str]:
     }
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so that other processes bring about.
+
+    Raises:
+        TimeoutError: It was not so in time.
+    """
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(_POLL_SECONDS)
+
+
 class ShopProcess:
     """The runner as a process, and what it says. Use it in a `with` block, or `stop` it."""
 
     def __init__(self, environment: Mapping[str, str], *arguments: str) -> None:
         self.output = ""
+        self._environment = environment
         host, port = environment["APIGATEWAY_HOST"], int(environment["APIGATEWAY_PORT"])
         self.url = f"http://{address(host, port)}"
         self._lock_path = Path(environment["BUILD_WORKSPACE_DIRECTORY"]) / ".data" / "lock"
@@ -73,6 +92,21 @@ class ShopProcess:
     def process_id(self) -> int:
         """The id of the runner."""
         return self._process.pid
+
+    def get(self, path: str) -> httpx.Response:
+        """Return the gateway's response to a GET."""
+        return httpx.get(self.url + path, timeout=30, trust_env=False)
+
+    def count_products(self) -> int:
+        """Return how many products the first page of them has."""
+        return self.get("/v1/products").text.count('"productId"')
+
+    def find_listener(self, variable: str) -> int:
+        """Return the first of the processes that listen on the port in a variable.
+
+        It made the others, if there are any.
+        """
+        return min(find_port_holders(int(self._environment[variable])))
 
     def wait_until_ready(self) -> None:
         """Read until it has said all that it has to say when the shop is up.
