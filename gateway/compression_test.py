@@ -58,15 +58,16 @@ async def test_caches_are_told_that_the_encoding_is_a_choice(
 
 async def test_short_answer_is_not_compressed(setup: Setup) -> None:
     answer = await setup.client.get("/v1/probes/7", headers=GZIP)
-    assert not {"Content-Encoding", "Vary"} & set(answer.headers)
+    assert "Content-Encoding" not in answer.headers
+    assert "Vary" not in answer.headers
 
 
 async def test_answer_with_a_strong_etag_is_sent_as_it_is(setup: Setup) -> None:
-    body = {"id": LONG, "etag": "1"}
-    answer = await setup.client.post("/v1/probes", json=body, headers=GZIP)
-    assert answer.json() == body
-    assert ("ETag" in answer.headers) != ("Content-Encoding" in answer.headers)
-    assert ("ETag" in answer.headers) != ("Vary" in answer.headers)
+    answer = await setup.client.get(f"/v1/probes/{LONG}?etag=1", headers=GZIP)
+    assert answer.headers["ETag"] == '"1"'
+    assert "Content-Encoding" not in answer.headers
+    assert "Vary" not in answer.headers
+    assert answer.json() == {"id": LONG, "etag": "1"}
 
 
 async def test_raw_bytes_of_another_type_are_sent_as_they_are(setup: Setup) -> None:

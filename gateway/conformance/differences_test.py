@@ -31,7 +31,7 @@ class Case:
     content: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: JSON)
     request: Mapping[str, Any] | None = None
-    """The gRPC request that was made; if the status is no success, none was."""
+    """The gRPC request that was made; none may be where the gateway refuses or OPTIONS asks."""
     reason: str | None = None
     answer: bytes | None = None
     answer_headers: Mapping[str, str] = field(default_factory=dict)
@@ -374,6 +374,7 @@ ANSWERS = (
                 "/v1/failures/9",
                 400,
                 content=b'{"message": "m", "reason": "R"}',
+                request={"code": 9, "message": "m", "reason": "R"},
                 reason="R",
                 answer_headers={"Content-Type": "application/problem+json"},
             ),
@@ -409,6 +410,8 @@ async def test_difference(setup: Setup, case: Case) -> None:
     assert answer.status_code == case.status, answer.text
     if case.request is not None:
         assert setup.request() == case.request
+    elif answer.is_error or case.method == "OPTIONS":
+        assert setup.servicer.calls == []
     if case.reason is not None:
         assert answer.json()["reason"] == case.reason
     if case.answer is not None:

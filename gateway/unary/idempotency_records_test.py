@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from chassis.database import Database
 from gateway.errors import Problem
+from gateway.unary import idempotency
 from gateway.unary.idempotency import SWEEP_BATCH, Claim, IdempotencyRecords, make_claim
 from gateway.unary.replies import Reply
 
@@ -79,6 +80,23 @@ async def test_claim_within_its_lease_is_not_taken_over(records: IdempotencyReco
     assert caught.value.status == 409
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_key_that_is_free_again_does_not_repeat_its_former_response(
+    clean_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0)
+    database = Database(clean_database_url)
+    await database.open()
+    brief = IdempotencyRecords(database, keep_seconds=0)
+    await brief.answer(CLAIM, perform, LEASE_SECONDS)
+    running = await hold(brief, LEASE_SECONDS)
+    with pytest.raises(Problem) as caught:
+        await brief.answer(CLAIM, never, LEASE_SECONDS)
+    assert caught.value.reason == "IDEMPOTENCY_KEY_IN_USE"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await database.close()
 
 
 async def test_performance_that_is_cancelled_frees_the_key(records: IdempotencyRecords) -> None:
