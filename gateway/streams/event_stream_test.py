@@ -12,7 +12,7 @@ from gateway.app import GatewayApp
 from gateway.testing.events import EVENT_STREAM, EventParser, EventSource
 from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
 from gateway.testing.servicer import ProbeServicer, serve_probes
-from gateway.testing.wire import Wire, connect
+from gateway.testing.wire import TIMEOUT_SECONDS, Wire, connect
 
 ACCEPT = {"Accept": EVENT_STREAM}
 NDJSON = {"Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"}
@@ -58,10 +58,15 @@ def parse(body: bytes) -> EventParser:
 
 
 async def read_until(wire: Wire, events: int) -> EventParser:
-    """Read an open stream until it has so many events; comments count as they come."""
+    """Read an open stream until it has so many events; comments count as they come.
+
+    Raises:
+        TimeoutError: it has not soon.
+    """
     body = b""
-    while len(parse(body).events) < events:
-        body += await wire.read_chunk()
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while len(parse(body).events) < events:
+            body += await wire.read_chunk()
     return parse(body)
 
 
@@ -221,8 +226,9 @@ async def test_stream_that_the_server_ends_can_be_resumed_elsewhere(setup: Setup
         await wire.read_head()
         setup.app.drain()
         body = b""
-        while chunk := await wire.read_chunk():
-            body += chunk
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while chunk := await wire.read_chunk():
+                body += chunk
     source = parse(body)
     assert source.events[-1].name == "problem"
     assert source.events[-1].json()["reason"] == "SERVER_STOPPING"

@@ -1,6 +1,7 @@
 """Streams on a real server: both ways at once, bounded, and ended by whoever ends them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -244,18 +245,26 @@ async def test_reader_that_takes_nothing_is_cut_off(setup: Setup, accept: str) -
             await read_to_end(wire)
 
 
-async def read_to_end(wire: Wire) -> None:
-    while await wire.read_chunk():
-        pass
+async def read_to_end(wire: Wire) -> list[bytes]:
+    """Return all pieces of a body that ends soon.
+
+    Raises:
+        TimeoutError: it goes on and on.
+    """
+    pieces = []
+    async with asyncio.timeout(PROMPT_SECONDS):
+        while piece := await wire.read_chunk():
+            pieces.append(piece)
+    return pieces
 
 
 async def test_grpc_timeout_bounds_a_stream(setup: Setup) -> None:
-    async with httpx.AsyncClient(base_url=setup.url) as client:
-        answer = await client.get(
-            "/v1/probes:watch?count=-1&pause_seconds=0.05", headers={"Grpc-Timeout": "300m"}
-        )
-    last = httpx.Response(200, content=answer.text.splitlines()[-1]).json()
-    assert last["error"]["status"] == 504
+    async with connect(setup.url) as wire:
+        path = "/v1/probes:watch?count=-1&pause_seconds=0.05"
+        await wire.send_head("GET", path, {"Grpc-Timeout": "300m"})
+        await wire.read_head()
+        *_, last = await read_to_end(wire)
+    assert json.loads(last)["error"]["status"] == 504
 
 
 @pytest.mark.parametrize("setup", [Options(drain_seconds=60)], indirect=True)
@@ -292,7 +301,5 @@ async def test_draining_ends_a_stream_that_has_no_end(setup: Setup) -> None:
         await wire.send_head("GET", "/v1/probes:watch?count=-1&pause_seconds=0.05", {})
         await wire.read_head()
         setup.app.drain()
-        record = last = await wire.read_record()
-        while record is not None:
-            last, record = record, await wire.read_record()
-    assert last["error"]["reason"] == "SERVER_STOPPING"
+        *_, last = await read_to_end(wire)
+    assert json.loads(last)["error"]["reason"] == "SERVER_STOPPING"
