@@ -33,8 +33,8 @@ def over_bytes(handler: Handler) -> Handler:
     """Return a handler of the same kind that takes and returns bytes.
 
     Called, it raises errors.InvalidArgument for a request that is no message of its type, and
-    errors.FailedPrecondition for a response that is larger than a message may be. Of a stream of
-    requests only iteration yields messages: `context.read` returns bytes.
+    errors.Error, which is INTERNAL, for a response that is larger than a message may be. Of a
+    stream of requests only iteration yields messages: `context.read` returns bytes.
     """
     behaviour = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
@@ -47,12 +47,6 @@ def over_bytes(handler: Handler) -> Handler:
     make = _MAKERS[handler.request_streaming, handler.response_streaming]
     made: Handler = make(respond(behaviour, read, write))
     return made
-
-
-def response_too_large() -> errors.FailedPrecondition:
-    """Return the error for a response that does not fit into a message."""
-    message = f"The response is larger than {MAX_MESSAGE_BYTES} bytes: ask for less at a time."
-    return errors.FailedPrecondition("RESPONSE_TOO_LARGE", message)
 
 
 class _Requests:
@@ -80,7 +74,11 @@ def _parse(parse: Callable[[bytes], Any], data: bytes) -> Any:
 def _serialize(serialize: Callable[[Any], bytes], response: Any) -> bytes:
     data = serialize(response)
     if len(data) > MAX_MESSAGE_BYTES:
-        raise response_too_large()
+        message = (
+            f"The response is larger than the {MAX_MESSAGE_BYTES} bytes that a message may have;"
+            " what was asked for has been done."
+        )
+        raise errors.Error("RESPONSE_TOO_LARGE", message)
     return data
 
 

@@ -101,7 +101,7 @@ async def test_a_response_that_is_too_large_is_called_that(
 ) -> None:
     request = Text(value=f"{TOO_LARGE}").SerializeToString()
     refused = await refusal(call(channel, kind, request))
-    assert details(refused) == (grpc.StatusCode.FAILED_PRECONDITION, "RESPONSE_TOO_LARGE")
+    assert details(refused) == (grpc.StatusCode.INTERNAL, "RESPONSE_TOO_LARGE")
     assert str(MAX_MESSAGE_BYTES) in refused.message
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import orjson
 from google.protobuf.message import Message
 
-from chassis import codec, errors
+from chassis import errors
 from chassis.transport import MAX_MESSAGE_BYTES
 
 MAX_PAGE = 500
@@ -79,15 +79,20 @@ def fill(
 
 
 def fill_batch(
-    add: Callable[[], Resource], items: Sequence[Item], express: Callable[[Resource, Item], None]
+    response: Message,
+    add: Callable[[], Resource],
+    items: Sequence[Item],
+    express: Callable[[Resource, Item], None],
 ) -> None:
-    """Express all items in messages of one response.
+    """Express all items in messages of one response, as `fill` does.
 
     Raises:
         errors.FailedPrecondition: they are too large for that.
     """
-    if fill(add, items, express, full_bytes=MAX_MESSAGE_BYTES) < len(items):
-        raise codec.response_too_large()
+    count = fill(add, items, express, full_bytes=MAX_MESSAGE_BYTES)
+    if count < len(items) or response.ByteSize() > MAX_MESSAGE_BYTES:
+        message = f"The response would be larger than {MAX_MESSAGE_BYTES} bytes: ask for fewer."
+        raise errors.FailedPrecondition("RESPONSE_TOO_LARGE", message)
 
 
 def encode_token(query: object, position: Position | None) -> str:

@@ -4,8 +4,10 @@ import base64
 from typing import Any
 
 import pytest
+from google.protobuf import struct_pb2
 
 from chassis import errors, paging
+from chassis.transport import MAX_MESSAGE_BYTES
 
 
 async def fetch(after: paging.Position | None, limit: int) -> list[int]:
@@ -96,3 +98,25 @@ def test_fill_measures_each_message_once_and_stops_when_they_are_large_enough() 
     assert paging.fill(add, [4] * 10, express, full_bytes=12) == 3
     assert [(message.size, message.count) for message in messages] == [(4, 1)] * 3
     assert paging.fill(add, [4] * 2, express, full_bytes=12) == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"), [(4_180, True), (4_189, False), (1_000_000, False)], ids=str
+)
+def test_fill_batch_refuses_what_is_larger_than_a_message(size: int, fits: bool) -> None:
+    """At 4,189 characters it is the tags and lengths of the items that make the difference."""
+    response = struct_pb2.ListValue()
+
+    def express(message: struct_pb2.Value, text: str) -> None:
+        message.string_value = text
+
+    def fill() -> None:
+        paging.fill_batch(response, response.values.add, ["x" * size] * 1_000, express)
+
+    if fits:
+        fill()
+        assert len(response.values) == 1_000
+    else:
+        with pytest.raises(errors.FailedPrecondition):
+            fill()
+        assert response.ByteSize() < MAX_MESSAGE_BYTES + 1_100_000

@@ -110,7 +110,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         async with self._database.connection() as connection:
             found = await repository.get_products(connection, product_ids)
         response = product_pb2.BatchGetProductsResponse()
-        paging.fill_batch(response.products.add, found, messages.fill_message)
+        paging.fill_batch(response, response.products.add, found, messages.fill_message)
         return response
 
     async def AdjustStock(

@@ -133,6 +133,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
             found = await repository.get_users(connection, user_ids)
         response = user_pb2.BatchGetUsersResponse()
         paging.fill_batch(
+            response,
             response.users.add,
             found,
             lambda message, user: mask.MergeMessage(_to_message(user), message),
