@@ -143,7 +143,8 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     app = GatewayApp(dependencies.streams, middleware, compression=settings.apigateway_compression)
     add_error_handlers(app)
     app.add_route("/healthz", Liveness())
-    app.add_route("/readyz", Readiness(dependencies.upstream, dependencies.database))
+    required = settings.required_services(plan.addresses)
+    app.add_route("/readyz", Readiness(dependencies.upstream, dependencies.database, required))
     app.add_route(resource.PATH, resource.OpenApi(plan.document))
     for path, content in page.find_contents().items():
         app.add_route(path, content)

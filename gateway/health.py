@@ -1,6 +1,7 @@
 """Whether the gateway lives, and whether it can serve: for load balancers and start-up scripts."""
 
 import asyncio
+from collections.abc import Collection
 
 import falcon.asgi
 import orjson
@@ -21,19 +22,20 @@ class Liveness:
 
 
 class Readiness:
-    """/readyz: every service says that it serves, and the gateway's own database answers.
+    """/readyz: the required services serve, and the gateway's own database responds.
 
     Both are asked at once, and neither is waited for longer than a second or so.
     """
 
-    def __init__(self, upstream: Upstream, database: Database) -> None:
+    def __init__(self, upstream: Upstream, database: Database, required: Collection[str]) -> None:
         self._upstream = upstream
         self._database = database
+        self._required = required
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Answer 200, or 503 if something is missing; the body says what."""
         services, database = await asyncio.gather(self._upstream.check(), self._answers())
-        ready = database and all(services.values())
+        ready = database and all(services[name] for name in self._required)
         resp.status = 200 if ready else 503
         resp.data = orjson.dumps(
             {

@@ -2,11 +2,13 @@
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-from pydantic import BeforeValidator, Field, create_model
+from pydantic import AfterValidator, BeforeValidator, Field, create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -30,7 +32,15 @@ def _split_origins(text: str | frozenset[str]) -> frozenset[str]:
     return origins
 
 
+def _split_names(text: str | frozenset[str]) -> frozenset[str]:
+    parts = text.split(",") if isinstance(text, str) else text
+    return frozenset(part.strip() for part in parts if part.strip())
+
+
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_origins)]
+Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_names)]
+
+ALL = "*"
 
 
 class _DescriptorSetSettings(BaseSettings):
@@ -67,6 +77,9 @@ class GatewaySettings(_DescriptorSetSettings, settings.PostgresSettings):
     """Answers are compressed with gzip for clients that ask for it."""
     apigateway_cors_origins: Origins = frozenset()
     """Which web origins may read answers, separated by commas; `*` is all of them."""
+    apigateway_ready_services: Names = frozenset({ALL})
+    """Which services must serve for the gateway to be ready: full names, separated by commas, or
+    `*` for all of them. One that has no health service serves if it can be reached."""
     postgres_database: Annotated[str, Field(min_length=1)] = "gatewaydb"
     """The name of the gateway's own database."""
     gateway_database_url: settings.DatabaseUrl | None = Field(
@@ -83,8 +96,13 @@ class GatewaySettings(_DescriptorSetSettings, settings.PostgresSettings):
         values = self.model_dump()
         return {
             service: settings.address(values[f"{prefix}_host"], values[f"{prefix}_port"])
-            for service, prefix in ((name, _prefix(name)) for name in services)
+            for service, prefix in _prefixes(services).items()
         }
+
+    def required_services(self, services: Iterable[str]) -> frozenset[str]:
+        """Return which of the services must serve for the gateway to be ready."""
+        required = self.apigateway_ready_services
+        return frozenset(services) if ALL in required else required
 
 
 def load_descriptor_set() -> DescriptorSet:
@@ -102,23 +120,36 @@ def load(services: Iterable[str]) -> GatewaySettings:
     """Read the settings, or end the program with status 78 and a line for each bad variable.
 
     A service's address comes from variables that are named after its simple name, for example
-    USERSERVICE_HOST and USERSERVICE_PORT.
+    USERSERVICE_HOST and USERSERVICE_PORT; or after its full name, if there is another of that name.
     """
-    fields: dict[str, tuple[object, object]] = {}
-    for service in services:
-        fields[f"{_prefix(service)}_host"] = (settings.Host, ...)
-        fields[f"{_prefix(service)}_port"] = (settings.Port, ...)
+    names = frozenset(services)
+    fields: dict[str, tuple[object, object]] = {
+        "apigateway_ready_services": (
+            Annotated[Names, AfterValidator(partial(_check_names, names))],
+            GatewaySettings.model_fields["apigateway_ready_services"],
+        )
+    }
+    for prefix in _prefixes(names).values():
+        fields[f"{prefix}_host"] = (settings.Host, ...)
+        fields[f"{prefix}_port"] = (settings.Port, ...)
     model: type[GatewaySettings] = create_model(  # type: ignore[call-overload]
         "Settings", __base__=GatewaySettings, **fields
     )
     return settings.load(model)
 
 
+def _check_names(known: frozenset[str], given: frozenset[str]) -> frozenset[str]:
+    if not given <= known | {ALL}:
+        raise ValueError(f"must be {ALL} or some of {', '.join(sorted(known))}")
+    return given
+
+
 def explain_variables() -> Iterator[tuple[str, str]]:
     """Yield the name of each variable and what it is for, the required ones first."""
     yield (
         "<SERVICE>_HOST, <SERVICE>_PORT",
-        "Where each service of the descriptor set is, by its simple name: USERSERVICE_HOST.",
+        "Where each service of the descriptor set is, by its simple name: USERSERVICE_HOST. If"
+        " there are two of that name, by their full ones: USER_V1_USERSERVICE_HOST.",
     )
     fields = {**_DescriptorSetSettings.model_fields, **GatewaySettings.model_fields}
     for name, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):
@@ -129,7 +160,8 @@ def _explain(field: FieldInfo) -> str:
     text = field.description or ""
     if field.is_required() or field.default in (None, DESCRIPTOR_SET, frozenset()):
         return text
-    return f"{text} Default: {str(field.default).lower()}."
+    default = ",".join(field.default) if isinstance(field.default, frozenset) else field.default
+    return f"{text} Default: {str(default).lower()}."
 
 
 def refuse_descriptor_set(why: str) -> NoReturn:
@@ -138,5 +170,17 @@ def refuse_descriptor_set(why: str) -> NoReturn:
     raise SystemExit(settings.EX_CONFIG)
 
 
-def _prefix(service: str) -> str:
-    return service.rpartition(".")[2].lower()
+def _prefixes(services: Iterable[str]) -> dict[str, str]:
+    """Return what the variables of each service begin with, in lower case.
+
+    It is the simple name, unless that is not the service's alone: two may have the same one, in two
+    packages, and one may have that of the gateway or of PostgreSQL.
+    """
+    simple = {service: service.rpartition(".")[2].lower() for service in services}
+    owners = Counter(simple.values())
+    return {
+        service: name
+        if owners[name] == 1 and f"{name}_host" not in GatewaySettings.model_fields
+        else service.replace(".", "_").lower()
+        for service, name in simple.items()
+    }

@@ -109,6 +109,7 @@ async def _serves(channel: grpc.aio.Channel) -> bool:
     health: Any = health_pb2_grpc.HealthStub(channel)
     try:
         answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_SECONDS)
-    except grpc.aio.AioRpcError:
-        return False
+    except grpc.aio.AioRpcError as error:
+        # Who has no health service has answered all the same.
+        return error.code() is grpc.StatusCode.UNIMPLEMENTED
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

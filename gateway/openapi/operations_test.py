@@ -204,10 +204,22 @@ def test_answer_can_be_a_field() -> None:
 
 def test_nothing_is_answered_with_no_content() -> None:
     responses = PATHS["/v1/books/{bookId}:return"]["post"]["responses"]
-    assert responses == {
-        "204": {"description": "Done."},
-        "default": {"$ref": "#/components/responses/Problem"},
-    }
+    assert list(responses) == ["204", "415", "default"]
+    assert responses["204"] == {"description": "Done."}
+    assert responses["default"] == {"$ref": "#/components/responses/Problem"}
+
+
+def test_body_of_another_type_or_encoding_is_refused() -> None:
+    refused = PATHS["/v1/books"]["post"]["responses"]["415"]
+    assert refused["content"] == PROBLEM
+    assert "Content-Type, or none, or a Content-Encoding" in refused["description"]
+    assert "415" not in GET["responses"]
+
+
+def test_bytes_may_have_any_type_but_no_encoding() -> None:
+    refused = PATHS["/v1/books/{bookId}/cover"]["post"]["responses"]["415"]
+    assert "Content-Type" not in refused["description"]
+    assert "Content-Encoding" in refused["description"]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +231,7 @@ def test_nothing_is_answered_with_no_content() -> None:
 )
 def test_create_is_answered_with_a_location(path: str, nothing: str, sent: set[str]) -> None:
     responses = PATHS[path]["post"]["responses"]
-    assert list(responses) == ["200", "201", "default"]
+    assert list(responses) == ["200", "201", "415", "default"]
     assert responses["200"]["description"].startswith(nothing)
     assert "headers" not in responses["200"]
     assert set(responses["201"]["headers"]) == sent
@@ -228,7 +240,7 @@ def test_create_is_answered_with_a_location(path: str, nothing: str, sent: set[s
 
 def test_update_may_find_another_version() -> None:
     responses = PATHS["/v1/books/{bookId}"]["patch"]["responses"]
-    assert list(responses) == ["200", "412", "default"]
+    assert list(responses) == ["200", "412", "415", "default"]
     assert list(responses["200"]["headers"]) == ["ETag"]
     assert responses["412"]["content"] == PROBLEM
 

@@ -18,6 +18,10 @@ _STREAM = (
     "A stream. Accept chooses its form: lines of JSON, server-sent events, or one JSON array."
     " A failure after it began is its last record."
 )
+_REFUSED_RAW_BODY = "`INVALID_ARGUMENT` if the body has a Content-Encoding."
+_REFUSED_BODY = (
+    "`INVALID_ARGUMENT` if the body has another Content-Type, or none, or a Content-Encoding."
+)
 
 
 def successes(route: Route, contents: Contents) -> Responses:
@@ -44,6 +48,8 @@ def failures(route: Route, schemas: Schemas, comments: Comments) -> Responses:
     told = named_failures(comments.of(method.full_name), comments.of(route.rpc.service))
     if route.preconditions.holder is not None:
         told.setdefault(412, "`ABORTED` if the resource has another ETag than If-Match names.")
+    if route.body is not None:
+        told.setdefault(415, _REFUSED_RAW_BODY if route.body.raw else _REFUSED_BODY)
     content = problem_content(schemas)
     responses: Responses = {
         str(status): {"description": text, "content": content}

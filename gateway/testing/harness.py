@@ -47,6 +47,7 @@ class Options:
     drain_seconds: float = 1.0
     max_streams: int = 1_000
     cors_origins: frozenset[str] = frozenset()
+    ready_services: frozenset[str] = frozenset({"*"})
 
 
 DEFAULT_OPTIONS = Options()
@@ -106,6 +107,7 @@ def make_app(
     settings = GatewaySettings.model_construct(
         apigateway_call_timeout_seconds=options.call_timeout_seconds,
         apigateway_cors_origins=options.cors_origins,
+        apigateway_ready_services=options.ready_services,
     )
     database = Database(options.database_url)
     dependencies = Dependencies(

@@ -1,0 +1,62 @@
+"""Which services make a gateway unready, and which do not."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from probe.v1 import probe_pb2
+
+from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.serving import listening
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "gateway"
+
+SERVICE = "probe.v1.ProbeService"
+SICK = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@asynccontextmanager
+async def serve_nothing(status: int | None) -> AsyncIterator[int]:
+    """Serve on a free port with a health service that says one thing, or without one."""
+    server = grpc.aio.server()
+    if status is not None:
+        checks = health.aio.HealthServicer()
+        await checks.set("", status)
+        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    async with listening(server) as port:
+        yield port
+
+
+async def read_readiness(options: Options, port: int) -> httpx.Response:
+    app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, options)
+    async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+        return await client.get("/readyz")
+
+
+@pytest.mark.parametrize(
+    ("status", "required", "serves", "ready"),
+    [
+        (SICK, {"*"}, False, 503),
+        (SICK, {SERVICE}, False, 503),
+        (SICK, set(), False, 200),
+        # Without a health service the channel tells.
+        (None, {"*"}, True, 200),
+    ],
+)
+async def test_only_required_services_make_a_gateway_unready(
+    clean_database_url: str, status: int | None, required: set[str], *, serves: bool, ready: int
+) -> None:
+    options = Options(clean_database_url, ready_services=frozenset(required))
+    async with serve_nothing(status) as port:
+        answer = await read_readiness(options, port)
+    assert answer.json()["services"] == {SERVICE: serves}
+    assert answer.status_code == ready
+
+
+async def test_service_that_cannot_be_reached_does_not_serve(clean_database_url: str) -> None:
+    answer = await read_readiness(Options(clean_database_url), port=1)
+    assert (answer.status_code, answer.json()["services"]) == (503, {SERVICE: False})

@@ -1,0 +1,106 @@
+"""The names of the variables that say where services are, and which of them must be ready."""
+
+import pytest
+
+from gateway.settings import load
+
+OWN = {
+    "APIGATEWAY_HOST": "127.0.0.1",
+    "APIGATEWAY_PORT": "1",
+    "POSTGRES_HOST": "127.0.0.1",
+    "POSTGRES_PORT": "5432",
+    "POSTGRES_USER": "nobody",
+    "POSTGRES_PASSWORD": "nothing",
+}
+
+
+@pytest.fixture
+def environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> pytest.MonkeyPatch:
+    """Return the environment, which has the gateway's own settings and no file beside it."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+    for name, value in OWN.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def set_address(environment: pytest.MonkeyPatch, prefix: str, port: int, host: str = "a") -> None:
+    environment.setenv(f"{prefix}_HOST", host)
+    environment.setenv(f"{prefix}_PORT", str(port))
+
+
+def test_service_is_found_by_its_simple_name(environment: pytest.MonkeyPatch) -> None:
+    set_address(environment, "BOOKSERVICE", 2)
+    services = ["library.v1.BookService"]
+    assert load(services).addresses(services) == {"library.v1.BookService": "a:2"}
+
+
+def test_ipv6_address_of_a_service_has_brackets(environment: pytest.MonkeyPatch) -> None:
+    set_address(environment, "BOOKSERVICE", 2, host="::1")
+    services = ["library.v1.BookService"]
+    assert load(services).addresses(services) == {"library.v1.BookService": "[::1]:2"}
+
+
+def test_services_of_the_same_simple_name_are_found_by_their_full_names(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    services = ["library.v1.BookService", "library.v2.BookService", "library.v1.LoanService"]
+    set_address(environment, "LIBRARY_V1_BOOKSERVICE", 2)
+    set_address(environment, "LIBRARY_V2_BOOKSERVICE", 3)
+    set_address(environment, "LOANSERVICE", 4)
+    assert load(services).addresses(services) == dict(
+        zip(services, ("a:2", "a:3", "a:4"), strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", ["ApiGateway", "Postgres", "APIGATEWAY"])
+def test_service_with_a_name_of_the_gateways_settings_leaves_them_alone(
+    environment: pytest.MonkeyPatch, name: str
+) -> None:
+    service = f"cloud.v1.{name}"
+    set_address(environment, f"CLOUD_V1_{name.upper()}", 2)
+    settings = load([service])
+    assert settings.addresses([service]) == {service: "a:2"}
+    assert (settings.apigateway_host, settings.apigateway_port) == ("127.0.0.1", 1)
+    assert (settings.postgres_host, settings.postgres_port) == ("127.0.0.1", 5432)
+
+
+def test_missing_variable_has_the_full_name_where_it_is_wanted(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_address(environment, "BOOKSERVICE", 2)
+    with pytest.raises(SystemExit):
+        load(["library.v1.BookService", "library.v2.BookService"])
+    assert "LIBRARY_V1_BOOKSERVICE_HOST: Field required" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "required"),
+    [
+        *((None, {"a.B", "a.C"}), ("*", {"a.B", "a.C"}), ("a.B", {"a.B"}), ("", set())),
+        *((" a.B , a.C,", {"a.B", "a.C"}), ("a.B,*", {"a.B", "a.C"})),
+    ],
+)
+def test_services_that_must_be_ready(
+    environment: pytest.MonkeyPatch, text: str | None, required: set[str]
+) -> None:
+    set_address(environment, "B", 2)
+    set_address(environment, "C", 2)
+    if text is not None:
+        environment.setenv("APIGATEWAY_READY_SERVICES", text)
+    services = ["a.B", "a.C"]
+    assert load(services).required_services(services) == required
+
+
+@pytest.mark.parametrize("text", ["B", "a.D", "a.B,a.D", "a.B a.C"])
+def test_service_that_must_be_ready_is_one_of_the_set(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    set_address(environment, "B", 2)
+    set_address(environment, "C", 2)
+    environment.setenv("APIGATEWAY_READY_SERVICES", text)
+    with pytest.raises(SystemExit):
+        load(["a.B", "a.C"])
+    errors = capsys.readouterr().err
+    assert "APIGATEWAY_READY_SERVICES: Value error, must be * or some of a.B, a.C" in errors
