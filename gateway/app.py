@@ -22,6 +22,7 @@ from gateway.error_handlers import add_error_handlers
 from gateway.exchange import SCOPE_KEY, Exchange
 from gateway.handler import Handler
 from gateway.health import Liveness, Readiness
+from gateway.http.limits import ConnectionLimits
 from gateway.openapi import resource
 from gateway.openapi.document import make_document
 from gateway.protojson.codec import JsonCodec
@@ -33,6 +34,7 @@ from gateway.streams.formats import CutOffError
 from gateway.streams.open_streams import OpenStreams, StreamLimits
 from gateway.unary.calls import UnaryCalls
 from gateway.unary.idempotency import SWEEP_SECONDS, IdempotencyRecords
+from gateway.unary.in_flight import CallsInFlight
 from gateway.unary.replies import Replies
 from gateway.upstream import Upstream
 
@@ -71,9 +73,16 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     """Falcon, with what every request needs around it."""
 
     def __init__(
-        self, streams: OpenStreams, middleware: Sequence[object], *, compression: bool
+        self,
+        streams: OpenStreams,
+        middleware: Sequence[object],
+        connection_limits: ConnectionLimits,
+        *,
+        compression: bool,
     ) -> None:
         super().__init__(middleware=middleware)  # type: ignore[arg-type]
+        self.connection_limits = connection_limits
+        """What whoever serves the application is to keep to."""
         self._streams = streams
         self._compression = compression
 
@@ -140,7 +149,13 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     middleware: list[object] = [Lifecycle(dependencies)]
     if settings.apigateway_cors_origins:
         middleware.append(CrossOrigin(settings.apigateway_cors_origins))
-    app = GatewayApp(dependencies.streams, middleware, compression=settings.apigateway_compression)
+    limits = ConnectionLimits(
+        max_connections=settings.apigateway_max_connections,
+        max_age_seconds=settings.apigateway_connection_seconds,
+    )
+    app = GatewayApp(
+        dependencies.streams, middleware, limits, compression=settings.apigateway_compression
+    )
     add_error_handlers(app)
     app.add_route("/healthz", Liveness())
     required = settings.required_services(plan.addresses)
@@ -176,6 +191,7 @@ def _make_handler(plan: Plan, dependencies: Dependencies) -> Handler:
         stream_calls=StreamCalls(
             routes, codec, replies, dependencies.upstream, dependencies.streams
         ),
+        calls_in_flight=CallsInFlight(plan.settings.apigateway_max_calls),
     )
 
 

@@ -15,6 +15,7 @@ from gateway.routing.transcoding import QueryPairs, RequestParts
 from gateway.streams.calls import StreamCalls
 from gateway.unary.calls import UnaryCalls
 from gateway.unary.idempotency import check_key
+from gateway.unary.in_flight import CallsInFlight
 
 MAX_QUERY_PARAMETERS = 200
 
@@ -30,6 +31,7 @@ class Handler:
     codec: JsonCodec
     unary_calls: UnaryCalls
     stream_calls: StreamCalls
+    calls_in_flight: CallsInFlight
 
     async def serve(self, exchange: Exchange, method: str, resp: falcon.asgi.Response) -> None:
         """Serve a request.
@@ -57,7 +59,8 @@ class Handler:
                 route.preconditions.admit(conditions, None)
             await self.stream_calls.serve(parts, exchange, resp)
         else:
-            (await self.unary_calls.serve(parts, exchange)).apply(resp)
+            with self.calls_in_flight:
+                (await self.unary_calls.serve(parts, exchange)).apply(resp)
         exchange.code = "OK"
 
     def _find(self, method: str, exchange: Exchange) -> Match[Route] | frozenset[str]:

@@ -18,7 +18,6 @@ from gateway.openapi.document import make_document
 from gateway.route_table import write_table
 
 GRACEFUL_TIMEOUT_SECONDS = 25
-KEEP_ALIVE_SECONDS = 75
 
 
 class GatewayServer(BaseApplication):  # type: ignore[misc]
@@ -36,7 +35,6 @@ class GatewayServer(BaseApplication):  # type: ignore[misc]
             "workers": settings.apigateway_workers,
             "worker_class": "gateway.worker.GatewayWorker",
             "graceful_timeout": GRACEFUL_TIMEOUT_SECONDS,
-            "keepalive": KEEP_ALIVE_SECONDS,
             "logger_class": PlainLogger,
             # All masters of a machine would share one socket.
             "control_socket_disable": True,

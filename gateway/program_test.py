@@ -1,6 +1,7 @@
 """The gateway as a program: what stops it from starting, how it stops, and what memory it takes."""
 
 import asyncio
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -119,6 +120,42 @@ async def test_workers_share_the_port(environment: dict[str, str]) -> None:
         assert await program.stop() == 0
 
 
+async def test_connections_are_bounded_by_a_setting(environment: dict[str, str]) -> None:
+    async with (
+        run_program(environment | {"APIGATEWAY_MAX_CONNECTIONS": "1"}) as program,
+        connect(program.url) as wire,
+        connect(program.url) as other,
+    ):
+        await wire.send_head("GET", "/healthz", {})
+        assert (await wire.read_head())[0] == 200
+        assert (await other.read_head())[0] == 503
+
+
+async def test_connection_takes_no_requests_after_its_time(environment: dict[str, str]) -> None:
+    async with (
+        run_program(environment | {"APIGATEWAY_CONNECTION_SECONDS": "0.001"}) as program,
+        httpx.AsyncClient(base_url=program.url) as client,
+    ):
+        assert (await client.get("/healthz")).headers["Connection"] == "close"
+
+
+async def test_calls_in_flight_are_bounded_by_a_setting(
+    environment: dict[str, str], servicer: ProbeServicer
+) -> None:
+    async with (
+        run_program(environment | {"APIGATEWAY_MAX_CALLS": "1"}) as program,
+        httpx.AsyncClient(base_url=program.url) as client,
+    ):
+        first = asyncio.create_task(client.post("/v1/waits", json={"seconds": 1}))
+        await servicer.wait_for(1)
+        refusal = await client.get("/v1/probes/7")
+        assert (refusal.status_code, refusal.json()["reason"]) == (503, "TOO_MANY_CALLS")
+        assert refusal.headers["Retry-After"] == "1"
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await first).status_code == 200
+        assert (await client.get("/v1/probes/7")).status_code == 200
+
+
 async def test_streams_are_bounded_by_a_setting(environment: dict[str, str]) -> None:
     async with (
         run_program(environment | {"APIGATEWAY_MAX_STREAMS": "1"}) as program,
@@ -131,14 +168,16 @@ async def test_streams_are_bounded_by_a_setting(environment: dict[str, str]) -> 
         assert (answer.status_code, answer.json()["reason"]) == (503, "TOO_MANY_STREAMS")
 
 
-async def test_sigterm_lets_a_running_call_finish(
-    program: Program, servicer: ProbeServicer
+@pytest.mark.parametrize("asking", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+async def test_running_call_finishes_when_the_program_is_asked_to_stop(
+    program: Program, servicer: ProbeServicer, asking: signal.Signals
 ) -> None:
     async with httpx.AsyncClient(base_url=program.url) as client:
         answer = asyncio.create_task(client.post("/v1/waits", json={"seconds": 1}))
         await servicer.wait_for(1)
-        assert await program.stop() == 0
+        assert await program.stop(asking) == 0
         assert (await answer).status_code == 200
+    assert "SIGKILL" not in program.log.read_text()
 
 
 async def test_sigterm_ends_an_upload_after_answering_what_was_taken(program: Program) -> None:

@@ -67,6 +67,12 @@ class GatewaySettings(_DescriptorSetSettings, settings.PostgresSettings):
     """How many connections to its own database one worker holds at most, beside one for probes."""
     apigateway_call_timeout_seconds: Seconds = 10.0
     """The deadline of a unary call whose client names none."""
+    apigateway_max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    """How many unary calls one worker may have in flight at once."""
+    apigateway_max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
+    """How many connections one worker may have at once."""
+    apigateway_connection_seconds: Seconds = 3_600.0
+    """After this time a connection takes no more requests, and is closed when it is idle."""
     apigateway_max_streams: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """How many streams one worker may have open at once."""
     apigateway_stream_idle_seconds: Seconds = 60.0

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import resource
+import signal
 import sys
+from functools import partial
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -19,7 +22,7 @@ SHUTDOWN_SECONDS = 22.0
 
 
 class GatewayWorker(UvicornWorker):  # type: ignore[misc]
-    """Serves the application on uvloop, with bounds on what clients send.
+    """Serves the application on uvloop, on connections of our own.
 
     Forwarded-For headers are not believed: nothing says that the peer is a proxy. The application
     writes the access log.
@@ -27,7 +30,6 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": Connection,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,
@@ -37,9 +39,12 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
     }
 
     async def _serve(self) -> None:
+        _allow_many_files()
         self.config.app = self.wsgi
+        self.config.http = partial(Connection, limits=self.wsgi.connection_limits)
         server = _DrainingServer(self.config, self.wsgi, self.ppid)
-        self._install_sigquit_handler()
+        # Gunicorn's master sends it when it gets SIGINT or SIGQUIT itself.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.stop)
         await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
@@ -64,3 +69,14 @@ class _DrainingServer(Server):
         """Tell the application, then stop as uvicorn does."""
         self._loop.call_soon_threadsafe(self._app.drain)
         super().handle_exit(sig, frame)
+
+    def stop(self) -> None:
+        """Stop as after SIGTERM."""
+        self._app.drain()
+        self.should_exit = True
+
+
+def _allow_many_files() -> None:
+    """Take as many files as the system lets: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 GET = b"GET /v1/probes/7 HTTP/1.1\r\nHost: gateway\r\n\r\n"
 BEGUN = b"GET /v1/probes/7 HTTP/1.1\r\nHost: gateway\r\n"
+JSON = {"Content-Type": "application/json"}
 CHUNKED = {"Transfer-Encoding": "chunked"}
 NDJSON = {**CHUNKED, "Content-Type": "application/x-ndjson"}
 SHORT_SECONDS = 0.3
@@ -245,7 +246,7 @@ async def test_refusal_within_a_response_cuts_the_connection(
 
 
 async def test_body_is_asked_for_with_100_continue(port: int, servicer: ProbeServicer) -> None:
-    headers = {"Expect": "100-continue", "Content-Length": "10"}
+    headers = {"Expect": "100-continue", "Content-Length": "10", **JSON}
     async with gateway(port, ConnectionLimits()) as url, connect(url) as wire:
         await wire.send_head("POST", "/v1/probes", headers)
         assert (await wire.read_head())[0] == 100

@@ -143,7 +143,7 @@ HEADERS = [
     refused(
         "two Content-Types",
         "RFC 9110 5.3",
-        sized("Content-Type: application/json", "Content-Type: text/plain"),
+        sized("Content-Type: text/plain"),
         reason="REPEATED_HEADER",
     ),
     Row(

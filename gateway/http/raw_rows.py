@@ -33,8 +33,9 @@ def get(name: str, *lines: str, version: str = "1.1") -> bytes:
 
 
 def post(*lines: str, body: bytes = b"", path: str = "/v1/probes") -> bytes:
-    """Return a POST as header lines and body say."""
-    head = [f"POST {path} HTTP/1.1", "Host: a", *lines, "", ""]
+    """Return a POST of JSON as header lines and body say."""
+    lines = ("Host: a", "Content-Type: application/json", *lines)
+    head = [f"POST {path} HTTP/1.1", *lines, "", ""]
     return "\r\n".join(head).encode() + body
 
 

@@ -46,6 +46,7 @@ class Options:
     idle_seconds: float = 30.0
     drain_seconds: float = 1.0
     max_streams: int = 1_000
+    max_calls: int = 1_000
     cors_origins: frozenset[str] = frozenset()
     ready_services: frozenset[str] = frozenset({"*"})
 
@@ -105,6 +106,7 @@ def make_app(
     descriptors = DescriptorSet(files)
     addresses = {rpc.service: f"127.0.0.1:{port}" for rpc in descriptors.methods()}
     settings = GatewaySettings.model_construct(
+        apigateway_max_calls=options.max_calls,
         apigateway_call_timeout_seconds=options.call_timeout_seconds,
         apigateway_cors_origins=options.cors_origins,
         apigateway_ready_services=options.ready_services,
@@ -137,9 +139,9 @@ class Program:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def stop(self) -> int:
+    async def stop(self, asking: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop, and return its exit status."""
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(asking)
         return await asyncio.wait_for(self.process.wait(), timeout=30)
 
     def worker_pid(self) -> int:
