@@ -28,13 +28,13 @@ from gateway.http.limits import (
     BODY_BUFFER_BYTES,
     LINGER_SECONDS_WHEN_STOPPING,
     MAX_HEAD_BYTES,
-    TOO_LARGE,
-    TOO_MANY_CONNECTIONS,
-    TOO_SLOW,
     UNACKNOWLEDGED_SECONDS,
     UNSENT_BYTES,
     WRITE_BUFFER_BYTES,
     ConnectionLimits,
+    head_too_large,
+    head_too_slow,
+    too_many_connections,
 )
 from gateway.http.parser import EMPTY_LINE, Head, RequestParser, check_begun_head
 from gateway.http.response import Headers, format_problem
@@ -110,12 +110,13 @@ class Connection(asyncio.Protocol):
             self._server.connections.add(self)  # type: ignore[arg-type]
         else:
             self._stopping = True
-            self._refuse(TOO_MANY_CONNECTIONS)
+            self._refuse(too_many_connections())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave nothing waiting."""
         self._state = State.CLOSED
         self._unread = b""
+        self._parser.close()
         self._server.connections.discard(self)
         self.resume_writing()
         self._deadline.close()
@@ -209,11 +210,14 @@ class Connection(asyncio.Protocol):
             return
         if self._state is State.SERVING and (self._unread or self._is_full()):
             self._transport.pause_reading()
+            if not self._is_full() and not self._parser.complete:
+                # Other connections have their turn between two pieces of a body.
+                self._loop.call_soon(self._advance)
         else:
             self._transport.resume_reading()
 
     def _take(self) -> bool:
-        """Take a head or a piece of a body; return false where there is none to take now."""
+        """Take a head or a piece of a body, and return whether to take more at once."""
         if self._state is State.SERVING:
             return self._take_body()
         return self._state in (State.WAITING, State.HEAD) and self._take_head()
@@ -225,7 +229,7 @@ class Connection(asyncio.Protocol):
         at = unread.find(EMPTY_LINE, self._searched)
         size = len(unread) if at == -1 else at + len(EMPTY_LINE)
         if self._empty_line_bytes + size > MAX_HEAD_BYTES:
-            raise TOO_LARGE
+            raise head_too_large()
         if at == -1:
             self._await_rest_of_head()
             return False
@@ -256,7 +260,7 @@ class Connection(asyncio.Protocol):
         content, taken = self._parser.read_body(self._unread[:BODY_BUFFER_BYTES])
         self._unread = self._unread[taken:]
         cycle.take_body(content, complete=self._parser.complete)
-        return True
+        return False
 
     def _serve(self, head: Head) -> None:
         self._first = False
@@ -344,7 +348,7 @@ class Connection(asyncio.Protocol):
         if self._writable is not None or self._state is State.LINGERING:
             self._transport.abort()
         elif self._state is State.HEAD or self._first:
-            self._refuse(TOO_SLOW)
+            self._refuse(head_too_slow())
         else:
             self._linger()
 

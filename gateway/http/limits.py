@@ -51,25 +51,27 @@ class ConnectionLimits:
 LINGER_SECONDS_WHEN_STOPPING = 0.5
 """How long a connection lingers, at most, when the server stops or has too many of them."""
 
-TOO_LARGE = Problem(
-    status=431,
-    code="INVALID_ARGUMENT",
-    detail=f"Request line and headers are larger than {MAX_HEAD_BYTES} bytes.",
-    reason="HEADERS_TOO_LARGE",
-)
-TOO_MUCH_FRAMING = Problem(
-    status=431,
-    code="INVALID_ARGUMENT",
-    detail="The body has too much in chunk extensions or trailers.",
-    reason="FRAMING_TOO_LARGE",
-)
-TOO_SLOW = Problem(
-    408, "DEADLINE_EXCEEDED", "Request line and headers did not come in time.", "SLOW_HEADERS"
-)
-TOO_MANY_CONNECTIONS = Problem(
-    status=503,
-    code="UNAVAILABLE",
-    detail="The server has as many connections as it may have.",
-    reason="TOO_MANY_CONNECTIONS",
-    headers={"Retry-After": "5"},
-)
+
+def head_too_large() -> Problem:
+    """Return the problem of a head that is over its bound."""
+    detail = f"Request line and headers are larger than {MAX_HEAD_BYTES} bytes."
+    return Problem(431, "INVALID_ARGUMENT", detail, "HEADERS_TOO_LARGE")
+
+
+def too_much_framing() -> Problem:
+    """Return the problem of a body that is framed with more than it holds."""
+    detail = "The body has too much in chunk extensions or trailers."
+    return Problem(431, "INVALID_ARGUMENT", detail, "FRAMING_TOO_LARGE")
+
+
+def head_too_slow() -> Problem:
+    """Return the problem of a head that takes too long."""
+    detail = "Request line and headers did not come in time."
+    return Problem(408, "DEADLINE_EXCEEDED", detail, "SLOW_HEADERS")
+
+
+def too_many_connections() -> Problem:
+    """Return the problem of a connection beyond the bound."""
+    detail = "The server has as many connections as it may have."
+    headers = {"Retry-After": "5"}
+    return Problem(503, "UNAVAILABLE", detail, "TOO_MANY_CONNECTIONS", headers=headers)

@@ -15,7 +15,7 @@ from gateway.errors import Problem, invalid_argument
 from gateway.http.limits import (
     FRAMING_BYTES_PER_BODY_BYTE,
     MAX_FRAMING_BYTES,
-    TOO_MUCH_FRAMING,
+    too_much_framing,
 )
 
 EMPTY_LINE = b"\r\n\r\n"
@@ -58,6 +58,7 @@ class RequestParser:
         self._headers: Headers = []
         self._chunks: list[bytes] = []
         self._begun = False
+        self._in_head = False
         self._keeps_alive = False
         self._parser = self._body_parser = httptools.HttpRequestParser(self)
         self._remaining: int | None = 0
@@ -73,6 +74,7 @@ class RequestParser:
         """
         method, target, version = check_request_line(data)
         self.complete = self._begun = False
+        self._in_head = True
         self._headers = []
         self._body_parser = self._parser
         upgrade = False
@@ -112,6 +114,10 @@ class RequestParser:
         self._count_framing(taken, len(content))
         return content, taken
 
+    def close(self) -> None:
+        """Let go of the parser: each knows the other, and only a collection would find them."""
+        del self._parser, self._body_parser
+
     # What httptools calls.
 
     def on_message_begin(self) -> None:
@@ -122,11 +128,14 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; those after the body, its trailers, go nowhere."""
-        self._headers.append((name.lower(), value.rstrip(b" \t")))
+        if self._in_head:
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """Note what the parser forgets at the end of the request."""
-        self._keeps_alive = self._parser.should_keep_alive()
+        """Note the end of the head, and what the parser forgets at the end of the request."""
+        if self._in_head:
+            self._in_head = False
+            self._keeps_alive = self._parser.should_keep_alive()
 
     def on_body(self, chunk: bytes) -> None:
         """Take a piece of the body."""
@@ -138,7 +147,6 @@ class RequestParser:
 
     def _expect_body(self, fields: dict[bytes, bytes], upgrade: bool) -> bool:
         """Prepare for the body, if there is one."""
-        self._headers = []
         self._last_bytes = b""
         self._unpaid_bytes = 0
         chunked = b"transfer-encoding" in fields
@@ -162,7 +170,6 @@ class RequestParser:
         self._begun = False
         self._body_parser = httptools.HttpRequestParser(self)
         self._body_parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + EMPTY_LINE)
-        self._headers = []
         self.complete = False
 
     def _body_size(self, data: bytes) -> int:
@@ -182,7 +189,7 @@ class RequestParser:
         unpaid = self._unpaid_bytes + taken - content * (1 + FRAMING_BYTES_PER_BODY_BYTE)
         self._unpaid_bytes = max(0, unpaid)
         if self._unpaid_bytes > MAX_FRAMING_BYTES:
-            raise TOO_MUCH_FRAMING
+            raise too_much_framing()
 
 
 def check_request_line(data: bytes) -> tuple[bytes, bytes, bytes]:
