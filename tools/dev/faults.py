@@ -297,10 +297,9 @@ async def _show_full_disk(environment: dict[str, str], url: str, logs: Path) -> 
 
 def main() -> None:
     """Show all faults."""
-    with open_environment() as environment:
-        with ShopProcess(environment) as shop:
-            shop.wait_until_ready()
-            asyncio.run(_show_all(environment, shop.find_processes(), shop.url))
+    with open_environment() as environment, ShopProcess(environment) as shop:
+        shop.wait_until_ready()
+        asyncio.run(_show_all(environment, shop.find_processes(), shop.url))
     with open_environment() as environment:
         logs = Path(environment["BUILD_WORKSPACE_DIRECTORY"], ".data", "logs")
         logs.mkdir(parents=True)
