@@ -97,11 +97,10 @@ class _LimitedConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
                 await self.cancel_safe(timeout=CANCEL_SECONDS)
                 return await waiting.wait_async(gen, self.pgconn.socket, CANCEL_SECONDS)
         except TimeoutError as error:
-            self.pgconn.finish()
             raise psycopg.OperationalError("the server did not react in time") from error
-        except asyncio.CancelledError:
-            self.pgconn.finish()
-            raise
+        finally:
+            if self._is_active():
+                self.pgconn.finish()
 
 
 class Database:
