@@ -4,9 +4,10 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import IO
 
 import httpx
 import pytest
@@ -71,23 +72,28 @@ async def test_serves_and_stops_cleanly(program: Program) -> None:
     assert '"event":"request"' in program.log.read_text()
 
 
+@pytest.fixture
+def full_disk() -> Iterator[IO[bytes]]:
+    with Path("/dev/full").open("wb") as file:
+        yield file
+
+
 async def test_requests_are_served_although_the_log_disk_is_full(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str], tmp_path: Path, full_disk: IO[bytes]
 ) -> None:
     url = f"http://127.0.0.1:{environment['APIGATEWAY_PORT']}"
     retries = httpx.AsyncHTTPTransport(retries=10)
-    with Path("/dev/full").open("wb") as full:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway.main"), env=environment, cwd=tmp_path, stderr=full
-        )
-        try:
-            async with httpx.AsyncClient(base_url=url, transport=retries, timeout=20) as client:
-                for _ in range(2):
-                    assert (await client.get("/v1/probes/7")).json() == {"id": "7"}
-                    assert (await client.get("/nowhere")).status_code == 404
-        finally:
-            process.terminate()
-            assert await process.wait() == 0
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.main"), env=environment, cwd=tmp_path, stderr=full_disk
+    )
+    try:
+        async with httpx.AsyncClient(base_url=url, transport=retries, timeout=20) as client:
+            for _ in range(2):
+                assert (await client.get("/v1/probes/7")).json() == {"id": "7"}
+                assert (await client.get("/nowhere")).status_code == 404
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
 
 
 async def test_forwarded_headers_are_not_believed(program: Program) -> None:

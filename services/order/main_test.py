@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
@@ -72,17 +72,23 @@ async def test_a_bad_setting_ends_the_program_before_it_listens(shop: Shop) -> N
     assert "70000" not in printed.decode()
 
 
-async def test_orders_are_served_although_the_log_disk_is_full(shop: Shop) -> None:
+@pytest.fixture
+def full_disk() -> Iterator[IO[bytes]]:
+    with Path("/dev/full").open("wb") as file:
+        yield file
+
+
+async def test_orders_are_served_although_the_log_disk_is_full(
+    shop: Shop, full_disk: IO[bytes]
+) -> None:
     user_id, product = await shop.new_user(), await shop.new_product(units=10)
-    with Path("/dev/full").open("wb") as full:
-        async with running(shop, full) as (process, orders):
-            for key in ("1", "2"):
-                order = await orders.CreateOrder(
-                    new_order(user_id, (product, 1), key=key), wait_for_ready=True
-                )
-                assert order.state == order_pb2.ORDER_STATE_CONFIRMED
-            process.terminate()
-            assert await process.wait() == 0
+    async with running(shop, full_disk) as (process, orders):
+        for key in ("1", "2"):
+            request = new_order(user_id, (product, 1), key=key)
+            order = await orders.CreateOrder(request, wait_for_ready=True)
+            assert order.state == order_pb2.ORDER_STATE_CONFIRMED
+        process.terminate()
+        assert await process.wait() == 0
 
 
 def new_chunk(seq: int, user_id: str, product: str) -> order_pb2.CreateOrdersRequest:

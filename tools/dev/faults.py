@@ -19,6 +19,7 @@ import grpc
 import httpx
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
+from tools.dev.shop import SERVICES
 from tools.dev.testing import ShopProcess, open_environment
 from tools.postgres.freezing import frozen, list_backends
 
@@ -75,6 +76,16 @@ class Shop:
         user, password = self.environment["POSTGRES_USER"], self.environment["POSTGRES_PASSWORD"]
         port = self.environment["POSTGRES_PORT"]
         return f"postgresql://{user}:{password}@127.0.0.1:{port}/{name}"
+
+    def find_in_log(self, program: str, text: str) -> list[str]:
+        """Return the lines of a program's log that have a text in them."""
+        directory = Path(self.environment["BUILD_WORKSPACE_DIRECTORY"], ".data", "logs")
+        log = (directory / f"{program}.log").read_text(encoding="utf-8", errors="replace")
+        return [line for line in log.splitlines() if text in line]
+
+    def count_in_log(self, program: str, text: str) -> int:
+        """Return in how many lines of a program's log a text is."""
+        return len(self.find_in_log(program, text))
 
     async def order(self) -> int:
         """Place an order of one line, and return the status."""
@@ -156,53 +167,56 @@ async def _follow_readiness(shop: Shop, began: float) -> None:
 
 async def stop_reading(shop: Shop, processes: list[int]) -> None:
     """Let clients read one message of a stream of orders and then no more."""
-    address = f"127.0.0.1:{shop.environment['ORDERSERVICE_PORT']}"
-    # Each client is a connection of its own, with no room for what it does not read.
-    options = [
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", 64 * 1024),
-    ]
     print(f"\n{CLIENTS} clients that stop reading a stream of orders")
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
-        await _place_chunks(order_pb2_grpc.OrderServiceStub(channel), shop)
+    await _place_chunks(shop)
     path = f"/v1/products/{shop.product_ids[0]}"
     async with requesting(lambda: shop.get(path), 0.02) as before:
         await asyncio.sleep(5)
     resident = {process: _resident_bytes(process) for process in processes}
     most = dict(resident)
-    channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(CLIENTS)]
-    request = order_pb2.ListOrdersRequest(user_id=shop.user_id)
-    stubs = [order_pb2_grpc.OrderServiceStub(each) for each in channels]
-    calls: list[Any] = []
-    began = time.monotonic()
-    for first in range(0, CLIENTS, 10):
-        some = [stub.ListOrders(request) for stub in stubs[first : first + 10]]
-        await asyncio.gather(*(call.read() for call in some))
-        calls += some
-    print(f"  each has read one message after {time.monotonic() - began:.1f} s")
-    log = Path(shop.environment["BUILD_WORKSPACE_DIRECTORY"], ".data", "logs", "order.log")
-    async with requesting(lambda: shop.get(path), 0.02) as during:
-        while (ended := log.read_text().count("DEADLINE_EXCEEDED")) < CLIENTS:
-            for process in processes:
-                most[process] = max(most[process], _resident_bytes(process))
-            if time.monotonic() - began > 180:
-                break
-            await asyncio.sleep(0.1)
-    print(f"  {ended} calls ended as DEADLINE_EXCEEDED after {time.monotonic() - began:.1f} s")
-    print(f"  tracebacks in the log: {log.read_text().count('Traceback')}")
+    async with contextlib.AsyncExitStack() as stack:
+        began = time.monotonic()
+        calls = await _read_one_message_each(stack, shop)
+        print(f"  each has read one message after {time.monotonic() - began:.1f} s")
+        async with requesting(lambda: shop.get(path), 0.02) as during:
+            while shop.count_in_log("order", "DEADLINE_EXCEEDED") < len(calls):
+                for process in processes:
+                    most[process] = max(most[process], _resident_bytes(process))
+                await asyncio.sleep(0.1)
+        print(f"  all calls ended as DEADLINE_EXCEEDED after {time.monotonic() - began:.1f} s")
+    print(f"  tracebacks in the log: {shop.count_in_log('order', 'Traceback')}")
     for process in processes:
         if most[process] - resident[process] > 2**20:
-            print(
-                f"  {_name(process)}: {resident[process] >> 20} MiB, at most"
-                f" {most[process] >> 20}, now {_resident_bytes(process) >> 20}"
-            )
+            before_mib, most_mib = resident[process] >> 20, most[process] >> 20
+            now_mib = _resident_bytes(process) >> 20
+            print(f"  {_name(process)}: {before_mib} MiB, at most {most_mib}, now {now_mib}")
     print(f"  GET product before: {before}\n  GET product during: {during}")
-    for channel in channels:
-        await channel.close()
 
 
-async def _place_chunks(stub: Any, shop: Shop) -> None:
+async def _read_one_message_each(stack: contextlib.AsyncExitStack, shop: Shop) -> list[Any]:
+    request = order_pb2.ListOrdersRequest(user_id=shop.user_id)
+    calls: list[Any] = []
+    while len(calls) < CLIENTS:
+        stubs = [await _open_stub(stack, shop) for _ in range(10)]
+        begun = [stub.ListOrders(request) for stub in stubs]
+        await asyncio.gather(*(call.read() for call in begun))
+        calls += begun
+    return calls
+
+
+async def _open_stub(stack: contextlib.AsyncExitStack, shop: Shop) -> Any:
+    """Connect to the order service, with no room for what is not read."""
+    options = [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 64 * 1024),
+    ]
+    address = f"127.0.0.1:{shop.environment['ORDERSERVICE_PORT']}"
+    channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options))
+    return order_pb2_grpc.OrderServiceStub(channel)
+
+
+async def _place_chunks(shop: Shop) -> None:
     def chunk(seq: int) -> order_pb2.CreateOrdersRequest:
         make_line = order_pb2.CreateOrderRequest.Line
         lines = [make_line(product_id=each, quantity=1) for each in shop.product_ids]
@@ -217,9 +231,11 @@ async def _place_chunks(stub: Any, shop: Shop) -> None:
         ]
         return order_pb2.CreateOrdersRequest(seq=seq, orders=orders)
 
-    async for response in stub.CreateOrders(chunk(seq) for seq in range(CHUNKS)):
-        if any(result.HasField("error") for result in response.results):
-            raise SystemExit(f"an order was refused: {response.results[0]}")
+    async with contextlib.AsyncExitStack() as stack:
+        stub = await _open_stub(stack, shop)
+        async for response in stub.CreateOrders(chunk(seq) for seq in range(CHUNKS)):
+            if any(result.HasField("error") for result in response.results):
+                raise SystemExit(f"an order was refused: {response.results[0]}")
 
 
 async def fill_log_disk(shop: Shop, logs: Path) -> None:
@@ -234,10 +250,9 @@ async def fill_log_disk(shop: Shop, logs: Path) -> None:
     print(f"  orders: {orders}")
     ballast.unlink()
     await shop.order()
-    for log in sorted(logs.glob("*.log")):
-        for line in log.read_text(errors="replace").splitlines():
-            if "log_events_lost" in line:
-                print(f"  {log.name}: {line}")
+    for name in (*SERVICES, "gateway"):
+        for line in shop.find_in_log(name, "log_events_lost"):
+            print(f"  {name}: {line}")
 
 
 @contextlib.contextmanager
