@@ -59,7 +59,7 @@ async def test_head_never_begins_a_stream(setup: Setup, path: str) -> None:
     assert (answer.status_code, setup.servicer.calls) == (405, [])
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/v1/anything?tags=a"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/v1/probes/7"])
 async def test_head_is_get_without_the_body(setup: Setup, path: str) -> None:
     headers = {"Accept-Encoding": "identity"}
     get = await setup.client.get(path, headers=headers)
