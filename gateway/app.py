@@ -113,8 +113,10 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if not self._compression:
             return exchange.send
         encodings = exchange.list_header(b"accept-encoding")
-        asked = encodings is not None and accepts_gzip(encodings)
-        return GzipSender(exchange.send, wanted=asked and scope["method"] != "HEAD").send
+        exchange.tells_encoding = True
+        if encodings is None or scope["method"] == "HEAD" or not accepts_gzip(encodings):
+            return exchange.send
+        return GzipSender(exchange.send).send
 
     def drain(self) -> None:
         """Prepare to stop: open streams come to an end."""

@@ -26,7 +26,7 @@ _COMPRESSIBLE = tuple(
     name.encode() for name in (JSON, PROBLEM_JSON, NDJSON, *NDJSON_ALIASES, "text/")
 )
 _GZIP = (b"content-encoding", b"gzip")
-_VARY = (b"vary", b"Accept-Encoding")
+VARY = (b"vary", b"Accept-Encoding")
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
@@ -39,15 +39,22 @@ def accepts_gzip(accept_encoding: str) -> bool:
     return weights.get("gzip", weights.get("*", 0.0)) > 0
 
 
-class GzipSender:
-    """Sends the ASGI events of one response on, compressed if that is worth it and `wanted`.
+def varies_by_encoding(status: int, headers: Headers) -> bool:
+    """Say whether a response would be another for a client that wants, or does not want, gzip.
 
-    A response that is only not compressed because this client does not want it says so to caches.
+    A 304 says so for what it stands for, whose length it does not know (RFC 9110 §15.4.5).
     """
+    found = dict(headers)
+    if status == HTTPStatus.NOT_MODIFIED:
+        return found.get(b"etag", b"").startswith(b"W/")
+    return _is_worth_it(found)
 
-    def __init__(self, send: Send, *, wanted: bool) -> None:
+
+class GzipSender:
+    """Sends the ASGI events of one response on, compressed if that is worth it."""
+
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._wanted = wanted
         self._compressor: Any = None
         self._held: dict[str, Any] | None = None
 
@@ -62,15 +69,12 @@ class GzipSender:
 
     async def _begin(self, event: dict[str, Any]) -> None:
         headers: Headers = event["headers"]
-        if not _is_worth_it(event["status"], dict(headers)):
+        if not _is_worth_it(dict(headers)):
             await self._send(event)
-            return
-        if not self._wanted or event["status"] == HTTPStatus.NOT_MODIFIED:
-            await self._send({**event, "headers": [*headers, _VARY]})
             return
         self._compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP_WINDOW_BITS, _MEMORY_LEVEL)
         kept = [header for header in headers if header[0] != b"content-length"]
-        start = {**event, "headers": [*kept, _GZIP, _VARY]}
+        start = {**event, "headers": [*kept, _GZIP, VARY]}
         if len(kept) == len(headers):
             await self._send(start)
         else:
@@ -91,10 +95,7 @@ class GzipSender:
         await self._send({**event, "body": body})
 
 
-def _is_worth_it(status: int, headers: dict[bytes, bytes]) -> bool:
-    """Say whether a response is one to compress; of a 304, whether what it stands for may be."""
-    if status == HTTPStatus.NOT_MODIFIED:
-        return headers.get(b"etag", b"").startswith(b"W/")
+def _is_worth_it(headers: dict[bytes, bytes]) -> bool:
     length = int(headers.get(b"content-length", MIN_BYTES))
     return (
         length >= MIN_BYTES

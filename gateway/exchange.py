@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from chassis import log
+from gateway.compression import VARY, varies_by_encoding
 from gateway.errors import Problem, invalid_argument
 from gateway.request_body import Receive, RequestBody
 
@@ -50,6 +51,8 @@ class Exchange:
         self._cause = ""
         self.abandoned = False
         """The connection is to be cut: what was sent cannot be completed."""
+        self.tells_encoding = False
+        """Caches are told where a response is another for clients of other encodings."""
         self._status = 0
         self._bytes = 0
 
@@ -132,7 +135,9 @@ class Exchange:
         """Pass an ASGI event on to the server; every answer carries the request id."""
         if event["type"] == "http.response.start":
             self._status = event["status"]
-            headers = [*event.get("headers", ()), (REQUEST_ID_HEADER, self.request_id.encode())]
+            headers = [*event["headers"], (REQUEST_ID_HEADER, self.request_id.encode())]
+            if self.tells_encoding and varies_by_encoding(self._status, headers):
+                headers.append(VARY)
             event = {**event, "headers": headers}
         else:
             self._bytes += len(event.get("body", b""))

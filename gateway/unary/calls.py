@@ -83,7 +83,8 @@ class UnaryCalls:
             if attempt.recorded:
                 answer = await call
             else:
-                answer = await self.client_watch.finish(call, attempt.exchange.body)
+                with self.client_watch.over(call, attempt.exchange.body):
+                    answer = await call
         except grpc.aio.AioRpcError as error:
             raise _problem(error, attempt) from error
         sent = success_headers(await call.initial_metadata(), await call.trailing_metadata())
