@@ -44,7 +44,7 @@ class ConnectionLimits:
     """How long a client may take for the part of a response that waits for it."""
     linger_seconds: float = 10.0
     """How long a connection is read after its last response (RFC 9112 section 9.6)."""
-    linger_bytes: int = 64 * 1024 * 1024
+    linger_bytes: int = 256 * 1024 * 1024
     """How much is read then; all of it is thrown away."""
 
 
