@@ -12,10 +12,8 @@ import asyncio
 import contextvars
 import math
 import re
-import socket
 from enum import Enum
 from typing import Any
-from urllib.parse import unquote
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -28,8 +26,6 @@ from gateway.http.limits import (
     BODY_BUFFER_BYTES,
     LINGER_SECONDS_WHEN_STOPPING,
     MAX_HEAD_BYTES,
-    UNACKNOWLEDGED_SECONDS,
-    UNSENT_BYTES,
     WRITE_BUFFER_BYTES,
     ConnectionLimits,
     head_too_large,
@@ -38,6 +34,8 @@ from gateway.http.limits import (
 )
 from gateway.http.parser import EMPTY_LINE, Head, RequestParser, check_begun_head
 from gateway.http.response import Headers, format_problem
+from gateway.http.scope import make_scope
+from gateway.http.sockets import address_of, bound_unsent
 
 _LOG = log.logger()
 
@@ -100,11 +98,11 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """Begin to wait for the first request, or refuse a connection too many."""
         self._transport = transport
-        self._peer = _address(transport.get_extra_info("peername"))
-        self._own = _address(transport.get_extra_info("sockname"))
+        self._peer = address_of(transport.get_extra_info("peername"))
+        self._own = address_of(transport.get_extra_info("sockname"))
         self._oldest = self._loop.time() + self._limits.max_age_seconds
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        _bound_unsent(transport.get_extra_info("socket"))
+        bound_unsent(transport.get_extra_info("socket"))
         self._enter(State.WAITING)
         if len(self._server.connections) < self._limits.max_connections:
             self._server.connections.add(self)  # type: ignore[arg-type]
@@ -266,29 +264,11 @@ class Connection(asyncio.Protocol):
         self._first = False
         self._enter(State.SERVING)
         self._cycle = cycle = Cycle(head, self)
-        run = cycle.run(self._config.loaded_app, self._scope(head))
+        scope = make_scope(head, self._config, self._app_state, (self._own, self._peer))
+        run = cycle.run(self._config.loaded_app, scope)
         task = self._loop.create_task(run, context=contextvars.Context())
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
-
-    def _scope(self, head: Head) -> dict[str, Any]:
-        path = head.path.decode("ascii")
-        root_path = self._config.root_path
-        return {
-            "type": "http",
-            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
-            "http_version": head.http_version,
-            "server": self._own,
-            "client": self._peer,
-            "scheme": "http",
-            "method": head.method,
-            "root_path": root_path,
-            "path": root_path + (unquote(path) if "%" in path else path),
-            "raw_path": root_path.encode("ascii") + head.path,
-            "query_string": head.query,
-            "headers": head.headers,
-            "state": self._app_state.copy(),
-        }
 
     def _is_full(self) -> bool:
         return self._cycle is not None and self._cycle.is_full
@@ -351,18 +331,3 @@ class Connection(asyncio.Protocol):
             self._refuse(head_too_slow())
         else:
             self._linger()
-
-
-def _address(name: object) -> tuple[str, int] | None:
-    """Return host and port of a socket's name."""
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
-
-
-def _bound_unsent(connection: socket.socket) -> None:
-    """Set the options of tcp(7), where the system has them."""
-    for name, value in (
-        ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
-        ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_SECONDS * 1_000),
-    ):
-        if hasattr(socket, name):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

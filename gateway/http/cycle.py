@@ -129,16 +129,17 @@ class Cycle:
     def _send_body(self, content: bytes, *, more: bool) -> None:
         response = self._response
         assert response is not None  # noqa: S101 - `send` has just made sure.
-        data = response.body(content, more=more)
-        if not self.response_begun:
-            data = self._begin(response, more=more) + data
+        head = b"" if self.response_begun else self._head_of(response, more=more)
+        data = head + response.body(content, more=more)
+        self.response_begun = True
+        self._continue_wanted = False
         if data:
             self._carrier.write(data)
         if not more:
             self._wake()
             self._carrier.end_cycle(self)
 
-    def _begin(self, response: Response, *, more: bool) -> bytes:
+    def _head_of(self, response: Response, *, more: bool) -> bytes:
         """Return the head, which says whether the connection stays open.
 
         It does not after a response that is complete before its request is. A stream may go on
@@ -147,10 +148,7 @@ class Cycle:
         unread = not self.body_complete and not more
         if response.closes or unread or not self._carrier.may_stay_open():
             self.stays_open = False
-        head = response.head(self._carrier.default_headers(), closes=not self.stays_open)
-        self.response_begun = True
-        self._continue_wanted = False
-        return head
+        return response.head(self._carrier.default_headers(), closes=not self.stays_open)
 
     def _end(self) -> None:
         """See to it that there was a response, or that the client notices that there is none."""

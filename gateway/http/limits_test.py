@@ -10,7 +10,7 @@ import pytest_asyncio
 from probe.v1 import probe_pb2
 
 from gateway import request_body
-from gateway.http import connection
+from gateway.http import sockets
 from gateway.http.limits import ConnectionLimits
 from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.servicer import ProbeServicer, serve_probes
@@ -211,7 +211,7 @@ async def test_client_that_takes_a_response_slowly_is_cut_off(
 async def test_client_that_acknowledges_nothing_counts_as_gone(
     port: int, servicer: ProbeServicer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "UNACKNOWLEDGED_SECONDS", 1)
+    monkeypatch.setattr(sockets, "UNACKNOWLEDGED_SECONDS", 1)
     async with gateway(port, ConnectionLimits()) as url, connect(url) as wire:
         await wire.send_head("GET", "/v1/probes:watch?count=-1&size=100000", {})
         await asyncio.wait_for(servicer.cancelled.wait(), timeout=15)

@@ -64,15 +64,15 @@ class Response:
         Raises:
             ValueError: the body is longer or shorter than was announced.
         """
+        if self._length is not None and self._has_body:
+            self._length -= len(content)
+            if self._length < 0 or (self._length and not more):
+                raise ValueError("the body is not as long as was announced")
         self.complete = not more
         if not self._has_body:
             return b""
         if self._chunked:
             return _chunk(content) if more else _chunk(content) + b"0\r\n\r\n"
-        if self._length is not None:
-            self._length -= len(content)
-            if self._length < 0 or (self._length and not more):
-                raise ValueError("the body is not as long as was announced")
         return content
 
     def _read_headers(self) -> None:

@@ -24,6 +24,7 @@ from chassis.database import Database
 from gateway.app import Dependencies, GatewayApp, Plan, create_app
 from gateway.descriptors import DescriptorSet
 from gateway.http.connection import Connection
+from gateway.http.cycle import Application
 from gateway.http.limits import ConnectionLimits
 from gateway.openapi.document import make_document
 from gateway.routing.routes import compile_routes
@@ -73,7 +74,7 @@ def descriptor_set(*files: FileDescriptor) -> descriptor_pb2.FileDescriptorSet:
 
 @asynccontextmanager
 async def serve_app(
-    app: GatewayApp, limits: ConnectionLimits = DEFAULT_LIMITS
+    app: Application, limits: ConnectionLimits = DEFAULT_LIMITS
 ) -> AsyncIterator[str]:
     """Serve an application with uvicorn in this process, and yield its URL."""
     config = uvicorn.Config(
