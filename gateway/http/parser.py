@@ -104,9 +104,8 @@ class RequestParser:
         Raises:
             Problem: it is malformed, or has more framing than it may have.
         """
-        taken = self._body_size(data)
         try:
-            self._body_parser.feed_data(data[:taken])
+            taken = self._feed(data)
         except httptools.HttpParserError as error:
             raise _unreadable(error) from error
         content = b"".join(self._chunks)
@@ -172,18 +171,30 @@ class RequestParser:
         self._body_parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + EMPTY_LINE)
         self.complete = False
 
-    def _body_size(self, data: bytes) -> int:
-        """Return how much of `data` belongs to the body, at most: a chunked one may go on."""
-        if self._remaining is not None:
-            size = min(self._remaining, len(data))
-            self._remaining -= size
-            return size
+    def _feed(self, data: bytes) -> int:
+        """Parse what of `data` belongs to the body, and return how much that was."""
+        if self._remaining is None:
+            return self._feed_chunked(data)
+        taken = min(self._remaining, len(data))
+        self._remaining -= taken
+        self._body_parser.feed_data(data[:taken])
+        return taken
+
+    def _feed_chunked(self, data: bytes) -> int:
+        """Parse up to one empty line after the other, until one of them was the end.
+
+        Most are content, and there may be one in every two bytes.
+        """
+        at = begin = len(self._last_bytes)
         joined = self._last_bytes + data
-        at = joined.find(EMPTY_LINE)
-        end = len(joined) if at == -1 else at + len(EMPTY_LINE)
-        size = end - len(self._last_bytes)
-        self._last_bytes = joined[max(0, end - len(EMPTY_LINE) + 1) : end]
-        return size
+        view = memoryview(joined)
+        while at < len(joined) and not self.complete:
+            found = joined.find(EMPTY_LINE, max(0, at - len(EMPTY_LINE) + 1))
+            end = len(joined) if found == -1 else found + len(EMPTY_LINE)
+            self._body_parser.feed_data(view[at:end])
+            at = end
+        self._last_bytes = joined[max(0, at - len(EMPTY_LINE) + 1) : at]
+        return at - begin
 
     def _count_framing(self, taken: int, content: int) -> None:
         unpaid = self._unpaid_bytes + taken - content * (1 + FRAMING_BYTES_PER_BODY_BYTE)
