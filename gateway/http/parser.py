@@ -21,6 +21,9 @@ from gateway.http.limits import (
 EMPTY_LINE = b"\r\n\r\n"
 """The end of a head and of a chunked body."""
 
+MAX_LENGTH_DIGITS = 20
+"""As many as the largest length has, 2^64 - 1. Python reads no number of thousands of digits."""
+
 Headers = list[tuple[bytes, bytes]]
 
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
@@ -59,6 +62,7 @@ class RequestParser:
         self._chunks: list[bytes] = []
         self._begun = False
         self._in_head = False
+        self._had_trailers = False
         self._keeps_alive = False
         self._parser = self._body_parser = httptools.HttpRequestParser(self)
         self._remaining: int | None = 0
@@ -73,7 +77,10 @@ class RequestParser:
             Problem: it is malformed, or not taken. There is no reading on after that.
         """
         method, target, version = check_request_line(data)
-        self.complete = self._begun = False
+        if self._had_trailers:
+            # To llhttp they are headers: after `Connection: close` among them it takes no more.
+            self._parser = httptools.HttpRequestParser(self)
+        self.complete = self._begun = self._had_trailers = False
         self._in_head = True
         self._headers = []
         self._body_parser = self._parser
@@ -95,7 +102,7 @@ class RequestParser:
             version.decode(),
             version == b"1.1" and self._keeps_alive,
             has_body,
-            has_body and fields.get(b"expect", b"").lower() == b"100-continue",
+            has_body and _expects_continue(fields, version),
         )
 
     def read_body(self, data: bytes) -> tuple[bytes, int]:
@@ -129,6 +136,8 @@ class RequestParser:
         """Take a header; those after the body, its trailers, go nowhere."""
         if self._in_head:
             self._headers.append((name.lower(), value.rstrip(b" \t")))
+        else:
+            self._had_trailers = True
 
     def on_headers_complete(self) -> None:
         """Note the end of the head, and what the parser forgets at the end of the request."""
@@ -149,7 +158,7 @@ class RequestParser:
         self._last_bytes = b""
         self._unpaid_bytes = 0
         chunked = b"transfer-encoding" in fields
-        self._remaining = None if chunked else int(fields.get(b"content-length", b"0"))
+        self._remaining = None if chunked else _read_length(fields.get(b"content-length", b"0"))
         has_body = chunked or self._remaining != 0
         if upgrade and has_body:
             self._read_body_of_upgrade()
@@ -256,6 +265,18 @@ def _check_transfer_coding(coding: bytes, version: bytes) -> None:
     if coding.lower() != b"chunked":
         detail = "The only transfer coding that is known here is chunked."
         raise Problem(501, "UNIMPLEMENTED", detail, "UNKNOWN_TRANSFER_CODING")
+
+
+def _expects_continue(fields: dict[bytes, bytes], version: bytes) -> bool:
+    """Say whether the client waits for a response that HTTP/1.0 does not have (RFC 9110 10.1.1)."""
+    return version == b"1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
+
+
+def _read_length(digits: bytes) -> int:
+    """Read a Content-Length; llhttp has checked its value, but lets any number of zeros lead."""
+    if len(digits) > MAX_LENGTH_DIGITS:
+        raise _malformed("the length of the body")
+    return int(digits)
 
 
 def _split_target(method: bytes, target: bytes) -> tuple[bytes, bytes]:

@@ -41,6 +41,11 @@ LENGTHS = [
     refused("hexadecimal", "RFC 9110 8.6", post("Content-Length: 0x2", body=b"{}")),
     refused("underscore", "RFC 9110 8.6: Python's int would take it", post("Content-Length: 1_0")),
     refused("empty length", "RFC 9110 8.6", post("Content-Length: ")),
+    refused(
+        "thousands of zeros",
+        "RFC 9110 8.6: to be prepared for; Python's int raises",
+        post(f"Content-Length: {'0' * 5000}2", body=b"{}"),
+    ),
     refused("2^64", "RFC 9110 8.6: overflow", post("Content-Length: 18446744073709551616")),
     refused(
         "2^64 - 1",
@@ -157,6 +162,13 @@ TRAILERS = [
         "request after trailers",
         "RFC 9112 7.1.2: they end with an empty line",
         chunked(CHUNK + b"0\r\nX-A: a\r\nX-B: b\r\n\r\n") + get("2"),
+        (200, 200),
+        reached=(*CREATED, "GetProbe 2"),
+    ),
+    Row(
+        "request after Connection: close in a trailer",
+        "RFC 9110 6.5.1: what is dropped closes nothing",
+        chunked(CHUNK + b"0\r\nConnection: close\r\n\r\n") + get("2"),
         (200, 200),
         reached=(*CREATED, "GetProbe 2"),
     ),

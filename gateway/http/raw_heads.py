@@ -4,7 +4,7 @@ PYTEST_DONT_REWRITE: nothing here asserts.
 """
 
 from gateway.http.limits import MAX_HEAD_BYTES
-from gateway.http.raw_rows import SMUGGLED, Row, get, refused, sized
+from gateway.http.raw_rows import CREATED, SMUGGLED, Row, get, refused, sized
 
 REQUEST_LINES = [
     Row("one request", "RFC 9112 2.1", get("7"), (200,), reached=("GetProbe 7",)),
@@ -29,6 +29,14 @@ REQUEST_LINES = [
         (200,),
         closed=True,
         reached=("GetProbe 7",),
+    ),
+    Row(
+        "HTTP/1.0 with Expect",
+        "RFC 9110 10.1.1: ignored, as HTTP/1.0 has no 100 Continue",
+        sized("Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0"),
+        (200,),
+        closed=True,
+        reached=CREATED,
     ),
     refused("HTTP/0.9", "RFC 9112 3: there is no version", b"GET /v1/probes/7\r\n"),
     refused(
