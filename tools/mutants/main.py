@@ -87,7 +87,7 @@ def _parse_arguments() -> argparse.Namespace:
 def _check_sound(workspace: Path, mutants: Sequence[Mutant]) -> None:
     targets = sorted({target for mutant in mutants for target in mutant.targets})
     _say(f"{len(targets)} test targets without a bug")
-    run = run_tests(workspace, targets, keep_going=True)
+    run = run_tests(workspace, targets, "--flaky_test_attempts=3")
     if not run.passed:
         raise ScratchError(f"{run.output}\nThese tests must pass before bugs are put in.")
 
@@ -95,7 +95,7 @@ def _check_sound(workspace: Path, mutants: Sequence[Mutant]) -> None:
 def _run_with(mutant: Mutant, workspace: Path) -> TestRun:
     source = apply(mutant, workspace)
     try:
-        return run_tests(workspace, mutant.targets, keep_going=False)
+        return run_tests(workspace, mutant.targets, "--notest_keep_going")
     finally:
         (workspace / mutant.file).write_text(source, encoding="utf-8")
 

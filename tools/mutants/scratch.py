@@ -67,13 +67,12 @@ def scratch_copy(checkout: Path) -> Iterator[Path]:
             subprocess.run(["./bazelw", "shutdown"], check=False, cwd=workspace)
 
 
-def run_tests(workspace: Path, targets: Sequence[str], *, keep_going: bool) -> TestRun:
-    """Run test targets; each stops at its first failure, and all of them unless `keep_going`."""
+def run_tests(workspace: Path, targets: Sequence[str], *options: str) -> TestRun:
+    """Run test targets, with further options of Bazel; each stops at its first failure."""
     events = workspace.parent / _EVENTS
     events.unlink(missing_ok=True)
-    going = "--test_keep_going" if keep_going else "--notest_keep_going"
     done = subprocess.run(
-        ["./bazelw", "test", *_OPTIONS, going, *targets],
+        ["./bazelw", "test", *_OPTIONS, *options, *targets],
         check=False,
         cwd=workspace,
         stdout=subprocess.PIPE,
