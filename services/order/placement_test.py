@@ -33,6 +33,10 @@ def test_check_new_order_wants_a_payment_method(method: str) -> None:
     assert fields_of(replace(ORDER, payment_method=method)) == ["payment_method"]
 
 
+def test_check_new_order_refuses_a_card_number() -> None:
+    assert fields_of(replace(ORDER, payment_method="4242 4242 4242 4242")) == ["payment_method"]
+
+
 @pytest.mark.parametrize("quantity", [-(2**31), -1, 0, 1_000_001, 2**31 - 1])
 def test_check_new_order_bounds_quantities(quantity: int) -> None:
     lines = (Line(LAMP, 1), Line(BULB, quantity))

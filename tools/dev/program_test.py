@@ -90,6 +90,18 @@ async def test_what_dies_is_restarted_and_people_are_told_why(tmp_path: Path) ->
     assert not _is_alive(second)
 
 
+async def test_what_the_dead_left_behind_ends_before_the_restart(tmp_path: Path) -> None:
+    reports = Reports()
+    script = f'sleep 1000 & echo $! > "$0.child"; {_STAY}'
+    running = RunningProgram(_describe(tmp_path, script), reports, patience=_QUICK)
+    await running.start()
+    child = int((tmp_path / "ready.child").read_text())
+    os.kill(_read_process_id(tmp_path), signal.SIGKILL)
+    await reports.wait_for("restarts in")
+    await _until(lambda: not _is_alive(child))
+    await running.stop()
+
+
 async def test_delays_double_up_to_the_last(tmp_path: Path) -> None:
     reports = Reports()
     script = f'[ -e "$0" ] && exit 3; {_STAY}'
