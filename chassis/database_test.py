@@ -15,6 +15,7 @@ pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "user"
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 CONNECTIONS = 3
+FULL_QUEUE = CONNECTIONS * database.WAITING_PER_CONNECTION
 SLACK_SECONDS = 1.0
 """How much later than its deadline a call may end."""
 
@@ -155,7 +156,7 @@ async def test_frozen_server_holds_up_nobody_and_is_used_again_at_once(
     with frozen([find_server(database_url), *list_backends(database_url)]):
         began = time.monotonic()
         results = await asyncio.gather(
-            *(ask(shop, 0.3) for _ in range(100)), shop.check(), return_exceptions=True
+            *(ask(shop, 0.3) for _ in range(FULL_QUEUE + 50)), shop.check(), return_exceptions=True
         )
         assert time.monotonic() - began < database.PROBE_SECONDS + SLACK_SECONDS
         assert {type(result) for result in results} == {errors.Unavailable}
@@ -176,8 +177,7 @@ async def test_calls_beyond_a_bounded_queue_are_refused_at_once(
 ) -> None:
     await fill_pool(shop)
     busy = [asyncio.create_task(ask(shop, 10, "SELECT pg_sleep(1)")) for _ in range(CONNECTIONS)]
-    waiting = CONNECTIONS * database.WAITING_PER_CONNECTION
-    queued = [asyncio.create_task(ask(shop, 10)) for _ in range(waiting)]
+    queued = [asyncio.create_task(ask(shop, 10)) for _ in range(FULL_QUEUE)]
     await asyncio.sleep(0)
     began = time.monotonic()
     with pytest.raises(errors.Unavailable) as raised:

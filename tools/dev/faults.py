@@ -278,7 +278,10 @@ def _small_disk(directory: Path) -> Iterator[None]:
 
 
 def _resident_bytes(process: int) -> int:
-    pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+    try:
+        pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+    except FileNotFoundError:  # PostgreSQL's own come and go.
+        return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
