@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
-from psycopg import waiting
+from psycopg import conninfo, waiting
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
@@ -31,7 +31,7 @@ ROLLBACK_SECONDS = 0.25
 """The least that a statement is given: what rolls back comes after the deadline."""
 PROBE_SECONDS = 1.0
 """How soon the database must answer a probe."""
-RECONNECT_SECONDS = 2.0
+RECONNECT_SECONDS = 0.5
 MIGRATED: LiteralString = "SELECT version_num FROM alembic_version"
 
 _SERVER_OPTIONS = {
@@ -46,7 +46,6 @@ _OPTIONS: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": 2,
     "application_name": "bazaar",
-    "options": " ".join(f"-c {name}={value}" for name, value in _SERVER_OPTIONS.items()),
     # A server that is gone without a word is noticed after about 10 s.
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -55,6 +54,13 @@ _OPTIONS: dict[str, Any] = {
 }
 
 Result = TypeVar("Result")
+
+
+def _connection_options(url: str) -> dict[str, Any]:
+    """Return the options of every connection; those that the URL has for the server come last."""
+    ours = " ".join(f"-c {name}={value}" for name, value in _SERVER_OPTIONS.items())
+    theirs = conninfo.conninfo_to_dict(url).get("options") or ""
+    return {**_OPTIONS, "options": f"{ours} {theirs}".rstrip()}
 
 
 class _LimitedConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
@@ -114,11 +120,12 @@ class Database:
         checkout_timeout_seconds: float = CHECKOUT_SECONDS,
     ) -> None:
         self._url = url
+        self._options = _connection_options(url)
         self._checkout_seconds = checkout_timeout_seconds
         self._pool = AsyncConnectionPool(
             url,
             connection_class=_LimitedConnection,
-            kwargs=_OPTIONS,
+            kwargs=self._options,
             min_size=1,
             max_size=connections,
             max_waiting=WAITING_PER_CONNECTION * connections,
@@ -189,7 +196,7 @@ class Database:
 
     async def _ask(self) -> None:
         if self._probe is None or self._probe.closed:
-            self._probe = await _LimitedConnection.connect(self._url, **_OPTIONS)
+            self._probe = await _LimitedConnection.connect(self._url, **self._options)
         await self._probe.execute(MIGRATED)
 
     async def _drop_probe(self) -> None:

@@ -23,7 +23,7 @@ from chassis.settings import ServiceSettings
 from chassis.supervision import BackgroundTask
 from chassis.transport import MESSAGE_OPTIONS
 
-PROBE_SECONDS = 1.0
+PROBE_SECONDS = 0.5
 WATCH_SECONDS = 1.0
 MAX_PROBES = 1_000
 """How many calls of health and reflection there may be beside the calls that count."""
