@@ -93,6 +93,9 @@ def _respond_in_parts(behaviour: Any, read: Read, write: Write) -> Any:
     async def call(request: Any, context: Context) -> AsyncIterator[bytes]:
         async with aclosing(behaviour(read(request), context)) as responses:
             async for response in responses:
-                yield write(response)
+                data = write(response)
+                # The client may take long to read this, and both may be large.
+                del response
+                yield data
 
     return call

@@ -90,10 +90,9 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             batches = list(domain.split_batches(page)) or [[]]
             for batch in batches:
                 end = position if batch is batches[-1] else [str(batch[-1])]
-                async with self._database.connection() as connection:
-                    orders = await repository.get_orders(connection, batch)
                 yield order_pb2.ListOrdersResponse(
-                    orders=[_to_message(order) for order in orders],
+                    # A client may take long to read them: nothing else is to hold them meanwhile.
+                    orders=await self._read_orders(batch),
                     next_page_token=paging.encode_token(query, end),
                 )
 
@@ -123,6 +122,11 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         """Not served yet."""
         raise errors.Unimplemented("NOT_IMPLEMENTED", "WatchOrder is not served yet.")
         yield
+
+    async def _read_orders(self, order_ids: Sequence[uuid.UUID]) -> list[order_pb2.Order]:
+        async with self._database.connection() as connection:
+            orders = await repository.get_orders(connection, order_ids)
+        return [_to_message(order) for order in orders]
 
     async def _place(
         self, requests: Sequence[order_pb2.CreateOrderRequest]
