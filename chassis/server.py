@@ -24,6 +24,9 @@ from chassis.supervision import BackgroundTask
 from chassis.transport import MESSAGE_OPTIONS
 
 PROBE_SECONDS = 0.5
+STEADY_PROBES = 2
+"""How many probes in a row must succeed after an outage: of a server that is stopped in part, the
+first may reach a part that is not."""
 WATCH_SECONDS = 1.0
 MAX_PROBES = 1_000
 """How many calls of health and reflection there may be beside the calls that count."""
@@ -98,6 +101,7 @@ class Server:
         reflection.enable_server_reflection(names, self._server)
         self.port = self._listen(address)
         self._serving: bool | None = None
+        self._good_probes = 0
         self._tasks = [
             BackgroundTask("probe_database", self._probe_database, PROBE_SECONDS),
             BackgroundTask("watch_calls", calls.watch, WATCH_SECONDS),
@@ -130,6 +134,7 @@ class Server:
             sys.exit(f"{self._service} cannot listen on {address}: is the address in use?")
 
     async def _probe_database(self) -> None:
+        good_probes, self._good_probes = self._good_probes + 1, 0
         try:
             await self._database.check()
         except errors.Error as error:
@@ -140,7 +145,9 @@ class Server:
             await self._change_serving(False)
             raise
         else:
-            if await self._change_serving(True):
+            self._good_probes = good_probes
+            steady = self._serving is None or good_probes >= STEADY_PROBES
+            if steady and await self._change_serving(True):
                 self._log.info("database_ready", service=self._service)
 
     async def _change_serving(self, serving: bool) -> bool:

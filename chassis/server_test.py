@@ -356,6 +356,32 @@ async def test_health_says_so_when_a_probe_has_a_defect_and_goes_on(
         await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
 
 
+async def test_one_good_probe_does_not_end_an_outage(
+    behaviour: Behaviour,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[MutableMapping[str, Any]],
+) -> None:
+    database = Database(database_url)
+    answers = iter([True, False, True, False, True, True])
+    all_given = asyncio.Event()
+
+    async def check() -> None:
+        answer = next(answers, None)
+        if answer is None:
+            all_given.set()
+        elif not answer:
+            raise errors.Unavailable("DATABASE_UNAVAILABLE", "down")
+
+    monkeypatch.setattr("chassis.server.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(database, "check", check)
+    server = Server(SERVICE, behaviour.register, database, "127.0.0.1:0")
+    async with asyncio.timeout(10), serving(server):
+        await all_given.wait()
+    said = [each["event"] for each in events if each["event"].startswith("database_")]
+    assert said == ["database_ready", "database_unavailable", "database_ready"]
+
+
 async def test_health_notices_a_database_that_freezes(
     behaviour: Behaviour, database_url: str
 ) -> None:
