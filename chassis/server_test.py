@@ -173,7 +173,8 @@ async def test_a_call_without_a_deadline_ends_at_the_default_one(
     channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interceptor, "DEFAULT_DEADLINE_SECONDS", 0.05)
-    refused = await refusal(method(channel, "wait")(b""))
+    async with asyncio.timeout(10):
+        refused = await refusal(method(channel, "wait")(b""))
     assert refused.code == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
