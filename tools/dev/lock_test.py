@@ -1,9 +1,12 @@
 """One runner at a time, also right after one was killed."""
 
 import asyncio
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,42 +30,45 @@ asyncio.run(main())
 """
 
 
-def _run_holder(directory: Path) -> "tuple[subprocess.Popen[str], int]":
+@contextlib.contextmanager
+def _run_holder(directory: Path) -> Iterator[tuple[int, int]]:
+    """Yield the process ids of one who holds the lock and of its child, who inherited it."""
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(directory)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
     )
-    assert holder.stdout is not None
-    return holder, int(holder.stdout.readline())
+    with holder:
+        assert holder.stdout is not None
+        try:
+            yield holder.pid, int(holder.stdout.readline())
+        finally:
+            os.killpg(holder.pid, signal.SIGKILL)
 
 
 async def test_another_runner_is_refused_by_name(tmp_path: Path) -> None:
-    holder, child = _run_holder(tmp_path)
-    with holder:
-        with pytest.raises(
-            LockError, match=rf"another run, process {holder.pid} \((?s:.*)kill {holder.pid}"
-        ):
+    with _run_holder(tmp_path) as (holder, _):
+        message = rf"another run, process {holder} \((?s:.*)kill {holder}"
+        with pytest.raises(LockError, match=message):
             async with lock.hold(tmp_path):
                 pass
-        os.kill(child, 9)
 
 
 async def test_what_a_killed_runner_left_is_waited_for(tmp_path: Path) -> None:
-    holder, child = _run_holder(tmp_path)
-    with holder:
-        holder.kill()
-
     async def take() -> None:
         async with lock.hold(tmp_path):
             assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
 
-    taking = asyncio.create_task(take())
-    done, _ = await asyncio.wait((taking,), timeout=0.5)
-    assert not done, "its child still runs"
-    os.kill(child, 9)
-    await asyncio.wait_for(taking, 20)
+    with _run_holder(tmp_path) as (holder, child):
+        os.kill(holder, signal.SIGKILL)
+        os.waitid(os.P_PID, holder, os.WEXITED | os.WNOWAIT)
+        taking = asyncio.create_task(take())
+        done, _ = await asyncio.wait((taking,), timeout=0.5)
+        assert not done, "its child still runs"
+        os.kill(child, signal.SIGKILL)
+        await asyncio.wait_for(taking, 20)
 
 
 async def test_the_lock_is_free_afterwards(tmp_path: Path) -> None:
