@@ -1,8 +1,9 @@
 """What clients get of applications that fail, and of responses of each kind."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -122,3 +123,25 @@ async def test_head_has_no_body() -> None:
         await wire.send_raw(GET.replace(b"GET", b"HEAD") + GET)
         assert (await wire.read_head())[1]["content-length"] == "5"
         assert (await wire.read_response())[2] == b"whole"
+
+
+async def test_body_that_the_application_does_not_read_is_held_back() -> None:
+    released = asyncio.Event()
+
+    async def wait(send: Any) -> None:
+        await released.wait()
+        await send(start())
+        await send(body(b""))
+
+    async with serving(wait) as wire:
+        await wire.send_raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % 2**40)
+        sent = 0
+        with suppress(TimeoutError):
+            while sent < 64 * 1024 * 1024:
+                async with asyncio.timeout(1):
+                    await wire.send_raw(bytes(65_536))
+                sent += 65_536
+        released.set()
+        assert (await wire.read_response())[0] == 200
+    # All that was taken is in the buffers of the system.
+    assert sent < 64 * 1024 * 1024
