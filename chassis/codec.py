@@ -1,7 +1,7 @@
-"""The messages of a call as bytes, so that what is wrong with them is an error like any other.
+"""Requests parsed and responses serialized by our own code, so that failures are `errors.Error`.
 
-By itself gRPC parses a request before, and serialises a response after, any code of ours: what
-fails there leaves as UNKNOWN with Python's text, or with gRPC's own.
+Left to itself gRPC parses requests before any interceptor runs and serializes responses after it: a
+failure there ends the call with a status and a message that are not ours.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -17,9 +17,11 @@ from chassis.transport import MAX_MESSAGE_BYTES
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Read = Callable[[Any], Any]
-"""Makes one request, or a stream of them, of what gRPC hands over."""
-Write = Callable[[Any], bytes]
+Behaviour = Callable[[Any, Context], Any]
+"""A method of a servicer: a coroutine function, or an async generator if responses are streamed."""
+Parse = Callable[[Any], Any]
+"""Returns one request from its bytes, or a stream of requests from a stream of bytes."""
+Serialize = Callable[[Any], bytes]
 
 _MAKERS: Final[dict[tuple[bool, bool], Any]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -29,23 +31,27 @@ _MAKERS: Final[dict[tuple[bool, bool], Any]] = {
 }
 
 
-def over_bytes(handler: Handler) -> Handler:
-    """Return a handler of the same kind that takes and returns bytes.
+def over_bytes(handler: Handler) -> Behaviour:
+    """Return the behaviour of a handler, changed to take requests and return responses as bytes.
 
-    Called, it raises errors.InvalidArgument for a request that is no message of its type, and
-    errors.Error, which is INTERNAL, for a response that is larger than a message may be. Of a
-    stream of requests only iteration yields messages: `context.read` returns bytes.
+    It raises errors.InvalidArgument for a request that is not a message of its type, and
+    errors.Error, which is INTERNAL, for a response larger than MAX_MESSAGE_BYTES. A stream of
+    requests yields messages only when it is iterated over: `context.read` returns bytes.
     """
     behaviour = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
-    read = partial(
+    parse = partial(
         _Requests if handler.request_streaming else _parse, handler.request_deserializer or bytes
     )
-    write = partial(_serialize, handler.response_serializer or bytes)
-    respond = _respond_in_parts if handler.response_streaming else _respond
-    make = _MAKERS[handler.request_streaming, handler.response_streaming]
-    made: Handler = make(respond(behaviour, read, write))
+    serialize = partial(_serialize, handler.response_serializer or bytes)
+    wrap = _stream_bytes if handler.response_streaming else _return_bytes
+    return wrap(behaviour, parse, serialize)
+
+
+def make_handler(like: Handler, behaviour: Behaviour) -> Handler:
+    """Return a handler of the same kind as another one, for a behaviour over bytes."""
+    made: Handler = _MAKERS[like.request_streaming, like.response_streaming](behaviour)
     return made
 
 
@@ -82,19 +88,19 @@ def _serialize(serialize: Callable[[Any], bytes], response: Any) -> bytes:
     return data
 
 
-def _respond(behaviour: Any, read: Read, write: Write) -> Any:
+def _return_bytes(behaviour: Any, parse: Parse, serialize: Serialize) -> Behaviour:
     async def call(request: Any, context: Context) -> bytes:
-        return write(await behaviour(read(request), context))
+        return serialize(await behaviour(parse(request), context))
 
     return call
 
 
-def _respond_in_parts(behaviour: Any, read: Read, write: Write) -> Any:
+def _stream_bytes(behaviour: Any, parse: Parse, serialize: Serialize) -> Behaviour:
     async def call(request: Any, context: Context) -> AsyncIterator[bytes]:
-        async with aclosing(behaviour(read(request), context)) as responses:
+        async with aclosing(behaviour(parse(request), context)) as responses:
             async for response in responses:
-                data = write(response)
-                # The client may take long to read this, and both may be large.
+                data = serialize(response)
+                # The client may take long to read the bytes: do not hold the message meanwhile.
                 del response
                 yield data
 

@@ -12,6 +12,7 @@ import structlog
 
 from chassis import call_context, codec, errors, log, status
 from chassis.calls_in_flight import CallsInFlight
+from chassis.codec import Context, Handler
 
 DEFAULT_DEADLINE_SECONDS = 30.0
 """How long a unary call may take whose client set no deadline."""
@@ -19,9 +20,7 @@ DEFAULT_DEADLINE_SECONDS = 30.0
 QUIET_METHODS = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 """Probes: they come every second and say nothing about the shop."""
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+MaybeHandler: TypeAlias = "Handler | None"
 
 
 class _Overloaded(errors.Error):
@@ -32,8 +31,8 @@ class _Overloaded(errors.Error):
 class RpcInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the handler of each method once and keeps the wrapped one.
 
-    Calls beyond those that `calls` admits are refused before their requests are read; probes are
-    not counted.
+    A call that `calls` does not admit is refused before its request is read. Calls of
+    QUIET_METHODS are neither wrapped nor counted.
     """
 
     def __init__(self, calls: CallsInFlight) -> None:
@@ -46,40 +45,18 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
         details: grpc.HandlerCallDetails,
     ) -> MaybeHandler:
-        """Return the wrapped handler, or what the server says of an unknown method."""
+        """Return the wrapped handler, or None for an unknown method."""
         wrapped = self._handlers.get(details.method)
         if wrapped is None:
             handler = await continuation(details)
             if handler is None or details.method.startswith(QUIET_METHODS):
                 return handler
-            handler = codec.over_bytes(handler)
             wrapped = self._handlers[details.method] = self._wrap(details.method, handler)
         return wrapped if self._calls.admit(details.method) else _REFUSAL
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        behaviour: Any
-        wrapped: Any
-        if handler.response_streaming:
-            behaviour = handler.stream_stream or handler.unary_stream
-            wrapped = self._wrap_stream(method, behaviour)
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-        else:
-            behaviour = handler.stream_unary or handler.unary_unary
-            wrapped = self._wrap_unary(method, behaviour)
-            make = (
-                grpc.stream_unary_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
-        return make(
-            wrapped,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        wrap = self._wrap_stream if handler.response_streaming else self._wrap_unary
+        return codec.make_handler(handler, wrap(method, codec.over_bytes(handler)))
 
     def _wrap_unary(self, method: str, behaviour: Callable[[Any, Context], Awaitable[Any]]) -> Any:
         async def call(request: Any, context: Context) -> Any:
@@ -96,7 +73,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_stream(self, method: str, behaviour: Callable[[Any, Context], Any]) -> Any:
         async def call(request: Any, context: Context) -> None:
-            # What a stream holds is given back when the stream ends, not when it is collected.
+            # What a stream holds is released when the stream ends, not when it is collected.
             async with (
                 self._around(method, context),
                 aclosing(behaviour(request, context)) as responses,
@@ -147,16 +124,16 @@ async def _refuse(_requests: object, context: Context) -> None:
     await status.abort(context, _Overloaded("OVERLOADED", "The server is overloaded. Try again."))
 
 
-# As a stream, since gRPC would first read the request of any other kind.
+# For every kind of method: of a stream gRPC does not read the request first.
 _REFUSAL: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
 
 
 def _bind(context: Context, start: float) -> None:
     metadata = context.invocation_metadata() or ()
     found = next((value for key, value in metadata if key == "x-request-id"), None)
-    identity = found if isinstance(found, str) and found else uuid.uuid4().hex
-    call_context.request_id.set(identity)
-    structlog.contextvars.bind_contextvars(request_id=identity)
+    request_id = found if isinstance(found, str) and found else uuid.uuid4().hex
+    call_context.request_id.set(request_id)
+    structlog.contextvars.bind_contextvars(request_id=request_id)
     remaining = context.time_remaining()
     call_context.deadline.set(None if remaining is None else start + remaining)
 

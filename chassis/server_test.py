@@ -13,6 +13,7 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis import call_context, client, errors, interceptor
+from chassis.codec import Context
 from chassis.database import Database
 from chassis.server import Limits, Server
 from chassis.testing import refusal, serving
@@ -32,44 +33,44 @@ class Behaviour:
         self.entered = asyncio.Event()
         self.proceed = asyncio.Event()
 
-    async def refuse(self, request: bytes, context: interceptor.Context) -> bytes:
+    async def refuse(self, request: bytes, context: Context) -> bytes:
         violation = errors.Violation("colour", "must be red")
         metadata = {"thing": "7"}
         raise errors.Unprocessable("BAD_COLOUR", "no", metadata=metadata, violations=[violation])
 
-    async def refuse_all(self, request: bytes, context: interceptor.Context) -> bytes:
+    async def refuse_all(self, request: bytes, context: Context) -> bytes:
         violations = errors.Violations()
         for index in range(10_000):
             violations.check(False, f"colours[{index}]", "must be red")
         violations.raise_any()
         return request
 
-    async def crash(self, request: bytes, context: interceptor.Context) -> bytes:
+    async def crash(self, request: bytes, context: Context) -> bytes:
         raise RuntimeError("the secret is 42")
 
-    async def lose_race(self, request: bytes, context: interceptor.Context) -> bytes:
+    async def lose_race(self, request: bytes, context: Context) -> bytes:
         raise errors.Aborted("TRANSACTION_ABORTED", "Another one was faster.")
 
-    async def wait(self, request: bytes, context: interceptor.Context) -> bytes:
+    async def wait(self, request: bytes, context: Context) -> bytes:
         self.entered.set()
         await self.proceed.wait()
         return request
 
-    async def identify(self, request: bytes, context: interceptor.Context) -> bytes:
+    async def identify(self, request: bytes, context: Context) -> bytes:
         return call_context.request_id.get().encode()
 
-    async def remain(self, request: bytes, context: interceptor.Context) -> bytes:
+    async def remain(self, request: bytes, context: Context) -> bytes:
         return str(context.time_remaining()).encode()
 
-    async def stream(self, request: bytes, context: interceptor.Context) -> AsyncIterator[bytes]:
+    async def stream(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
         yield b"1"
         raise errors.NotFound("NO_SECOND", "There is no second one.")
 
-    async def flood(self, request: bytes, context: interceptor.Context) -> AsyncIterator[bytes]:
+    async def flood(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
         while True:
             yield bytes(MAX_MESSAGE_BYTES - 100)
 
-    async def overflow(self, request: bytes, context: interceptor.Context) -> AsyncIterator[bytes]:
+    async def overflow(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
         try:
             yield bytes(MAX_MESSAGE_BYTES + 1)
         finally:
