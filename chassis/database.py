@@ -22,22 +22,22 @@ CONNECTIONS = 10
 CHECKOUT_SECONDS = 5.0
 """How long a call may wait for a connection, if its deadline does not come first."""
 WAITING_PER_CONNECTION = 100
-"""How many calls may wait for each connection; one more is refused at once."""
+"""How many calls may wait per connection of the pool; one more is refused at once."""
 STATEMENT_SECONDS = 30.0
 """How long a statement may take, if the deadline of its call does not come first."""
 CANCEL_SECONDS = 0.25
 """How long the server may take to cancel a statement before its connection is dropped."""
 ROLLBACK_SECONDS = 0.25
-"""The least that a statement is given: what rolls back comes after the deadline."""
+"""The least time that a statement is given: a rollback runs after the deadline has passed."""
 PROBE_SECONDS = 1.0
-"""How soon the database must answer a probe."""
+"""How long a probe may take, connecting included."""
 RECONNECT_SECONDS = 0.5
 MIGRATED: LiteralString = "SELECT version_num FROM alembic_version"
 
 _SERVER_OPTIONS = {
     # The server's own limit, for statements whose client can no longer cancel them.
     "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
-    # No transaction waits for anything but the database: a client that is silent was stopped.
+    # Our transactions wait for nothing but the database: a client that is idle in one has stopped.
     "idle_in_transaction_session_timeout": "10s",
     # A statement ends, and frees its locks, soon after its client is gone.
     "client_connection_check_interval": "1s",
@@ -57,7 +57,7 @@ Result = TypeVar("Result")
 
 
 def _connection_options(url: str) -> dict[str, Any]:
-    """Return the options of every connection; those that the URL has for the server come last."""
+    """Return the options of every connection; server options in the URL come last, and so win."""
     ours = " ".join(f"-c {name}={value}" for name, value in _SERVER_OPTIONS.items())
     theirs = conninfo.conninfo_to_dict(url).get("options") or ""
     return {**_OPTIONS, "options": f"{ours} {theirs}".rstrip()}
@@ -129,9 +129,9 @@ class Database:
             min_size=1,
             max_size=connections,
             max_waiting=WAITING_PER_CONNECTION * connections,
-            # Short, so that it never backs off for longer.
+            # So short that the pauses between attempts have no time to grow.
             reconnect_timeout=RECONNECT_SECONDS,
-            reconnect_failed=_begin_anew,
+            reconnect_failed=_connect_again,
             open=False,
         )
         self._probe: _LimitedConnection | None = None
@@ -144,7 +144,7 @@ class Database:
     async def close(self) -> None:
         """Close the connections."""
         await self._pool.close()
-        # libpq frees a connection that is closed, also under a query that is still running.
+        # Closing frees libpq's connection even under a running query: the probe ends first.
         async with self._probing:
             await self._drop_probe()
 
@@ -174,15 +174,16 @@ class Database:
             yield connection
 
     async def check(self) -> None:
-        """Return, within PROBE_SECONDS, if the database answers and is migrated.
+        """Check, within PROBE_SECONDS, that the database responds and is migrated.
 
-        It asks on a connection of its own, so that a pool that is in full use is no outage.
+        The probe has a connection of its own, so that a pool whose connections are all in use does
+        not look like an outage.
 
         Raises:
-            errors.Unavailable: it is not; the cause says why.
+            errors.Unavailable: it does not respond or is not migrated; the cause says which.
         """
         try:
-            # One at a time, or two that find no connection would both make one.
+            # One probe at a time: two that find no connection would each open one.
             async with asyncio.timeout(PROBE_SECONDS), self._probing:
                 await self._ask()
         except psycopg.errors.UndefinedTable as error:
@@ -190,7 +191,7 @@ class Database:
             raise errors.Unavailable("DATABASE_NOT_MIGRATED", message) from error
         except (psycopg.Error, TimeoutError) as error:
             await self._drop_probe()
-            # The others may be as dead as this one. A call would find out by its deadline only.
+            # The others may be dead too, and a call would only find out at its deadline.
             await self._pool.drain()
             raise _unavailable() from error
 
@@ -205,8 +206,11 @@ class Database:
             self._probe = None
 
 
-async def _begin_anew(pool: AsyncConnectionPool[_LimitedConnection]) -> None:
-    """Go on connecting when the pool has given up; it would wait for a call that it can queue."""
+async def _connect_again(pool: AsyncConnectionPool[_LimitedConnection]) -> None:
+    """Let a pool that has given up connect again.
+
+    By itself it would do so only when it queues another call, and its queue may be full.
+    """
     await pool.check()
 
 

@@ -25,11 +25,11 @@ from chassis.transport import MESSAGE_OPTIONS
 
 PROBE_SECONDS = 0.5
 STEADY_PROBES = 2
-"""How many probes in a row must succeed after an outage: of a server that is stopped in part, the
-first may reach a part that is not."""
+"""How many probes in a row must succeed to end an outage: while only some processes of PostgreSQL
+respond, a single probe may succeed by chance."""
 WATCH_SECONDS = 1.0
 MAX_PROBES = 1_000
-"""How many calls of health and reflection there may be beside the calls that count."""
+"""How many calls of health and reflection may be in flight beside those that Limits counts."""
 
 STREAM_WINDOW_BYTES = 64 * 1024
 """How much of a client's stream is read ahead; a larger message is read whole.
@@ -42,7 +42,7 @@ Register = Callable[[grpc.aio.Server], None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a server takes on."""
+    """Limits on the calls that a server accepts."""
 
     max_calls: int = 1_000
     """How many calls may be in flight; those of health and reflection do not count."""
@@ -102,28 +102,26 @@ class Server:
         self.port = self._listen(address)
         self._serving: bool | None = None
         self._good_probes = 0
-        self._tasks = [
-            BackgroundTask("probe_database", self._probe_database, PROBE_SECONDS),
-            BackgroundTask("watch_calls", calls.watch, WATCH_SECONDS),
-        ]
+        """How many probes in a row have succeeded."""
+        self._probe = BackgroundTask("probe_database", self._probe_database, PROBE_SECONDS)
+        self._watch = BackgroundTask("watch_calls", calls.watch, WATCH_SECONDS)
 
     async def start(self) -> None:
         """Open the database and serve; health tells when the database is there."""
         await self._set_serving(False)
         await self._database.open()
         await self._server.start()
-        for task in self._tasks:
-            task.start()
+        self._probe.start()
+        self._watch.start()
         self._log.info("server_started", service=self._service, port=self.port)
 
     async def stop(self, grace_seconds: float | None = None) -> None:
         """Refuse new calls, finish those in flight, close the database."""
-        probe, watch = self._tasks
-        await probe.stop()
+        await self._probe.stop()
         await self._health.enter_graceful_shutdown()
         grace = self._limits.grace_seconds if grace_seconds is None else grace_seconds
         await self._server.stop(grace)
-        await watch.stop()
+        await self._watch.stop()
         await self._database.close()
         self._log.info("server_stopped", service=self._service)
 
@@ -134,24 +132,25 @@ class Server:
             sys.exit(f"{self._service} cannot listen on {address}: is the address in use?")
 
     async def _probe_database(self) -> None:
-        good_probes, self._good_probes = self._good_probes + 1, 0
         try:
             await self._database.check()
         except errors.Error as error:
+            self._good_probes = 0
             if await self._change_serving(False):
                 cause = str(error.__cause__)
                 self._log.warning("database_unavailable", reason=error.reason, cause=cause)
         except Exception:
+            self._good_probes = 0
             await self._change_serving(False)
             raise
         else:
-            self._good_probes = good_probes
-            steady = self._serving is None or good_probes >= STEADY_PROBES
+            self._good_probes += 1
+            steady = self._serving is None or self._good_probes >= STEADY_PROBES
             if steady and await self._change_serving(True):
                 self._log.info("database_ready", service=self._service)
 
     async def _change_serving(self, serving: bool) -> bool:
-        """Tell health; return whether that is news."""
+        """Report to health whether the server serves, and return whether that has changed."""
         if serving is self._serving:
             return False
         self._serving = serving
