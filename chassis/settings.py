@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     )
 
     own_prefix: ClassVar[str] = ""
-    """What the names of the settings begin with that only this program has, such as `GATEWAY_`."""
+    """The prefix of the settings that only this program has, such as `APIGATEWAY_`."""
 
     log_format: log.Format = "json"
     """`json` for programs, or `console` for people."""
@@ -98,7 +98,7 @@ class PostgresSettings(Settings):
 
 
 class ServiceSettings(PostgresSettings):
-    """What every service can be given; the environment of a program can differ from the others'."""
+    """Settings of every service, each of which reads them from its own environment."""
 
     service_database_connections: Annotated[int, Field(ge=1, le=1_000)] = 10
     """How many connections to its database a service holds at most, beside one for probes."""
