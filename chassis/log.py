@@ -1,15 +1,15 @@
 """Structured logging: one JSON event a line, or a readable form for people in development.
 
 What is bound with `structlog.contextvars` (the request id) is in every event of the same call.
-Never log an e-mail address, a token, a card or a password. An event that cannot be written is lost,
-and what it is about goes on.
+Never log an e-mail address, a token, a card or a password. An event that cannot be written is lost
+and counted; the caller never learns of it.
 """
 
 import io
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal, TextIO, cast
@@ -28,24 +28,13 @@ _SHARED: tuple[Processor, ...] = (
 )
 
 
-def configure(form: Format, level: Level) -> None:
-    """Send all logging of the process, the standard library's too, to stderr in one form.
+def configure(log_format: Format, level: Level) -> None:
+    """Send all logging of the process, the standard library's too, to stderr in one format.
 
-    Events that cannot be written, because the disk is full or the reader is gone, are counted; the
-    first one that can be again comes after one that says how many were lost.
+    Events that cannot be written, because the disk is full or the reader of a pipe is gone, are
+    counted. Before the next event that can be written comes one that says how many were lost.
     """
-    renderer: Processor = (
-        structlog.processors.JSONRenderer(serializer=_dumps)
-        if form == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
-            # The default shows local variables where rich is installed: passwords, tokens, URLs.
-            exception_formatter=structlog.dev.plain_traceback,
-        )
-    )
-    tracebacks: tuple[Processor, ...] = (
-        (structlog.processors.format_exc_info,) if form == "json" else ()
-    )
+    tracebacks, renderer = _make_renderers(log_format)
     output = _Output(sys.stderr.fileno(), partial(_render_loss, renderer))
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -70,10 +59,23 @@ def configure(form: Format, level: Level) -> None:
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.INFO), force=True)
 
 
-class _Output(io.TextIOBase):
-    """A file that never fails: what cannot be written is counted.
+def _make_renderers(log_format: Format) -> tuple[Sequence[Processor], Processor]:
+    """Return the processors that format tracebacks, and the one that makes the line."""
+    if log_format == "json":
+        renderer = structlog.processors.JSONRenderer(serializer=_dumps)
+        return (structlog.processors.format_exc_info,), renderer
+    return (), structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        # The default shows local variables where rich is installed: passwords, tokens, URLs.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
 
-    Nothing is buffered, so that nothing of what failed comes later, in the middle of a line.
+
+class _Output(io.TextIOBase):
+    """A text file that never raises: writes that fail are counted.
+
+    It has no buffer: the rest of an event whose write failed would be written later, in the middle
+    of another line.
     """
 
     def __init__(self, descriptor: int, render_loss: Callable[[int], str]) -> None:
@@ -82,7 +84,7 @@ class _Output(io.TextIOBase):
         self._lost = 0
 
     def write(self, text: str) -> int:
-        """Write an event, after one about those that were lost, or lose it."""
+        """Write an event, with one that says how many were lost before it, or count it as lost."""
         notice = f"\n{self._render_loss(self._lost)}\n" if self._lost else ""
         data = (notice + text).encode(errors="backslashreplace")
         try:

@@ -15,7 +15,8 @@ MAX_PAGE = 500
 """The most items in one message of a stream."""
 
 FULL_BYTES = 2 * 1024 * 1024
-"""A message of this size takes no more items: it may have 4 MiB, and one item may be large."""
+"""The size from which a response takes no more items: the last one may be large, and the whole must
+stay below MAX_MESSAGE_BYTES."""
 
 Item = TypeVar("Item")
 Resource = TypeVar("Resource", bound=Message)
@@ -60,18 +61,18 @@ async def stream_pages(
 def fill(
     add: Callable[[], Resource],
     items: Sequence[Item],
-    express: Callable[[Resource, Item], None],
+    fill_message: Callable[[Resource, Item], None],
     *,
     full_bytes: int = FULL_BYTES,
 ) -> int:
-    """Express items in messages of a response until they have `full_bytes`; return how many.
+    """Add items to a response until their messages have `full_bytes`; return how many were added.
 
-    `add` adds an empty message to the response, and `express` fills it.
+    `add` adds an empty message to the response, and `fill_message` fills it.
     """
     size = 0
     for count, item in enumerate(items, start=1):
         message = add()
-        express(message, item)
+        fill_message(message, item)
         size += message.ByteSize()
         if size >= full_bytes:
             return count
@@ -82,14 +83,14 @@ def fill_batch(
     response: Message,
     add: Callable[[], Resource],
     items: Sequence[Item],
-    express: Callable[[Resource, Item], None],
+    fill_message: Callable[[Resource, Item], None],
 ) -> None:
-    """Express all items in messages of one response, as `fill` does.
+    """Add all items to a response, as `fill` does.
 
     Raises:
-        errors.FailedPrecondition: they are too large for that.
+        errors.FailedPrecondition: the response would be larger than MAX_MESSAGE_BYTES.
     """
-    count = fill(add, items, express, full_bytes=MAX_MESSAGE_BYTES)
+    count = fill(add, items, fill_message, full_bytes=MAX_MESSAGE_BYTES)
     if count < len(items) or response.ByteSize() > MAX_MESSAGE_BYTES:
         message = f"The response would be larger than {MAX_MESSAGE_BYTES} bytes: ask for fewer."
         raise errors.FailedPrecondition("RESPONSE_TOO_LARGE", message)
@@ -116,7 +117,7 @@ def decode_token(token: str, query: object) -> Position | None:
         return None
     try:
         padded = token + "=" * (-len(token) % 4)
-        # Unlike json, orjson refuses what is nested too deep and lone surrogates, as ValueError.
+        # Unlike json, orjson raises ValueError for deep nesting and for lone surrogates.
         payload = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except ValueError:
         payload = None

@@ -92,12 +92,12 @@ def test_fill_measures_each_message_once_and_stops_when_they_are_large_enough() 
         messages.append(Measured())
         return messages[-1]
 
-    def express(message: Any, size: int) -> None:
+    def fill_message(message: Any, size: int) -> None:
         message.size = size
 
-    assert paging.fill(add, [4] * 10, express, full_bytes=12) == 3
+    assert paging.fill(add, [4] * 10, fill_message, full_bytes=12) == 3
     assert [(message.size, message.count) for message in messages] == [(4, 1)] * 3
-    assert paging.fill(add, [4] * 2, express, full_bytes=12) == 2
+    assert paging.fill(add, [4] * 2, fill_message, full_bytes=12) == 2
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_fill_batch_refuses_what_is_larger_than_a_message(size: int, fits: bool)
     """At 4,189 characters it is the tags and lengths of the items that make the difference."""
     response = struct_pb2.ListValue()
 
-    def express(message: struct_pb2.Value, text: str) -> None:
+    def fill_message(message: struct_pb2.Value, text: str) -> None:
         message.string_value = text
 
     def fill() -> None:
-        paging.fill_batch(response, response.values.add, ["x" * size] * 1_000, express)
+        paging.fill_batch(response, response.values.add, ["x" * size] * 1_000, fill_message)
 
     if fits:
         fill()
