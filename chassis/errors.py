@@ -60,7 +60,7 @@ class Unprocessable(InvalidArgument):
 
 
 class KeyReused(Unprocessable):
-    """The key that makes a request repeatable was used for another request."""
+    """The idempotency key was used for another request."""
 
 
 class PermissionDenied(Error):
@@ -123,15 +123,15 @@ class Violations:
             self._found.append(Violation(field, rule))
 
     def check_text(
-        self, text: str, field: str, shortest: int, longest: int, *, lines: bool = False
+        self, text: str, field: str, shortest: int, longest: int, *, multiline: bool = False
     ) -> str:
-        """Check a text that people read, and return it as it is kept: see `chassis.text`.
+        """Check a text that people read, and return it normalized: see `chassis.text`.
 
-        Its length counts in characters, as it is written and as it is kept. `lines` allows line
-        breaks and tabs.
+        Lengths are in characters; `longest` bounds the text as given and as normalized.
+        `multiline` allows line breaks and tabs.
         """
         if len(text) <= longest:
-            if not is_readable(text, lines=lines):
+            if not is_readable(text, multiline=multiline):
                 self.check(False, field, UNREADABLE)
                 return text
             text = normalize(text)
@@ -139,7 +139,10 @@ class Violations:
         return text
 
     def check_opaque(self, text: str, field: str, shortest: int, longest: int) -> None:
-        """Check a text that is kept as it is: its length, and that it has no NUL (SQL cannot)."""
+        """Check the length of a text that is stored unchanged, and that it has no NUL.
+
+        PostgreSQL's type `text` cannot hold one.
+        """
         self._check_length(text, field, shortest, longest)
         self.check("\x00" not in text, field, "must not contain NUL")
 

@@ -1,26 +1,28 @@
-"""Text that people write and read: what it may consist of, and the form in which it is kept."""
+"""Text that people write and read: which characters it may have, and how it is normalized."""
 
 import unicodedata
 
 MAX_MARKS = 30
 """The most combining marks in a row, as in stream-safe text (UAX #15, section 13)."""
 
-# Scripts, among them Persian and those of India, and emoji join letters with these.
+# Emoji and some scripts, such as Persian and those of India, are joined with these.
 _JOINERS = "\u200c\u200d"
 _LINE_BREAKS = "\n\r\t"
 _SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""The general categories of control and format characters, surrogates and separators of lines."""
+"""Unicode's general categories of control and format characters, surrogates, and line and paragraph
+separators."""
 
 
-def is_readable(text: str, *, lines: bool = False) -> bool:
-    """Tell whether a text has no control or format characters, nor more than `MAX_MARKS` in a row.
+def is_readable(text: str, *, multiline: bool = False) -> bool:
+    """Say whether a text is free of control and format characters, and of long runs of marks.
 
-    `lines` allows line breaks and tabs.
+    Joiners are allowed, as are up to `MAX_MARKS` combining marks in a row; `multiline` allows line
+    breaks and tabs.
     """
     if text.isascii() and text.isprintable():
         return True
-    allowed = _JOINERS + _LINE_BREAKS if lines else _JOINERS
+    allowed = _JOINERS + _LINE_BREAKS if multiline else _JOINERS
     marks = "".join("M" if unicodedata.combining(character) else "." for character in text)
     return "M" * (MAX_MARKS + 1) not in marks and not any(
         unicodedata.category(character) in _INVISIBLE and character not in allowed
@@ -29,9 +31,9 @@ def is_readable(text: str, *, lines: bool = False) -> bool:
 
 
 def normalize(text: str) -> str:
-    """Return a readable text in Unicode's form NFC, without white space around it.
+    """Return a readable text in Unicode's normalization form C, without white space around it.
 
-    Python sorts marks in a row in time with the square of their number: a text that is not readable
-    may have any number.
+    The text must be readable: Python's time to sort combining marks grows with the square of the
+    length of their run.
     """
     return unicodedata.normalize("NFC", text).strip(_SPACE + _JOINERS)

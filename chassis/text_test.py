@@ -38,9 +38,9 @@ INVISIBLE = ["\x00", "\x1b", "\x7f", "\x85", "\xad", "\u200b", "\u202e", "\u2028
 
 
 @pytest.mark.parametrize("character", INVISIBLE)
-@pytest.mark.parametrize("lines", [False, True])
-def test_is_readable_refuses_what_nobody_sees(character: str, lines: bool) -> None:
-    assert not text.is_readable(f"a{character}b", lines=lines)
+@pytest.mark.parametrize("multiline", [False, True])
+def test_is_readable_refuses_what_nobody_sees(character: str, multiline: bool) -> None:
+    assert not text.is_readable(f"a{character}b", multiline=multiline)
 
 
 @pytest.mark.parametrize("written", ["Ada Lovelace", "\u65e5\u672c\u3000\u8a9e", FAMILY, PERSIAN])
@@ -51,7 +51,7 @@ def test_is_readable_lets_scripts_and_emoji_be(written: str) -> None:
 @pytest.mark.parametrize("character", "\n\r\t")
 def test_is_readable_allows_line_breaks_where_there_may_be_lines(character: str) -> None:
     assert not text.is_readable(f"a{character}b")
-    assert text.is_readable(f"a{character}b", lines=True)
+    assert text.is_readable(f"a{character}b", multiline=True)
 
 
 def test_is_readable_refuses_marks_without_an_end() -> None:

@@ -100,7 +100,9 @@ def check_details(details: Details) -> Details:
     violations = errors.Violations()
     sku = violations.check_text(details.sku, "sku", 1, 64)
     name = violations.check_text(details.name, "name", 1, 200)
-    description = violations.check_text(details.description, "description", 0, 10_000, lines=True)
+    description = violations.check_text(
+        details.description, "description", 0, 10_000, multiline=True
+    )
     violations.check(
         len(details.categories) <= MAX_CATEGORIES,
         "categories",
