@@ -1,8 +1,8 @@
-"""The call that is being served: its request id, and when its caller gives up.
+"""The context of the call that is being served: its request id and its deadline.
 
-The server sets them; the client passes them on, and the database limits its waits by them. So the
-three need not know each other. Outside of a call there is no deadline, and each wait has a limit of
-its own.
+The server sets both, the client passes them on to other services, and the database bounds its waits
+by the deadline. None of the three imports another. Outside of a call there is no deadline, and each
+wait has a limit of its own.
 """
 
 import time
@@ -12,11 +12,11 @@ from contextvars import ContextVar
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
-"""When the caller gives up, on the clock of `time.monotonic`; None if it never does."""
+"""In seconds on the clock of `time.monotonic`; None where the caller set no deadline."""
 
 
 def remaining_seconds(at_most: float) -> float:
-    """Return what is left of the deadline, from 0 to `at_most`, which it is without a deadline."""
+    """Return the time until the deadline, between 0 and `at_most`; without one, `at_most`."""
     limit = deadline.get()
     if limit is None:
         return at_most
@@ -25,7 +25,7 @@ def remaining_seconds(at_most: float) -> float:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Give what is done in the block a deadline of its own, in place of any that was set."""
+    """Within the block, replace the deadline with one that is `seconds` from now."""
     token = deadline.set(time.monotonic() + seconds)
     try:
         yield

@@ -1,6 +1,6 @@
-"""The calls that a server has in flight: how many there may be, and how long a client may take.
+"""The calls that a server has in flight: a bound on their number, and on the time to read them.
 
-What a call does, and what it ends with, is not known here.
+What a call does and which status it ends with is decided in the interceptor.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ class _Call:
 
 
 class CallsInFlight:
-    """Counts calls by the tasks that serve them, and ends those whose clients read nothing.
+    """Counts calls by the tasks that serve them, and ends those whose clients do not read.
 
-    gRPC buffers one message for each client that does not read. A client that takes longer than
-    `max_send_seconds` for it loses the call.
+    gRPC buffers one message of a response. The call is cancelled if the client takes longer than
+    `max_send_seconds` to read it.
     """
 
     def __init__(self, max_calls: int, max_send_seconds: float) -> None:
@@ -36,7 +36,7 @@ class CallsInFlight:
         self._log = log.logger()
 
     def admit(self, method: str) -> bool:
-        """Count the call of the current task until the task ends; False if there are too many."""
+        """Count the call of the current task until that ends; or return False: too many."""
         if len(self._calls) >= self._max_calls:
             self._refused += 1
             return False
@@ -46,16 +46,16 @@ class CallsInFlight:
         return True
 
     def begin_sending(self) -> None:
-        """Note that the client of the current task is to read a message now."""
+        """Note that a message of the current task's call is handed to gRPC now."""
         self._calls[_current_task()].sending_since = time.monotonic()
 
     def finish(self) -> None:
-        """Note that the client is to read the rest now; the call is logged already."""
+        """Note that the last message or the status is handed to gRPC, and the call is logged."""
         self.begin_sending()
         self._calls[_current_task()].is_logged = True
 
     def end_sending(self) -> None:
-        """Note that it has read so much that gRPC takes another message."""
+        """Note that the client has read enough for gRPC to take another message."""
         self._calls[_current_task()].sending_since = None
 
     def is_blocked(self) -> bool:
@@ -63,7 +63,7 @@ class CallsInFlight:
         return self._calls[_current_task()].is_blocked
 
     async def watch(self) -> None:
-        """End the calls whose clients have not read for too long, and log refusals: once a time."""
+        """End calls whose clients have not read for too long; log how many were refused since."""
         if self._refused:
             self._log.warning("calls_refused", count=self._refused, max_calls=self._max_calls)
             self._refused = 0
@@ -91,10 +91,10 @@ def _current_task() -> Task:
 def _cancel(task: Task) -> None:
     """Cancel the task that serves an RPC, and reset its HTTP/2 stream.
 
-    grpc.aio offers nothing for the latter: the end of a call is a status, which waits behind the
-    message that the client does not read, and gRPC keeps both for as long as the connection lasts.
-    It resets the stream when it forgets a call, and what remembers it is the task of its own that
-    waits for that connection, and that has started ours.
+    grpc.aio has no method for the reset. A call ends with a status, which waits behind the message
+    that the client does not read, and gRPC keeps both for as long as the connection lasts. It
+    resets the stream when nothing refers to the call any more. The last reference is held by a task
+    of its own, named "rpc_task", which has started ours and waits for the connection: cancel it.
     """
     task.cancel()
     for other in asyncio.all_tasks():
@@ -103,6 +103,6 @@ def _cancel(task: Task) -> None:
 
 
 def _holds(other: Task, task: Task) -> bool:
-    """Say whether a task is among the variables of the coroutine that another one runs."""
+    """Say whether a task is among the local variables of the coroutine that another task runs."""
     scopes = gc.get_referents(other.get_coro())
     return any(held is task for scope in scopes for held in gc.get_referents(scope))

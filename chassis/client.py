@@ -16,7 +16,7 @@ from chassis.transport import MESSAGE_OPTIONS
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 HEADROOM_SECONDS = 0.05
-"""What a caller keeps of its own deadline, so that it can still answer when the call runs out."""
+"""What a caller keeps of its own deadline, so that it can still respond when the call runs out."""
 
 CONNECTION_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     *MESSAGE_OPTIONS,
@@ -27,7 +27,7 @@ CONNECTION_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     # Services are called directly, whatever http_proxy says.
     ("grpc.enable_http_proxy", 0),
 )
-"""Of every channel: messages as large as servers take, and back soon after a peer is."""
+"""Options of every channel: message limits, and fast reconnects to a peer that is back."""
 
 _SERVICE_CONFIG = {
     "methodConfig": [

@@ -1,7 +1,7 @@
 """Background tasks that live as long as their process does.
 
-What such a task raises is logged, with its traceback where it is a defect, and the task goes on:
-nobody awaits it who would notice its end.
+What such a task raises is logged, with a traceback if it is a defect, and the task goes on: nothing
+awaits it that would notice its end.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class BackgroundTask:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, with work first."""
+        """Begin, with `work` at once."""
         self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def stop(self) -> None:
