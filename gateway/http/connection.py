@@ -153,6 +153,8 @@ class Connection(asyncio.Protocol):
         self._stopping = True
         if self._state is State.WAITING and self._writable is None:
             self._transport.close()
+        elif self._state is State.LINGERING:
+            self._enter(State.LINGERING)  # It has less time now.
         elif self._state is not State.SERVING:
             self._linger()
 

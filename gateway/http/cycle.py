@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from chassis import log
-from gateway.errors import internal
-from gateway.http.limits import BODY_BUFFER_BYTES
+from gateway.errors import Problem, internal
+from gateway.http.limits import BODY_BUFFER_BYTES, stopping
 from gateway.http.parser import Head
 from gateway.http.response import CONTINUE, Headers, Response, format_problem
 
@@ -70,8 +70,12 @@ class Cycle:
             await application(scope, self.receive, self.send)
         except Exception:
             _LOG.exception("application_failed", path=scope["path"])
+        except asyncio.CancelledError:
+            # A server that stops does that, to what has taken all the time that it gives.
+            self._end(stopping())
+            raise
         finally:
-            self._end()
+            self._end(internal())
 
     async def receive(self) -> dict[str, Any]:
         """Return the next ASGI event: a piece of the body, or that there is nobody any more."""
@@ -150,14 +154,14 @@ class Cycle:
             self.stays_open = False
         return response.head(self._carrier.default_headers(), closes=not self.stays_open)
 
-    def _end(self) -> None:
+    def _end(self, problem: Problem) -> None:
         """See to it that there was a response, or that the client notices that there is none."""
         if self._over:
             return
         if self.response_begun:
             self._carrier.close_cut_off()
         else:
-            self._carrier.write(format_problem(internal()))
+            self._carrier.write(format_problem(problem))
             self.stays_open = False
             self._gone = True
             self._carrier.end_cycle(self)

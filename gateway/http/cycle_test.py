@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -66,6 +66,23 @@ async def test_application_that_fails_is_500(respond: Respond) -> None:
         assert json.loads(content)["code"] == "INTERNAL"
         assert b"secret" not in content
         assert await wire.read_end() == b""
+
+
+async def test_request_that_outlasts_a_stop_is_503() -> None:
+    begun = asyncio.Event()
+
+    async def never_respond(_send: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with AsyncExitStack() as stack:
+        async with serve_app(application(never_respond)) as url:
+            wire = await stack.enter_async_context(connect(url))
+            await wire.send_raw(GET)
+            await begun.wait()
+        status, headers, content = await wire.read_response()
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert json.loads(content)["reason"] == "SERVER_STOPPING"
 
 
 async def fail_halfway(send: Any) -> None:

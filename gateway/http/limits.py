@@ -75,3 +75,9 @@ def too_many_connections() -> Problem:
     detail = "The server has as many connections as it may have."
     headers = {"Retry-After": "5"}
     return Problem(503, "UNAVAILABLE", detail, "TOO_MANY_CONNECTIONS", headers=headers)
+
+
+def stopping() -> Problem:
+    """Return the problem of a request that is not done when the server has to end."""
+    detail = "The server is stopping. Whether the request took effect is unknown."
+    return Problem(503, "UNAVAILABLE", detail, "SERVER_STOPPING", headers={"Retry-After": "1"})

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import pytest_asyncio
@@ -145,6 +145,19 @@ async def test_body_that_nobody_wants_is_read_up_to_a_bound(port: int) -> None:
         await wire.send_head("POST", "/v1/none", {"Content-Length": str(2**40)})
         sent = await flood(wire, b"x" * 65_536)
     assert 4 * 1024 * 1024 <= sent < 32 * 1024 * 1024
+
+
+async def test_client_that_does_not_close_holds_up_no_stop(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        AsyncExitStack() as stack,
+        gateway(port, ConnectionLimits(linger_seconds=60)) as url,
+    ):
+        wire = await stack.enter_async_context(connect(url))
+        await wire.send_head("POST", "/v1/none", {"Content-Length": "1"})
+        assert await read_problem(wire) == (404, "UNKNOWN_PATH")
+    assert "graceful shutdown exceeded" not in caplog.text
 
 
 async def test_response_to_a_refused_upload_is_not_lost(port: int) -> None:
