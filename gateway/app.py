@@ -32,9 +32,9 @@ from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_
 from gateway.streams.calls import StreamCalls
 from gateway.streams.formats import CutOffError
 from gateway.streams.open_streams import OpenStreams, StreamLimits
+from gateway.unary.call_limit import CallLimit
 from gateway.unary.calls import UnaryCalls
 from gateway.unary.idempotency import SWEEP_SECONDS, IdempotencyRecords
-from gateway.unary.in_flight import CallsInFlight
 from gateway.unary.replies import Replies
 from gateway.upstream import Upstream
 
@@ -44,7 +44,7 @@ DRAIN_SECONDS = 20.0
 QUIET_PATHS = ("/healthz", "/readyz")
 
 OWN_PATHS = (*QUIET_PATHS, resource.PATH, page.PATH)
-"""What no rule of a proto may be bound to."""
+"""The gateway's own paths, which no http rule may be bound to."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ) -> None:
         super().__init__(middleware=middleware)  # type: ignore[arg-type]
         self.connection_limits = connection_limits
-        """What whoever serves the application is to keep to."""
+        """The limits on connections that the server of the application is to keep."""
         self._streams = streams
         self._compression = compression
 
@@ -113,7 +113,7 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if not self._compression:
             return exchange.send
         encodings = exchange.list_header(b"accept-encoding")
-        exchange.tells_encoding = True
+        exchange.sets_vary = True
         if encodings is None or scope["method"] == "HEAD" or not accepts_gzip(encodings):
             return exchange.send
         return GzipSender(exchange.send).send
@@ -193,7 +193,7 @@ def _make_handler(plan: Plan, dependencies: Dependencies) -> Handler:
         stream_calls=StreamCalls(
             routes, codec, replies, dependencies.upstream, dependencies.streams
         ),
-        calls_in_flight=CallsInFlight(plan.settings.apigateway_max_calls),
+        call_limit=CallLimit(plan.settings.apigateway_max_calls),
     )
 
 

@@ -10,8 +10,8 @@ from gateway.settings import explain_variables
 
 _INDENT = 4
 _UNKNOWN_NAMES = """\
-Another name that begins with APIGATEWAY_, and any that is one letter off those above, is refused as
-misspelt; variables of others, such as POSTGRES_DB, are left alone."""
+Any other name that begins with APIGATEWAY_, or that is one typo away from one of those above, is
+refused as misspelt. Variables of other programs, such as POSTGRES_DB, are left alone."""
 
 
 class Command(StrEnum):

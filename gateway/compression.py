@@ -40,9 +40,10 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 def varies_by_encoding(status: int, headers: Headers) -> bool:
-    """Say whether a response would be another for a client that wants, or does not want, gzip.
+    """Say whether a response depends on Accept-Encoding.
 
-    A 304 says so for what it stands for, whose length it does not know (RFC 9110 §15.4.5).
+    A 304 must have the Vary of the 200 that it stands for (RFC 9110 §15.4.5), whose length it does
+    not know: it has one if its ETag would let that response be compressed.
     """
     found = dict(headers)
     if status == HTTPStatus.NOT_MODIFIED:

@@ -41,12 +41,12 @@ HTTP_STATUSES: Mapping[str, int] = {
 """The canonical table (google/rpc/code.proto)."""
 
 RESPONSE_TOO_LARGE = "RESPONSE_TOO_LARGE"
-"""The reason of a problem whose request was carried out, and whose response cannot be shown."""
+"""The reason of a problem whose request took effect, and whose response cannot be relayed."""
 
 _CLIENT_CLOSED_REQUEST = 499
 _LARGER_THAN_MAX = re.compile(r"(?:CLIENT: Received|SERVER: Sent) message larger than max \(\d+ vs")
-"""What gRPC says where a response is over the limit of the channel, or of the server. Neither its
-code, which services use for quotas, nor its metadata tells."""
+"""gRPC's message for a response that is over the limit of the channel or of the server. The code
+alone does not tell: services use RESOURCE_EXHAUSTED for quotas."""
 _VAGUE_DETAILS: Mapping[str, str] = {
     "UNAVAILABLE": "The service cannot be reached. The same request may succeed later.",
     "DEADLINE_EXCEEDED": "There was not enough time. Whether the request took effect is unknown.",
@@ -206,7 +206,7 @@ def _title(status: int) -> str:
 
 
 def _response_too_large() -> Problem:
-    """Return the problem of a response that is lost on its way: the call itself succeeded."""
+    """Return the problem of a call that succeeded, but whose response could not be sent."""
     detail = (
         "The response is larger than the gateway relays. What was asked for has been done;"
         " repeating the request gives the same result."

@@ -51,8 +51,8 @@ class Exchange:
         self._cause = ""
         self.abandoned = False
         """The connection is to be cut: what was sent cannot be completed."""
-        self.tells_encoding = False
-        """Caches are told where a response is another for clients of other encodings."""
+        self.sets_vary = False
+        """Responses that depend on Accept-Encoding get a Vary header, for caches."""
         self._status = 0
         self._bytes = 0
 
@@ -109,7 +109,7 @@ class Exchange:
         return forwarded
 
     def timeout_seconds(self, longest: float) -> float | None:
-        """Return what Grpc-Timeout asks for, but no more than the `longest`, or None without it.
+        """Return what Grpc-Timeout asks for, at most `longest`; None if there is no such header.
 
         Raises:
             Problem: it is malformed.
@@ -136,7 +136,7 @@ class Exchange:
         if event["type"] == "http.response.start":
             self._status = event["status"]
             headers = [*event["headers"], (REQUEST_ID_HEADER, self.request_id.encode())]
-            if self.tells_encoding and varies_by_encoding(self._status, headers):
+            if self.sets_vary and varies_by_encoding(self._status, headers):
                 headers.append(VARY)
             event = {**event, "headers": headers}
         else:

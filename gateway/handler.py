@@ -13,9 +13,9 @@ from gateway.routing.routes import Route
 from gateway.routing.templates import ANY_METHOD, Match, PathError, PathTree
 from gateway.routing.transcoding import QueryPairs, RequestParts
 from gateway.streams.calls import StreamCalls
+from gateway.unary.call_limit import CallLimit
 from gateway.unary.calls import UnaryCalls
 from gateway.unary.idempotency import check_key
-from gateway.unary.in_flight import CallsInFlight
 
 MAX_QUERY_PARAMETERS = 200
 
@@ -31,7 +31,7 @@ class Handler:
     codec: JsonCodec
     unary_calls: UnaryCalls
     stream_calls: StreamCalls
-    calls_in_flight: CallsInFlight
+    call_limit: CallLimit
 
     async def serve(self, exchange: Exchange, method: str, resp: falcon.asgi.Response) -> None:
         """Serve a request.
@@ -59,7 +59,7 @@ class Handler:
                 route.preconditions.admit(conditions, None)
             await self.stream_calls.serve(parts, exchange, resp)
         else:
-            with self.calls_in_flight:
+            with self.call_limit:
                 (await self.unary_calls.serve(parts, exchange)).apply(resp)
         exchange.code = "OK"
 

@@ -24,7 +24,7 @@ class Liveness:
 class Readiness:
     """/readyz: the required services serve, and the gateway's own database responds.
 
-    Both are asked at once, and neither is waited for longer than a second or so.
+    Services and database are probed concurrently, each for at most about a second.
     """
 
     def __init__(self, upstream: Upstream, database: Database, required: Collection[str]) -> None:

@@ -29,7 +29,7 @@ def read_messages(parts: RequestParts, exchange: Exchange) -> AsyncIterator[Mess
     """Read the body of a request that is a stream of messages, as it comes.
 
     Raises:
-        Problem: the type or the encoding of the body is another, before any of it is read.
+        Problem: the body has another type, or an encoding; raised before any of it is read.
     """
     content_type = exchange.header(b"content-type")
     _check_encoding(exchange)
@@ -63,9 +63,10 @@ async def _read_lines(
 
 
 def _check_encoding(exchange: Exchange) -> None:
-    """Refuse a body that is compressed (RFC 9110 §8.4, §12.5.3): its bound is one of what it holds.
+    """Refuse a body that is compressed (RFC 9110 §8.4, §12.5.3).
 
-    That is so for raw bytes too: their encoding would be lost on the way to the service.
+    The bounds on bodies are those of their content. Raw bytes are refused too: HttpBody has no
+    field in which the service could learn of their encoding.
     """
     encoding = exchange.list_header(b"content-encoding")
     if encoding is None or not exchange.body.expected or encoding.strip().lower() == "identity":
@@ -82,8 +83,8 @@ def _check_encoding(exchange: Exchange) -> None:
 def _check_type(content_type: str, wanted: Collection[str]) -> None:
     """Refuse a body of another type, or of none; JSON is UTF-8 (RFC 8259).
 
-    What has no type may come from a page of any site, whose browser asks nobody before it sends a
-    Blob without one (Fetch §4.1, "CORS-safelisted"): only a type that is named tells a client.
+    A body without a type may come from a page of any site: browsers send a Blob that has none
+    without a preflight (Fetch, "CORS-safelisted request-header").
     """
     name, _, parameters = content_type.lower().partition(";")
     charset = parameters.strip().replace('"', "")

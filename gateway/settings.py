@@ -23,24 +23,24 @@ _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-def _split_origins(text: str | frozenset[str]) -> frozenset[str]:
-    """Read a list of origins as browsers write them (RFC 6454 §6.1)."""
-    parts = text.split(",") if isinstance(text, str) else text
-    origins = frozenset(part.strip() for part in parts if part.strip())
-    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
-        raise ValueError("must be origins such as https://shop.example, separated by commas, or *")
-    return origins
-
-
 def _split_names(text: str | frozenset[str]) -> frozenset[str]:
     parts = text.split(",") if isinstance(text, str) else text
     return frozenset(part.strip() for part in parts if part.strip())
+
+
+def _split_origins(text: str | frozenset[str]) -> frozenset[str]:
+    """Read a list of origins as browsers write them (RFC 6454 §6.1)."""
+    origins = _split_names(text)
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError("must be origins such as https://shop.example, separated by commas, or *")
+    return origins
 
 
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_origins)]
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_names)]
 
 ALL = "*"
+"""In place of names: all of them."""
 
 
 class _DescriptorSetSettings(BaseSettings):
@@ -72,7 +72,7 @@ class GatewaySettings(_DescriptorSetSettings, settings.PostgresSettings):
     apigateway_max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
     """How many connections one worker may have at once."""
     apigateway_connection_seconds: Seconds = 3_600.0
-    """After this time a connection takes no more requests, and is closed when it is idle."""
+    """How long a connection takes requests; then it is closed as soon as it is idle."""
     apigateway_max_streams: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """How many streams one worker may have open at once."""
     apigateway_stream_idle_seconds: Seconds = 60.0
@@ -85,7 +85,7 @@ class GatewaySettings(_DescriptorSetSettings, settings.PostgresSettings):
     """Which web origins may read answers, separated by commas; `*` is all of them."""
     apigateway_ready_services: Names = frozenset({ALL})
     """Which services must serve for the gateway to be ready: full names, separated by commas, or
-    `*` for all of them. One that has no health service serves if it can be reached."""
+    `*` for all. A service without the gRPC health service counts as serving if it is reachable."""
     postgres_database: Annotated[str, Field(min_length=1)] = "gatewaydb"
     """The name of the gateway's own database."""
     gateway_database_url: settings.DatabaseUrl | None = Field(
@@ -126,7 +126,7 @@ def load(services: Iterable[str]) -> GatewaySettings:
     """Read the settings, or end the program with status 78 and a line for each bad variable.
 
     A service's address comes from variables that are named after its simple name, for example
-    USERSERVICE_HOST and USERSERVICE_PORT; or after its full name, if there is another of that name.
+    USERSERVICE_HOST and USERSERVICE_PORT; or after its full name, if the simple one is ambiguous.
     """
     names = frozenset(services)
     fields: dict[str, tuple[object, object]] = {
@@ -155,7 +155,7 @@ def explain_variables() -> Iterator[tuple[str, str]]:
     yield (
         "<SERVICE>_HOST, <SERVICE>_PORT",
         "Where each service of the descriptor set is, by its simple name: USERSERVICE_HOST. If"
-        " there are two of that name, by their full ones: USER_V1_USERSERVICE_HOST.",
+        " two have the same simple name, by their full names: USER_V1_USERSERVICE_HOST.",
     )
     fields = {**_DescriptorSetSettings.model_fields, **GatewaySettings.model_fields}
     for name, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):
@@ -177,10 +177,10 @@ def refuse_descriptor_set(why: str) -> NoReturn:
 
 
 def _prefixes(services: Iterable[str]) -> dict[str, str]:
-    """Return what the variables of each service begin with, in lower case.
+    """Return the prefix of each service's variables, in lower case, by its full name.
 
-    It is the simple name, unless that is not the service's alone: two may have the same one, in two
-    packages, and one may have that of the gateway or of PostgreSQL.
+    It is the simple name, or the full one if the simple one is that of two services, in two
+    packages, or that of the gateway or of PostgreSQL.
     """
     simple = {service: service.rpartition(".")[2].lower() for service in services}
     owners = Counter(simple.values())

@@ -43,7 +43,7 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
         self.config.app = self.wsgi
         self.config.http = partial(Connection, limits=self.wsgi.connection_limits)
         server = _DrainingServer(self.config, self.wsgi, self.ppid)
-        # Gunicorn's master sends it when it gets SIGINT or SIGQUIT itself.
+        # Gunicorn's master sends SIGQUIT to its workers when it gets SIGINT or SIGQUIT itself.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.stop)
         await server.serve(sockets=self.sockets)
         if not server.started:
@@ -61,7 +61,7 @@ class _DrainingServer(Server):
         await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
-        """Say whether to stop: also when the master died without a word."""
+        """Return whether to stop, which is also when the master has died."""
         orphaned = os.getppid() != self._master
         return await super().on_tick(counter) or orphaned
 
@@ -77,6 +77,6 @@ class _DrainingServer(Server):
 
 
 def _allow_many_files() -> None:
-    """Take as many files as the system lets: each connection is one."""
+    """Raise the limit on open files to the hard limit: each connection takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

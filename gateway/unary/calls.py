@@ -41,13 +41,13 @@ class UnaryCalls:
     async def serve(self, parts: RequestParts, exchange: Exchange) -> Reply:
         """Serve a request; one with an Idempotency-Key is performed once.
 
-        The call of a client that leaves is cancelled. That of one with a key goes on to its end:
-        its outcome is kept, for the client to ask for again.
+        If the client disconnects, the call is cancelled, unless it has a key: then it runs to its
+        end, and its response is recorded for the client to ask for again.
 
         Raises:
             Problem: what the client is told instead of an answer.
             errors.Unavailable: the gateway's own database is needed and down.
-            ClientGoneError: the client left before the request was complete, or its response was.
+            ClientGoneError: the client left before the request or the response was complete.
         """
         route = parts.route
         conditions = read_conditions(exchange)

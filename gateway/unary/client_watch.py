@@ -1,4 +1,4 @@
-"""Cancels a unary call whose client leaves: nobody is there any more to take the response."""
+"""Cancels unary calls whose clients disconnect before the response."""
 
 import asyncio
 from types import TracebackType
@@ -7,21 +7,21 @@ from typing import Any
 from gateway.request_body import ClientGoneError, RequestBody
 
 WATCH_AFTER_SECONDS = 0.1
-"""How long a call runs unwatched, at least. Most are over by then, and need neither a task nor,
-since all that are running share one, a timer of their own."""
+"""The least time for which a call runs unwatched. Most are over by then and need no task, and one
+timer serves all calls."""
 
 
 class ClientWatch:
-    """Watches the clients of the calls that one process makes, all but the short ones."""
+    """Watches the clients of all but the shortest calls that one process makes."""
 
     def __init__(self) -> None:
         self._unwatched: set[WatchedCall] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def over(self, call: Any, body: RequestBody) -> "WatchedCall":
-        """Return the context to await a call in, whose client has sent all of its body.
+        """Return the context manager to await a call in, after the body was read.
 
-        Within it the call is cancelled when the client leaves, and ClientGoneError is raised.
+        When the client disconnects, the call is cancelled and the block raises ClientGoneError.
         """
         watched = WatchedCall(call, body, self._unwatched)
         self._unwatched.add(watched)
@@ -31,41 +31,41 @@ class ClientWatch:
 
     def _set_timer(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._begin)
+        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._tick)
 
-    def _begin(self) -> None:
-        """Begin to watch the calls that were there the time before."""
+    def _tick(self) -> None:
+        """Begin to watch the calls that were there at the tick before this one."""
         self._timer = None
         for watched in tuple(self._unwatched):
-            watched.grow_older()
+            watched.tick()
         if self._unwatched:
             self._set_timer()
 
 
 class WatchedCall:
-    """One call while it runs."""
+    """A context manager around one call."""
 
-    __slots__ = ("_body", "_call", "_client_left", "_is_old", "_unwatched", "_watching")
+    __slots__ = ("_body", "_call", "_client_left", "_has_ticked", "_unwatched", "_watching")
 
     def __init__(self, call: Any, body: RequestBody, unwatched: "set[WatchedCall]") -> None:
         self._call = call
         self._body = body
         self._unwatched = unwatched
-        self._is_old = False
+        self._has_ticked = False
         self._client_left = False
         self._watching: asyncio.Task[None] | None = None
 
     def __enter__(self) -> None:
-        """Begin."""
+        """Let the call run; a tick of the ClientWatch begins to watch it."""
 
     def __exit__(
         self, kind: type[BaseException] | None, _error: object, _traceback: TracebackType | None
     ) -> None:
-        """Watch no longer.
+        """Stop watching.
 
         Raises:
-            ClientGoneError: the call was cancelled because the client left, which grpc.aio reports
-                in the same way as a task that is cancelled.
+            ClientGoneError: the client left. The call was cancelled for that, which grpc.aio
+                reports as CancelledError, like the cancellation of the current task.
         """
         self._unwatched.discard(self)
         if self._watching is not None:
@@ -73,12 +73,12 @@ class WatchedCall:
         if self._client_left and kind is asyncio.CancelledError:
             raise ClientGoneError from None
 
-    def grow_older(self) -> None:
-        """Begin to watch, the second time."""
-        if self._is_old:
+    def tick(self) -> None:
+        """Begin to watch at the second tick, when the call has run for WATCH_AFTER_SECONDS."""
+        if self._has_ticked:
             self._unwatched.discard(self)
             self._watching = asyncio.create_task(self._watch())
-        self._is_old = True
+        self._has_ticked = True
 
     async def _watch(self) -> None:
         await self._body.wait_for_disconnect()

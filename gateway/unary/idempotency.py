@@ -25,9 +25,9 @@ MAX_KEY_LENGTH = 255
 WAIT_SECONDS = 2.0
 POLL_SECONDS = 0.05
 CLAIM_SECONDS = 2.0
-"""How long the database may take to claim a key, if the deadline does not come first."""
+"""How long claiming a key may take, if the deadline does not come first."""
 SETTLE_SECONDS = 0.5
-"""How long it may take to end a claim, if that is more than is left of the deadline."""
+"""How long finishing or giving up a claim may take at least, however near the deadline is."""
 SWEEP_SECONDS = 60.0
 SWEEP_BATCH = 1_000
 

@@ -1,10 +1,13 @@
-"""How many unary calls one process has in flight, from the first byte of a body to the response."""
+"""A limit on the unary calls that one process has in flight.
+
+A call counts from before its body is read until its response is made.
+"""
 
 from gateway.errors import Problem
 
 
-class CallsInFlight:
-    """A bound, as a context manager around each call: beyond it there is no waiting."""
+class CallLimit:
+    """A context manager around each call, which refuses calls beyond the limit at once."""
 
     def __init__(self, max_calls: int) -> None:
         self._max_calls = max_calls
@@ -14,14 +17,14 @@ class CallsInFlight:
         """Count a call.
 
         Raises:
-            Problem: there are as many as there may be.
+            Problem: there are as many calls as there may be.
         """
         if self._calls >= self._max_calls:
             raise _too_many()
         self._calls += 1
 
     def __exit__(self, *_: object) -> None:
-        """Count it no longer."""
+        """Stop counting the call."""
         self._calls -= 1
 
 
