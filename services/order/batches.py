@@ -1,4 +1,4 @@
-"""Batches that fail: which failures pass, and how the one item that poisons a batch is found."""
+"""Batches that fail: which failures are transient, and which items of a batch cause the others."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -6,25 +6,28 @@ from typing import Final, TypeVar
 from chassis import errors
 
 TRANSIENT: Final = (errors.Unavailable, errors.Aborted, errors.DeadlineExceeded)
-"""Somebody is down, slow, or was faster: the same batch may succeed later. All else is a defect."""
+"""Something is down or slow, or a transaction lost a race: the same batch may succeed later. Any
+other exception is a defect."""
 
 MAX_FAILURES = 100
-"""How often a batch and its parts may fail before what is left of it is not halved any more."""
+"""How often a batch and its parts may fail; after that, parts that fail are not halved any more."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 async def halve(
-    take: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+    process: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
     batch: Sequence[Item],
     fail: Callable[[Item], Result],
 ) -> list[Result]:
-    """Take a batch and return one result per item, in order; halve what fails until it succeeds.
+    """Process a batch, by halves where it fails, and return one result per item, in order.
 
-    `take` must be safe to repeat. An item that fails alone, or once there were `MAX_FAILURES`,
-    gets the result of `fail`, which is called while the exception is handled. What is `TRANSIENT`
-    is raised as it is: halves would fail for the same reason.
+    `process` must be safe to repeat. An item that fails on its own, or in a part that fails after
+    `MAX_FAILURES`, gets the return value of `fail`, which is called in the exception handler.
+
+    Raises:
+        errors.Error: `process` raised one of TRANSIENT; halves would fail for the same reason.
     """
     results: list[Result] = []
     failures = 0
@@ -32,7 +35,7 @@ async def halve(
     while parts:
         part = parts.pop()
         try:
-            results += await take(part)
+            results += await process(part)
         except TRANSIENT:
             raise
         except Exception:

@@ -8,15 +8,15 @@ from chassis import errors
 from services.order import batches
 
 
-class Taker:
-    """Takes numbers, unless a batch holds one that is poisonous, and keeps the batches."""
+class Processor:
+    """Processes numbers, unless a batch holds one that is poisonous, and keeps the batches."""
 
     def __init__(self, *poisonous: int) -> None:
-        self.taken: list[Sequence[int]] = []
+        self.batches: list[Sequence[int]] = []
         self._poisonous = set(poisonous)
 
-    async def take(self, batch: Sequence[int]) -> list[str]:
-        self.taken.append(batch)
+    async def process(self, batch: Sequence[int]) -> list[str]:
+        self.batches.append(batch)
         if self._poisonous.intersection(batch):
             raise ValueError
         return [f"{item}" for item in batch]
@@ -27,38 +27,40 @@ def fail(item: int) -> str:
 
 
 async def test_halve_gives_each_poisonous_item_its_own_result_in_order() -> None:
-    taker = Taker(2, 7)
-    results = await batches.halve(taker.take, range(9), fail)
+    processor = Processor(2, 7)
+    results = await batches.halve(processor.process, range(9), fail)
     assert results == ["0", "1", "2 failed", "3", "4", "5", "6", "7 failed", "8"]
 
 
-async def test_halve_takes_a_batch_without_poison_once() -> None:
-    taker = Taker()
-    assert await batches.halve(taker.take, range(9), fail) == [f"{item}" for item in range(9)]
-    assert taker.taken == [range(9)]
+async def test_halve_processes_a_batch_without_poison_once() -> None:
+    processor = Processor()
+    assert await batches.halve(processor.process, range(9), fail) == [
+        f"{item}" for item in range(9)
+    ]
+    assert processor.batches == [range(9)]
 
 
 async def test_halve_finds_one_item_of_a_thousand_in_21_batches() -> None:
-    taker = Taker(617)
-    await batches.halve(taker.take, range(1_000), fail)
-    assert len(taker.taken) <= 21
+    processor = Processor(617)
+    await batches.halve(processor.process, range(1_000), fail)
+    assert len(processor.batches) <= 21
 
 
 async def test_halve_gives_up_on_a_batch_that_fails_throughout() -> None:
-    taker = Taker(*range(1_000))
-    results = await batches.halve(taker.take, range(1_000), fail)
+    processor = Processor(*range(1_000))
+    results = await batches.halve(processor.process, range(1_000), fail)
     assert results == [fail(item) for item in range(1_000)]
-    assert len(taker.taken) <= batches.MAX_FAILURES + 10
+    assert len(processor.batches) <= batches.MAX_FAILURES + 10
 
 
 @pytest.mark.parametrize("error", batches.TRANSIENT)
 async def test_halve_does_not_halve_what_may_succeed_later(error: type[errors.Error]) -> None:
-    taken: list[Sequence[int]] = []
+    processed: list[Sequence[int]] = []
 
-    async def take(batch: Sequence[int]) -> list[str]:
-        taken.append(batch)
+    async def process(batch: Sequence[int]) -> list[str]:
+        processed.append(batch)
         raise error("DOWN", "down")
 
     with pytest.raises(error):
-        await batches.halve(take, range(8), fail)
-    assert taken == [range(8)]
+        await batches.halve(process, range(8), fail)
+    assert processed == [range(8)]

@@ -43,8 +43,8 @@ class Checkout:
         """Take at most `domain.MAX_ORDERS` orders and drive them; answer one by one.
 
         An order whose key was used before is driven on from where it stands. The outcome is the
-        order where it is confirmed, else what the one who placed it is to be told. An order that
-        makes its batch fail gets an error of its own, and the others go on.
+        order where it is confirmed, else the error for the client. An order that makes its batch
+        fail gets an error of its own, and the others go on.
 
         Raises:
             errors.Unavailable: the user service or the database is down; which orders were taken is

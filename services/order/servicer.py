@@ -91,7 +91,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             for batch in batches:
                 end = position if batch is batches[-1] else [str(batch[-1])]
                 yield order_pb2.ListOrdersResponse(
-                    # A client may take long to read them: nothing else is to hold them meanwhile.
+                    # Not kept in a variable: the client may take long to read the response.
                     orders=await self._read_orders(batch),
                     next_page_token=paging.encode_token(query, end),
                 )

@@ -157,7 +157,7 @@ def update_details(
 
 
 def is_changed(before: Details, after: Details) -> bool:
-    """Tell whether details differ."""
+    """Say whether details differ, in what is stored of them."""
     return replace(before, attributes={}) != replace(after, attributes={}) or (
         _to_canonical_json(before.attributes) != _to_canonical_json(after.attributes)
     )
@@ -234,7 +234,7 @@ def product_not_found(product_id: uuid.UUID) -> errors.NotFound:
 
 
 def _to_canonical_json(attributes: Mapping[str, Any]) -> str:
-    # Numbers are doubles, and apart from true: Python compares them exactly, and 1 with true.
+    # Compared as google.protobuf.Struct keeps them: numbers are doubles, and 1 is not true.
     doubles = json.loads(json.dumps(attributes), parse_int=float)
     return json.dumps(doubles, sort_keys=True)
 

@@ -10,9 +10,9 @@ _LOG = log.logger()
 
 
 async def sweep(database: Database) -> None:
-    """Release all that has expired, and log how many orders had it.
+    """Release all expired reservations, and log of how many orders.
 
-    Any number of processes may do this at once: each skips what another one has locked.
+    Any number of processes may do this at once: each skips rows that another one has locked.
     """
     released = await release_expired(database)
     if released:

@@ -156,7 +156,7 @@ class _Parser:
         if field == "attributes":
             return _scalar(token)
         text = _text(token)
-        # As it is kept: no product has a text that is not readable.
+        # Products keep texts normalized, and none that is not readable: that one finds nothing.
         return normalize(text) if is_readable(text) else text
 
     def _take_and(self) -> None:
@@ -213,7 +213,7 @@ def _decimal(token: _Token, expected: str) -> Decimal:
         _fail_expected(token, expected)
     try:
         value = Decimal(token.text)
-    except InvalidOperation:  # The exponent is beyond what Decimal counts.
+    except InvalidOperation:  # The exponent is larger than Decimal can hold.
         _fail(token.position, _OUT_OF_BOUNDS)
     # PostgreSQL's numeric ends somewhere too: no price is near these bounds.
     exponent = int(value.as_tuple().exponent)

@@ -62,7 +62,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
             details = domain.update_details(product, changes, fields, request.product.etag)
             if domain.is_changed(product.details, details):
                 await repository.update_details(connection, product_id, details)
-            # Read after the lock: the stock beside the details is of the same moment.
+            # Read again, so that the stock is as of the same moment as the details.
             found = await repository.get_products(connection, [product_id])
         return messages.to_message(_only(found, product_id))
 

@@ -1,13 +1,13 @@
 """The SQL of the stock and of what orders hold of it. Takes a connection, never commits.
 
 The rule of locks: reservations are locked first, then stock, then details of products, each in the
-order of the id, so transactions never wait for each other in a circle. What a decision rests on is
-read after the lock is held, by a statement of its own: one that waits for a lock rereads the rows
-that it locks and no others, so what it joined to them is as old as its snapshot.
+order of the id, so transactions never deadlock. What a decision rests on is read by a statement of
+its own after the lock was granted: a statement that waits for a lock rereads the rows that it locks
+but not the rows joined to them, which are as of its snapshot.
 
-The rule of versions and etags: what changes the details of a product changes its version and its
-update_time, under the lock of its details. The stock has no version: its lock alone orders its
-changes, which an etag shows as counts. An update compares the version in an etag and no counts.
+The rule of versions and etags: every change of a product's details increments its version and sets
+its update_time, under the lock of the details. The stock has no version: an etag shows its counts,
+but an update compares only the version in an etag.
 """
 
 import uuid
@@ -144,7 +144,7 @@ async def lock_offers(
 ) -> dict[uuid.UUID, Offer]:
     """Get what there is of those products that exist; keep the stock until the transaction ends."""
     ids = list(product_ids)
-    # Rows name products by their number in `ids`, which costs less to read than a UUID.
+    # Rows refer to products by their number in `ids`, which is cheaper to decode than a UUID.
     stock, prices = connection.cursor(binary=True), connection.cursor(binary=True)
     async with connection.pipeline():
         await stock.execute(

@@ -96,12 +96,12 @@ def update_profile(user: User, changes: Profile, fields: Collection[str], etag: 
 
 
 def _check_email(violations: errors.Violations, email: str) -> str:
-    """Check an e-mail address and return it in NFC, its domain in lower case and no punycode."""
+    """Check an e-mail address; return it in NFC, with its domain in lower case and decoded."""
     if len(email) > MAX_EMAIL:
         violations.check(False, "email", f"must have at most {MAX_EMAIL} characters")
         return email
     try:
-        # Whether its domain takes mail is not asked: that would be a look-up in DNS.
+        # Whether the domain accepts mail is not checked: that would take a DNS query.
         return validate_email(email, check_deliverability=False).normalized
     except EmailNotValidError as error:
         violations.check(False, "email", f"must be an e-mail address: {error}")

@@ -1,6 +1,6 @@
 """All the SQL of the user service. Takes a connection, returns domain objects, never commits.
 
-What changes the update_time of a user changes the version too, which is the etag.
+Every change of a user sets its update_time and increments its version, which is the etag.
 """
 
 import uuid
