@@ -1,4 +1,4 @@
-"""Faults of the whole shop, by hand: `./bazelw run //tools/dev:faults` prints what each one costs.
+"""Measures what faults cost the whole shop: `./bazelw run //tools/dev:faults`, as root.
 
 The shop runs on ports and data of its own. First the connections of one service to its database are
 frozen, then clients stop reading a stream of orders, then the disk of the logs is full.
@@ -10,8 +10,7 @@ import ctypes
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import grpc
 import httpx
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
+from tools.dev.running_shop import Shop, requesting
 from tools.dev.shop import SERVICES
 from tools.dev.testing import ShopProcess, open_environment
 from tools.postgres.freezing import frozen, list_backends
@@ -26,110 +26,15 @@ from tools.postgres.freezing import frozen, list_backends
 FREEZE_SECONDS = 12.0
 CLIENTS = 100
 LOG_BYTES = 256 * 1024
-CHUNKS, ORDERS, LINES = 6, 500, 10
-
+CHUNKS, ORDERS = 6, 500
 
 # Of Linux's sched.h and mount.h.
 _UNSHARE_MOUNTS = 0x00020000
 _PRIVATE_RECURSIVE = (1 << 18) | (1 << 14)
 
 
-@dataclass
-class Latencies:
-    """The seconds that requests took, by their statuses."""
-
-    seconds: dict[int, list[float]] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return ", ".join(
-            f"{len(taken)} x {status}: p50 {_percentile(taken, 0.5):.3f} s,"
-            f" p99 {_percentile(taken, 0.99):.3f} s, most {max(taken):.3f} s"
-            for status, taken in sorted(self.seconds.items())
-        )
-
-
-class Shop:
-    """The shop from outside, with a user and products to order."""
-
-    def __init__(self, environment: dict[str, str], client: httpx.AsyncClient) -> None:
-        self.environment = environment
-        self.client = client
-        self.user_id = ""
-        self.product_ids: list[str] = []
-
-    async def fill(self) -> None:
-        """Add the user and the products."""
-        email = f"{uuid.uuid4().hex}@example.com"
-        user = {"email": email, "password": "correct horse", "displayName": "Ada"}
-        self.user_id = (await self._create("/v1/users", user))["userId"]
-        for number in range(LINES):
-            product = {
-                "sku": f"SKU-{number}",
-                "name": "Paper lantern",
-                "price": {"currencyCode": "GBP", "units": "1"},
-                "stock": {"available": 1_000_000},
-            }
-            self.product_ids.append((await self._create("/v1/products", product))["productId"])
-
-    def database_url(self, name: str) -> str:
-        """Return the URL of a database of the shop."""
-        user, password = self.environment["POSTGRES_USER"], self.environment["POSTGRES_PASSWORD"]
-        port = self.environment["POSTGRES_PORT"]
-        return f"postgresql://{user}:{password}@127.0.0.1:{port}/{name}"
-
-    def find_in_log(self, program: str, text: str) -> list[str]:
-        """Return the lines of a program's log that have a text in them."""
-        directory = Path(self.environment["BUILD_WORKSPACE_DIRECTORY"], ".data", "logs")
-        log = (directory / f"{program}.log").read_text(encoding="utf-8", errors="replace")
-        return [line for line in log.splitlines() if text in line]
-
-    def count_in_log(self, program: str, text: str) -> int:
-        """Return in how many lines of a program's log a text is."""
-        return len(self.find_in_log(program, text))
-
-    async def order(self) -> int:
-        """Place an order of one line, and return the status."""
-        line = {"productId": self.product_ids[0], "quantity": 1}
-        order = {"userId": self.user_id, "paymentMethod": "pm_card_visa", "lines": [line]}
-        headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return (await self.client.post("/v1/orders", json=order, headers=headers)).status_code
-
-    async def get(self, path: str) -> int:
-        """Return the status of a GET."""
-        return (await self.client.get(path)).status_code
-
-    async def _create(self, path: str, resource: dict[str, Any]) -> dict[str, Any]:
-        response = await self.client.post(path, json=resource)
-        response.raise_for_status()
-        created: dict[str, Any] = response.json()
-        return created
-
-
-@contextlib.asynccontextmanager
-async def requesting(
-    request: Callable[[], Awaitable[int]], pause_seconds: float
-) -> AsyncIterator[Latencies]:
-    """Make requests, one begun after each pause whether others are done or not, in the block."""
-    found = Latencies()
-
-    async def one() -> None:
-        began = time.monotonic()
-        status = await request()
-        found.seconds.setdefault(status, []).append(time.monotonic() - began)
-
-    async def many(group: asyncio.TaskGroup) -> None:
-        while True:
-            group.create_task(one())
-            await asyncio.sleep(pause_seconds)
-
-    async with asyncio.TaskGroup() as group:
-        beginning = group.create_task(many(group))
-        yield found
-        beginning.cancel()
-
-
 async def freeze_database(shop: Shop, name: str, *, new_ones: bool) -> None:
-    """Freeze the connections that there are to a database, and perhaps each that follows."""
+    """Freeze the open connections to a database, and with `new_ones` each one opened later."""
     url = shop.database_url(name)
     print(f"\nConnections to {name} frozen for {FREEZE_SECONDS:g} s, {new_ones=}")
     began = time.monotonic()
@@ -166,7 +71,7 @@ async def _follow_readiness(shop: Shop, began: float) -> None:
 
 
 async def stop_reading(shop: Shop, processes: list[int]) -> None:
-    """Let clients read one message of a stream of orders and then no more."""
+    """Let clients read one message of a stream of orders, and then stop reading."""
     print(f"\n{CLIENTS} clients that stop reading a stream of orders")
     await _place_chunks(shop)
     path = f"/v1/products/{shop.product_ids[0]}"
@@ -257,10 +162,10 @@ async def fill_log_disk(shop: Shop, logs: Path) -> None:
 
 @contextlib.contextmanager
 def _small_disk(directory: Path) -> Iterator[None]:
-    """Mount a small disk, in memory, that only this process and its children see.
+    """Mount a small tmpfs that only this process and its children see.
 
     Raises:
-        PermissionError: this user may not.
+        PermissionError: the user is not root.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     target, data = os.fsencode(directory), f"size={LOG_BYTES}".encode()
@@ -290,26 +195,28 @@ def _name(process: int) -> str:
     return b" ".join(word.rpartition(b"/")[2] for word in words[:2]).decode(errors="replace")
 
 
-def _percentile(seconds: list[float], share: float) -> float:
-    return sorted(seconds)[min(len(seconds) - 1, int(share * len(seconds)))]
-
-
-async def _show_all(environment: dict[str, str], processes: list[int], url: str) -> None:
+@contextlib.asynccontextmanager
+async def _filled_shop(environment: dict[str, str], url: str) -> AsyncIterator[Shop]:
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
         base_url=url, timeout=60, trust_env=False, limits=limits
     ) as client:
         shop = Shop(environment, client)
         await shop.fill()
+        yield shop
+
+
+async def _show_freezes_and_readers(
+    environment: dict[str, str], processes: list[int], url: str
+) -> None:
+    async with _filled_shop(environment, url) as shop:
         await freeze_database(shop, "productdb", new_ones=False)
         await freeze_database(shop, "productdb", new_ones=True)
         await stop_reading(shop, processes)
 
 
 async def _show_full_disk(environment: dict[str, str], url: str, logs: Path) -> None:
-    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
-        shop = Shop(environment, client)
-        await shop.fill()
+    async with _filled_shop(environment, url) as shop:
         await fill_log_disk(shop, logs)
 
 
@@ -317,7 +224,7 @@ def main() -> None:
     """Show all faults."""
     with open_environment() as environment, ShopProcess(environment) as shop:
         shop.wait_until_ready()
-        asyncio.run(_show_all(environment, shop.find_processes(), shop.url))
+        asyncio.run(_show_freezes_and_readers(environment, shop.find_processes(), shop.url))
     with open_environment() as environment:
         logs = Path(environment["BUILD_WORKSPACE_DIRECTORY"], ".data", "logs")
         logs.mkdir(parents=True)
