@@ -8,7 +8,7 @@ _COMMAND_CHARACTERS = 60
 
 
 class _Socket(NamedTuple):
-    """A socket of a port; `link` is what a descriptor of it in /proc points at."""
+    """A TCP socket; `link` is the target of the links to it in /proc/PID/fd."""
 
     link: str
     is_listening: bool

@@ -64,7 +64,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 async def _run_until_signal(config: ShopSettings, arguments: argparse.Namespace) -> None:
-    """Run the shop; each signal ends what is waited for, and so the first one begins the end."""
+    """Run the shop until a signal comes; a second signal kills what does not stop."""
     loop = asyncio.get_running_loop()
     shop = asyncio.create_task(_run(config, arguments))
 

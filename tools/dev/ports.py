@@ -32,7 +32,8 @@ class Endpoint:
 async def find_trouble(endpoints: Sequence[Endpoint], report: Callable[[str], None]) -> list[str]:
     """Return a line for each endpoint that nothing could listen on, with what to do about it.
 
-    Takes up to LINGER_SECONDS, and says so to `report`, while connections of clients have ports.
+    While a port is still that of a client's connection, waits for it up to LINGER_SECONDS, and says
+    so to `report`.
     """
     return [
         *_find_duplicates(endpoints),
@@ -54,7 +55,7 @@ def _find_duplicates(endpoints: Sequence[Endpoint]) -> list[str]:
 
 
 async def _try_to_listen(endpoint: Endpoint, report: Callable[[str], None]) -> str:
-    """Return what keeps the endpoint from being listened on, or nothing."""
+    """Return why nothing can listen on the endpoint; empty if something can."""
     error = _listen(endpoint)
     if error is not None and error.errno == errno.EADDRINUSE and not has_listener(endpoint.port):
         error = await _wait_for_connections(endpoint, error, report)
@@ -72,7 +73,7 @@ async def _try_to_listen(endpoint: Endpoint, report: Callable[[str], None]) -> s
 
 
 def _explain_use(port: int) -> str:
-    """Say who uses a port in which way, and what would end that."""
+    """Return who uses a port, how, and what to do about it."""
     if has_listener(port):
         holders = " and ".join(map(describe, find_port_holders(port)))
         return f"is in use by {holders or 'a process of another user'}: end that"

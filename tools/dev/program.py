@@ -32,7 +32,7 @@ class Program:
     """What to run, and how to tell that it is ready.
 
     `prepare` is called before each start, in a thread. `wait_until_ready` gets the process id; it
-    is cancelled when that process dies. `explain` says, for people, what it still waits for.
+    is cancelled when that process dies. `explain` returns, for people, what it still waits for.
     """
 
     name: str
@@ -93,9 +93,9 @@ class RunningProgram:
             await self._keeper
 
     async def stop(self) -> None:
-        """End it for good: by its signal, or the hard way when that takes too long.
+        """End it for good: by its signal, or by SIGKILL when that takes too long.
 
-        Cancelling this is the hard way at once.
+        When this is cancelled, SIGKILL is sent at once.
         """
         try:
             if self._keeper is not None:

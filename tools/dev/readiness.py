@@ -47,7 +47,7 @@ async def wait_for_grpc(address: str) -> None:
 
 
 class HttpReadiness:
-    """A /readyz that tells what is missing, as the gateway's does."""
+    """Polls a /readyz such as the gateway's, and keeps what it found missing last."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -60,7 +60,7 @@ class HttpReadiness:
                 await asyncio.sleep(_POLL_SECONDS)
 
     def explain(self) -> str:
-        """Say what was missing when it was asked last."""
+        """Return, for people, what was missing at the last poll."""
         return f"{self._url}: {self._finding}"
 
     async def _ask(self, client: httpx.AsyncClient) -> bool:

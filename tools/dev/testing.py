@@ -57,10 +57,10 @@ def _make_environment(directory: str) -> dict[str, str]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so that other processes bring about.
+    """Wait for a condition that other processes bring about.
 
     Raises:
-        TimeoutError: It was not so in time.
+        TimeoutError: it does not hold within _WAIT_SECONDS.
     """
     deadline = time.monotonic() + _WAIT_SECONDS
     while not condition():
@@ -102,9 +102,9 @@ class ShopProcess:
         return self.get("/v1/products").text.count('"productId"')
 
     def find_listener(self, variable: str) -> int:
-        """Return the first of the processes that listen on the port in a variable.
+        """Return the id of the process that listens on the port in an environment variable.
 
-        It made the others, if there are any.
+        Of several, such as gunicorn's master and its workers, it is the one that started first.
         """
         return min(find_port_holders(int(self._environment[variable])))
 

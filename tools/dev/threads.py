@@ -1,4 +1,4 @@
-"""Functions that block, run in threads that nobody has to wait for."""
+"""Blocking functions in daemon threads, which neither cancellation nor the end waits for."""
 
 import asyncio
 import threading
@@ -15,8 +15,8 @@ async def run_in_thread(
 ) -> Result:
     """Call a function in a thread of its own and return its result.
 
-    Unlike those of `asyncio.to_thread`, the thread is left behind when this is cancelled, and ends
-    with the program: Ctrl-C does not wait for it.
+    When this is cancelled, the thread is abandoned and ends with the program at the latest: unlike
+    with `asyncio.to_thread`, Ctrl-C does not wait for it.
     """
     result: Future[Result] = Future()
     result.set_running_or_notify_cancel()

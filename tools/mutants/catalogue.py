@@ -1,8 +1,8 @@
-"""The list of seeded bugs: one TOML file an area, read and held against the sources.
+"""The catalogue of seeded bugs: one TOML file per area, read and checked against the sources.
 
-A file has groups of bugs in one source file, with the test targets that should notice them. Each
-bug is a triple: the behaviour that it breaks, what stands in the source file, and what to put there
-instead.
+A TOML file has groups of bugs, each group in one source file and with the test targets that should
+notice them. A bug is a triple: the behaviour that it breaks, a string that occurs once in the
+source file, and its replacement.
 """
 
 import tomllib
@@ -28,7 +28,7 @@ class Mutant:
 
 
 def read_catalogue(directory: Path) -> list[Mutant]:
-    """Read all lists of a directory, by area and then in their own order."""
+    """Read all files of a directory, in the order of their names."""
     return [
         Mutant(path.stem, behaviour, group["file"], find, replacement, tuple(group["targets"]))
         for path in sorted(directory.glob("*.toml"))
@@ -38,7 +38,7 @@ def read_catalogue(directory: Path) -> list[Mutant]:
 
 
 def find_stale(mutants: Iterable[Mutant], workspace: Path) -> list[str]:
-    """Say of each mutant that cannot be put into its file why not."""
+    """Return a line for each mutant that cannot be put into its file, which says why."""
     return [
         f"{mutant}: {mutant.find!r} occurs {count} times, not once"
         for mutant in mutants

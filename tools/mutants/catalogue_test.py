@@ -1,4 +1,4 @@
-"""The list of seeded bugs, held against the sources: a list that rots shows nothing."""
+"""The catalogue of seeded bugs, checked against the sources."""
 
 import re
 from collections import Counter

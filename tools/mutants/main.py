@@ -1,7 +1,7 @@
 """Shows that the tests bite: puts known bugs into a copy of the sources, one at a time.
 
-Each bug is run against its nearest tests, and counts as noticed when a test case fails; a run out
-of time or a build that breaks names no behaviour and does not count. The checkout stays as it is.
+Each bug is run against its nearest tests, and counts as noticed when a test case fails. A timeout
+or a broken build does not count: it names no behaviour. The checkout itself is not changed.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def _parse_arguments() -> argparse.Namespace:
         metavar="REGEX",
         type=re.compile,
         default=re.compile(""),
-        help="only those bugs in whose line of --list this is found",
+        help="try only the bugs whose line of --list matches",
     )
     parser.add_argument("--list", action="store_true", help="list the bugs and try none")
     return parser.parse_args()

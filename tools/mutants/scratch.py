@@ -36,7 +36,7 @@ class ScratchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TestRun:
-    """What became of a run: failed cases as `file::test`, and targets that ran out of time."""
+    """The result of a run: failed cases as `file::test`, and targets that timed out."""
 
     output: str
     passed: bool
@@ -49,7 +49,7 @@ def scratch_copy(checkout: Path) -> Iterator[Path]:
     """Copy what git does not ignore, as it is now; stop the copy's Bazel server at the end.
 
     Raises:
-        ScratchError: another run has it.
+        ScratchError: another run uses the copy.
     """
     directory = _cache_directory() / hashlib.sha256(bytes(checkout)).hexdigest()[:12]
     directory.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _read_results(events: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _failed_cases(result: dict[str, Any]) -> Iterator[str]:
-    """Yield the test cases that failed by themselves, and not because they could not be set up."""
+    """Yield the test cases that failed; errors of set-up, such as of a fixture, do not count."""
     outputs = result.get("testActionOutput", [])
     reports = [Path(unquote(urlsplit(o["uri"]).path)) for o in outputs if o["name"] == "test.xml"]
     for report in reports:

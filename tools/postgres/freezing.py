@@ -1,7 +1,7 @@
-"""Freezes the processes of a PostgreSQL server, as a stopped machine or a stuck disk would.
+"""Stops processes of a PostgreSQL server with SIGSTOP, as a frozen machine or a stuck disk would.
 
-Nothing is closed and nothing fails: the kernel goes on to accept what is sent. The server has to
-run on this machine, under this user or one of its namespaces.
+No connection is closed and no write fails: the kernel goes on to accept data. The server has to run
+on this machine, under this user or in one of its namespaces.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 
 APPLICATION_NAME = "bazaar"
-"""What the connections of the services call themselves."""
+"""The application_name of the services' connections."""
 
 
 def list_backends(url: str) -> list[int]:
@@ -27,7 +27,7 @@ def list_backends(url: str) -> list[int]:
 
 
 def find_server(url: str) -> int:
-    """Return the process id of the server itself, which takes new connections."""
+    """Return the process id of the postmaster, which accepts new connections."""
     with psycopg.connect(url) as connection:
         (directory,) = connection.execute("SHOW data_directory").fetchone() or ("",)
     lock = Path(directory, "postmaster.pid").read_text(encoding="utf-8")
@@ -36,14 +36,14 @@ def find_server(url: str) -> int:
 
 @contextmanager
 def frozen_backends(url: str) -> Iterator[None]:
-    """Stop all the services' connections to a database that there are, for the block."""
+    """Within the block, stop the processes of the services' open connections to a database."""
     with frozen(list_backends(url)):
         yield
 
 
 @contextmanager
 def frozen(process_ids: list[int]) -> Iterator[None]:
-    """Stop processes for the block."""
+    """Within the block, stop processes; continue them at its end."""
     try:
         for process_id in process_ids:
             os.kill(process_id, signal.SIGSTOP)

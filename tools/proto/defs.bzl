@@ -89,8 +89,8 @@ def py_grpc_library(name, proto, deps = [], **kwargs):
     """A py_library of X_pb2 and X_pb2_grpc for each X.proto of a proto_library.
 
     A proto at proto/a/v1/x.proto, imported by protos as a/v1/x.proto, is imported by Python as
-    `from a.v1 import x_pb2`: both look from the last folder on the way that is called `proto`. The
-    output group `stubs` of NAME_sources has the type stubs (.pyi).
+    `from a.v1 import x_pb2`: both are relative to the innermost folder named `proto`. The output
+    group `stubs` of NAME_sources has the type stubs (.pyi).
 
     Args:
         name: of the py_library.
