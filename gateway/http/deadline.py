@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """Calls back when it passes. To move it to a later time takes no timer."""
+    """Calls back when it passes. Moving it to a later time starts no timer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, passed: Callable[[], None]) -> None:
         self._loop = loop
@@ -16,13 +16,13 @@ class Deadline:
         self._timer_at = math.inf
 
     def set(self, seconds: float) -> None:
-        """Let it pass in so many seconds; `math.inf` is never."""
+        """Move it to `seconds` from now; `math.inf` means never."""
         self._at = self._loop.time() + seconds
         if self._at < self._timer_at:
             self._start_timer()
 
     def close(self) -> None:
-        """Let it never pass."""
+        """Stop its timer: it never passes."""
         self._at = math.inf
         self._stop_timer()
 
@@ -38,7 +38,7 @@ class Deadline:
             self._timer = None
 
     def _check(self) -> None:
-        """Call back, or wait on where the deadline was moved meanwhile."""
+        """Call back, or start a timer again if the deadline was moved meanwhile."""
         due = self._at <= self._timer_at
         self._stop_timer()
         if due:

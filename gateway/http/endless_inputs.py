@@ -21,13 +21,13 @@ _UPGRADE = _POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 1000
 
 @dataclass(frozen=True)
 class EndlessInput:
-    """What a connection begins with, and what then comes again and again."""
+    """What is sent first on a connection, and what is then sent again and again."""
 
     name: str
     opening: bytes
     again: bytes
     reads: bool = False
-    """Responses are read meanwhile."""
+    """Whether the client reads responses meanwhile."""
 
 
 def _repeat(unit: bytes) -> bytes:
@@ -63,7 +63,7 @@ ENDLESS_INPUTS = [
 
 @dataclass
 class Taken:
-    """What a server took of it."""
+    """How much of it a server took: bytes, connections and seconds, in all."""
 
     size: int = 0
     connections: int = 0
@@ -78,7 +78,10 @@ class Taken:
 def send(
     kind: EndlessInput, port: int, size: int, seconds: float, at_least_seconds: float = 0.0
 ) -> Taken:
-    """Send so many bytes on as many connections as it takes, or more, within so much time."""
+    """Send `size` bytes, on as many connections as that takes, in at most `seconds`.
+
+    More are sent until `at_least_seconds` have passed.
+    """
     taken = Taken()
     start = time.monotonic()
     while taken.seconds < (seconds if taken.size < size else at_least_seconds):

@@ -22,17 +22,17 @@ EMPTY_LINE = b"\r\n\r\n"
 """The end of a head and of a chunked body."""
 
 MAX_LENGTH_DIGITS = 20
-"""As many as the largest length has, 2^64 - 1. Python reads no number of thousands of digits."""
+"""As many as the largest length has, 2^64 - 1. Python's int() refuses thousands of digits."""
 
 Headers = list[tuple[bytes, bytes]]
 
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
-_ONE_LINE = (
+_SINGLE_VALUED = (
     *(b"authorization", b"content-type", b"grpc-timeout", b"host", b"idempotency-key"),
     *(b"last-event-id", b"transfer-encoding", b"x-request-id"),
 )
-"""Headers that have one value; of two lines it is unknown which one a proxy went by."""
+"""Headers that have a single value: of two lines, a proxy may have acted on the other one."""
 
 
 class Head(NamedTuple):
@@ -68,13 +68,15 @@ class RequestParser:
         self._remaining: int | None = 0
         """How many bytes of a body are to come, or None where it is chunked."""
         self._last_bytes = b""
-        self._unpaid_bytes = 0
+        """The end of what was parsed: the empty line that ends a chunked body may begin in it."""
+        self._excess_framing_bytes = 0
+        """By how much framing exceeds what the content so far allows for."""
 
     def read_head(self, data: bytes) -> Head:
         """Read a head, given whole.
 
         Raises:
-            Problem: it is malformed, or not taken. There is no reading on after that.
+            Problem: it is malformed, or not supported. Nothing more can be read after that.
         """
         method, target, version = check_request_line(data)
         if self._had_trailers:
@@ -106,10 +108,10 @@ class RequestParser:
         )
 
     def read_body(self, data: bytes) -> tuple[bytes, int]:
-        """Return content that the body begins with in `data`, and how much of `data` was taken.
+        """Parse a piece of the body; return its content, and how much of `data` was parsed.
 
         Raises:
-            Problem: it is malformed, or has more framing than it may have.
+            Problem: the body is malformed, or has more framing than it may have.
         """
         try:
             taken = self._feed(data)
@@ -121,32 +123,32 @@ class RequestParser:
         return content, taken
 
     def close(self) -> None:
-        """Let go of the parser: each knows the other, and only a collection would find them."""
+        """Break the reference cycle with httptools' parser, or only a collection would free it."""
         del self._parser, self._body_parser
 
     # What httptools calls.
 
     def on_message_begin(self) -> None:
-        """Take nothing for a request that was not looked at as one."""
+        """Refuse a second request in what was given as one."""
         if self._begun:
             raise ValueError("a request within a request")
         self._begun = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; those after the body, its trailers, go nowhere."""
+        """Keep a header; drop a trailer, which comes after the body."""
         if self._in_head:
             self._headers.append((name.lower(), value.rstrip(b" \t")))
         else:
             self._had_trailers = True
 
     def on_headers_complete(self) -> None:
-        """Note the end of the head, and what the parser forgets at the end of the request."""
+        """Note the end of the head, and keep-alive, which httptools forgets after the body."""
         if self._in_head:
             self._in_head = False
             self._keeps_alive = self._parser.should_keep_alive()
 
     def on_body(self, chunk: bytes) -> None:
-        """Take a piece of the body."""
+        """Keep a piece of the content."""
         self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
@@ -154,9 +156,9 @@ class RequestParser:
         self.complete = True
 
     def _expect_body(self, fields: dict[bytes, bytes], upgrade: bool) -> bool:
-        """Prepare for the body, if there is one."""
+        """Prepare to read the body, and return whether there is one."""
         self._last_bytes = b""
-        self._unpaid_bytes = 0
+        self._excess_framing_bytes = 0
         chunked = b"transfer-encoding" in fields
         self._remaining = None if chunked else _read_length(fields.get(b"content-length", b"0"))
         has_body = chunked or self._remaining != 0
@@ -167,10 +169,10 @@ class RequestParser:
         return has_body
 
     def _read_body_of_upgrade(self) -> None:
-        """Have the body parsed all the same: httptools takes none after a head with Upgrade.
+        """Parse the body with a second parser: httptools ends a request with Upgrade at its head.
 
-        The protocol that the client offers is not taken up (RFC 9110 section 7.8), so the request
-        is one like all others, and its body what Content-Length and Transfer-Encoding say.
+        The offer of another protocol is ignored (RFC 9110 section 7.8), so Content-Length or
+        Transfer-Encoding frame the body as in any other request.
         """
         framing = b"Transfer-Encoding: chunked"
         if self._remaining is not None:
@@ -190,9 +192,9 @@ class RequestParser:
         return taken
 
     def _feed_chunked(self, data: bytes) -> int:
-        """Parse up to one empty line after the other, until one of them was the end.
+        """Parse up to the next empty line, and the next, until one of them ends the body.
 
-        Most are content, and there may be one in every two bytes.
+        The content may be full of empty lines, so pieces may be short: none is copied.
         """
         at = begin = len(self._last_bytes)
         joined = self._last_bytes + data
@@ -206,9 +208,9 @@ class RequestParser:
         return at - begin
 
     def _count_framing(self, taken: int, content: int) -> None:
-        unpaid = self._unpaid_bytes + taken - content * (1 + FRAMING_BYTES_PER_BODY_BYTE)
-        self._unpaid_bytes = max(0, unpaid)
-        if self._unpaid_bytes > MAX_FRAMING_BYTES:
+        unpaid = self._excess_framing_bytes + taken - content * (1 + FRAMING_BYTES_PER_BODY_BYTE)
+        self._excess_framing_bytes = max(0, unpaid)
+        if self._excess_framing_bytes > MAX_FRAMING_BYTES:
             raise too_much_framing()
 
 
@@ -216,7 +218,7 @@ def check_request_line(data: bytes) -> tuple[bytes, bytes, bytes]:
     """Return method, target and version of the request line that `data` begins with.
 
     Raises:
-        Problem: there is no request line, or its version of HTTP is not spoken here.
+        Problem: there is no request line, or its version of HTTP is not supported.
     """
     found = _REQUEST_LINE.match(data)
     if found is None:
@@ -229,10 +231,10 @@ def check_request_line(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def check_begun_head(data: bytes) -> None:
-    """Look at the beginning of a head that is not whole yet: what is not HTTP is not waited for.
+    """Check the beginning of a head, so that what is not HTTP is refused before it is complete.
 
     Raises:
-        Problem: it is the beginning of no request that is taken here.
+        Problem: no supported request begins like that.
     """
     if b"\r\n" in data:
         check_request_line(data)
@@ -252,14 +254,14 @@ def _check_headers(headers: Headers, fields: dict[bytes, bytes], version: bytes)
 
 
 def _check_repeated(names: list[bytes]) -> None:
-    for name in _ONE_LINE:
+    for name in _SINGLE_VALUED:
         if names.count(name) > 1:
             detail = f"The header {name.decode()} must be given once."
             raise invalid_argument(detail, "REPEATED_HEADER")
 
 
 def _check_transfer_coding(coding: bytes, version: bytes) -> None:
-    """Take chunked only, and none in HTTP/1.0 (RFC 9112 section 6.1)."""
+    """Allow chunked only, and nothing in HTTP/1.0 (RFC 9112 section 6.1)."""
     if version == b"1.0":
         raise _malformed("HTTP/1.0 has no Transfer-Encoding")
     if coding.lower() != b"chunked":
@@ -268,12 +270,12 @@ def _check_transfer_coding(coding: bytes, version: bytes) -> None:
 
 
 def _expects_continue(fields: dict[bytes, bytes], version: bytes) -> bool:
-    """Say whether the client waits for a response that HTTP/1.0 does not have (RFC 9110 10.1.1)."""
+    """Say whether the client waits for 100 Continue (RFC 9110 section 10.1.1)."""
     return version == b"1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
 
 
 def _read_length(digits: bytes) -> int:
-    """Read a Content-Length; llhttp has checked its value, but lets any number of zeros lead."""
+    """Read a Content-Length. llhttp has checked it, but allows any number of leading zeros."""
     if len(digits) > MAX_LENGTH_DIGITS:
         raise _malformed("the length of the body")
     return int(digits)

@@ -1,9 +1,9 @@
-"""What clients may put on a connection, byte by byte, and what the gateway makes of it.
+"""What clients may send on a connection, byte by byte, and how the gateway responds.
 
-A table to be read: each row has what is sent, what must come of it, and why. `connection_test`
-sends each row to a running gateway whole, line by line and byte by byte: how bytes are cut must
-change nothing. Where a rule leaves a choice, the strict one is taken, so that no proxy in front
-can read a request in another way.
+A table to be read: each row has what is sent, what must happen, and why. `connection_test` sends
+each row to a running gateway whole, line by line and byte by byte: how the bytes are divided must
+make no difference. Where a rule leaves a choice, the strict one is taken, so that no proxy in front
+can understand a request in another way.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """

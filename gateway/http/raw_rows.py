@@ -15,15 +15,15 @@ class Row:
     why: str
     data: bytes
     statuses: tuple[int, ...]
-    """Of all responses, in order."""
+    """The statuses of all responses, in order."""
     reason: str = ""
-    """Of the last response, where it is a problem."""
+    """The reason of the last response, if it is a problem."""
     closed: bool = False
-    """The gateway closes then; otherwise it takes another request."""
+    """Whether the gateway closes the connection then; otherwise it takes another request."""
     reached: tuple[str, ...] = ()
-    """The calls that the service gets, each with the id of its message."""
+    """The calls that the service receives, each with the id in its request message."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """Some of what the last call carries."""
+    """Some of the metadata of the last call."""
 
 
 def get(name: str, *lines: str, version: str = "1.1") -> bytes:
@@ -33,14 +33,14 @@ def get(name: str, *lines: str, version: str = "1.1") -> bytes:
 
 
 def post(*lines: str, body: bytes = b"", path: str = "/v1/probes") -> bytes:
-    """Return a POST of JSON as header lines and body say."""
+    """Return a POST of JSON with header lines and a body; nothing frames the body."""
     lines = ("Host: a", "Content-Type: application/json", *lines)
     head = [f"POST {path} HTTP/1.1", *lines, "", ""]
     return "\r\n".join(head).encode() + body
 
 
 def sized(*lines: str, body: bytes = b'{"id":"1"}', path: str = "/v1/probes") -> bytes:
-    """Return a POST with a Content-Length that is right."""
+    """Return a POST with the right Content-Length."""
     return post(*lines, f"Content-Length: {len(body)}", body=body, path=path)
 
 
@@ -58,12 +58,12 @@ SMUGGLED = b"DELETE /v1/probes/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 def refused(
     name: str, why: str, data: bytes, status: int = 400, reason: str = "INVALID_HTTP"
 ) -> Row:
-    """Return a row that is refused before anything is called; what follows it is not looked at."""
+    """Return a row that is refused without any call; a request that follows it is not served."""
     return Row(name, why, data + SMUGGLED, (status,), reason, closed=True)
 
 
 def endless(name: str, data: bytes) -> Row:
-    """Return a row of what would go on for ever, as far as it is read."""
+    """Return a row with the beginning of a body that would never end."""
     why = "every byte that is not body counts against a bound"
     return Row(name, why, data, (431,), "FRAMING_TOO_LARGE", closed=True)
 

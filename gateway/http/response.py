@@ -25,16 +25,16 @@ _STATUS_LINES = {
 
 
 class Response:
-    """One response, of which the application says piece by piece what it holds."""
+    """One response: its ASGI events, as the bytes to send."""
 
     def __init__(self, start: Mapping[str, Any], method: str, http_version: str) -> None:
         self.status: int = start["status"]
         self.closes = False
-        """The application wants the connection closed."""
+        """The application has set Connection: close."""
         self.complete = False
         self._headers: list[tuple[bytes, bytes]] = list(start.get("headers", ()))
         self._length: int | None = None
-        """How much of a body of announced length is to come."""
+        """How many bytes of the body are to come; None without a Content-Length."""
         self._read_headers()
         self._has_body = method != "HEAD" and self.status not in _WITHOUT_BODY
         self._chunked = self._has_body and self._length is None and http_version == "1.1"
@@ -43,7 +43,7 @@ class Response:
         """Return status line and headers.
 
         Raises:
-            ValueError: a header would end in the middle.
+            ValueError: a header has a character that would end it.
         """
         lines = [*default_headers, *self._headers]
         if closes and not self.closes:
@@ -62,7 +62,7 @@ class Response:
         """Return a piece of the body as it is sent.
 
         Raises:
-            ValueError: the body is longer or shorter than was announced.
+            ValueError: the body is longer or shorter than its Content-Length.
         """
         if self._length is not None and self._has_body:
             self._length -= len(content)
@@ -84,7 +84,7 @@ class Response:
 
 
 def format_problem(problem: Problem) -> bytes:
-    """Return a whole response after which the connection is closed."""
+    """Return a whole response, which says that the connection is closed after it."""
     body = problem.as_json()
     headers = [
         (b"content-type", PROBLEM_JSON.encode()),

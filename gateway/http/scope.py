@@ -1,4 +1,4 @@
-"""Heads of requests as ASGI describes them."""
+"""ASGI scopes, made from the heads of requests."""
 
 from typing import Any
 from urllib.parse import unquote
@@ -12,7 +12,7 @@ from gateway.http.sockets import Address
 def make_scope(
     head: Head, config: Config, state: dict[str, Any], addresses: tuple[Address, Address]
 ) -> dict[str, Any]:
-    """Return the scope of a request; the addresses are the server's and the client's."""
+    """Return the ASGI scope of a request; `addresses` are the server's and the client's."""
     path = head.path.decode("ascii")
     server, client = addresses
     return {

@@ -1,4 +1,4 @@
-"""What a connection asks and sets of its socket."""
+"""Addresses and options of the socket of a connection."""
 
 import socket
 
@@ -14,7 +14,7 @@ def address_of(name: object) -> Address:
 
 
 def bound_unsent(connection: socket.socket) -> None:
-    """Bound what the system holds for a client that takes nothing (tcp(7)), where it can."""
+    """Bound what the system buffers for a client that does not read, where it can (tcp(7))."""
     for name, value in (
         ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
         ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_SECONDS * 1_000),
