@@ -11,7 +11,6 @@ responses come in order, whatever follows them, and a client that does not read 
 import asyncio
 import contextvars
 import math
-import re
 from enum import Enum
 from typing import Any
 
@@ -25,21 +24,18 @@ from gateway.http.deadline import Deadline
 from gateway.http.limits import (
     BODY_BUFFER_BYTES,
     LINGER_SECONDS_WHEN_STOPPING,
-    MAX_HEAD_BYTES,
     WRITE_BUFFER_BYTES,
     ConnectionLimits,
-    head_too_large,
     head_too_slow,
     too_many_connections,
 )
-from gateway.http.parser import EMPTY_LINE, Head, RequestParser, check_begun_head
+from gateway.http.parser import Head, RequestParser
+from gateway.http.receive_buffer import ReceiveBuffer
 from gateway.http.response import Headers, format_problem
 from gateway.http.scope import make_scope
 from gateway.http.sockets import address_of, bound_unsent
 
 _LOG = log.logger()
-
-_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 
 class State(Enum):
@@ -79,10 +75,7 @@ class Connection(asyncio.Protocol):
         self._parser = RequestParser()
         self._transport: asyncio.Transport
         self._cycle: Cycle | None = None
-        self._unread = b""
-        """What was received and is not parsed yet."""
-        self._searched = 0
-        self._empty_line_bytes = 0
+        self._received = ReceiveBuffer()
         self._lingered_bytes = 0
         self._writable: asyncio.Event | None = None
         """Is there while writing is held back."""
@@ -113,7 +106,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave nothing waiting."""
         self._state = State.CLOSED
-        self._unread = b""
+        self._received.data = b""
         self._parser.close()
         self._server.connections.discard(self)
         self.resume_writing()
@@ -126,7 +119,7 @@ class Connection(asyncio.Protocol):
         if self._state is State.LINGERING:
             self._discard(len(data))
         else:
-            self._unread = self._unread + data if self._unread else data
+            self._received.add(data)
             self._advance()
 
     def eof_received(self) -> None:
@@ -203,12 +196,12 @@ class Connection(asyncio.Protocol):
     def _advance(self) -> None:
         """Take from what was received as much as has its turn, and read on or not."""
         try:
-            while self._unread and self._take():
+            while self._received.data and self._take():
                 pass
         except Problem as problem:
             self._refuse(problem)
             return
-        if self._state is State.SERVING and (self._unread or self._is_full()):
+        if self._state is State.SERVING and (self._received.data or self._is_full()):
             self._transport.pause_reading()
             if not self._is_full() and not self._parser.complete:
                 # Other connections have their turn between two pieces of a body.
@@ -223,42 +216,20 @@ class Connection(asyncio.Protocol):
         return self._state in (State.WAITING, State.HEAD) and self._take_head()
 
     def _take_head(self) -> bool:
-        if self._state is State.WAITING:
-            self._skip_empty_lines()
-        unread = self._unread
-        at = unread.find(EMPTY_LINE, self._searched)
-        size = len(unread) if at == -1 else at + len(EMPTY_LINE)
-        if self._empty_line_bytes + size > MAX_HEAD_BYTES:
-            raise head_too_large()
-        if at == -1:
-            self._await_rest_of_head()
-            return False
-        self._searched = self._empty_line_bytes = 0
-        self._unread = unread[size:]
-        self._serve(self._parser.read_head(unread[:size]))
-        return True
-
-    def _skip_empty_lines(self) -> None:
-        """Pass over empty lines before a request (RFC 9112 section 2.2), which are not endless."""
-        if self._unread.startswith(b"\r"):
-            rest = _EMPTY_LINES.sub(b"", self._unread, count=1)
-            self._empty_line_bytes += len(self._unread) - len(rest)
-            self._unread = rest
-
-    def _await_rest_of_head(self) -> None:
-        if self._unread in (b"", b"\r"):
-            return
-        check_begun_head(self._unread)
-        self._searched = max(0, len(self._unread) - len(EMPTY_LINE) + 1)
-        if self._state is State.WAITING:
+        head = self._received.take_head()
+        if head is not None:
+            self._serve(self._parser.read_head(head))
+            return True
+        if self._received.has_begun_head and self._state is State.WAITING:
             self._enter(State.HEAD)
+        return False
 
     def _take_body(self) -> bool:
         cycle = self._cycle
         if cycle is None or cycle.body_complete or cycle.is_full:
             return False
-        content, taken = self._parser.read_body(self._unread[:BODY_BUFFER_BYTES])
-        self._unread = self._unread[taken:]
+        content, taken = self._parser.read_body(self._received.data[:BODY_BUFFER_BYTES])
+        self._received.take(taken)
         cycle.take_body(content, complete=self._parser.complete)
         return False
 
@@ -300,7 +271,7 @@ class Connection(asyncio.Protocol):
         """
         if self._state in (State.LINGERING, State.CLOSED) or self._transport.is_closing():
             return
-        self._unread = b""
+        self._received.data = b""
         self._enter(State.LINGERING)
         self._transport.resume_reading()
         self._transport.write_eof()
