@@ -27,6 +27,10 @@ MAX_LENGTH_DIGITS = 20
 Headers = list[tuple[bytes, bytes]]
 
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
+_BODY_END = re.compile(rb"[^\n]" + EMPTY_LINE)
+"""What may be the end of a chunked body: an empty line after one that is not, such as `0`."""
+_LAST_BYTES = len(EMPTY_LINE)
+"""How much of what was parsed may be the beginning of the end."""
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _SINGLE_VALUED = (
     *(b"authorization", b"content-type", b"grpc-timeout", b"host", b"idempotency-key"),
@@ -192,19 +196,19 @@ class RequestParser:
         return taken
 
     def _feed_chunked(self, data: bytes) -> int:
-        """Parse up to the next empty line, and the next, until one of them ends the body.
+        """Parse up to one possible end after the other, until one of them was it.
 
-        The content may be full of empty lines, so pieces may be short: none is copied.
+        Most are content: there may be one in every five bytes.
         """
         at = begin = len(self._last_bytes)
         joined = self._last_bytes + data
         view = memoryview(joined)
         while at < len(joined) and not self.complete:
-            found = joined.find(EMPTY_LINE, max(0, at - len(EMPTY_LINE) + 1))
-            end = len(joined) if found == -1 else found + len(EMPTY_LINE)
+            found = _BODY_END.search(joined, max(0, at - _LAST_BYTES))
+            end = len(joined) if found is None else found.end()
             self._body_parser.feed_data(view[at:end])
             at = end
-        self._last_bytes = joined[max(0, at - len(EMPTY_LINE) + 1) : at]
+        self._last_bytes = joined[max(0, at - _LAST_BYTES) : at]
         return at - begin
 
     def _count_framing(self, taken: int, content: int) -> None:
