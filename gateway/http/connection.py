@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection: what it waits for, for how long, and how it ends.
 
-A connection takes one request after the other. What a client sends ahead stays unparsed, at most
-what one read brought, and nothing more is read until its turn comes (RFC 9112 section 9.3.2). So
-responses come in order, whatever follows them, and a client that does not read is not read from.
+A connection serves one request after the other. What a client sends ahead stays unparsed, at most
+what one read has brought, and nothing more is read until its turn comes (RFC 9112 section 9.3.2).
+So responses leave in order, whatever follows, and a client that does not read is not read from.
 
     WAITING -> HEAD -> SERVING -> WAITING ...     requests, one at a time
     any     -> LINGERING -> CLOSED                after the last response, or a refusal
@@ -39,16 +39,16 @@ _LOG = log.logger()
 
 
 class State(Enum):
-    """What a connection does, and so how long it may do it."""
+    """What a connection waits for or does, which decides how long it may take."""
 
     WAITING = "waiting"
     """For the first byte of a request."""
     HEAD = "head"
     """For the rest of request line and headers."""
     SERVING = "serving"
-    """The application has a request. How long it waits, for a body too, it decides itself."""
+    """The application has a request, and bounds all waits itself, that for the body too."""
     LINGERING = "lingering"
-    """Nothing is served any more; what comes is thrown away until the client closes."""
+    """Nothing more is served; what comes is discarded until the client closes."""
     CLOSED = "closed"
 
 
@@ -78,11 +78,11 @@ class Connection(asyncio.Protocol):
         self._received = ReceiveBuffer()
         self._lingered_bytes = 0
         self._writable: asyncio.Event | None = None
-        """Is there while writing is held back."""
+        """Set when the client has read enough; None while nobody has to wait for that."""
         self._first = True
-        """No request was taken yet."""
+        """No request has come yet."""
         self._stopping = False
-        """This is the last response."""
+        """The connection takes no more requests: the server stops, or has too many of them."""
 
     # What the event loop calls.
 
@@ -91,9 +91,9 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """Begin to wait for the first request, or refuse a connection too many."""
         self._transport = transport
-        self._peer = address_of(transport.get_extra_info("peername"))
-        self._own = address_of(transport.get_extra_info("sockname"))
-        self._oldest = self._loop.time() + self._limits.max_age_seconds
+        server, client = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        self._addresses = (address_of(server), address_of(client))
+        self._expiry = self._loop.time() + self._limits.max_age_seconds
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         bound_unsent(transport.get_extra_info("socket"))
         self._enter(State.WAITING)
@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
             self._refuse(too_many_connections())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave nothing waiting."""
+        """Release what the connection holds, and all that waits for its client."""
         self._state = State.CLOSED
         self._received.data = b""
         self._parser.close()
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
             self._cycle.disconnect()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what was received, as far as it is its turn."""
+        """Parse what has its turn, and keep the rest."""
         if self._state is State.LINGERING:
             self._discard(len(data))
         else:
@@ -123,26 +123,26 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     def eof_received(self) -> None:
-        """Take a client that sends no more for one that left, and have asyncio close."""
+        """Treat a client that sends no more as one that left; asyncio closes on None."""
         if self._cycle is not None:
             self._cycle.disconnect()
 
     def pause_writing(self) -> None:
-        """Hold back who writes; the client has some time to take what waits."""
+        """Have writers wait; the client has `write_seconds` to read what is buffered."""
         self._writable = asyncio.Event()
         self._deadline.set(self._limits.write_seconds)
 
     def resume_writing(self) -> None:
-        """Let what is held back go on."""
+        """Let writers go on."""
         if self._writable is not None:
             self._writable.set()
             self._writable = None
-            self._deadline.set(self._patience())
+            self._deadline.set(self._state_seconds())
 
     # What uvicorn's server calls.
 
     def shutdown(self) -> None:
-        """Take no more requests; one that is being served is served to its end."""
+        """Take no more requests; one that is being served gets its whole response."""
         self._stopping = True
         if self._state is State.WAITING and self._writable is None:
             self._transport.close()
@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
 
     def may_stay_open(self) -> bool:
         """Say whether the connection can take another request after this one."""
-        return not self._stopping and self._loop.time() < self._oldest
+        return not self._stopping and self._loop.time() < self._expiry
 
     def default_headers(self) -> Headers:
         """Return the headers of every response: the date."""
@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
             self._linger()
 
     def close_cut_off(self) -> None:
-        """Close in the middle of a response, whose framing shows that it is not whole."""
+        """Close in the middle of a response, whose framing shows that it is incomplete."""
         self._cycle = None
         if self._writable is not None:
             self._transport.abort()
@@ -194,7 +194,7 @@ class Connection(asyncio.Protocol):
             self._linger()
 
     def _advance(self) -> None:
-        """Take from what was received as much as has its turn, and read on or not."""
+        """Parse what has its turn of what was received, and pause or resume reading."""
         try:
             while self._received.data and self._take():
                 pass
@@ -204,7 +204,7 @@ class Connection(asyncio.Protocol):
         if self._state is State.SERVING and (self._received.data or self._is_full()):
             self._transport.pause_reading()
             if not self._is_full() and not self._parser.complete:
-                # Other connections have their turn between two pieces of a body.
+                # Let other connections have their turn between two pieces of a body.
                 self._loop.call_soon(self._advance)
         else:
             self._transport.resume_reading()
@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
         self._first = False
         self._enter(State.SERVING)
         self._cycle = cycle = Cycle(head, self)
-        scope = make_scope(head, self._config, self._app_state, (self._own, self._peer))
+        scope = make_scope(head, self._config, self._app_state, self._addresses)
         run = cycle.run(self._config.loaded_app, scope)
         task = self._loop.create_task(run, context=contextvars.Context())
         self._server.tasks.add(task)
@@ -249,9 +249,9 @@ class Connection(asyncio.Protocol):
     # How it ends.
 
     def _refuse(self, problem: Problem) -> None:
-        """Respond to what is no request that can be served, and close.
+        """Respond with a problem to what cannot be served, and close.
 
-        Within a response that has begun nothing can be said: the connection is cut.
+        A response that has begun leaves no room for that: the connection is aborted.
         """
         _LOG.info("request_refused", status=problem.status, reason=problem.reason)
         cycle, self._cycle = self._cycle, None
@@ -264,10 +264,10 @@ class Connection(asyncio.Protocol):
             self._linger()
 
     def _linger(self) -> None:
-        """Send what is left and no more, and read on until the client closes, within bounds.
+        """Close for writing, and discard what comes until the client closes, within bounds.
 
-        To close with something unread would reset the connection, and might take the response
-        with it that the client has not read yet (RFC 9112 section 9.6).
+        To close with something unread would reset the connection, and the client might lose a
+        response that it has not read yet (RFC 9112 section 9.6).
         """
         if self._state in (State.LINGERING, State.CLOSED) or self._transport.is_closing():
             return
@@ -284,10 +284,10 @@ class Connection(asyncio.Protocol):
     def _enter(self, state: State) -> None:
         self._state = state
         if self._writable is None:
-            self._deadline.set(self._patience())
+            self._deadline.set(self._state_seconds())
 
-    def _patience(self) -> float:
-        """Return for how long the state may last."""
+    def _state_seconds(self) -> float:
+        """Return how long the connection may stay in its state."""
         limits = self._limits
         if self._state is State.SERVING:
             return math.inf
@@ -295,7 +295,7 @@ class Connection(asyncio.Protocol):
             return LINGER_SECONDS_WHEN_STOPPING if self._stopping else limits.linger_seconds
         if self._state is State.HEAD or self._first:
             return limits.head_seconds
-        return max(0.0, min(limits.keep_alive_seconds, self._oldest - self._loop.time()))
+        return max(0.0, min(limits.keep_alive_seconds, self._expiry - self._loop.time()))
 
     def _time_out(self) -> None:
         if self._writable is not None or self._state is State.LINGERING:

@@ -45,12 +45,12 @@ class Cycle:
 
     def __init__(self, head: Head, carrier: Carrier) -> None:
         self.stays_open = head.keeps_alive
-        """The connection goes on after this response, as far as is known."""
+        """Whether the connection stays open after this response, as far as is known."""
         self.body_complete = not head.has_body
         self._head = head
         self._carrier = carrier
         self._gone = False
-        """The client has left, or was told otherwise."""
+        """The client has left, or got a problem in place of the application's response."""
         self._continue_wanted = head.expects_continue
         self._chunks: list[bytes] = []
         self._buffered = 0
@@ -65,20 +65,20 @@ class Cycle:
         return self._buffered >= BODY_BUFFER_BYTES
 
     async def run(self, application: Application, scope: Mapping[str, Any]) -> None:
-        """Serve the request; whatever the application does, the connection goes on or ends."""
+        """Serve the request; the connection goes on or ends, whatever the application does."""
         try:
             await application(scope, self.receive, self.send)
         except Exception:
             _LOG.exception("application_failed", path=scope["path"])
         except asyncio.CancelledError:
-            # A server that stops does that, to what has taken all the time that it gives.
+            # By uvicorn, when the time for a graceful shutdown is over.
             self._end(stopping())
             raise
         finally:
             self._end(internal())
 
     async def receive(self) -> dict[str, Any]:
-        """Return the next ASGI event: a piece of the body, or that there is nobody any more."""
+        """Return the next ASGI event: a piece of the body, or a disconnect."""
         if self._continue_wanted and not self._gone:
             self._continue_wanted = False
             self._carrier.write(CONTINUE)
@@ -122,7 +122,7 @@ class Cycle:
         self._wake()
 
     def disconnect(self) -> None:
-        """Tell the application that there is no client any more."""
+        """Tell the application that the client has left."""
         self._gone = True
         self._wake()
 
@@ -146,8 +146,8 @@ class Cycle:
     def _head_of(self, response: Response, *, more: bool) -> bytes:
         """Return the head, which says whether the connection stays open.
 
-        It does not after a response that is complete before its request is. A stream may go on
-        for longer than the upload that it responds to, and is not known to be its end.
+        A response that is complete before its request is closes the connection. Whether a stream
+        will be is not known when its head is sent.
         """
         unread = not self.body_complete and not more
         if response.closes or unread or not self._carrier.may_stay_open():
@@ -155,7 +155,7 @@ class Cycle:
         return response.head(self._carrier.default_headers(), closes=not self.stays_open)
 
     def _end(self, problem: Problem) -> None:
-        """See to it that there was a response, or that the client notices that there is none."""
+        """Send a problem if there was no response; cut one that is incomplete."""
         if self._over:
             return
         if self.response_begun:

@@ -8,24 +8,24 @@ MAX_HEAD_BYTES = 32 * 1024
 """The most that request line and headers may have, with the empty lines before them."""
 
 MAX_FRAMING_BYTES = 16 * 1024
-"""How many bytes of a chunked body may be chunk sizes, extensions and trailers, beyond what its
-content pays for."""
+"""How many bytes of chunk sizes, extensions and trailers a chunked body may have, beyond those that
+FRAMING_BYTES_PER_BODY_BYTE allows for."""
 
 FRAMING_BYTES_PER_BODY_BYTE = 8
-"""What a byte of content pays for: a chunk of one byte takes five others."""
+"""How many bytes of framing each byte of content allows for: a chunk of one byte has five."""
 
 BODY_BUFFER_BYTES = 64 * 1024
 """How much of a body is held until the application asks for it."""
 
 WRITE_BUFFER_BYTES = 16 * 1024
-"""How much may wait in the process before what produces it is held back."""
+"""How much unsent data the process buffers before writers have to wait."""
 
 UNSENT_BYTES = 64 * 1024
-"""How much of that the system takes beyond what is on its way: by itself it takes megabytes."""
+"""How much unsent data the system buffers (TCP_NOTSENT_LOWAT): by default up to megabytes."""
 
 UNACKNOWLEDGED_SECONDS = 120
-"""How long a client may acknowledge nothing of what waits for it, until it counts as gone. A few
-bytes now and then, such as heartbeats, never fill a buffer: this notices that nobody takes them."""
+"""How long data may stay unacknowledged before the client counts as gone (TCP_USER_TIMEOUT). A few
+bytes now and then, such as heartbeats, never fill a buffer, and so no other limit notices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +35,17 @@ class ConnectionLimits:
     max_connections: int = 4_000
     """How many there may be; those beyond get 503."""
     max_age_seconds: float = 3_600.0
-    """After this the next response is the last one, so that load moves to new processes."""
+    """After this time the next response is the last, so that load moves to new processes."""
     keep_alive_seconds: float = 75.0
     """How long a client may take to begin the next request; empty lines do not begin it."""
     head_seconds: float = 15.0
     """How long request line and headers may take, the first ones from the connection's start."""
     write_seconds: float = 120.0
-    """How long a client may take for the part of a response that waits for it."""
+    """How long a client may take to read what is buffered for it."""
     linger_seconds: float = 10.0
     """How long a connection is read after its last response (RFC 9112 section 9.6)."""
     linger_bytes: int = 256 * 1024 * 1024
-    """How much is read then; all of it is thrown away."""
+    """How much is read and discarded then."""
 
 
 LINGER_SECONDS_WHEN_STOPPING = 0.5
@@ -59,7 +59,7 @@ def head_too_large() -> Problem:
 
 
 def too_much_framing() -> Problem:
-    """Return the problem of a body that is framed with more than it holds."""
+    """Return the problem of a body with too much framing for its content."""
     detail = "The body has too much in chunk extensions or trailers."
     return Problem(431, "INVALID_ARGUMENT", detail, "FRAMING_TOO_LARGE")
 
@@ -78,6 +78,6 @@ def too_many_connections() -> Problem:
 
 
 def stopping() -> Problem:
-    """Return the problem of a request that is not done when the server has to end."""
+    """Return the problem of a request that outlasts the graceful shutdown of the server."""
     detail = "The server is stopping. Whether the request took effect is unknown."
     return Problem(503, "UNAVAILABLE", detail, "SERVER_STOPPING", headers={"Retry-After": "1"})
