@@ -28,9 +28,9 @@ Headers = list[tuple[bytes, bytes]]
 
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
 _BODY_END = re.compile(rb"[^\n]" + EMPTY_LINE)
-"""What may be the end of a chunked body: an empty line after one that is not, such as `0`."""
-_LAST_BYTES = len(EMPTY_LINE)
-"""How much of what was parsed may be the beginning of the end."""
+"""A possible end of a chunked body: an empty line after one that is not, such as `0`."""
+_OVERLAP_BYTES = len(EMPTY_LINE)
+"""How many parsed bytes may be the beginning of an end that is not complete."""
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _SINGLE_VALUED = (
     *(b"authorization", b"content-type", b"grpc-timeout", b"host", b"idempotency-key"),
@@ -71,8 +71,8 @@ class RequestParser:
         self._parser = self._body_parser = httptools.HttpRequestParser(self)
         self._remaining: int | None = 0
         """How many bytes of a body are to come, or None where it is chunked."""
-        self._last_bytes = b""
-        """The end of what was parsed: the empty line that ends a chunked body may begin in it."""
+        self._overlap = b""
+        """The last bytes that were parsed of a chunked body, whose end may begin in them."""
         self._excess_framing_bytes = 0
         """By how much framing exceeds what the content so far allows for."""
 
@@ -161,7 +161,7 @@ class RequestParser:
 
     def _expect_body(self, fields: dict[bytes, bytes], upgrade: bool) -> bool:
         """Prepare to read the body, and return whether there is one."""
-        self._last_bytes = b""
+        self._overlap = b""
         self._excess_framing_bytes = 0
         chunked = b"transfer-encoding" in fields
         self._remaining = None if chunked else _read_length(fields.get(b"content-length", b"0"))
@@ -196,24 +196,24 @@ class RequestParser:
         return taken
 
     def _feed_chunked(self, data: bytes) -> int:
-        """Parse up to one possible end after the other, until one of them was it.
+        """Parse up to each possible end of the body in turn, until one of them is the end.
 
         Most are content: there may be one in every five bytes.
         """
-        at = begin = len(self._last_bytes)
-        joined = self._last_bytes + data
+        at = begin = len(self._overlap)
+        joined = self._overlap + data
         view = memoryview(joined)
         while at < len(joined) and not self.complete:
-            found = _BODY_END.search(joined, max(0, at - _LAST_BYTES))
+            found = _BODY_END.search(joined, max(0, at - _OVERLAP_BYTES))
             end = len(joined) if found is None else found.end()
             self._body_parser.feed_data(view[at:end])
             at = end
-        self._last_bytes = joined[max(0, at - _LAST_BYTES) : at]
+        self._overlap = joined[max(0, at - _OVERLAP_BYTES) : at]
         return at - begin
 
     def _count_framing(self, taken: int, content: int) -> None:
-        unpaid = self._excess_framing_bytes + taken - content * (1 + FRAMING_BYTES_PER_BODY_BYTE)
-        self._excess_framing_bytes = max(0, unpaid)
+        excess = self._excess_framing_bytes + taken - content * (1 + FRAMING_BYTES_PER_BODY_BYTE)
+        self._excess_framing_bytes = max(0, excess)
         if self._excess_framing_bytes > MAX_FRAMING_BYTES:
             raise too_much_framing()
 

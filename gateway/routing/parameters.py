@@ -118,8 +118,8 @@ class Query:
         """Set the fields that the pairs of a query name.
 
         Raises:
-            Problem: a parameter is unknown, has no such value, or is given too often. It has the
-                name that the client gave it, the first one where it gave several.
+            Problem: a parameter is unknown, has no such value, or is given too often. The problem
+                has the client's name for it, which may be the proto name or the JSON name.
         """
         given: dict[str, tuple[str, Parameter, list[str]]] = {}
         for name, text in pairs:
@@ -147,7 +147,7 @@ class Query:
 
 
 def assign(name: str, parameter: Parameter, message: Message, texts: Sequence[str]) -> None:
-    """Set a parameter, which the client knows by some name, from texts.
+    """Set a parameter from texts; `name` is the client's name for it.
 
     Raises:
         Problem: a text is not a value of the field.

@@ -74,10 +74,10 @@ class Route:
 
 
 def compile_routes(descriptors: DescriptorSet, own_paths: Collection[str] = ()) -> PathTree[Route]:
-    """Compile every http rule of a descriptor set, but none with a path that the gateway serves.
+    """Compile every http rule of a descriptor set.
 
-    A template with a wildcard may match one of `own_paths` too: there the gateway's own wins, as
-    any literal does.
+    A rule whose path is one of the gateway's `own_paths` is refused. A template with a wildcard may
+    match one too: the gateway's own route wins there, as any literal does.
 
     Raises:
         DescriptorSetError: a rule cannot be served; the message names the RPC and says why.
@@ -111,8 +111,8 @@ def _add(routes: PathTree[Route], route: Route, own_paths: Collection[str]) -> N
 def _serve_head(routes: PathTree[Route]) -> None:
     """Let HEAD do what GET does (RFC 9110 §9.3.2), but for streams.
 
-    What the headers of a stream are is known when its call has begun, and without a body nothing
-    would end that call.
+    The headers of a stream are known only when its call has begun, and a HEAD request has no body
+    whose end would end the call.
     """
     for method in ("GET", ANY_METHOD):
         for route in routes.targets:

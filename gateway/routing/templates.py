@@ -23,7 +23,7 @@ Target = TypeVar("Target")
 
 
 class TemplateError(Exception):
-    """The template cannot be served: above all, it breaks google/api/http.proto's grammar."""
+    """A template cannot be served, or breaks the grammar of google/api/http.proto."""
 
 
 class PathError(Exception):
@@ -149,7 +149,7 @@ class PathTree(Generic[Target]):
         return None
 
     def add_fallback(self, method: str, template: Template, target: Target) -> None:
-        """Let a target serve one more method, unless the same paths have a target for that."""
+        """Add a template with one more method for a target, unless it has a target for that."""
         self._ends(template).setdefault(method, (template, target))
 
     def methods(self, raw_path: str) -> frozenset[str]:

@@ -1,6 +1,6 @@
-"""The update_mask of a PATCH: filled with what its body gives, or checked (AIP-134, AIP-161).
+"""The update_mask of a PATCH: made of the fields in its body, or checked (AIP-134, AIP-161).
 
-An empty one is not sent where the client wants some change: services may take it for all fields.
+No service receives an empty mask with a body that has fields: it might replace all fields.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ _PARAMETER = "updateMask"
 """Its name in the query, as the OpenAPI document has it."""
 
 EVERY_FIELD = "*"
-"""What AIP-134 has in place of all names."""
+"""The path that stands for all fields (AIP-134)."""
 
 _NOT_TO_CHANGE = frozenset({"OUTPUT_ONLY", "IDENTIFIER"})
 
@@ -44,8 +44,8 @@ class UpdateMask:
         changes nothing (RFC 7396).
 
         Raises:
-            Problem: the mask of the client names no field, or something that is none; or the body
-                gives nothing that can be changed.
+            Problem: the client's mask has no path, or one that is not a field; or the body has no
+                field that can be changed.
         """
         if request.HasField(UPDATE_MASK):
             self._check(getattr(request, UPDATE_MASK).paths)
@@ -74,7 +74,7 @@ class UpdateMask:
 
 
 def _leads_to_a_field(path: str, message: Descriptor) -> bool:
-    """Say whether a path is one; what is within a map, a list or a well-known type may be any."""
+    """Say whether a path is that of a field; any path is within a map, list or well-known type."""
     *parents, last = path.split(".")
     for name in parents:
         field = message.fields_by_name.get(name)

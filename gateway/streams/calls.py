@@ -24,8 +24,8 @@ from gateway.unary.replies import RAW_HEADERS, Replies, raw_type
 from gateway.upstream import Upstream
 
 MAX_TIMEOUT_SECONDS = 30 * 86_400.0
-"""The longest deadline of a stream that a client may ask for. gRPC takes one that is too far away
-to be counted in nanoseconds for one that has passed."""
+"""The longest deadline of a stream that a client may ask for. A deadline that overflows gRPC's
+nanoseconds would count as passed."""
 
 _OFFERED = tuple(FORMATS)
 

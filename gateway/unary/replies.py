@@ -26,7 +26,7 @@ RAW_HEADERS: Mapping[str, str] = MappingProxyType(
         "X-Content-Type-Options": "nosniff",
     }
 )
-"""What keeps bytes, of whatever type somebody gave them, from acting as a page of this origin."""
+"""Headers that keep raw bytes, whatever their type, from acting as a page of this origin."""
 
 
 class Reply(NamedTuple):
