@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -19,7 +18,7 @@ from chassis import errors, log
 from chassis.calls_in_flight import CallsInFlight
 from chassis.database import Database
 from chassis.interceptor import RpcInterceptor
-from chassis.settings import ServiceSettings
+from chassis.limits import DEFAULT_LIMITS, Limits
 from chassis.supervision import BackgroundTask
 from chassis.transport import MESSAGE_OPTIONS
 
@@ -40,27 +39,6 @@ Left to itself gRPC probes the bandwidth and lets a stream run ahead by many meg
 Register = Callable[[grpc.aio.Server], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits on the calls that a server accepts."""
-
-    max_calls: int = 1_000
-    """How many calls may be in flight; those of health and reflection do not count."""
-    max_send_seconds: float = 60.0
-    """How long a client may take to read one message of a response."""
-    grace_seconds: float = 25.0
-    """How long calls may go on when the server stops."""
-
-
-def read_limits(config: ServiceSettings) -> Limits:
-    """Return the limits that a service's settings set."""
-    return Limits(
-        max_calls=config.service_max_calls,
-        max_send_seconds=config.service_max_send_seconds,
-        grace_seconds=config.service_grace_seconds,
-    )
-
-
 class Server:
     """A server on one address, with health and reflection, over one database.
 
@@ -74,7 +52,7 @@ class Server:
         register: Register,
         database: Database,
         address: str,
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._service = service
         self._database = database

@@ -15,7 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from chassis import call_context, client, errors, interceptor
 from chassis.codec import Context
 from chassis.database import Database
-from chassis.server import Limits, Server
+from chassis.limits import Limits
+from chassis.server import Server
 from chassis.testing import refusal, serving
 from chassis.transport import MAX_MESSAGE_BYTES
 from tools.postgres.freezing import find_server, frozen, list_backends
@@ -266,12 +267,14 @@ async def accepted(channel: grpc.aio.Channel) -> bool:
     return True
 
 
+def make_server(behaviour: Behaviour, database_url: str, limits: Limits) -> Server:
+    return Server(SERVICE, behaviour.register, Database(database_url), "127.0.0.1:0", limits)
+
+
 async def test_calls_beyond_the_limit_are_refused_and_probes_are_not(
     behaviour: Behaviour, database_url: str, events: list[MutableMapping[str, Any]]
 ) -> None:
-    limits = Limits(max_calls=3)
-    address = "127.0.0.1:0"
-    server = Server(SERVICE, behaviour.register, Database(database_url), address, limits)
+    server = make_server(behaviour, database_url, Limits(max_calls=3))
     async with asyncio.timeout(10), serving(server) as channel:
         await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
         held = [asyncio.ensure_future(method(channel, "wait")(b"")) for _ in range(3)]
@@ -306,9 +309,7 @@ async def read_to_end(call: Any) -> grpc.StatusCode:
 async def test_client_that_does_not_read_loses_its_call_and_its_slot(
     behaviour: Behaviour, database_url: str, events: list[MutableMapping[str, Any]]
 ) -> None:
-    limits = Limits(max_calls=5, max_send_seconds=2)
-    address = "127.0.0.1:0"
-    server = Server(SERVICE, behaviour.register, Database(database_url), address, limits)
+    server = make_server(behaviour, database_url, Limits(max_calls=5, max_send_seconds=2))
     async with asyncio.timeout(30), serving(server) as channel:
         flood: Any = channel.unary_stream(f"/{SERVICE}/flood")
         calls = [flood(b"") for _ in range(5)]
@@ -327,9 +328,7 @@ async def test_client_that_does_not_read_loses_its_call_and_its_slot(
 async def test_client_that_reads_keeps_its_call_however_slow_the_service_is(
     behaviour: Behaviour, database_url: str
 ) -> None:
-    limits = Limits(max_send_seconds=0.1)
-    address = "127.0.0.1:0"
-    server = Server(SERVICE, behaviour.register, Database(database_url), address, limits)
+    server = make_server(behaviour, database_url, Limits(max_send_seconds=0.1))
     async with asyncio.timeout(10), serving(server) as channel:
         call = asyncio.ensure_future(method(channel, "wait")(b"kept"))
         await asyncio.sleep(2)

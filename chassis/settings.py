@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from chassis import log
+from chassis.limits import DEFAULT_LIMITS, Limits
 from chassis.setting_names import find_misspelt
 
 EX_CONFIG = 78
@@ -102,12 +103,22 @@ class ServiceSettings(PostgresSettings):
 
     service_database_connections: Annotated[int, Field(ge=1, le=1_000)] = 10
     """How many connections to its database a service holds at most, beside one for probes."""
-    service_max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    service_max_calls: Annotated[int, Field(ge=1, le=100_000)] = DEFAULT_LIMITS.max_calls
     """How many calls a service has in flight at most; one more is refused."""
-    service_max_send_seconds: Annotated[float, Field(gt=0, le=3_600)] = 60.0
+    service_max_send_seconds: Annotated[float, Field(gt=0, le=3_600)] = (
+        DEFAULT_LIMITS.max_send_seconds
+    )
     """How long a client may take to read one message of a response."""
-    service_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = 25.0
+    service_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = DEFAULT_LIMITS.grace_seconds
     """How long calls may go on when a service stops."""
+
+    def limits(self) -> Limits:
+        """Return the limits of the service's server."""
+        return Limits(
+            max_calls=self.service_max_calls,
+            max_send_seconds=self.service_max_send_seconds,
+            grace_seconds=self.service_grace_seconds,
+        )
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

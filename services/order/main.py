@@ -7,7 +7,7 @@ import uvloop
 from bazaar.order.v1 import order_pb2_grpc
 from chassis import client, log, settings
 from chassis.database import Database
-from chassis.server import Server, read_limits, serve
+from chassis.server import Server, serve
 from services.order.checkout import Checkout
 from services.order.peers import Peers
 from services.order.servicer import OrderServicer
@@ -48,7 +48,7 @@ async def run(config: OrderSettings) -> None:
         ),
         database,
         settings.address(config.orderservice_host, config.orderservice_port),
-        read_limits(config),
+        config.limits(),
     )
     await serve(server, draining, [users, products, payments])
 

@@ -7,7 +7,7 @@ import uvloop
 from bazaar.payment.v1 import payment_pb2_grpc
 from chassis import log, settings
 from chassis.database import Database
-from chassis.server import Server, read_limits, serve
+from chassis.server import Server, serve
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.servicer import PaymentServicer
 
@@ -36,7 +36,7 @@ async def run(config: PaymentSettings) -> None:
         ),
         database,
         settings.address(config.paymentservice_host, config.paymentservice_port),
-        read_limits(config),
+        config.limits(),
     )
     await serve(server, asyncio.Event())
 

@@ -8,7 +8,7 @@ import uvloop
 from bazaar.product.v1 import product_pb2_grpc
 from chassis import log, settings
 from chassis.database import Database
-from chassis.server import Server, read_limits, serve
+from chassis.server import Server, serve
 from chassis.supervision import BackgroundTask
 from services.product.expiry import INTERVAL_SECONDS, sweep
 from services.product.servicer import ProductServicer
@@ -38,7 +38,7 @@ async def run(config: ProductSettings) -> None:
         ),
         database,
         settings.address(config.productservice_host, config.productservice_port),
-        read_limits(config),
+        config.limits(),
     )
     sweeper = BackgroundTask("sweep_reservations", partial(sweep, database), INTERVAL_SECONDS)
     await serve(server, asyncio.Event(), tasks=[sweeper])

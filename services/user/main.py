@@ -7,7 +7,7 @@ import uvloop
 from bazaar.user.v1 import user_pb2_grpc
 from chassis import log, settings
 from chassis.database import Database
-from chassis.server import Server, read_limits, serve
+from chassis.server import Server, serve
 from services.user.passwords import Passwords
 from services.user.servicer import UserServicer
 
@@ -34,7 +34,7 @@ async def run(config: UserSettings) -> None:
         lambda grpc_server: user_pb2_grpc.add_UserServiceServicer_to_server(servicer, grpc_server),
         database,
         settings.address(config.userservice_host, config.userservice_port),
-        read_limits(config),
+        config.limits(),
     )
     await serve(server, asyncio.Event())
 
