@@ -49,8 +49,8 @@ async def test_a_call_ends_before_the_deadline_of_the_call_that_is_served(
 ) -> None:
     timeout_seconds = client.DEFAULT_TIMEOUT_SECONDS / 2
     front: Any = channel.unary_unary(f"/{SERVICE}/front")
-    answer = await front(b"", timeout=timeout_seconds)
-    remaining = answer.decode().rpartition(" ")[2]
+    response = await front(b"", timeout=timeout_seconds)
+    remaining = response.decode().rpartition(" ")[2]
     # Not exactly HEADROOM_SECONDS less: gRPC rounds up what it writes on the wire.
     assert 0 < float(remaining) <= timeout_seconds
 
@@ -59,5 +59,5 @@ async def test_a_call_has_the_request_id_of_the_call_that_is_served(
     channel: grpc.aio.Channel,
 ) -> None:
     front: Any = channel.unary_unary(f"/{SERVICE}/front")
-    answer = await front(b"", metadata=(("x-request-id", "from-outside"),))
-    assert answer.decode().partition(" ")[0] == "from-outside"
+    response = await front(b"", metadata=(("x-request-id", "from-outside"),))
+    assert response.decode().partition(" ")[0] == "from-outside"

@@ -63,7 +63,7 @@ async def test_statement_that_outlasts_its_deadline_is_cancelled(
     with pytest.raises(errors.DeadlineExceeded) as raised:
         await ask(shop, 0.2, "SELECT pg_sleep(60)")
     assert raised.value.reason == "QUERY_CANCELED"
-    # The server did as it was told, so its connection is still good.
+    # The server has confirmed that it stopped, so the connection is still good.
     await ask(shop, 10)
     assert set(list_backends(database_url)) == before
 

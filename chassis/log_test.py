@@ -1,4 +1,4 @@
-"""Logs that cannot be written: whoever logs goes on, and the loss is counted and said once."""
+"""Logs that cannot be written: the caller goes on, and the loss is counted and logged once."""
 
 import json
 import os

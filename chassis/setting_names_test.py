@@ -1,4 +1,4 @@
-"""Misspelt settings are told from other people's variables."""
+"""Misspelt settings are refused, and the variables of other programs are left alone."""
 
 import pytest
 

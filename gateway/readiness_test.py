@@ -43,7 +43,7 @@ async def read_readiness(options: Options, port: int) -> httpx.Response:
         (SICK, {"*"}, False, 503),
         (SICK, {SERVICE}, False, 503),
         (SICK, set(), False, 200),
-        # Without a health service the channel tells.
+        # Without a health service, being reachable counts.
         (None, {"*"}, True, 200),
     ],
 )
@@ -52,11 +52,11 @@ async def test_only_required_services_make_a_gateway_unready(
 ) -> None:
     options = Options(clean_database_url, ready_services=frozenset(required))
     async with serve_nothing(status) as port:
-        answer = await read_readiness(options, port)
-    assert answer.json()["services"] == {SERVICE: serves}
-    assert answer.status_code == ready
+        response = await read_readiness(options, port)
+    assert response.json()["services"] == {SERVICE: serves}
+    assert response.status_code == ready
 
 
 async def test_service_that_cannot_be_reached_does_not_serve(clean_database_url: str) -> None:
-    answer = await read_readiness(Options(clean_database_url), port=1)
-    assert (answer.status_code, answer.json()["services"]) == (503, {SERVICE: False})
+    response = await read_readiness(Options(clean_database_url), port=1)
+    assert (response.status_code, response.json()["services"]) == (503, {SERVICE: False})

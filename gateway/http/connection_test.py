@@ -28,7 +28,7 @@ async def running() -> AsyncIterator[tuple[str, ProbeServicer]]:
             yield url, servicer
 
 
-def cut_not(data: bytes) -> Iterable[bytes]:
+def leave_whole(data: bytes) -> Iterable[bytes]:
     return (data,)
 
 
@@ -48,7 +48,9 @@ async def send_pieces(wire: Wire, pieces: Iterable[bytes]) -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("cut", [cut_not, cut_lines, cut_pieces], ids=["whole", "lines", "pieces"])
+@pytest.mark.parametrize(
+    "cut", [leave_whole, cut_lines, cut_pieces], ids=["whole", "lines", "pieces"]
+)
 @pytest.mark.parametrize("row", [pytest.param(row, id=name) for name, row in all_rows()])
 async def test_raw_bytes(
     running: tuple[str, ProbeServicer], row: Row, cut: Callable[[bytes], Iterable[bytes]]

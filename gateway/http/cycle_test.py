@@ -46,7 +46,7 @@ async def fail(_send: Any) -> None:
     raise RuntimeError("a secret")
 
 
-async def respond_not(_send: Any) -> None:
+async def never_respond(_send: Any) -> None:
     return
 
 
@@ -55,7 +55,7 @@ async def split_header(send: Any) -> None:
     await send(body(b""))
 
 
-@pytest.mark.parametrize("respond", [fail, respond_not, split_header])
+@pytest.mark.parametrize("respond", [fail, never_respond, split_header])
 async def test_application_that_fails_is_500(respond: Respond) -> None:
     async with serving(respond) as wire:
         await wire.send_raw(GET)
