@@ -20,6 +20,7 @@ DATABASE = "payment"
 
 POINTS = ["before refund", "after refund"]
 COUNT_GIVEN_BACK = "SELECT count(*) FROM sandbox.movements WHERE type = 'REFUND'"
+COUNT_REFUNDS = "SELECT count(*) FROM transactions WHERE type = 'REFUND' AND amount_minor = 400"
 PART = Amount(4_00, "GBP")
 
 
@@ -47,6 +48,13 @@ async def charged(database: Database) -> Payment:
 
 def crashing(database: Database, point: str) -> Refunds:
     return Refunds(database, HookedProvider(SandboxProvider(database), {point: crash}))
+
+
+async def test_refund_is_written_to_the_ledger(
+    refunds: Refunds, charged: Payment, clean_database_url: str
+) -> None:
+    await refunds.refund(charged.payment_id, PART, None)
+    assert count(clean_database_url, COUNT_REFUNDS) == 1
 
 
 async def test_refund_gives_back_parts_and_then_the_rest(
