@@ -22,11 +22,11 @@ from chassis.limits import DEFAULT_LIMITS, Limits
 from chassis.supervision import BackgroundTask
 from chassis.transport import MESSAGE_OPTIONS
 
-PROBE_SECONDS = 0.5
+PROBE_INTERVAL_SECONDS = 0.5
 STEADY_PROBES = 2
 """How many probes in a row must succeed to end an outage: while only some processes of PostgreSQL
 respond, a single probe may succeed by chance."""
-WATCH_SECONDS = 1.0
+WATCH_INTERVAL_SECONDS = 1.0
 MAX_PROBES = 1_000
 """How many calls of health and reflection may be in flight beside those that Limits counts."""
 
@@ -81,8 +81,8 @@ class Server:
         self._serving: bool | None = None
         self._good_probes = 0
         """How many probes in a row have succeeded."""
-        self._probe = BackgroundTask("probe_database", self._probe_database, PROBE_SECONDS)
-        self._watch = BackgroundTask("watch_calls", calls.watch, WATCH_SECONDS)
+        self._probe = BackgroundTask("probe_database", self._probe_database, PROBE_INTERVAL_SECONDS)
+        self._watch = BackgroundTask("watch_calls", calls.watch, WATCH_INTERVAL_SECONDS)
 
     async def start(self) -> None:
         """Open the database and serve; health tells when the database is there."""

@@ -244,7 +244,7 @@ async def test_health_follows_the_database(
     async def down() -> None:
         raise failure
 
-    monkeypatch.setattr("chassis.server.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr("chassis.server.PROBE_INTERVAL_SECONDS", 0.01)
     server = Server(SERVICE, behaviour.register, database, "127.0.0.1:0")
     async with asyncio.timeout(10), serving(server) as channel:
         await wait_for_health(channel, health_pb2.HealthCheckResponse.SERVING)
@@ -359,7 +359,7 @@ async def test_one_good_probe_does_not_end_an_outage(
         elif not answer:
             raise errors.Unavailable("DATABASE_UNAVAILABLE", "down")
 
-    monkeypatch.setattr("chassis.server.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr("chassis.server.PROBE_INTERVAL_SECONDS", 0.01)
     monkeypatch.setattr(database, "check", check)
     server = Server(SERVICE, behaviour.register, database, "127.0.0.1:0")
     async with asyncio.timeout(10), serving(server):
