@@ -21,9 +21,11 @@ Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 CONNECTIONS = 10
 CHECKOUT_SECONDS = 5.0
 """How long a call may wait for a connection, if its deadline does not come first."""
+OUTAGE_CHECKOUT_SECONDS = 0.5
+"""The same while the database is known not to respond."""
 WAITING_PER_CONNECTION = 100
 """How many calls may wait per connection of the pool; one more is refused at once."""
-STATEMENT_SECONDS = 30.0
+STATEMENT_SECONDS = 10.0
 """How long a statement may take, if the deadline of its call does not come first."""
 CANCEL_SECONDS = 0.25
 """How long the server may take to cancel a statement before its connection is dropped."""
@@ -136,6 +138,8 @@ class Database:
         )
         self._probe: _LimitedConnection | None = None
         self._probing = asyncio.Lock()
+        self._is_down = False
+        """The last probe failed, and no connection was lent since."""
 
     async def open(self) -> None:
         """Start connecting in the background; a database that is down is tried again for ever."""
@@ -157,8 +161,10 @@ class Database:
             errors.DeadlineExceeded: a statement took longer than it may.
         """
         with _database_errors():
-            limit = call_context.remaining_seconds(self._checkout_seconds)
+            at_most = OUTAGE_CHECKOUT_SECONDS if self._is_down else self._checkout_seconds
+            limit = call_context.remaining_seconds(at_most)
             async with self._pool.connection(limit) as connection:
+                self._is_down = False
                 yield connection
 
     @asynccontextmanager
@@ -186,10 +192,12 @@ class Database:
             # One probe at a time: two that find no connection would each open one.
             async with asyncio.timeout(PROBE_SECONDS), self._probing:
                 await self._ask()
+            self._is_down = False
         except psycopg.errors.UndefinedTable as error:
             message = "the database has no tables: run ./bazelw run //migrations -- upgrade"
             raise errors.Unavailable("DATABASE_NOT_MIGRATED", message) from error
         except (psycopg.Error, TimeoutError) as error:
+            self._is_down = True
             await self._drop_probe()
             # The others may be dead too, and a call would only find out at its deadline.
             await self._pool.drain()

@@ -186,6 +186,21 @@ async def test_frozen_server_holds_up_nobody_and_is_used_again_at_once(
     await shop.check()
 
 
+async def test_call_without_a_deadline_is_refused_soon_once_an_outage_is_known(
+    database_url: str,
+) -> None:
+    async with opened(database_url) as shop:
+        await shop.check()
+        with frozen([find_server(database_url), *list_backends(database_url)]):
+            with pytest.raises(errors.Unavailable):
+                await shop.check()
+            began = time.monotonic()
+            with pytest.raises(errors.Unavailable):
+                async with shop.connection():
+                    pass
+            assert time.monotonic() - began < database.OUTAGE_CHECKOUT_SECONDS + SLACK_SECONDS
+
+
 async def test_calls_beyond_a_bounded_queue_are_refused_at_once(
     shop: Database,
 ) -> None:
