@@ -178,7 +178,8 @@ class Relay:
                 self._writing = False
                 self._touch()
         except Problem as problem:
-            self._problem = self._problem or problem
+            # Without its traceback, whose frames hold the line that was too large.
+            self._problem = self._problem or problem.with_traceback(None)
             if not self._answers_stream:
                 # Half a stream must not be taken for all of it.
                 self._call.cancel()

@@ -1,7 +1,9 @@
 """Streams on a real server: both ways at once, bounded, and ended by whoever ends them."""
 
 import asyncio
+import gc
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -213,6 +215,23 @@ async def test_line_over_the_bound_is_refused_while_it_comes(setup: Setup) -> No
             await wire.send_chunk(b" " * 65_536)
         status, _ = await wire.read_head()
     assert status == 413
+
+
+async def test_line_over_the_bound_is_let_go_at_once(setup: Setup) -> None:
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            async with connect(setup.url) as wire:
+                await begin_chat(wire)
+                await wire.send_chunk(b"x" * (MAX_BODY_BYTES + 1))
+                assert (await wire.read_head())[0] == 413
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held_bytes < 2 * MAX_BODY_BYTES
 
 
 @pytest.mark.parametrize("setup", [Options(idle_seconds=0.3)], indirect=True)
