@@ -36,7 +36,8 @@ _PRIVATE_RECURSIVE = (1 << 18) | (1 << 14)
 async def freeze_database(shop: Shop, name: str, *, new_ones: bool) -> None:
     """Freeze the open connections to a database, and with `new_ones` each one opened later."""
     url = shop.database_url(name)
-    print(f"\nConnections to {name} frozen for {FREEZE_SECONDS:g} s, {new_ones=}")
+    which = "All connections, new ones too," if new_ones else "The open connections"
+    print(f"\n{which} to {name} are frozen for {FREEZE_SECONDS:g} s")
     began = time.monotonic()
     readiness = asyncio.create_task(_follow_readiness(shop, began))
     async with requesting(shop.order, 0.2) as orders:
@@ -191,8 +192,10 @@ def _resident_bytes(process: int) -> int:
 
 
 def _name(process: int) -> str:
+    """Return the program and what it runs, such as `bin/python3.11 order/main.py`."""
     words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-    return b" ".join(word.rpartition(b"/")[2] for word in words[:2]).decode(errors="replace")
+    ends = [b"/".join(word.split(b"/")[-2:]) for word in words[:2]]
+    return b" ".join(ends).decode(errors="replace")
 
 
 @contextlib.asynccontextmanager
