@@ -2,7 +2,8 @@
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import orjson
@@ -34,28 +35,38 @@ def check_page_size(page_size: int) -> None:
         raise errors.InvalidArgument("INVALID_PAGE_SIZE", "page_size must not be negative")
 
 
-async def stream_pages(
-    fetch: Callable[[Position | None, int], Awaitable[list[Item]]],
-    position_of: Callable[[Item], Position],
-    *,
-    after: Position | None,
-    page_size: int,
-) -> AsyncIterator[tuple[list[Item], Position | None]]:
-    """Yield pages of at most `MAX_PAGE` items, each with where to go on from if there is more.
+class Progress:
+    """How far the stream of a list has come: all that it keeps while its client does not read.
 
-    `fetch(after, limit)` reads at most `limit` items that follow a position. The stream ends after
-    `page_size` items, or with the list where that is 0. An empty list is one empty page.
+    Each message is made of at most `limit` items that follow `position`. Items that were found and
+    do not fit are dropped, and found again for the next message:
+
+        while not progress.is_done:
+            yield await read_message(progress)
     """
-    left = page_size
-    while True:
-        size = min(left, MAX_PAGE) if page_size else MAX_PAGE
-        found = await fetch(after, size + 1)
-        page = found[:size]
-        after = position_of(page[-1]) if len(found) > size else None
-        yield page, after
-        left -= len(page)
-        if after is None or (page_size and left == 0):
-            return
+
+    def __init__(self, position: Position | None, page_size: int) -> None:
+        """Begin after a position; end after `page_size` items, or with the list where that is 0."""
+        self.position = position
+        self.is_done = False
+        self._left = page_size or sys.maxsize
+        self._fitting = MAX_PAGE
+
+    @property
+    def limit(self) -> int:
+        """How many items the next message may have; look for one more to know whether it exists."""
+        return min(self._left, self._fitting)
+
+    def advance(
+        self, found: Sequence[Item], count: int, position_of: Callable[[Item], Position]
+    ) -> None:
+        """Pass the first `count` items of those that were found, which are all of an empty list."""
+        is_more = len(found) > count
+        self.position = position_of(found[count - 1]) if is_more else None
+        self._left -= count
+        self.is_done = not is_more or self._left == 0
+        # Of large items few fit into a message: do not find hundreds to drop them every time.
+        self._fitting = min(MAX_PAGE, count + count // 4 + 1)
 
 
 def fill(

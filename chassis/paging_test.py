@@ -10,37 +10,49 @@ from chassis import errors, paging
 from chassis.transport import MAX_MESSAGE_BYTES
 
 
-async def fetch(after: paging.Position | None, limit: int) -> list[int]:
-    start = 0 if after is None else int(after[0]) + 1
-    return list(range(start, 1_203))[:limit]
+def read(
+    page_size: int, after: paging.Position | None = None, *, fitting: int = paging.MAX_PAGE
+) -> list[tuple[int, int, str | None]]:
+    """Read the numbers below 1,203; return what each message has: found, taken, and its position.
+
+    No message can have more than `fitting`.
+    """
+    messages = []
+    progress = paging.Progress(after, page_size)
+    while not progress.is_done:
+        start = 0 if progress.position is None else int(progress.position[0]) + 1
+        found = list(range(start, 1_203))[: progress.limit + 1]
+        count = min(len(found), progress.limit, fitting)
+        progress.advance(found, count, lambda item: [str(item)])
+        position = progress.position
+        messages.append((len(found), count, None if position is None else position[0]))
+    return messages
 
 
-async def read(
-    page_size: int, after: paging.Position | None = None
-) -> list[tuple[int, str | None]]:
-    pages = paging.stream_pages(fetch, lambda item: [str(item)], after=after, page_size=page_size)
-    return [
-        (len(page), None if position is None else position[0]) async for page, position in pages
-    ]
+def test_progress_ends_with_the_list() -> None:
+    assert read(0) == [(501, 500, "499"), (501, 500, "999"), (203, 203, None)]
 
 
-async def test_stream_pages_ends_with_the_list() -> None:
-    assert await read(0) == [(500, "499"), (500, "999"), (203, None)]
+def test_progress_ends_after_page_size_and_says_where_to_go_on() -> None:
+    assert read(600) == [(501, 500, "499"), (101, 100, "599")]
+    assert read(500) == [(501, 500, "499")]
+    assert read(700, after=["599"]) == [(501, 500, "1099"), (103, 103, None)]
 
 
-async def test_stream_pages_ends_after_page_size_and_says_where_to_go_on() -> None:
-    assert await read(600) == [(500, "499"), (100, "599")]
-    assert await read(500) == [(500, "499")]
-    assert await read(700, after=["599"]) == [(500, "1099"), (103, None)]
+def test_progress_ends_on_a_page_that_is_just_full() -> None:
+    assert read(0, after=["202"]) == [(501, 500, "702"), (500, 500, None)]
+    assert read(300, after=["902"]) == [(300, 300, None)]
 
 
-async def test_stream_pages_ends_on_a_page_that_is_just_full() -> None:
-    assert await read(0, after=["202"]) == [(500, "702"), (500, None)]
-    assert await read(300, after=["902"]) == [(300, None)]
+def test_progress_of_an_empty_list_is_one_empty_page() -> None:
+    assert read(0, after=["1202"]) == [(0, 0, None)]
 
 
-async def test_stream_pages_of_an_empty_list_is_one_empty_page() -> None:
-    assert await read(0, after=["1202"]) == [(0, None)]
+def test_progress_looks_for_few_items_more_than_fit_into_the_message_before() -> None:
+    assert read(10, fitting=4) == [(11, 4, "3"), (7, 4, "7"), (3, 2, "9")]
+    assert read(0, after=["602"], fitting=400) == [(501, 400, "1002"), (200, 200, None)]
+    last = [(300, 100, "1002"), (127, 100, "1102"), (100, 100, None)]
+    assert read(0, after=["902"], fitting=100) == last
 
 
 def test_check_page_size_rejects_a_negative_one() -> None:

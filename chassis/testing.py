@@ -1,13 +1,17 @@
 """What tests of a service need: the real server on a free port, refusals taken apart, schedules."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+import gc
+import sys
+import tracemalloc
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import grpc
 import psycopg
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from chassis import client, status
@@ -81,6 +85,30 @@ async def held_back(url: str, change: LiteralString) -> AsyncIterator[None]:
         await changing.execute(change)
         yield
         await wait_for_blocked(watching)
+
+
+async def bytes_kept(method: Callable[[Any, Any], Any], request: Message) -> int:
+    """Return how many bytes a method keeps while its client takes its time over the first response.
+
+    The method streams responses and needs no context. Counted are the objects of Python, and the
+    response itself if the method still refers to it.
+    """
+    async with aclosing(method(request, None)) as stream:
+        await anext(stream)  # What every later call finds in place is not counted.
+    tracemalloc.start()
+    try:
+        async with aclosing(method(request, None)) as stream:
+            return await _bytes_kept(stream)
+    finally:
+        tracemalloc.stop()
+
+
+async def _bytes_kept(stream: AsyncGenerator[Message, None]) -> int:
+    response = await anext(stream)
+    gc.collect()
+    kept, _ = tracemalloc.get_traced_memory()
+    is_ours_alone = sys.getrefcount(response) == 2  # The variable and the argument.
+    return kept if is_ours_alone else kept + response.ByteSize()
 
 
 def _read(error: grpc.aio.AioRpcError) -> Refusal:

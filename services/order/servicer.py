@@ -71,30 +71,15 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def ListOrders(
         self, request: order_pb2.ListOrdersRequest, context: Context
     ) -> AsyncIterator[order_pb2.ListOrdersResponse]:
-        """Read ids and sizes first, then as many orders at a time as fit into a message."""
+        """Read message after message, each with a connection of its own."""
         paging.check_page_size(request.page_size)
         user_id = conversion.parse_id(request.user_id, "user_id")
         query = ("orders", str(user_id))
         after = paging.decode_token(request.page_token, query)
-
-        async def fetch(
-            position: paging.Position | None, limit: int
-        ) -> list[tuple[uuid.UUID, int]]:
-            before = None if position is None else _parse_position(position)
-            async with self._database.connection() as connection:
-                return await repository.list_sizes(connection, user_id, before, limit)
-
-        async for page, position in paging.stream_pages(
-            fetch, lambda item: [str(item[0])], after=after, page_size=request.page_size
-        ):
-            batches = list(domain.split_batches(page)) or [[]]
-            for batch in batches:
-                end = position if batch is batches[-1] else [str(batch[-1])]
-                yield order_pb2.ListOrdersResponse(
-                    # Not kept in a variable: the client may take long to read the response.
-                    orders=await self._read_orders(batch),
-                    next_page_token=paging.encode_token(query, end),
-                )
+        progress = paging.Progress(after, request.page_size)
+        while not progress.is_done:
+            # Not kept in a variable: the client may take long to read the response.
+            yield await self._read_orders(user_id, query, progress)
 
     async def CancelOrder(
         self, request: order_pb2.CancelOrderRequest, context: Context
@@ -123,10 +108,21 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         raise errors.Unimplemented("NOT_IMPLEMENTED", "WatchOrder is not served yet.")
         yield
 
-    async def _read_orders(self, order_ids: Sequence[uuid.UUID]) -> list[order_pb2.Order]:
+    async def _read_orders(
+        self, user_id: uuid.UUID, query: tuple[str, ...], progress: paging.Progress
+    ) -> order_pb2.ListOrdersResponse:
+        """Read ids and sizes first, then as many orders as fit into a message."""
+        before = _parse_position(progress.position)
+        limit = progress.limit
         async with self._database.connection() as connection:
-            orders = await repository.get_orders(connection, order_ids)
-        return [_to_message(order) for order in orders]
+            sized = await repository.list_sizes(connection, user_id, before, limit + 1)
+            batch = next(domain.split_batches(sized[:limit]), [])
+            orders = await repository.get_orders(connection, batch)
+        progress.advance(sized, len(batch), lambda item: [str(item[0])])
+        return order_pb2.ListOrdersResponse(
+            orders=[_to_message(order) for order in orders],
+            next_page_token=paging.encode_token(query, progress.position),
+        )
 
     async def _place(
         self, requests: Sequence[order_pb2.CreateOrderRequest]
@@ -178,8 +174,8 @@ def _parse_state(state: order_pb2.OrderState.ValueType) -> State:
     return State(order_pb2.OrderState.Name(state).removeprefix(_STATE_PREFIX))
 
 
-def _parse_position(position: paging.Position) -> uuid.UUID:
-    return conversion.parse_id(position[0], "page_token")
+def _parse_position(position: paging.Position | None) -> uuid.UUID | None:
+    return None if position is None else conversion.parse_id(position[0], "page_token")
 
 
 def _to_result(

@@ -12,10 +12,11 @@ from bazaar.order.v1 import order_pb2
 from bazaar.product.v1 import product_pb2
 from bazaar.user.v1 import user_pb2
 from chassis.database import Database
-from chassis.testing import held_back, refusal
+from chassis.testing import bytes_kept, held_back, refusal
 from chassis.transport import MAX_MESSAGE_BYTES
 from services.order import repository
 from services.order.domain import Line, NewOrder
+from services.order.servicer import OrderServicer
 from services.order.testing import DECLINED_CARD, Shop, Urls, audit, new_order, read
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
@@ -315,6 +316,21 @@ async def test_list_orders_splits_what_does_not_fit_into_a_message(shop: Shop, u
         rest = await list_orders(shop, UNKNOWN_ID, page_token=page.next_page_token)
         assert rest == pages[number:]
     assert pages[-1].next_page_token == ""
+
+
+async def test_list_orders_keeps_none_while_its_client_does_not_read(
+    shop: Shop, urls: Urls
+) -> None:
+    lines = (Line(uuid.UUID(int=1), 1),)
+    user_id = uuid.UUID(UNKNOWN_ID)
+    orders = [NewOrder(user_id, f"key {number}", "pm", lines) for number in range(501)]
+    await insert_orders(urls["order"], orders)
+    database = Database(urls["order"])
+    await database.open()
+    servicer = OrderServicer(database, shop.checkout, shop.draining)
+    kept = await bytes_kept(servicer.ListOrders, order_pb2.ListOrdersRequest(user_id=UNKNOWN_ID))
+    await database.close()
+    assert kept < 30_000, "less than 60 bytes an order"
 
 
 async def test_update_order_status_ships_and_delivers(shop: Shop) -> None:

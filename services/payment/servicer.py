@@ -61,22 +61,11 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
             conversion.parse_id(request.payment_id, "payment_id") if request.payment_id else None
         )
         query = ("transactions", str(payment_id))
-
-        async def fetch(after: paging.Position | None, limit: int) -> list[domain.Transaction]:
-            after_id = None if after is None else conversion.parse_id(after[0], "page_token")
-            async with self._database.connection() as connection:
-                return await repository.list_transactions(connection, payment_id, after_id, limit)
-
-        async for page, position in paging.stream_pages(
-            fetch,
-            lambda transaction: [str(transaction.transaction_id)],
-            after=paging.decode_token(request.page_token, query),
-            page_size=request.page_size,
-        ):
-            yield payment_pb2.ListTransactionsResponse(
-                transactions=[_to_transaction_message(transaction) for transaction in page],
-                next_page_token=paging.encode_token(query, position),
-            )
+        after = paging.decode_token(request.page_token, query)
+        progress = paging.Progress(after, request.page_size)
+        while not progress.is_done:
+            # Not kept in a variable: the client may take long to read the response.
+            yield await self._read_transactions(payment_id, query, progress)
 
     async def RefundPayment(
         self, request: payment_pb2.RefundPaymentRequest, context: Context
@@ -108,11 +97,29 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         """Not served yet."""
         raise errors.Unimplemented("NOT_IMPLEMENTED", "HandleWebhook is not served yet.")
 
+    async def _read_transactions(
+        self, payment_id: uuid.UUID | None, query: tuple[str, ...], progress: paging.Progress
+    ) -> payment_pb2.ListTransactionsResponse:
+        after = _parse_position(progress.position)
+        limit = progress.limit
+        async with self._database.connection() as connection:
+            found = await repository.list_transactions(connection, payment_id, after, limit + 1)
+        page = found[:limit]
+        progress.advance(found, len(page), lambda each: [str(each.transaction_id)])
+        return payment_pb2.ListTransactionsResponse(
+            transactions=[_to_transaction_message(transaction) for transaction in page],
+            next_page_token=paging.encode_token(query, progress.position),
+        )
+
 
 def _parse_charge(message: payment_pb2.ProcessPaymentsRequest.Charge, field: str) -> domain.Charge:
     order_id: uuid.UUID = conversion.parse_id(message.order_id, f"{field}.order_id")
     amount = domain.Amount(*conversion.parse_money(message.amount, f"{field}.amount"))
     return domain.Charge(order_id, amount, message.payment_method)
+
+
+def _parse_position(position: paging.Position | None) -> uuid.UUID | None:
+    return None if position is None else conversion.parse_id(position[0], "page_token")
 
 
 def _to_message(payment: domain.Payment) -> payment_pb2.Payment:

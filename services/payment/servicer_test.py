@@ -12,7 +12,7 @@ from google.type import money_pb2
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis.database import Database
 from chassis.server import Server
-from chassis.testing import refusal, serving
+from chassis.testing import bytes_kept, refusal, serving
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.servicer import PaymentServicer
 from services.payment.testing import find_discrepancies
@@ -267,6 +267,18 @@ async def test_list_transactions_sends_at_most_500_in_a_message(payments: Paymen
         async for page in payments.ListTransactions(payment_pb2.ListTransactionsRequest())
     ]
     assert sizes == [500, 1]
+
+
+async def test_list_transactions_keeps_none_while_its_client_does_not_read(
+    payments: Payments, clean_database_url: str
+) -> None:
+    await process(payments, *[new_charge() for _ in range(501)])
+    database = Database(clean_database_url)
+    await database.open()
+    servicer = PaymentServicer(database, SandboxProvider(database))
+    kept = await bytes_kept(servicer.ListTransactions, payment_pb2.ListTransactionsRequest())
+    await database.close()
+    assert kept < 30_000, "less than 60 bytes a transaction"
 
 
 async def test_list_transactions_rejects_a_token_of_another_query(payments: Payments) -> None:

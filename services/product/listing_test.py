@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from bazaar.product.v1 import product_pb2
 from chassis import paging
-from chassis.testing import refusal
+from chassis.database import Database
+from chassis.testing import bytes_kept, refusal
+from services.product.servicer import ProductServicer
 from services.product.testing import Products, add, lamp, listed
 
 pytest_plugins = ("tools.postgres.testing", "services.product.testing")
@@ -200,6 +202,18 @@ async def test_list_products_splits_pages_that_are_too_large_for_a_message(
     assert found == [f"{number:03}" for number in range(120)]
     rest = await skus(products, page_token=pages[0].next_page_token)
     assert rest == found[len(pages[0].products) :]
+
+
+async def test_list_products_keeps_no_products_while_its_client_does_not_read(
+    products: Products, clean_database_url: str
+) -> None:
+    await add(products, *(lamp(f"{number:03}", **LARGEST) for number in range(60)))
+    database = Database(clean_database_url)
+    await database.open()
+    servicer = ProductServicer(database)
+    kept = await bytes_kept(servicer.ListProducts, product_pb2.ListProductsRequest())
+    await database.close()
+    assert kept < 30_000, "less than the description of a single one"
 
 
 async def test_list_products_does_not_mind_a_reader_that_leaves(products: Products) -> None:

@@ -1,7 +1,7 @@
 """ProductService on the wire, a method an RPC. Rules live in domain, SQL in the repositories."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -82,25 +82,17 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def ListProducts(
         self, request: product_pb2.ListProductsRequest, context: Context
     ) -> AsyncIterator[product_pb2.ListProductsResponse]:
-        """Read page after page, each by itself: a slow reader holds up no memory, no connection."""
+        """Read message after message, each by itself: a slow client holds no connection."""
         paging.check_page_size(request.page_size)
         query = (request.filter, request.search, request.order_by)
         asked = listing.parse_listing(*query)
         after = paging.decode_token(request.page_token, query)
         if after is not None:
             listing.parse_key(after, asked.column)
-
-        async def fetch(after: paging.Position | None, limit: int) -> list[domain.Product]:
-            key = None if after is None else listing.parse_key(after, asked.column)
-            async with self._database.connection() as connection:
-                return await repository.list_products(connection, asked, key, limit)
-
-        pages = paging.stream_pages(
-            fetch, asked.position_of, after=after, page_size=request.page_size
-        )
-        async for products, position in pages:
-            for response in _to_responses(products, asked, query, position):
-                yield response
+        progress = paging.Progress(after, request.page_size)
+        while not progress.is_done:
+            # Not kept in a variable: the client may take long to read the response.
+            yield await self._read_products(asked, query, progress)
 
     async def BatchGetProducts(
         self, request: product_pb2.BatchGetProductsRequest, context: Context
@@ -156,6 +148,20 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         results = await self._take(protocol.release, request.order_ids)
         return product_pb2.ReleaseStockResponse(results=results)
 
+    async def _read_products(
+        self, asked: listing.Listing, query: tuple[str, ...], progress: paging.Progress
+    ) -> product_pb2.ListProductsResponse:
+        after = progress.position
+        key = None if after is None else listing.parse_key(after, asked.column)
+        async with self._database.connection() as connection:
+            found = await repository.list_products(connection, asked, key, progress.limit + 1)
+        response = product_pb2.ListProductsResponse()
+        page = found[: progress.limit]
+        count = paging.fill(response.products.add, page, messages.fill_message)
+        progress.advance(found, count, asked.position_of)
+        response.next_page_token = paging.encode_token(query, progress.position)
+        return response
+
     async def _take(
         self, step: protocol.Step, order_ids: Sequence[str]
     ) -> list[product_pb2.ReservationResult]:
@@ -178,27 +184,6 @@ async def _adjust(connection: Connection, adjustment: domain.Adjustment) -> None
         return
     adjusted = domain.adjust_stock(stock, adjustment)
     await stock_repository.record_adjustment(connection, adjustment, adjusted)
-
-
-def _to_responses(
-    products: Sequence[domain.Product],
-    asked: listing.Listing,
-    query: tuple[str, ...],
-    position: paging.Position | None,
-) -> Iterator[product_pb2.ListProductsResponse]:
-    """Yield a page as one message, or as several where one would be too large."""
-    while True:
-        response = product_pb2.ListProductsResponse()
-        count = paging.fill(response.products.add, products, messages.fill_message)
-        if count == len(products):
-            break
-        response.next_page_token = paging.encode_token(
-            query, asked.position_of(products[count - 1])
-        )
-        yield response
-        products = products[count:]
-    response.next_page_token = paging.encode_token(query, position)
-    yield response
 
 
 def _only(found: list[domain.Product], product_id: uuid.UUID) -> domain.Product:
