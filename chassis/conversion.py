@@ -2,7 +2,8 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
+from typing import cast
 
 from google.protobuf import field_mask_pb2, timestamp_pb2
 from google.protobuf.descriptor import Descriptor
@@ -119,17 +120,29 @@ def mask_paths(
 ) -> frozenset[str]:
     """Return which fields to update: those named, all for "*", those set for none (AIP-134).
 
+    A path within a field, such as "price.units", stands for the whole field: values are replaced
+    and never merged.
+
     Raises:
-        errors.InvalidArgument: the mask names a field that cannot be updated.
+        errors.InvalidArgument: the mask names a field that does not exist or cannot be updated.
     """
-    paths: Iterable[str] = mask.paths
     if not mask.paths:
-        paths = [field.name for field, _ in resource.ListFields() if field.name in allowed]
-    elif list(mask.paths) == ["*"]:
-        paths = allowed
-    unknown = sorted(set(paths) - set(allowed))
+        return frozenset(field.name for field, _ in resource.ListFields() if field.name in allowed)
+    if list(mask.paths) == ["*"]:
+        return frozenset(allowed)
+    unknown = sorted({path for path in mask.paths if not _leads_into(path, resource, allowed)})
     if unknown:
         names, choice = ", ".join(unknown), ", ".join(sorted(allowed))
         message = f"update_mask names {names}; it may name {choice}"
         raise errors.InvalidArgument("INVALID_UPDATE_MASK", message)
-    return frozenset(paths)
+    return frozenset(_first_name(path) for path in mask.paths)
+
+
+def _leads_into(path: str, resource: Message, allowed: Collection[str]) -> bool:
+    descriptor = cast("Descriptor", resource.DESCRIPTOR)
+    exists = field_mask_pb2.FieldMask(paths=[path]).IsValidForDescriptor(descriptor)
+    return exists and _first_name(path) in allowed
+
+
+def _first_name(path: str) -> str:
+    return path.partition(".")[0]

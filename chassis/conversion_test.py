@@ -1,8 +1,10 @@
 """Between the wire and the domain, and back."""
 
 import datetime as dt
+import re
 
 import pytest
+from google.longrunning import operations_pb2
 from google.protobuf import field_mask_pb2, timestamp_pb2
 from google.type import money_pb2
 from hypothesis import given
@@ -70,3 +72,20 @@ def test_mask_paths_follows_aip_134() -> None:
     assert conversion.mask_paths(mask(), resource, allowed) == {"seconds"}
     with pytest.raises(errors.InvalidArgument, match="update_mask names etag"):
         conversion.mask_paths(mask(paths=["etag", "nanos"]), resource, allowed)
+
+
+def test_mask_paths_takes_a_path_within_a_field_for_the_whole_field() -> None:
+    allowed = {"error", "name"}
+    resource = operations_pb2.Operation()
+    mask = field_mask_pb2.FieldMask(paths=["error.code", "name", "error.message"])
+    assert conversion.mask_paths(mask, resource, allowed) == allowed
+
+
+@pytest.mark.parametrize(
+    "path", ["error.codes", "error.", "error..code", "error.details.value", "name.code", "done", ""]
+)
+def test_mask_paths_rejects_what_is_no_field(path: str) -> None:
+    allowed = {"error", "name"}
+    mask = field_mask_pb2.FieldMask(paths=["name", path])
+    with pytest.raises(errors.InvalidArgument, match=re.escape(f"update_mask names {path};")):
+        conversion.mask_paths(mask, operations_pb2.Operation(), allowed)

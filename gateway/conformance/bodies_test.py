@@ -106,8 +106,9 @@ DEEP = ["nested.child.child.name", "nested.child.child.size"]
         ("", {"any": {"@type": "x/probe.v1.Probe.Nested", "name": "a"}}, ["any"]),
         ("", {"moments": [], "items": [], "counts": {}}, ["moments", "items", "counts"]),
         ("", {"wrappedInt32": None, "nested": None}, ["wrapped_int32", "nested"]),
-        # A client may send back what it read: what only the service sets is not asked for.
+        # A client may send back what it read: what it cannot change is not asked for.
         ("", {"text": "a", "state": "s", "etag": "e"}, ["text"]),
+        ("", {"text": "a", "origin": {"name": "b", "child": {"size": 1}}}, ["text"]),
         ("", {"nested": {"name": "a", "state": "s"}}, ["nested.name"]),
         # A merge patch that is empty changes nothing (RFC 7396).
         ("", {}, []),
@@ -152,6 +153,7 @@ async def test_mask_that_names_no_field_is_refused(
     [
         *(("/v1/probes/7", {"state": "s"}), ("/v1/probes/7", {"nested": {"state": "s"}})),
         *(("/v1/probes/7", {"etag": "e"}), ("/v1/owned/7", {"id": "7"})),
+        ("/v1/probes/7", {"origin": {"name": "a"}}),
     ],
 )
 async def test_body_with_nothing_to_change_is_refused(

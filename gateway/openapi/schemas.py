@@ -103,7 +103,7 @@ class Schemas:
         if "REQUIRED" in behaviors(field) and not self._is_required(field):
             parts.append("Required where the whole is sent.")
         if "IMMUTABLE" in behaviors(field):
-            parts.append("Cannot be changed.")
+            parts.append("No update changes it.")
         parts.append(exclusion(field))
         return " ".join(part for part in parts if part)
 

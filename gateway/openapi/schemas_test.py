@@ -155,7 +155,7 @@ LIBRARY = Library()
         ),
         ("secret", {"type": "string", "writeOnly": True, "format": "password"}),
         ("old", {"type": "string", "deprecated": True}),
-        ("first", {"type": "string", "description": "Cannot be changed."}),
+        ("first", {"type": "string", "description": "No update changes it."}),
         ("paper", {"type": "string", "description": "Excludes `sound`, `film`."}),
         ("rating", INT32),
     ],

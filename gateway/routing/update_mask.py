@@ -24,7 +24,7 @@ _PARAMETER = "updateMask"
 EVERY_FIELD = "*"
 """The path that stands for all fields (AIP-134)."""
 
-_NOT_TO_CHANGE = frozenset({"OUTPUT_ONLY", "IDENTIFIER"})
+_NOT_TO_CHANGE = frozenset({"OUTPUT_ONLY", "IDENTIFIER", "IMMUTABLE"})
 
 
 class UpdateMask:
@@ -39,9 +39,9 @@ class UpdateMask:
     def complete(self, request: Message, value: dict[str, Any]) -> None:
         """Name the fields that a body gives, unless the client has given the mask.
 
-        A client may send back what it read: what only the service sets, and what names the resource
-        (AIP-203), is passed over, and so is the etag, which is a condition (AIP-154). An empty body
-        changes nothing (RFC 7396).
+        A client may send back what it read: what only the service sets, what names the resource and
+        what cannot be changed (AIP-203) is passed over, and so is the etag, which is a condition
+        (AIP-154). An empty body changes nothing (RFC 7396).
 
         Raises:
             Problem: the client's mask has no path, or one that is not a field; or the body has no

@@ -156,7 +156,24 @@ async def test_update_product_with_a_star_replaces_everything(products: Products
     assert not updated.attributes.fields
 
 
-@pytest.mark.parametrize("path", ["stock", "etag", "product_id", "price.units", ""])
+async def test_update_product_replaces_the_whole_price_for_a_path_within_it(
+    products: Products,
+) -> None:
+    (created,) = await add(products, lamp(price="9.99 GBP"))
+    changes = product_pb2.Product(price=money_pb2.Money(currency_code="GBP", units=7))
+    updated = await products.UpdateProduct(
+        update(created, changes, "price.currency_code", "price.units")
+    )
+    assert updated.price == changes.price
+    changes.price.ClearField("currency_code")
+    refused = await refusal(products.UpdateProduct(update(created, changes, "price.units")))
+    assert refused.fields == ["price.currency_code"], "it is not taken from the old price"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["stock", "stock.available", "etag", "product_id", "price.pence", "attributes.colour", ""],
+)
 async def test_update_product_rejects_a_mask_over_other_fields(
     products: Products, path: str
 ) -> None:

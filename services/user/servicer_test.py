@@ -103,7 +103,9 @@ async def test_update_user_changes_only_what_the_mask_names(users: Users) -> Non
     assert updated.etag != created.etag
 
 
-@pytest.mark.parametrize("path", ["user_id", "etag", "create_time", "password", ""])
+@pytest.mark.parametrize(
+    "path", ["user_id", "etag", "create_time", "password", "addresses.city", ""]
+)
 async def test_update_user_rejects_a_mask_over_other_fields(users: Users, path: str) -> None:
     created = await users.CreateUser(new_user())
     request = user_pb2.UpdateUserRequest(

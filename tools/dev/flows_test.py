@@ -207,6 +207,44 @@ def test_change_and_read_under_a_condition(
     assert found.headers["ETag"] == changed.headers["ETag"] != tag
 
 
+_ADDRESS = {"lines": ["14 St James's Square"], "city": "London", "regionCode": "GB"}
+
+
+@pytest.mark.parametrize(
+    ("create", "changes"),
+    [
+        (_create_user, {"addresses": [_ADDRESS]}),
+        (_add_product, {"price": {"currencyCode": "GBP", "units": "7"}}),
+    ],
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_change_by_itself_and_within_all_that_was_read(
+    client: httpx.Client,
+    create: Callable[[httpx.Client], dict[str, Any]],
+    changes: dict[str, Any],
+    whole: bool,
+) -> None:
+    created = create(client)
+    user = "userId" in created
+    path = f"/v1/users/{created['userId']}" if user else f"/v1/products/{created['productId']}"
+    read = client.get(path).json()
+    assert client.patch(path, json=read).json() == read
+    changed = client.patch(path, json=read | changes if whole else changes)
+    assert changed.status_code == httpx.codes.OK, changed.text
+    new = {key: changed.json()[key] for key in ("etag", "updateTime")}
+    assert changed.json() == read | changes | new
+
+
+def test_no_update_changes_the_stock(client: httpx.Client) -> None:
+    product = _add_product(client, available=5)
+    path = f"/v1/products/{product['productId']}"
+    refused = client.patch(path, json={"stock": {"available": 9}})
+    assert (refused.status_code, refused.json()["reason"]) == (400, "NOTHING_TO_CHANGE")
+    refused = client.patch(f"{path}?updateMask=stock", json={"stock": {"available": 9}})
+    assert (refused.status_code, refused.json()["reason"]) == (400, "INVALID_UPDATE_MASK")
+    assert client.get(path).json() == product
+
+
 def test_sale_is_seen_by_who_asks_for_what_is_new(client: httpx.Client) -> None:
     user, product = _create_user(client), _add_product(client, available=5)
     path = f"/v1/products/{product['productId']}"
