@@ -15,9 +15,12 @@ from chassis.transport import MAX_MESSAGE_BYTES
 MAX_PAGE = 500
 """The most items in one message of a stream."""
 
-FULL_BYTES = 2 * 1024 * 1024
-"""The size from which a response takes no more items: the last one may be large, and the whole must
-stay below MAX_MESSAGE_BYTES."""
+FULL_BYTES = 1024 * 1024
+"""The size from which a response takes no more items.
+
+The last one may be large, and the whole must stay below MAX_MESSAGE_BYTES. A client that does not
+read costs it twice, because gRPC sends a copy.
+"""
 
 Item = TypeVar("Item")
 Resource = TypeVar("Resource", bound=Message)
