@@ -15,6 +15,8 @@ BAZELW = f"""#!{sys.executable}
 import json, pathlib, sys
 import pytest
 sys.path = {sys.path}
+# Two bugs in one second, of one length, would share their bytecode.
+sys.dont_write_bytecode = True
 if sys.argv[1] == "test":
     events = next(a.partition("=")[2] for a in sys.argv if a.startswith("--build_event_json"))
     target = sys.argv[-1]
