@@ -75,7 +75,7 @@ async def call(
     """Call another service within what is left of the deadline of the RPC that is being served.
 
     Raises:
-        errors.Unavailable: the service cannot be reached, did not answer in time, or lost a race
+        errors.Unavailable: the service cannot be reached, did not respond in time, or lost a race
             against another call; whether it did what was asked is unknown.
         grpc.aio.AioRpcError: it refused the call, which is a defect of the caller.
     """

@@ -349,14 +349,14 @@ async def test_one_good_probe_does_not_end_an_outage(
     events: list[MutableMapping[str, Any]],
 ) -> None:
     database = Database(database_url)
-    answers = iter([True, False, True, False, True, True])
+    successes = iter([True, False, True, False, True, True])
     all_given = asyncio.Event()
 
     async def check() -> None:
-        answer = next(answers, None)
-        if answer is None:
+        succeeds = next(successes, None)
+        if succeeds is None:
             all_given.set()
-        elif not answer:
+        elif not succeeds:
             raise errors.Unavailable("DATABASE_UNAVAILABLE", "down")
 
     monkeypatch.setattr("chassis.server.PROBE_INTERVAL_SECONDS", 0.01)

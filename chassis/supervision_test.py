@@ -1,4 +1,4 @@
-"""Background tasks: whatever their work raises, they go on, and they stop when they are told to."""
+"""Background tasks go on whatever their work raises, and end when they are stopped."""
 
 import asyncio
 from collections.abc import MutableMapping
@@ -12,7 +12,7 @@ from chassis.supervision import BackgroundTask
 
 
 class Work:
-    """Fails as it is told to, one failure each time, and then succeeds."""
+    """Raises each of the failures, one per attempt, and then succeeds."""
 
     def __init__(self, *failures: Exception) -> None:
         self.done = asyncio.Event()
