@@ -51,8 +51,9 @@ async def test_a_call_ends_before_the_deadline_of_the_call_that_is_served(
     front: Any = channel.unary_unary(f"/{SERVICE}/front")
     response = await front(b"", timeout=timeout_seconds)
     remaining = response.decode().rpartition(" ")[2]
-    # Not exactly HEADROOM_SECONDS less: gRPC rounds up what it writes on the wire.
-    assert 0 < float(remaining) <= timeout_seconds
+    # gRPC rounds deadlines up on the wire, each time by a few hundredths of a second, so the
+    # headroom cannot be seen. Without the caller's deadline the default would be left, twice this.
+    assert 0 < float(remaining) < 1.1 * timeout_seconds
 
 
 async def test_a_call_has_the_request_id_of_the_call_that_is_served(
