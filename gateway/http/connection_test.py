@@ -33,7 +33,8 @@ def leave_whole(data: bytes) -> Iterable[bytes]:
 
 
 def cut_lines(data: bytes) -> Iterable[bytes]:
-    return data.splitlines(keepends=True) if len(data) <= SMALL_BYTES else cut_pieces(data)
+    *lines, last = data.splitlines(keepends=True)
+    return (*lines, last) if len(data) <= SMALL_BYTES else (b"".join(lines), last)
 
 
 def cut_pieces(data: bytes) -> Iterator[bytes]:
