@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -12,8 +11,11 @@ from google.protobuf.message import Message
 from chassis import errors
 from chassis.transport import MAX_MESSAGE_BYTES
 
-MAX_PAGE = 500
-"""The most items in one message of a stream."""
+DEFAULT_PAGE_SIZE = 100
+"""The page size of every list where its request has none, which is 0 in protobuf."""
+
+MAX_ITEMS_PER_MESSAGE = 500
+"""The most items in one message of a streamed page."""
 
 FULL_BYTES = 1024 * 1024
 """The size from which a response takes no more items.
@@ -49,11 +51,11 @@ class Progress:
     """
 
     def __init__(self, position: Position | None, page_size: int) -> None:
-        """Begin after a position; end after `page_size` items, or with the list where that is 0."""
+        """Begin after a position; end after `page_size` items, or the default where that is 0."""
         self.position = position
         self.is_done = False
-        self._left = page_size or sys.maxsize
-        self._fitting = MAX_PAGE
+        self._left = page_size or DEFAULT_PAGE_SIZE
+        self._fitting = MAX_ITEMS_PER_MESSAGE
 
     @property
     def limit(self) -> int:
@@ -69,7 +71,7 @@ class Progress:
         self._left -= count
         self.is_done = not is_more or self._left == 0
         # Of large items few fit into a message: do not find hundreds to drop them every time.
-        self._fitting = min(MAX_PAGE, count + count // 4 + 1)
+        self._fitting = min(MAX_ITEMS_PER_MESSAGE, count + count // 4 + 1)
 
 
 def fill(

@@ -11,7 +11,10 @@ from chassis.transport import MAX_MESSAGE_BYTES
 
 
 def read(
-    page_size: int, after: paging.Position | None = None, *, fitting: int = paging.MAX_PAGE
+    page_size: int,
+    after: paging.Position | None = None,
+    *,
+    fitting: int = paging.MAX_ITEMS_PER_MESSAGE,
 ) -> list[tuple[int, int, str | None]]:
     """Read the numbers below 1,203; return what each message has: found, taken, and its position.
 
@@ -30,7 +33,7 @@ def read(
 
 
 def test_progress_ends_with_the_list() -> None:
-    assert read(0) == [(501, 500, "499"), (501, 500, "999"), (203, 203, None)]
+    assert read(2_000) == [(501, 500, "499"), (501, 500, "999"), (203, 203, None)]
 
 
 def test_progress_ends_after_page_size_and_says_where_to_go_on() -> None:
@@ -40,19 +43,23 @@ def test_progress_ends_after_page_size_and_says_where_to_go_on() -> None:
 
 
 def test_progress_ends_on_a_page_that_is_just_full() -> None:
-    assert read(0, after=["202"]) == [(501, 500, "702"), (500, 500, None)]
+    assert read(2_000, after=["202"]) == [(501, 500, "702"), (500, 500, None)]
     assert read(300, after=["902"]) == [(300, 300, None)]
 
 
+def test_progress_without_a_page_size_ends_after_the_default() -> None:
+    assert read(0) == [(101, 100, "99")]
+
+
 def test_progress_of_an_empty_list_is_one_empty_page() -> None:
-    assert read(0, after=["1202"]) == [(0, 0, None)]
+    assert read(2_000, after=["1202"]) == [(0, 0, None)]
 
 
 def test_progress_looks_for_few_items_more_than_fit_into_the_message_before() -> None:
     assert read(10, fitting=4) == [(11, 4, "3"), (7, 4, "7"), (3, 2, "9")]
-    assert read(0, after=["602"], fitting=400) == [(501, 400, "1002"), (200, 200, None)]
+    assert read(2_000, after=["602"], fitting=400) == [(501, 400, "1002"), (200, 200, None)]
     last = [(300, 100, "1002"), (127, 100, "1102"), (100, 100, None)]
-    assert read(0, after=["902"], fitting=100) == last
+    assert read(2_000, after=["902"], fitting=100) == last
 
 
 def test_check_page_size_rejects_a_negative_one() -> None:

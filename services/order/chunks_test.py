@@ -40,7 +40,9 @@ async def test_create_orders_answers_chunk_by_chunk_in_order(shop: Shop, urls: U
     answers = await send(shop, new_chunk(7, *orders[:4]), new_chunk(8, *orders[4:]))
     assert [answer.seq for answer in answers] == [7, 8]
     results = [result for answer in answers for result in answer.results]
-    assert [result.client_key for result in results] == [order.client_key for order in orders]
+    assert [result.idempotency_key for result in results] == [
+        order.idempotency_key for order in orders
+    ]
     assert {result.order.state for result in results} == {order_pb2.ORDER_STATE_CONFIRMED}
     assert await shop.stock(product) == (94, 0, 6)
     assert audit(urls) == []
@@ -67,7 +69,7 @@ async def test_create_orders_lists_a_chunk_as_it_was_sent(shop: Shop) -> None:
     )
     request = order_pb2.ListOrdersRequest(user_id=user_id)
     (page,) = [page async for page in shop.orders.ListOrders(request)]
-    assert [order.client_key for order in page.orders] == keys[::-1]
+    assert [order.idempotency_key for order in page.orders] == keys[::-1]
     assert list(page.orders) == [result.order for result in reversed(answer.results)]
 
 
@@ -95,7 +97,7 @@ async def test_create_orders_gives_each_bad_order_its_error_and_goes_on(
         "",
         "INVALID_ID",
         "INVALID_FIELD",
-        "INVALID_CLIENT_KEY",
+        "INVALID_IDEMPOTENCY_KEY",
         "USER_NOT_FOUND",
         "PRODUCT_NOT_FOUND",
         "OUT_OF_STOCK",
@@ -142,7 +144,7 @@ async def test_create_orders_takes_a_key_once_in_a_chunk(shop: Shop, urls: Urls)
             new_order(user_id, (product, 2), key="again"),
         ),
     )
-    assert reasons(answer) == ["", "", "KEY_REUSED"]
+    assert reasons(answer) == ["", "", "IDEMPOTENCY_KEY_REUSED"]
     assert answer.results[0].order == answer.results[1].order
     assert await shop.stock(product) == (9, 0, 1)
     assert audit(urls) == []
@@ -245,7 +247,9 @@ async def test_create_orders_finishes_the_chunk_in_hand_when_the_server_stops(
     assert answer.results[0].order.state == order_pb2.ORDER_STATE_CONFIRMED
     refused = await refusal(anext(aiter(stream)))
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")
-    assert [row[0] for row in read(urls["order"], "SELECT client_key FROM orders")] == ["key 0"]
+    assert [row[0] for row in read(urls["order"], "SELECT idempotency_key FROM orders")] == [
+        "key 0"
+    ]
     assert audit(urls) == []
 
 
@@ -281,7 +285,7 @@ async def test_create_orders_gives_an_order_that_poisons_a_batch_its_own_error(
         nonlocal charged_batches
         charged_batches += 1
         ((order_id,),) = read(
-            urls["order"], "SELECT order_id FROM orders WHERE client_key = 'key 5'"
+            urls["order"], "SELECT order_id FROM orders WHERE idempotency_key = 'key 5'"
         )
         with psycopg.connect(urls["payment"]) as connection:
             connection.execute(
@@ -311,7 +315,9 @@ async def test_create_orders_accepts_the_others_where_one_cannot_be_accepted(
     user_id, product = await shop.new_user(), await shop.new_product()
     orders = [new_order(user_id, (product, 1), key=f"key {number}") for number in range(4)]
     with psycopg.connect(urls["order"]) as connection:
-        connection.execute("ALTER TABLE orders ADD CONSTRAINT poison CHECK (client_key <> 'key 2')")
+        connection.execute(
+            "ALTER TABLE orders ADD CONSTRAINT poison CHECK (idempotency_key <> 'key 2')"
+        )
     try:
         (answer,) = await send(shop, new_chunk(1, *orders))
     finally:

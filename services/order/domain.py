@@ -111,14 +111,14 @@ class NewOrder:
     """What a client asks for."""
 
     user_id: uuid.UUID
-    client_key: str
+    idempotency_key: str
     payment_method: str = field(repr=False)
     lines: tuple[Line, ...]
 
     @property
     def key(self) -> Key:
         """What finds the order again."""
-        return self.user_id, self.client_key
+        return self.user_id, self.idempotency_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class Order:
 
     order_id: uuid.UUID
     user_id: uuid.UUID
-    client_key: str
+    idempotency_key: str
     request_hash: bytes = field(repr=False)
     payment_method: str = field(repr=False)
     state: State
@@ -152,7 +152,7 @@ class Order:
     @property
     def key(self) -> Key:
         """What finds the order again."""
-        return self.user_id, self.client_key
+        return self.user_id, self.idempotency_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,10 @@ def find_error(order: Order) -> errors.Error | None:
 
 def unfinished(order: Order, reason: str) -> errors.Unavailable:
     """Return the error for an order that is taken, and that cannot be finished right now."""
-    message = "The order is taken and not finished yet: the same client key finds out its outcome."
+    message = (
+        "The order is accepted and not finished yet: send it again with the same idempotency key to"
+        " learn its outcome."
+    )
     return errors.Unavailable(reason, message, metadata=_about(order))
 
 

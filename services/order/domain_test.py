@@ -16,7 +16,7 @@ REFUSAL = Refusal("OUT_OF_STOCK", "There is too little.", {"product_id": str(LAM
 ORDER = Order(
     order_id=uuid.UUID(int=7),
     user_id=uuid.UUID(int=8),
-    client_key="k",
+    idempotency_key="k",
     request_hash=b"",
     payment_method="pm_card_visa",
     state=State.PENDING,

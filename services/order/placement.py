@@ -15,17 +15,17 @@ MAX_LINES = 1_000
 """The most lines of an order: real invoices of the UCI Online Retail data have up to 593."""
 MAX_QUANTITY = 1_000_000
 MAX_TEXT = 255
-"""The longest client key and payment method, in characters."""
+"""The longest idempotency key and payment method, in characters."""
 
 
 def check_new_order(order: NewOrder) -> None:
     """Check every rule of what a client asks for.
 
     Raises:
-        errors.InvalidArgument: the client key is no key.
+        errors.InvalidArgument: the idempotency key is no key.
         errors.Unprocessable: naming each field that breaks its rule, and no payment method.
     """
-    _check_client_key(order.client_key)
+    _check_idempotency_key(order.idempotency_key)
     violations = errors.Violations()
     violations.check_opaque(order.payment_method, "payment_method", 1, MAX_TEXT)
     violations.check(
@@ -54,18 +54,20 @@ def is_same_request(order: Order, again: NewOrder) -> bool:
 
 def key_reused(order: Order) -> errors.KeyReused:
     """Return the error for another request under the key of an order."""
-    message = "The client key was used for another order."
-    return errors.KeyReused("KEY_REUSED", message, metadata={"order_id": str(order.order_id)})
+    message = "The idempotency key was used for another order."
+    return errors.KeyReused(
+        "IDEMPOTENCY_KEY_REUSED", message, metadata={"order_id": str(order.order_id)}
+    )
 
 
-def _check_client_key(client_key: str) -> None:
+def _check_idempotency_key(idempotency_key: str) -> None:
     # Not one violation among others: without its key a request cannot be told from another one.
-    if not 1 <= len(client_key) <= MAX_TEXT or "\x00" in client_key:
+    if not 1 <= len(idempotency_key) <= MAX_TEXT or "\x00" in idempotency_key:
         violation = errors.Violation(
-            "client_key", f"must have 1 to {MAX_TEXT} characters, none of them NUL"
+            "idempotency_key", f"must have 1 to {MAX_TEXT} characters, none of them NUL"
         )
         raise errors.InvalidArgument(
-            "INVALID_CLIENT_KEY", f"client_key {violation.rule}", violations=[violation]
+            "INVALID_IDEMPOTENCY_KEY", f"idempotency_key {violation.rule}", violations=[violation]
         )
 
 

@@ -25,7 +25,7 @@ def test_check_new_order_accepts_an_order() -> None:
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\x00b"])
 def test_check_new_order_refuses_a_bad_key_apart_from_other_rules(key: str) -> None:
-    assert fields_of(replace(ORDER, client_key=key, lines=())) == ["client_key"]
+    assert fields_of(replace(ORDER, idempotency_key=key, lines=())) == ["idempotency_key"]
 
 
 @pytest.mark.parametrize("method", ["", "x" * 256, "a\x00b"])
@@ -65,7 +65,9 @@ def test_check_new_order_bounds_the_number_of_lines(count: int) -> None:
     ],
 )
 def test_hash_request_tells_requests_apart(other: NewOrder) -> None:
-    assert placement.hash_request(ORDER) == placement.hash_request(replace(ORDER, client_key="z"))
+    assert placement.hash_request(ORDER) == placement.hash_request(
+        replace(ORDER, idempotency_key="z")
+    )
     assert placement.hash_request(other) != placement.hash_request(ORDER)
 
 

@@ -28,7 +28,7 @@ LEASE = dt.timedelta(seconds=30)
 """For how long an order is left to whoever took or changed it last."""
 
 _COLUMNS: LiteralString = (
-    "orders.order_id, user_id, client_key, request_hash, payment_method, state, version,"
+    "orders.order_id, user_id, idempotency_key, request_hash, payment_method, state, version,"
     " currency_code, total_minor, payment_id, refusal_reason, refusal_message, refusal_metadata,"
     " cancel_requested, create_time, update_time"
 )
@@ -93,10 +93,11 @@ async def accept_orders(connection: Connection, wanted: Sequence[NewOrder]) -> d
 
 
 async def find_orders(connection: Connection, keys: Sequence[Key]) -> dict[Key, Order]:
-    """Find those of the orders that exist by users and client keys."""
+    """Find those of the orders that exist by users and idempotency keys."""
     cursor = await connection.execute(
-        f"{_SELECT} WHERE (user_id, client_key) IN (SELECT * FROM unnest(%s::uuid[], %s::text[]))",
-        ([user_id for user_id, _ in keys], [client_key for _, client_key in keys]),
+        f"{_SELECT} WHERE (user_id, idempotency_key)"
+        " IN (SELECT * FROM unnest(%s::uuid[], %s::text[]))",
+        ([user_id for user_id, _ in keys], [idempotency_key for _, idempotency_key in keys]),
     )
     found = [_to_order(row, _to_lines(row)) for row in await cursor.fetchall()]
     return {order.key: order for order in found}
@@ -160,19 +161,19 @@ async def save_orders(connection: Connection, orders: Sequence[Order]) -> list[O
 
 async def _insert_orders(connection: Connection, wanted: Sequence[NewOrder]) -> dict[Key, Order]:
     cursor = await connection.execute(
-        "INSERT INTO orders (order_id, user_id, client_key, request_hash, payment_method,"
+        "INSERT INTO orders (order_id, user_id, idempotency_key, request_hash, payment_method,"
         " lease_until)"
         " SELECT wanted.*, now() + %s"
         " FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bytea[], %s::text[])"
-        " AS wanted (order_id, user_id, client_key, request_hash, payment_method)"
-        " ORDER BY user_id, client_key"
-        " ON CONFLICT (user_id, client_key) DO NOTHING"
+        " AS wanted (order_id, user_id, idempotency_key, request_hash, payment_method)"
+        " ORDER BY user_id, idempotency_key"
+        " ON CONFLICT (user_id, idempotency_key) DO NOTHING"
         f" RETURNING {_COLUMNS}",
         (
             LEASE,
             await _new_ids(connection, len(wanted)),
             [order.user_id for order in wanted],
-            [order.client_key for order in wanted],
+            [order.idempotency_key for order in wanted],
             [hash_request(order) for order in wanted],
             [order.payment_method for order in wanted],
         ),
@@ -239,13 +240,13 @@ def _to_prices(order: Order) -> str | None:
 
 
 def _to_order(row: tuple[Any, ...], lines: tuple[Line, ...]) -> Order:
-    order_id, user_id, client_key, request_hash, payment_method, state, version = row[:7]
+    order_id, user_id, idempotency_key, request_hash, payment_method, state, version = row[:7]
     currency_code, total_minor, payment_id, reason, message, metadata = row[7:13]
     cancel_requested, create_time, update_time = row[13:16]
     return Order(
         order_id=order_id,
         user_id=user_id,
-        client_key=client_key,
+        idempotency_key=idempotency_key,
         request_hash=request_hash,
         payment_method=payment_method,
         state=State(state),

@@ -59,7 +59,7 @@ def test_the_schema_has_the_states_of_the_domain(database_url: str) -> None:
 
 async def test_accept_orders_keeps_what_it_was_given(database: Database) -> None:
     orders = await accept(database, wanted(3))
-    assert [order.client_key for order in orders] == ["key 0", "key 1", "key 2"]
+    assert [order.idempotency_key for order in orders] == ["key 0", "key 1", "key 2"]
     assert {order.state for order in orders} == {State.PENDING}
     assert [await get(database, order) for order in orders] == orders
 
@@ -69,7 +69,7 @@ async def test_accept_orders_returns_the_order_that_holds_a_key(database: Databa
     other = replace(wanted(3)[1], payment_method="pm_sandbox")
     again = await accept(database, [wanted(1)[0], other, wanted(3)[2]])
     assert again[:2] == first
-    assert again[2].client_key == "key 2"
+    assert again[2].idempotency_key == "key 2"
 
 
 async def test_accept_orders_waits_for_whoever_came_first(database: Database) -> None:

@@ -44,7 +44,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, request: order_pb2.CreateOrderRequest, context: Context
     ) -> order_pb2.Order:
         """Place a batch of one."""
-        order = _parse_order(request, request.client_key or _default_key(context))
+        order = _parse_order(request, request.idempotency_key or _default_key(context))
         (outcome,) = await self._checkout.place([order])
         if isinstance(outcome, errors.Error):
             raise outcome
@@ -133,7 +133,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         )
         outcomes = [next(placed) if isinstance(order, NewOrder) else order for order in parsed]
         return [
-            _to_result(request.client_key, outcome)
+            _to_result(request.idempotency_key, outcome)
             for request, outcome in zip(requests, outcomes, strict=True)
         ]
 
@@ -147,15 +147,15 @@ def _default_key(context: Context) -> str:
 
 def _try_parse(request: order_pb2.CreateOrderRequest) -> NewOrder | errors.Error:
     try:
-        return _parse_order(request, request.client_key)
+        return _parse_order(request, request.idempotency_key)
     except errors.Error as error:
         return error
 
 
-def _parse_order(request: order_pb2.CreateOrderRequest, client_key: str) -> NewOrder:
+def _parse_order(request: order_pb2.CreateOrderRequest, idempotency_key: str) -> NewOrder:
     order = NewOrder(
         user_id=conversion.parse_id(request.user_id, "user_id"),
-        client_key=client_key,
+        idempotency_key=idempotency_key,
         payment_method=request.payment_method,
         lines=tuple(
             Line(conversion.parse_id(line.product_id, f"lines[{index}].product_id"), line.quantity)
@@ -179,9 +179,9 @@ def _parse_position(position: paging.Position | None) -> uuid.UUID | None:
 
 
 def _to_result(
-    client_key: str, outcome: Order | errors.Error
+    idempotency_key: str, outcome: Order | errors.Error
 ) -> order_pb2.CreateOrdersResponse.Result:
-    result = order_pb2.CreateOrdersResponse.Result(client_key=client_key)
+    result = order_pb2.CreateOrdersResponse.Result(idempotency_key=idempotency_key)
     if isinstance(outcome, errors.Error):
         result.error.CopyFrom(status.to_status(outcome))
     else:
@@ -193,7 +193,7 @@ def _to_message(order: Order) -> order_pb2.Order:
     message = order_pb2.Order(
         order_id=str(order.order_id),
         user_id=str(order.user_id),
-        client_key=order.client_key,
+        idempotency_key=order.idempotency_key,
         state=order_pb2.OrderState.Value(f"{_STATE_PREFIX}{order.state}"),
         lines=[
             order_pb2.OrderLine(product_id=str(line.product_id), quantity=line.quantity)

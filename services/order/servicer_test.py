@@ -105,7 +105,10 @@ async def test_create_order_refuses_a_key_that_was_used_for_another_order(
     user_id, product = await shop.new_user(), await shop.new_product()
     order = await shop.orders.CreateOrder(new_order(user_id, (product, 1)))
     refused = await refusal(shop.orders.CreateOrder(new_order(user_id, (product, 2))))
-    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "KEY_REUSED")
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "IDEMPOTENCY_KEY_REUSED",
+    )
     assert refused.metadata == {"http_status": "422", "order_id": order.order_id}
     assert audit(urls) == []
 
@@ -114,7 +117,7 @@ async def test_create_order_takes_the_key_of_the_metadata(shop: Shop) -> None:
     request = new_order(await shop.new_user(), (await shop.new_product(), 1), key="")
     metadata = (("idempotency-key", "from-metadata"),)
     order = await shop.orders.CreateOrder(request, metadata=metadata)
-    assert order.client_key == "from-metadata"
+    assert order.idempotency_key == "from-metadata"
     assert await shop.orders.CreateOrder(request, metadata=metadata) == order
 
 
@@ -128,7 +131,7 @@ async def test_create_order_makes_a_new_order_each_time_without_a_key(shop: Shop
 async def test_create_order_refuses_a_bad_key_in_the_metadata(shop: Shop, key: str) -> None:
     request = new_order(UNKNOWN_ID, (UNKNOWN_ID, 1), key="")
     refused = await refusal(shop.orders.CreateOrder(request, metadata=(("idempotency-key", key),)))
-    assert (refused.reason, refused.fields) == ("INVALID_CLIENT_KEY", ["client_key"])
+    assert (refused.reason, refused.fields) == ("INVALID_IDEMPOTENCY_KEY", ["idempotency_key"])
     assert "http_status" not in refused.metadata
 
 
@@ -180,7 +183,7 @@ async def test_create_order_gives_the_same_refusal_again(shop: Shop, urls: Urls)
     request = new_order(await shop.new_user(), (product, 2))
     first = await refusal(shop.orders.CreateOrder(request))
     await shop.products.AdjustStock(
-        product_pb2.AdjustStockRequest(product_id=product, delta=5, request_id="more")
+        product_pb2.AdjustStockRequest(product_id=product, delta=5, idempotency_key="more")
     )
     assert await refusal(shop.orders.CreateOrder(request)) == first
     assert audit(urls) == []
@@ -308,12 +311,14 @@ async def test_list_orders_splits_what_does_not_fit_into_a_message(shop: Shop, u
     user_id = uuid.UUID(UNKNOWN_ID)
     orders = [NewOrder(user_id, f"key {number}", "pm", lines) for number in range(130)]
     await insert_orders(urls["order"], orders)
-    pages = await list_orders(shop, UNKNOWN_ID)
+    pages = await list_orders(shop, UNKNOWN_ID, page_size=1_000)
     assert sum(page.ByteSize() for page in pages) > MAX_MESSAGE_BYTES
     found = [order for page in pages for order in page.orders]
-    assert [order.client_key for order in found] == [order.client_key for order in orders][::-1]
+    assert [order.idempotency_key for order in found] == [
+        order.idempotency_key for order in orders
+    ][::-1]
     for number, page in enumerate(pages[:-1], start=1):
-        rest = await list_orders(shop, UNKNOWN_ID, page_token=page.next_page_token)
+        rest = await list_orders(shop, UNKNOWN_ID, 1_000, page.next_page_token)
         assert rest == pages[number:]
     assert pages[-1].next_page_token == ""
 
@@ -328,7 +333,8 @@ async def test_list_orders_keeps_none_while_its_client_does_not_read(
     database = Database(urls["order"])
     await database.open()
     servicer = OrderServicer(database, shop.checkout, shop.draining)
-    kept = await bytes_kept(servicer.ListOrders, order_pb2.ListOrdersRequest(user_id=UNKNOWN_ID))
+    request = order_pb2.ListOrdersRequest(user_id=UNKNOWN_ID, page_size=1_000)
+    kept = await bytes_kept(servicer.ListOrders, request)
     await database.close()
     assert kept < 30_000, "less than 60 bytes an order"
 

@@ -264,7 +264,7 @@ def new_order(
     """Return a request for an order of products and quantities."""
     return order_pb2.CreateOrderRequest(
         user_id=user_id,
-        client_key=key,
+        idempotency_key=key,
         payment_method=payment_method,
         lines=[
             order_pb2.CreateOrderRequest.Line(product_id=product_id, quantity=quantity)

@@ -10,7 +10,7 @@ from chassis import errors
 from chassis.card_number import is_card_number
 
 MAX_TEXT = 255
-"""The longest payment method token and request id, in characters."""
+"""The longest payment method token and idempotency key, in characters."""
 
 
 class State(StrEnum):
@@ -100,7 +100,7 @@ class Refund:
 
     payment_id: uuid.UUID
     number: int
-    request_id: str | None
+    idempotency_key: str | None
     amount: Amount
     state: RefundState
     provider_reference: str
@@ -229,7 +229,7 @@ def charge_entries(payments: Sequence[Payment]) -> list[Entry]:
 
 
 def begin_refund(
-    payment: Payment, earlier: Sequence[Refund], amount: Amount | None, request_id: str | None
+    payment: Payment, earlier: Sequence[Refund], amount: Amount | None, idempotency_key: str | None
 ) -> Refund:
     """Return the next refund of a payment, over `amount` or all that is left.
 
@@ -252,26 +252,26 @@ def begin_refund(
         message = f"Only {left_minor} minor units are left of the payment."
         raise errors.FailedPrecondition("REFUND_EXCEEDS_PAYMENT", message)
     number = 1 + max((refund.number for refund in earlier), default=0)
-    return Refund(payment.payment_id, number, request_id, wanted, RefundState.PENDING, "")
+    return Refund(payment.payment_id, number, idempotency_key, wanted, RefundState.PENDING, "")
 
 
 def find_repeated(
-    earlier: Sequence[Refund], amount: Amount | None, request_id: str | None
+    earlier: Sequence[Refund], amount: Amount | None, idempotency_key: str | None
 ) -> Refund | None:
-    """Return the refund that was made with this request id, if there is one.
+    """Return the refund that was made with this idempotency key, if there is one.
 
     No amount, which asks for what is left, repeats a refund over any amount.
 
     Raises:
-        errors.KeyReused: the request id was used for another amount.
+        errors.KeyReused: the idempotency key was used for another amount.
     """
-    if request_id is None:
+    if idempotency_key is None:
         return None
-    found = next((refund for refund in earlier if refund.request_id == request_id), None)
+    found = next((refund for refund in earlier if refund.idempotency_key == idempotency_key), None)
     if found is not None and amount not in (None, found.amount):
-        message = "The request id was used for a refund over another amount."
-        violation = errors.Violation("request_id", "must not be used for two refunds")
-        raise errors.KeyReused("REQUEST_ID_REUSED", message, violations=[violation])
+        message = "The idempotency key was used for a refund over another amount."
+        violation = errors.Violation("idempotency_key", "must not be used for two refunds")
+        raise errors.KeyReused("IDEMPOTENCY_KEY_REUSED", message, violations=[violation])
     return found
 
 

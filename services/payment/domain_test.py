@@ -31,8 +31,10 @@ def payment(state: State, amount: Amount | None = POUNDS) -> Payment:
     return Payment(PAYMENT_ID, ORDER_ID, state, amount, "sandbox", "pi_1", "", 0, 1, NOW, NOW)
 
 
-def refund(number: int, minor: int, state: RefundState, request_id: str | None = None) -> Refund:
-    return Refund(PAYMENT_ID, number, request_id, Amount(minor, "GBP"), state, "")
+def refund(
+    number: int, minor: int, state: RefundState, idempotency_key: str | None = None
+) -> Refund:
+    return Refund(PAYMENT_ID, number, idempotency_key, Amount(minor, "GBP"), state, "")
 
 
 def charge(payment_method: str = "pm_sandbox") -> Charge:
@@ -158,17 +160,17 @@ def test_a_refund_names_what_is_wrong_with_its_amount(amount: Amount, field: str
 
 
 @pytest.mark.parametrize("amount", [None, Amount(3_00, "GBP")])
-def test_a_request_id_finds_its_refund_again(amount: Amount | None) -> None:
+def test_an_idempotency_key_finds_its_refund_again(amount: Amount | None) -> None:
     earlier = [refund(1, 3_00, RefundState.PENDING, "r"), refund(2, 3_00, RefundState.PENDING)]
     assert domain.find_repeated(earlier, amount, "r") is earlier[0]
     assert domain.find_repeated(earlier, amount, "s") is None
     assert domain.find_repeated(earlier, amount, None) is None
 
 
-def test_a_request_id_is_for_one_amount() -> None:
+def test_an_idempotency_key_is_for_one_amount() -> None:
     with pytest.raises(errors.InvalidArgument) as caught:
         domain.find_repeated([refund(1, 3_00, RefundState.PENDING, "r")], Amount(3_01, "GBP"), "r")
-    assert caught.value.reason == "REQUEST_ID_REUSED"
+    assert caught.value.reason == "IDEMPOTENCY_KEY_REUSED"
 
 
 def test_a_settled_refund_never_changes() -> None:

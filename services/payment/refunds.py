@@ -18,22 +18,22 @@ class Refunds:
         self._provider = provider
 
     async def refund(
-        self, payment_id: uuid.UUID, amount: Amount | None, request_id: str | None
+        self, payment_id: uuid.UUID, amount: Amount | None, idempotency_key: str | None
     ) -> Payment:
         """Give back an amount of a payment, or all that is left; return the payment after it.
 
-        Also finishes refunds of this payment that a crash interrupted. With a request id it is
-        safe to repeat, also while another call with it runs.
+        Also finishes refunds of this payment that a crash interrupted. With an idempotency key the
+        call is safe to repeat, also while another call with that key runs.
 
         Raises:
             errors.NotFound: there is no such payment.
-            errors.Unprocessable: the amount breaks a rule, or the request id was used for
+            errors.Unprocessable: the amount breaks a rule, or the idempotency key was used for
                 another one.
             errors.FailedPrecondition: nothing was charged, less than the amount is left, or the
                 provider refused.
             errors.Unavailable: the database or the provider did not answer; repeat it.
         """
-        payment, refund, pending = await self._begin(payment_id, amount, request_id)
+        payment, refund, pending = await self._begin(payment_id, amount, idempotency_key)
         if pending:
             requests = [_to_request(payment, pending_refund) for pending_refund in pending]
             outcomes = await self._provider.refund(requests)
@@ -48,16 +48,16 @@ class Refunds:
         return payment
 
     async def _begin(
-        self, payment_id: uuid.UUID, amount: Amount | None, request_id: str | None
+        self, payment_id: uuid.UUID, amount: Amount | None, idempotency_key: str | None
     ) -> tuple[Payment, Refund, list[Refund]]:
         """Find or insert the refund; return it with all refunds of the payment that are pending."""
         async with self._database.transaction() as connection:
             # The lock makes refunds of one payment queue up: each sees what is left after the last.
             payment = await _lock_payment(connection, payment_id)
             refunds = await repository.list_refunds(connection, payment_id)
-            refund = domain.find_repeated(refunds, amount, request_id)
+            refund = domain.find_repeated(refunds, amount, idempotency_key)
             if refund is None:
-                refund = domain.begin_refund(payment, refunds, amount, request_id)
+                refund = domain.begin_refund(payment, refunds, amount, idempotency_key)
                 await repository.insert_refund(connection, refund)
                 refunds.append(refund)
         return payment, refund, [each for each in refunds if each.state is RefundState.PENDING]

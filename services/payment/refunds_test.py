@@ -68,7 +68,7 @@ async def test_refund_gives_back_parts_and_then_the_rest(
         await refunds.refund(charged.payment_id, None, None)
 
 
-async def test_refund_gives_back_once_for_a_request_id(
+async def test_refund_gives_back_once_for_an_idempotency_key(
     refunds: Refunds, charged: Payment, clean_database_url: str
 ) -> None:
     first = await refunds.refund(charged.payment_id, PART, "r")
@@ -76,7 +76,7 @@ async def test_refund_gives_back_once_for_a_request_id(
     assert count(clean_database_url, COUNT_GIVEN_BACK) == 1
 
 
-async def test_refunds_without_a_request_id_are_each_one_of_their_own(
+async def test_refunds_without_an_idempotency_key_are_each_one_of_their_own(
     refunds: Refunds, charged: Payment, clean_database_url: str
 ) -> None:
     await refunds.refund(charged.payment_id, PART, None)
@@ -127,7 +127,7 @@ async def test_concurrent_refunds_never_exceed_the_charge(
     assert count(clean_database_url, COUNT_GIVEN_BACK) == 2
 
 
-async def test_concurrent_refunds_with_one_request_id_give_back_once(
+async def test_concurrent_refunds_with_one_idempotency_key_give_back_once(
     refunds: Refunds, charged: Payment, clean_database_url: str
 ) -> None:
     calls = [refunds.refund(charged.payment_id, PART, "r") for _ in range(8)]

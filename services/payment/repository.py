@@ -25,7 +25,7 @@ _PAYMENT_COLUMNS: LiteralString = (
     " decline_reason, refunded_minor, version, create_time, update_time"
 )
 _REFUND_COLUMNS: LiteralString = (
-    "payment_id, number, request_id, amount_minor, currency_code, state, provider_reference"
+    "payment_id, number, idempotency_key, amount_minor, currency_code, state, provider_reference"
 )
 _TRANSACTION_COLUMNS: LiteralString = (
     "transaction_id, payment_id, order_id, type, amount_minor, currency_code, provider_reference,"
@@ -147,7 +147,7 @@ async def insert_refund(connection: Connection, refund: Refund) -> None:
         (
             refund.payment_id,
             refund.number,
-            refund.request_id,
+            refund.idempotency_key,
             refund.amount.minor,
             refund.amount.currency_code,
             refund.state,
@@ -189,9 +189,11 @@ def _to_payment(row: tuple[Any, ...]) -> Payment:
 
 
 def _to_refund(row: tuple[Any, ...]) -> Refund:
-    payment_id, number, request_id, minor, currency_code, state, provider_reference = row
+    payment_id, number, idempotency_key, minor, currency_code, state, provider_reference = row
     amount = Amount(minor, currency_code)
-    return Refund(payment_id, number, request_id, amount, RefundState(state), provider_reference)
+    return Refund(
+        payment_id, number, idempotency_key, amount, RefundState(state), provider_reference
+    )
 
 
 def _to_transaction(row: tuple[Any, ...]) -> Transaction:

@@ -163,14 +163,14 @@ async def test_an_intent_belongs_to_one_payment(connection: Connection) -> None:
         await repository.update_payments(connection, [changed])
 
 
-async def test_a_request_id_makes_one_refund(connection: Connection) -> None:
+async def test_an_idempotency_key_makes_one_refund(connection: Connection) -> None:
     payment = await insert_charged(connection)
     amount = Amount(1_00, "GBP")
     refund = Refund(payment.payment_id, 1, "r", amount, RefundState.PENDING, "")
     await repository.insert_refund(connection, refund)
     with pytest.raises(psycopg.errors.UniqueViolation):
         await repository.insert_refund(connection, replace(refund, number=2))
-    without_id = [replace(refund, number=number, request_id=None) for number in (3, 4)]
+    without_id = [replace(refund, number=number, idempotency_key=None) for number in (3, 4)]
     for other in without_id:
         await repository.insert_refund(connection, other)
     assert await repository.list_refunds(connection, payment.payment_id) == [refund, *without_id]

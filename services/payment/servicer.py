@@ -70,16 +70,16 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
     async def RefundPayment(
         self, request: payment_pb2.RefundPaymentRequest, context: Context
     ) -> payment_pb2.Payment:
-        """Refund, or repeat what an earlier call with the request id answered."""
+        """Refund, or repeat what an earlier call with the idempotency key answered."""
         payment_id = conversion.parse_id(request.payment_id, "payment_id")
         violations = errors.Violations()
-        violations.check_opaque(request.request_id, "request_id", 0, domain.MAX_TEXT)
+        violations.check_opaque(request.idempotency_key, "idempotency_key", 0, domain.MAX_TEXT)
         violations.raise_any()
         amount = None
         if request.HasField("amount"):
             amount = domain.Amount(*conversion.parse_money(request.amount, "amount"))
-        request_id = request.request_id or None
-        return _to_message(await self._refunds.refund(payment_id, amount, request_id))
+        idempotency_key = request.idempotency_key or None
+        return _to_message(await self._refunds.refund(payment_id, amount, idempotency_key))
 
     async def CancelPayments(
         self, request: payment_pb2.CancelPaymentsRequest, context: Context

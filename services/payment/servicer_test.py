@@ -179,10 +179,10 @@ async def test_cancel_payments_bounds_the_batch(payments: Payments) -> None:
     assert refused.reason == "BATCH_TOO_LARGE"
 
 
-async def test_refund_payment_repeats_its_answer_for_a_request_id(payments: Payments) -> None:
+async def test_refund_payment_repeats_its_answer_for_an_idempotency_key(payments: Payments) -> None:
     (charged,) = await process(payments, new_charge())
     request = payment_pb2.RefundPaymentRequest(
-        payment_id=charged.payment_id, amount=PART, request_id="return 1"
+        payment_id=charged.payment_id, amount=PART, idempotency_key="return 1"
     )
     refunded = await payments.RefundPayment(request)
     assert refunded.refunded_amount == PART
@@ -191,8 +191,8 @@ async def test_refund_payment_repeats_its_answer_for_a_request_id(payments: Paym
     request.amount.units += 1
     refused = await refusal(payments.RefundPayment(request))
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert (refused.reason, refused.metadata["http_status"]) == ("REQUEST_ID_REUSED", "422")
-    assert refused.fields == ["request_id"]
+    assert (refused.reason, refused.metadata["http_status"]) == ("IDEMPOTENCY_KEY_REUSED", "422")
+    assert refused.fields == ["idempotency_key"]
 
 
 async def test_refund_payment_gives_back_all_that_is_left_and_no_more(payments: Payments) -> None:
@@ -222,11 +222,15 @@ async def test_refund_payment_names_the_bad_field(
     assert refused.fields == [field]
 
 
-@pytest.mark.parametrize("request_id", ["x" * 256, "\x00"])
-async def test_refund_payment_rejects_a_bad_request_id(payments: Payments, request_id: str) -> None:
-    request = payment_pb2.RefundPaymentRequest(payment_id=str(uuid.uuid4()), request_id=request_id)
+@pytest.mark.parametrize("idempotency_key", ["x" * 256, "\x00"])
+async def test_refund_payment_rejects_a_bad_idempotency_key(
+    payments: Payments, idempotency_key: str
+) -> None:
+    request = payment_pb2.RefundPaymentRequest(
+        payment_id=str(uuid.uuid4()), idempotency_key=idempotency_key
+    )
     refused = await refusal(payments.RefundPayment(request))
-    assert refused.fields == ["request_id"]
+    assert refused.fields == ["idempotency_key"]
 
 
 async def test_list_transactions_streams_the_ledger_oldest_first(payments: Payments) -> None:
@@ -262,10 +266,8 @@ async def test_list_transactions_goes_on_from_a_page_token(payments: Payments) -
 
 async def test_list_transactions_sends_at_most_500_in_a_message(payments: Payments) -> None:
     await process(payments, *[new_charge() for _ in range(501)])
-    sizes = [
-        len(page.transactions)
-        async for page in payments.ListTransactions(payment_pb2.ListTransactionsRequest())
-    ]
+    request = payment_pb2.ListTransactionsRequest(page_size=1_000)
+    sizes = [len(page.transactions) async for page in payments.ListTransactions(request)]
     assert sizes == [500, 1]
 
 
@@ -276,7 +278,8 @@ async def test_list_transactions_keeps_none_while_its_client_does_not_read(
     database = Database(clean_database_url)
     await database.open()
     servicer = PaymentServicer(database, SandboxProvider(database))
-    kept = await bytes_kept(servicer.ListTransactions, payment_pb2.ListTransactionsRequest())
+    request = payment_pb2.ListTransactionsRequest(page_size=1_000)
+    kept = await bytes_kept(servicer.ListTransactions, request)
     await database.close()
     assert kept < 30_000, "less than 60 bytes a transaction"
 

@@ -15,9 +15,9 @@ DATABASE = "product"
 UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
 
 
-def adjust(product_id: str, delta: int, request_id: str = "", reason: str = "") -> Any:
+def adjust(product_id: str, delta: int, idempotency_key: str = "", reason: str = "") -> Any:
     return product_pb2.AdjustStockRequest(
-        product_id=product_id, delta=delta, request_id=request_id, reason=reason
+        product_id=product_id, delta=delta, idempotency_key=idempotency_key, reason=reason
     )
 
 
@@ -30,7 +30,7 @@ async def test_adjust_stock_adds_and_takes_out(products: Products) -> None:
     assert taken.etag != added.etag
 
 
-async def test_adjust_stock_adjusts_once_for_a_request_id(
+async def test_adjust_stock_adjusts_once_for_an_idempotency_key(
     products: Products, clean_database_url: str
 ) -> None:
     lamp, cup = await stocked(products, "LAMP", 5), await stocked(products, "CUP", 5)
@@ -41,7 +41,7 @@ async def test_adjust_stock_adjusts_once_for_a_request_id(
     assert await stock_of(products, cup) == (0, 0, 0, 0)
     refused = await refusal(products.AdjustStock(adjust(lamp, 4, "return 7", "broken")))
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert (refused.reason, refused.metadata["http_status"]) == ("REQUEST_ID_REUSED", "422")
+    assert (refused.reason, refused.metadata["http_status"]) == ("IDEMPOTENCY_KEY_REUSED", "422")
     with psycopg.connect(clean_database_url) as connection:
         row = connection.execute("SELECT count(*) FROM stock_adjustments").fetchone()
     assert row == (4,)

@@ -82,13 +82,13 @@ class Product:
 class Adjustment:
     """Units that come in, or go out where negative, other than by orders.
 
-    Where there is a `request_id` the same one adjusts a product once.
+    Where there is a `idempotency_key` the same one adjusts a product once.
     """
 
     product_id: uuid.UUID
     delta: int
     reason: str
-    request_id: str
+    idempotency_key: str
 
 
 def check_details(details: Details) -> Details:
@@ -186,7 +186,7 @@ def check_adjustment(adjustment: Adjustment) -> Adjustment:
     violations = errors.Violations()
     violations.check(adjustment.delta != 0, "delta", "must not be 0")
     reason = violations.check_text(adjustment.reason, "reason", 0, 200)
-    violations.check_opaque(adjustment.request_id, "request_id", 0, 255)
+    violations.check_opaque(adjustment.idempotency_key, "idempotency_key", 0, 255)
     violations.raise_any()
     return replace(adjustment, reason=reason)
 
@@ -213,15 +213,15 @@ def adjust_stock(stock: Stock, adjustment: Adjustment) -> Stock:
 
 
 def check_repeated(adjustment: Adjustment, recorded: Adjustment) -> None:
-    """Check that a request id that was used before is used for the same adjustment again.
+    """Check that an idempotency key that was used before is used for the same adjustment again.
 
     Raises:
         errors.KeyReused: it is used for another one.
     """
     if adjustment != recorded:
-        message = "This request id was used for another adjustment."
-        violation = errors.Violation("request_id", "must not be used for two adjustments")
-        raise errors.KeyReused("REQUEST_ID_REUSED", message, violations=[violation])
+        message = "This idempotency key was used for another adjustment."
+        violation = errors.Violation("idempotency_key", "must not be used for two adjustments")
+        raise errors.KeyReused("IDEMPOTENCY_KEY_REUSED", message, violations=[violation])
 
 
 def product_not_found(product_id: uuid.UUID) -> errors.NotFound:

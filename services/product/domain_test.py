@@ -119,8 +119,8 @@ def test_check_deletable_refuses_while_an_order_holds_some() -> None:
     assert raised.value.reason == "PRODUCT_RESERVED"
 
 
-def adjustment(delta: int, reason: str = "", request_id: str = "") -> domain.Adjustment:
-    return domain.Adjustment(PRODUCT_ID, delta, reason, request_id)
+def adjustment(delta: int, reason: str = "", idempotency_key: str = "") -> domain.Adjustment:
+    return domain.Adjustment(PRODUCT_ID, delta, reason, idempotency_key)
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def adjustment(delta: int, reason: str = "", request_id: str = "") -> domain.Adj
     [
         (adjustment(0), "delta"),
         (adjustment(1, reason="r" * 201), "reason"),
-        (adjustment(1, request_id="r" * 256), "request_id"),
-        (adjustment(1, request_id="\x00"), "request_id"),
+        (adjustment(1, idempotency_key="r" * 256), "idempotency_key"),
+        (adjustment(1, idempotency_key="\x00"), "idempotency_key"),
     ],
 )
 def test_check_adjustment_names_the_bad_field(bad: domain.Adjustment, field: str) -> None:
@@ -163,7 +163,7 @@ def test_check_repeated_refuses_another_adjustment(other: domain.Adjustment) -> 
     domain.check_repeated(adjustment(1, "r", "1"), recorded)
     with pytest.raises(errors.InvalidArgument) as raised:
         domain.check_repeated(other, recorded)
-    assert raised.value.reason == "REQUEST_ID_REUSED"
+    assert raised.value.reason == "IDEMPOTENCY_KEY_REUSED"
 
 
 @pytest.mark.parametrize("field", ["sku", "name"])

@@ -195,12 +195,13 @@ async def test_list_products_splits_pages_that_are_too_large_for_a_message(
     products: Products,
 ) -> None:
     await add(products, *(lamp(f"{number:03}", **LARGEST) for number in range(120)))
-    pages = [page async for page in products.ListProducts(product_pb2.ListProductsRequest())]
+    request = product_pb2.ListProductsRequest(page_size=1_000)
+    pages = [page async for page in products.ListProducts(request)]
     assert len(pages) > 1
     assert all(page.ByteSize() < paging.FULL_BYTES + 100_000 for page in pages)
     found = [product.sku for page in pages for product in page.products]
     assert found == [f"{number:03}" for number in range(120)]
-    rest = await skus(products, page_token=pages[0].next_page_token)
+    rest = await skus(products, page_size=1_000, page_token=pages[0].next_page_token)
     assert rest == found[len(pages[0].products) :]
 
 

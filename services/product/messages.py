@@ -77,7 +77,7 @@ def parse_adjustment(request: product_pb2.AdjustStockRequest) -> domain.Adjustme
         errors.InvalidArgument: the product id is not a UUID.
     """
     product_id = conversion.parse_id(request.product_id, "product_id")
-    return domain.Adjustment(product_id, request.delta, request.reason, request.request_id)
+    return domain.Adjustment(product_id, request.delta, request.reason, request.idempotency_key)
 
 
 def parse_demands(request: product_pb2.ReserveStockRequest) -> list[Demand]:

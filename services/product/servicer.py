@@ -108,7 +108,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def AdjustStock(
         self, request: product_pb2.AdjustStockRequest, context: Context
     ) -> product_pb2.Product:
-        """Lock the stock; unless this request id adjusted it before, adjust and record it."""
+        """Lock the stock; unless this idempotency key adjusted it before, adjust and record it."""
         adjustment = domain.check_adjustment(messages.parse_adjustment(request))
         async with self._database.transaction() as connection:
             await _adjust(connection, adjustment)
@@ -177,7 +177,7 @@ async def _adjust(connection: Connection, adjustment: domain.Adjustment) -> None
     if stock is None:
         raise domain.product_not_found(adjustment.product_id)
     recorded = None
-    if adjustment.request_id:
+    if adjustment.idempotency_key:
         recorded = await stock_repository.find_adjustment(connection, adjustment)
     if recorded is not None:
         domain.check_repeated(adjustment, recorded)

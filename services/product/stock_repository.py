@@ -49,11 +49,11 @@ async def lock_stock(connection: Connection, product_id: uuid.UUID) -> Stock | N
 
 
 async def find_adjustment(connection: Connection, adjustment: Adjustment) -> Adjustment | None:
-    """Get the adjustment of a product that was made with the same request id, if there is one."""
+    """Get the adjustment of the product with the same idempotency key, if there is one."""
     cursor = await connection.execute(
-        "SELECT product_id, delta, reason, request_id FROM stock_adjustments"
-        " WHERE product_id = %s AND request_id = %s",
-        (adjustment.product_id, adjustment.request_id),
+        "SELECT product_id, delta, reason, idempotency_key FROM stock_adjustments"
+        " WHERE product_id = %s AND idempotency_key = %s",
+        (adjustment.product_id, adjustment.idempotency_key),
     )
     row = await cursor.fetchone()
     return None if row is None else Adjustment(*row)
@@ -63,11 +63,11 @@ async def record_adjustment(connection: Connection, adjustment: Adjustment, stoc
     """Record an adjustment, and the stock after it, of a product whose stock is locked."""
     async with connection.pipeline():
         await connection.execute(
-            "INSERT INTO stock_adjustments (product_id, request_id, delta, reason)"
+            "INSERT INTO stock_adjustments (product_id, idempotency_key, delta, reason)"
             " VALUES (%s, nullif(%s, ''), %s, %s)",
             (
                 adjustment.product_id,
-                adjustment.request_id,
+                adjustment.idempotency_key,
                 adjustment.delta,
                 adjustment.reason,
             ),

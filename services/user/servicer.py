@@ -12,7 +12,6 @@ from chassis.database import Database
 from services.user import domain, repository
 from services.user.passwords import Passwords
 
-DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1_000
 
 _LIST_QUERY = "users"
@@ -75,7 +74,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     ) -> user_pb2.ListUsersResponse:
         """Read one row more than the page, to know whether there are more."""
         paging.check_page_size(request.page_size)
-        size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        size = min(request.page_size or paging.DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
         after = _parse_page_token(request.page_token)
         async with self._database.connection() as connection:
             found = await repository.list_users(connection, after, size + 1)

@@ -100,7 +100,7 @@ async def stop_reading(shop: Shop, processes: list[int]) -> None:
 
 
 async def _read_one_message_each(stack: contextlib.AsyncExitStack, shop: Shop) -> list[Any]:
-    request = order_pb2.ListOrdersRequest(user_id=shop.user_id)
+    request = order_pb2.ListOrdersRequest(user_id=shop.user_id, page_size=10_000)
     calls: list[Any] = []
     while len(calls) < CLIENTS:
         stubs = [await _open_stub(stack, shop) for _ in range(10)]
@@ -129,7 +129,7 @@ async def _place_chunks(shop: Shop) -> None:
         orders = [
             order_pb2.CreateOrderRequest(
                 user_id=shop.user_id,
-                client_key=uuid.uuid4().hex,
+                idempotency_key=uuid.uuid4().hex,
                 payment_method="pm_card_visa",
                 lines=lines,
             )

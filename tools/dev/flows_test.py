@@ -53,11 +53,11 @@ def _add_product(client: httpx.Client, *, available: int = 100) -> dict[str, Any
 
 
 def _order(
-    user: dict[str, Any], product: dict[str, Any], client_key: str, quantity: int = 2
+    user: dict[str, Any], product: dict[str, Any], idempotency_key: str, quantity: int = 2
 ) -> dict[str, Any]:
     return {
         "userId": user["userId"],
-        "clientKey": client_key,
+        "idempotencyKey": idempotency_key,
         "lines": [{"productId": product["productId"], "quantity": quantity}],
         "paymentMethod": "pm_sandbox",
     }
@@ -139,8 +139,8 @@ def test_create_orders_streaming(client: httpx.Client) -> None:
     )
     answers = _read_stream(client.post("/v1/orders:stream", content=body, headers=_NDJSON))
     assert [answer["seq"] for answer in answers] == ["1", "2", "3"]
-    keys = [result["clientKey"] for answer in answers for result in answer["results"]]
-    assert keys == [order["clientKey"] for orders in chunks.values() for order in orders]
+    keys = [result["idempotencyKey"] for answer in answers for result in answer["results"]]
+    assert keys == [order["idempotencyKey"] for orders in chunks.values() for order in orders]
     results = [result for answer in answers for result in answer["results"]]
     placed = [result["order"]["state"] for result in results if "order" in result]
     assert placed == ["ORDER_STATE_CONFIRMED"] * 12

@@ -190,7 +190,7 @@ def test_client_by_reflection_places_an_order(
         "CreateOrder",
         {
             "user_id": user["user_id"],
-            "client_key": "first",
+            "idempotency_key": "first",
             "lines": [{"product_id": product["product_id"], "quantity": 3}],
             "payment_method": "pm_card_visa",
         },

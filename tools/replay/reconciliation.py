@@ -68,8 +68,8 @@ async def read_books(shop: Shop, replay: Replay, trade: Trade) -> Books:
     for user_id in replay.outcome.users.values():
         async for page in shop.stream("/v1/orders", userId=user_id):
             for order in page.get("orders", ()):
-                if order["clientKey"] in ours:
-                    invoice = ours[order["clientKey"]]
+                if order["idempotencyKey"] in ours:
+                    invoice = ours[order["idempotencyKey"]]
                     books.orders[invoice] = order
                     invoices[order["orderId"]] = invoice
     async for page in shop.stream("/v1/transactions"):

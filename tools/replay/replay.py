@@ -138,15 +138,15 @@ class Replay:
     async def _take_back(self, item: Return) -> None:
         if item.amount_minor:
             payment_id = self.outcome.orders[item.sale]["paymentId"]
-            request_id = f"{self._trade.digest}/{item.key}"
-            body = {"amount": to_money(item.amount_minor), "requestId": request_id}
+            idempotency_key = f"{self._trade.digest}/{item.key}"
+            body = {"amount": to_money(item.amount_minor), "idempotencyKey": idempotency_key}
             await self._shop.post(f"/v1/payments/{payment_id}:refund", body)
         await self._adjust(item.product, item.units, item.key, "customer return")
 
     async def _adjust(self, product: ProductKey, delta: int, key: str, reason: str) -> None:
         product_id = self.outcome.products[product]
-        request_id = f"{self._trade.digest}/{key}"
-        body = {"delta": delta, "reason": reason, "requestId": request_id}
+        idempotency_key = f"{self._trade.digest}/{key}"
+        body = {"delta": delta, "reason": reason, "idempotencyKey": idempotency_key}
         await self._shop.post(f"/v1/products/{product_id}:adjustStock", body)
 
     async def _place_orders(self) -> None:
@@ -187,7 +187,7 @@ class Replay:
         ]
         return {
             "userId": self.outcome.users[sale.customer],
-            "clientKey": f"{self._trade.digest}/{sale.invoice}",
+            "idempotencyKey": f"{self._trade.digest}/{sale.invoice}",
             "lines": lines,
             "paymentMethod": PAYMENT_METHOD,
         }

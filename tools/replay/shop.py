@@ -10,6 +10,7 @@ import aiohttp
 Message = dict[str, Any]
 
 _NANOS_PER_PENNY = 10_000_000
+_MAX_PAGE_SIZE = 2**31 - 1
 _MAX_LINE_BYTES = 8 * 1024 * 1024
 
 
@@ -69,12 +70,13 @@ class Shop:
             return answer
 
     async def stream(self, path: str, **parameters: str) -> AsyncIterator[Message]:
-        """Yield the messages of a list.
+        """Yield the messages of a whole list.
 
         Raises:
             ShopError: the shop refused it, at once or in the middle.
             aiohttp.ClientError: the shop cannot be reached.
         """
+        parameters["pageSize"] = str(_MAX_PAGE_SIZE)
         async with self._session.get(path, params=parameters) as response:
             async for message in _read_messages(response):
                 yield message

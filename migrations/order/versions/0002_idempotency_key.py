@@ -1,0 +1,32 @@
+"""The key of an order is its idempotency key, as in the contract."""
+
+from migrations import sql
+
+revision = "0002"
+down_revision = "0001"
+
+_UPGRADE = """
+ALTER TABLE orders RENAME COLUMN client_key TO idempotency_key;
+ALTER TABLE orders RENAME CONSTRAINT orders_client_key_check
+    TO orders_idempotency_key_check;
+ALTER TABLE orders RENAME CONSTRAINT orders_client_key_key
+    TO orders_idempotency_key_key;
+"""
+
+_DOWNGRADE = """
+ALTER TABLE orders RENAME COLUMN idempotency_key TO client_key;
+ALTER TABLE orders RENAME CONSTRAINT orders_idempotency_key_check
+    TO orders_client_key_check;
+ALTER TABLE orders RENAME CONSTRAINT orders_idempotency_key_key
+    TO orders_client_key_key;
+"""
+
+
+def upgrade() -> None:
+    """Rename the column and its constraints."""
+    sql.run(_UPGRADE)
+
+
+def downgrade() -> None:
+    """Give them their old names back."""
+    sql.run(_DOWNGRADE)

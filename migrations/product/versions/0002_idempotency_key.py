@@ -1,0 +1,32 @@
+"""The key of a stock adjustment is its idempotency key, as in the contract."""
+
+from migrations import sql
+
+revision = "0002"
+down_revision = "0001"
+
+_UPGRADE = """
+ALTER TABLE stock_adjustments RENAME COLUMN request_id TO idempotency_key;
+ALTER TABLE stock_adjustments RENAME CONSTRAINT stock_adjustments_request_id_check
+    TO stock_adjustments_idempotency_key_check;
+ALTER TABLE stock_adjustments RENAME CONSTRAINT stock_adjustments_product_id_request_id_key
+    TO stock_adjustments_product_id_idempotency_key_key;
+"""
+
+_DOWNGRADE = """
+ALTER TABLE stock_adjustments RENAME COLUMN idempotency_key TO request_id;
+ALTER TABLE stock_adjustments RENAME CONSTRAINT stock_adjustments_idempotency_key_check
+    TO stock_adjustments_request_id_check;
+ALTER TABLE stock_adjustments RENAME CONSTRAINT stock_adjustments_product_id_idempotency_key_key
+    TO stock_adjustments_product_id_request_id_key;
+"""
+
+
+def upgrade() -> None:
+    """Rename the column and its constraints."""
+    sql.run(_UPGRADE)
+
+
+def downgrade() -> None:
+    """Give them their old names back."""
+    sql.run(_DOWNGRADE)
