@@ -1,8 +1,7 @@
-"""Between the wire and the domain: ids, times, money and masks. No service's rules live here."""
+"""Conversion of the message types that all services share: Timestamp, Money and FieldMask."""
 
 import datetime as dt
-import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import cast
 
 from google.protobuf import field_mask_pb2, timestamp_pb2
@@ -11,55 +10,19 @@ from google.protobuf.message import Message
 from google.type import money_pb2
 
 from chassis import errors
-from chassis.currency import MINOR_DIGITS
+from chassis.money import MINOR_DIGITS, Amount
 
-MAX_BATCH = 1_000
-"""The most items that a batch method takes."""
+MAX_UNITS = 10**12
+"""The most whole units of a currency that a client may send."""
 
-_NANO_DIGITS = 9
+_NANOS = 10**9
+_SCALES = {code: 10**digits for code, digits in MINOR_DIGITS.items()}
+"""How many minor units make one unit, by currency."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-def parse_id(value: str, field: str) -> uuid.UUID:
-    """Parse an id in the canonical 8-4-4-4-12 form.
-
-    Raises:
-        errors.InvalidArgument: it is not a UUID.
-    """
-    try:
-        parsed = uuid.UUID(value)
-    except ValueError:
-        parsed = None
-    if parsed is None or str(parsed) != value.lower():
-        violation = errors.Violation(field, "must be a UUID")
-        raise errors.InvalidArgument(
-            "INVALID_ID", f"{field} must be a UUID", violations=[violation]
-        )
-    return parsed
-
-
-def parse_ids(values: Sequence[str], field: str) -> list[uuid.UUID]:
-    """Parse at most `MAX_BATCH` ids.
-
-    Raises:
-        errors.InvalidArgument: there are more, or one is not a UUID.
-    """
-    check_batch_size(values, field)
-    return [parse_id(value, f"{field}[{index}]") for index, value in enumerate(values)]
-
-
-def check_batch_size(items: Sequence[object], field: str) -> None:
-    """Check that a batch is not larger than `MAX_BATCH`.
-
-    Raises:
-        errors.InvalidArgument: it is.
-    """
-    if len(items) > MAX_BATCH:
-        raise errors.InvalidArgument("BATCH_TOO_LARGE", f"{field} has more than {MAX_BATCH} items")
-
-
 def to_timestamp(moment: dt.datetime) -> timestamp_pb2.Timestamp:
-    """Express a moment, which knows its zone, as a Timestamp."""
+    """Convert a datetime, which must be aware of its time zone."""
     # Timestamp.FromDatetime does the same in four times the time, which a long list notices.
     since = moment - _EPOCH
     return timestamp_pb2.Timestamp(
@@ -67,39 +30,50 @@ def to_timestamp(moment: dt.datetime) -> timestamp_pb2.Timestamp:
     )
 
 
-def to_money(minor: int, currency_code: str) -> money_pb2.Money:
-    """Express an amount in minor units as Money; a negative one has both parts negative."""
-    scale = 10 ** MINOR_DIGITS[currency_code]
-    sign = -1 if minor < 0 else 1
-    units, fraction = divmod(abs(minor), scale)
-    nanos = fraction * 10**_NANO_DIGITS // scale
-    return money_pb2.Money(currency_code=currency_code, units=sign * units, nanos=sign * nanos)
+def to_money(amount: Amount) -> money_pb2.Money:
+    """Convert an amount."""
+    money = money_pb2.Money()
+    fill_money(money, amount)
+    return money
 
 
-def parse_money(money: money_pb2.Money, field: str) -> tuple[int, str]:
-    """Return the minor units and the currency code of Money that is not negative.
+def fill_money(money: money_pb2.Money, amount: Amount) -> None:
+    """Convert an amount into a field of a message, which saves `CopyFrom` a copy.
+
+    Of a negative amount neither `units` nor `nanos` is positive.
+    """
+    scale = _SCALES[amount.currency_code]
+    sign = -1 if amount.minor < 0 else 1
+    units, fraction = divmod(abs(amount.minor), scale)
+    money.currency_code = amount.currency_code
+    money.units = sign * units
+    money.nanos = sign * fraction * (_NANOS // scale)
+
+
+def parse_money(money: money_pb2.Money, field: str) -> Amount:
+    """Convert Money, which must not be negative.
 
     Raises:
-        errors.Unprocessable: the currency is not of ISO 4217, an amount is negative or finer than
-            the minor unit of its currency, or larger than 10^12 units.
+        errors.Unprocessable: the currency is not in ISO 4217, or the amount is negative, more than
+            `MAX_UNITS` or not a whole number of minor units.
     """
+    scale = _SCALES.get(money.currency_code)
+    step = _NANOS // (scale or 1)
     violations = errors.Violations()
-    digits = MINOR_DIGITS.get(money.currency_code)
     violations.check(
-        digits is not None, f"{field}.currency_code", "must be an ISO 4217 currency code"
+        scale is not None, f"{field}.currency_code", "must be an ISO 4217 currency code"
     )
-    violations.check(0 <= money.units <= 10**12, f"{field}.units", "must be between 0 and 10^12")
-    step = 10 ** (_NANO_DIGITS - (digits or 0))
+    violations.check(0 <= money.units <= MAX_UNITS, f"{field}.units", "must be between 0 and 10^12")
     violations.check(
-        0 <= money.nanos < 10**_NANO_DIGITS and money.nanos % step == 0,
+        0 <= money.nanos < _NANOS and money.nanos % step == 0,
         f"{field}.nanos",
         "must be between 0 and 999999999 and no finer than the minor unit of the currency",
     )
     violations.raise_any()
-    return money.units * 10 ** (digits or 0) + money.nanos // step, money.currency_code
+    return Amount(money.units * (scale or 1) + money.nanos // step, money.currency_code)
 
 
-def check_read_mask(
+def parse_read_mask(
     mask: field_mask_pb2.FieldMask, resource: Descriptor
 ) -> field_mask_pb2.FieldMask:
     """Return which fields to read: those named, and all for an empty mask or "*" (AIP-157).
@@ -115,7 +89,7 @@ def check_read_mask(
     return mask
 
 
-def mask_paths(
+def parse_update_mask(
     mask: field_mask_pb2.FieldMask, resource: Message, allowed: Collection[str]
 ) -> frozenset[str]:
     """Return which fields to update: those named, all for "*", those set for none (AIP-134).

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from chassis import errors
+from chassis.money import Amount
 
 MAX_ORDERS = 1_000
 """The most orders of a chunk, and of a call to another service."""
@@ -87,14 +88,6 @@ _REFUSALS: Mapping[str, type[errors.Error]] = {
     "PAYMENT_DECLINED": PaymentDeclined,
 }
 """The errors of refusals; of any other reason, OUT_OF_STOCK among them, it is `Conflict`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """Money in minor units of an ISO 4217 currency."""
-
-    minor: int
-    currency_code: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from chassis import errors
+from chassis.money import Amount
 from services.order import domain
-from services.order.domain import Amount, Line, Order, Payment, PaymentState, Refusal, State
+from services.order.domain import Line, Order, Payment, PaymentState, Refusal, State
 
 MOMENT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 LAMP, BULB = uuid.UUID(int=1), uuid.UUID(int=2)

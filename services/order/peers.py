@@ -15,7 +15,8 @@ from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import client, conversion, log, status
-from services.order.domain import Amount, Order, Payment, PaymentState, Refusal
+from chassis.money import Amount
+from services.order.domain import Order, Payment, PaymentState, Refusal
 
 Prices = Mapping[uuid.UUID, Amount]
 """Prices by product id."""
@@ -129,7 +130,7 @@ def _to_reservation(order: Order) -> product_pb2.ReserveStockRequest.Reservation
 
 def _to_prices(lines: Sequence[product_pb2.PricedLine]) -> Prices:
     return {
-        uuid.UUID(line.product_id): Amount(*conversion.parse_money(line.unit_price, "unit_price"))
+        uuid.UUID(line.product_id): conversion.parse_money(line.unit_price, "unit_price")
         for line in lines
     }
 
@@ -145,7 +146,7 @@ def _to_charge(order: Order) -> payment_pb2.ProcessPaymentsRequest.Charge:
         raise AssertionError(f"order {order.order_id} is to be charged and has no total")
     return payment_pb2.ProcessPaymentsRequest.Charge(
         order_id=str(order.order_id),
-        amount=conversion.to_money(order.total.minor, order.total.currency_code),
+        amount=conversion.to_money(order.total),
         payment_method=order.payment_method,
     )
 

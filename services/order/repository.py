@@ -10,10 +10,10 @@ from typing import Any, LiteralString
 from psycopg.types.json import Jsonb
 
 from chassis.database import Connection
+from chassis.money import Amount
 from services.order.domain import (
     ACTIVE,
     ANNOUNCED,
-    Amount,
     Key,
     Line,
     NewOrder,

@@ -12,11 +12,12 @@ from typing import Any
 import grpc
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
-from chassis import conversion, errors, paging, status
+from chassis import conversion, errors, ids, paging, status
 from chassis.database import Database
+from chassis.money import Amount
 from services.order import chunks, domain, placement, repository
 from services.order.checkout import Checkout
-from services.order.domain import Amount, Line, NewOrder, Order, State
+from services.order.domain import Line, NewOrder, Order, State
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -64,7 +65,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, request: order_pb2.GetOrderRequest, context: Context
     ) -> order_pb2.Order:
         """Look up one id."""
-        order_id = conversion.parse_id(request.order_id, "order_id")
+        order_id = ids.parse_id(request.order_id, "order_id")
         async with self._database.connection() as connection:
             return _to_message(await repository.get_order(connection, order_id))
 
@@ -73,7 +74,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     ) -> AsyncIterator[order_pb2.ListOrdersResponse]:
         """Read message after message, each with a connection of its own."""
         paging.check_page_size(request.page_size)
-        user_id = conversion.parse_id(request.user_id, "user_id")
+        user_id = ids.parse_id(request.user_id, "user_id")
         query = ("orders", str(user_id))
         after = paging.decode_token(request.page_token, query)
         progress = paging.Progress(after, request.page_size)
@@ -85,14 +86,14 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, request: order_pb2.CancelOrderRequest, context: Context
     ) -> order_pb2.Order:
         """Begin to take the order back, and drive it to the end."""
-        order_id = conversion.parse_id(request.order_id, "order_id")
+        order_id = ids.parse_id(request.order_id, "order_id")
         return _to_message(await self._checkout.cancel(order_id))
 
     async def UpdateOrderStatus(
         self, request: order_pb2.UpdateOrderStatusRequest, context: Context
     ) -> order_pb2.Order:
         """Lock the order, decide, save."""
-        order_id = conversion.parse_id(request.order_id, "order_id")
+        order_id = ids.parse_id(request.order_id, "order_id")
         state = _parse_state(request.state)
         async with self._database.transaction() as connection:
             order = await repository.get_order(connection, order_id, lock=True)
@@ -154,11 +155,11 @@ def _try_parse(request: order_pb2.CreateOrderRequest) -> NewOrder | errors.Error
 
 def _parse_order(request: order_pb2.CreateOrderRequest, idempotency_key: str) -> NewOrder:
     order = NewOrder(
-        user_id=conversion.parse_id(request.user_id, "user_id"),
+        user_id=ids.parse_id(request.user_id, "user_id"),
         idempotency_key=idempotency_key,
         payment_method=request.payment_method,
         lines=tuple(
-            Line(conversion.parse_id(line.product_id, f"lines[{index}].product_id"), line.quantity)
+            Line(ids.parse_id(line.product_id, f"lines[{index}].product_id"), line.quantity)
             for index, line in enumerate(request.lines)
         ),
     )
@@ -175,7 +176,7 @@ def _parse_state(state: order_pb2.OrderState.ValueType) -> State:
 
 
 def _parse_position(position: paging.Position | None) -> uuid.UUID | None:
-    return None if position is None else conversion.parse_id(position[0], "page_token")
+    return None if position is None else ids.parse_id(position[0], "page_token")
 
 
 def _to_result(
@@ -210,8 +211,8 @@ def _to_message(order: Order) -> order_pb2.Order:
 
 
 def _set_prices(message: order_pb2.Order, lines: Sequence[Line], total: Amount) -> None:
-    message.total.CopyFrom(conversion.to_money(total.minor, total.currency_code))
+    conversion.fill_money(message.total, total)
     for priced, line in zip(message.lines, lines, strict=True):
         if line.unit_price_minor is not None:
-            price = conversion.to_money(line.unit_price_minor, total.currency_code)
-            priced.unit_price.CopyFrom(price)
+            price = Amount(line.unit_price_minor, total.currency_code)
+            conversion.fill_money(priced.unit_price, price)

@@ -11,8 +11,9 @@ import pytest
 
 from chassis import errors
 from chassis.database import Database
+from chassis.money import Amount
 from services.payment.charges import Charges
-from services.payment.domain import Amount, Charge, State
+from services.payment.domain import Charge, State
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.testing import (
     Crash,

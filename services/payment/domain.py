@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from chassis import errors
 from chassis.card_number import is_card_number
+from chassis.money import Amount
 
 MAX_TEXT = 255
 """The longest payment method token and idempotency key, in characters."""
@@ -40,14 +41,6 @@ class TransactionType(StrEnum):
 
     CHARGE = "CHARGE"
     REFUND = "REFUND"
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """Money in minor units of an ISO 4217 currency."""
-
-    minor: int
-    currency_code: str
 
 
 @dataclass(frozen=True, slots=True)

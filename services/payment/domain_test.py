@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from chassis import errors
+from chassis.money import Amount
 from services.payment import domain
 from services.payment.domain import (
-    Amount,
     Charge,
     Outcome,
     Payment,

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 from chassis import errors
 from chassis.database import Connection, Database
+from chassis.money import Amount
 from services.payment import domain, repository
-from services.payment.domain import Amount, Payment, Refund, RefundOutcome, RefundState
+from services.payment.domain import Payment, Refund, RefundOutcome, RefundState
 from services.payment.providers.provider import Provider, RefundRequest
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from chassis import errors
 from chassis.database import Database
+from chassis.money import Amount
 from services.payment.charges import Charges
-from services.payment.domain import Amount, Charge, Payment, RefundOutcome, RefundState
+from services.payment.domain import Charge, Payment, RefundOutcome, RefundState
 from services.payment.providers.provider import RefundRequest
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.refunds import Refunds

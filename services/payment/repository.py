@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, LiteralString
 
 from chassis.database import Connection
+from chassis.money import Amount
 from services.payment.domain import (
-    Amount,
     Draft,
     Entry,
     Payment,

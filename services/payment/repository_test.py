@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from chassis.database import Connection, Database
+from chassis.money import Amount
 from chassis.testing import wait_for_blocked
 from services.payment import domain, repository
 from services.payment.domain import (
-    Amount,
     Charge,
     Draft,
     Payment,

@@ -8,8 +8,9 @@ import grpc
 from google.protobuf import empty_pb2
 
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
-from chassis import conversion, errors, paging
+from chassis import conversion, errors, ids, paging
 from chassis.database import Database
+from chassis.money import Amount
 from services.payment import domain, repository
 from services.payment.charges import Charges
 from services.payment.providers.provider import Provider
@@ -30,7 +31,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         self, request: payment_pb2.ProcessPaymentsRequest, context: Context
     ) -> payment_pb2.ProcessPaymentsResponse:
         """Check all, then charge."""
-        conversion.check_batch_size(request.charges, "charges")
+        ids.check_batch_size(request.charges, "charges")
         charges = [
             _parse_charge(charge, f"charges[{index}]")
             for index, charge in enumerate(request.charges)
@@ -45,7 +46,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         self, request: payment_pb2.GetPaymentRequest, context: Context
     ) -> payment_pb2.Payment:
         """Look up one id."""
-        payment_id = conversion.parse_id(request.payment_id, "payment_id")
+        payment_id = ids.parse_id(request.payment_id, "payment_id")
         async with self._database.connection() as connection:
             payment = await repository.get_payment(connection, payment_id)
         if payment is None:
@@ -57,9 +58,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
     ) -> AsyncIterator[payment_pb2.ListTransactionsResponse]:
         """Read page after page, each with a connection of its own."""
         paging.check_page_size(request.page_size)
-        payment_id = (
-            conversion.parse_id(request.payment_id, "payment_id") if request.payment_id else None
-        )
+        payment_id = ids.parse_id(request.payment_id, "payment_id") if request.payment_id else None
         query = ("transactions", str(payment_id))
         after = paging.decode_token(request.page_token, query)
         progress = paging.Progress(after, request.page_size)
@@ -71,13 +70,13 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         self, request: payment_pb2.RefundPaymentRequest, context: Context
     ) -> payment_pb2.Payment:
         """Refund, or repeat what an earlier call with the idempotency key answered."""
-        payment_id = conversion.parse_id(request.payment_id, "payment_id")
+        payment_id = ids.parse_id(request.payment_id, "payment_id")
         violations = errors.Violations()
         violations.check_opaque(request.idempotency_key, "idempotency_key", 0, domain.MAX_TEXT)
         violations.raise_any()
         amount = None
         if request.HasField("amount"):
-            amount = domain.Amount(*conversion.parse_money(request.amount, "amount"))
+            amount = conversion.parse_money(request.amount, "amount")
         idempotency_key = request.idempotency_key or None
         return _to_message(await self._refunds.refund(payment_id, amount, idempotency_key))
 
@@ -85,7 +84,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         self, request: payment_pb2.CancelPaymentsRequest, context: Context
     ) -> payment_pb2.CancelPaymentsResponse:
         """Cancel all."""
-        order_ids = conversion.parse_ids(request.order_ids, "order_ids")
+        order_ids = ids.parse_ids(request.order_ids, "order_ids")
         payments = await self._charges.cancel(order_ids)
         return payment_pb2.CancelPaymentsResponse(
             payments=[_to_message(payment) for payment in payments]
@@ -113,13 +112,13 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
 
 
 def _parse_charge(message: payment_pb2.ProcessPaymentsRequest.Charge, field: str) -> domain.Charge:
-    order_id: uuid.UUID = conversion.parse_id(message.order_id, f"{field}.order_id")
-    amount = domain.Amount(*conversion.parse_money(message.amount, f"{field}.amount"))
+    order_id = ids.parse_id(message.order_id, f"{field}.order_id")
+    amount = conversion.parse_money(message.amount, f"{field}.amount")
     return domain.Charge(order_id, amount, message.payment_method)
 
 
 def _parse_position(position: paging.Position | None) -> uuid.UUID | None:
-    return None if position is None else conversion.parse_id(position[0], "page_token")
+    return None if position is None else ids.parse_id(position[0], "page_token")
 
 
 def _to_message(payment: domain.Payment) -> payment_pb2.Payment:
@@ -134,9 +133,9 @@ def _to_message(payment: domain.Payment) -> payment_pb2.Payment:
         update_time=conversion.to_timestamp(payment.update_time),
     )
     if payment.amount is not None:
-        currency_code = payment.amount.currency_code
-        message.amount.CopyFrom(conversion.to_money(payment.amount.minor, currency_code))
-        message.refunded_amount.CopyFrom(conversion.to_money(payment.refunded_minor, currency_code))
+        conversion.fill_money(message.amount, payment.amount)
+        refunded = Amount(payment.refunded_minor, payment.amount.currency_code)
+        conversion.fill_money(message.refunded_amount, refunded)
     return message
 
 
@@ -147,7 +146,7 @@ def _to_transaction_message(transaction: domain.Transaction) -> payment_pb2.Tran
         payment_id=str(entry.payment_id),
         order_id=str(entry.order_id),
         type=payment_pb2.TransactionType.Value(f"TRANSACTION_TYPE_{entry.type}"),
-        amount=conversion.to_money(entry.amount.minor, entry.amount.currency_code),
+        amount=conversion.to_money(entry.amount),
         provider_reference=entry.provider_reference,
         create_time=conversion.to_timestamp(transaction.create_time),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chassis import errors
+from chassis.money import Amount
 
 MAX_STOCK = 2_000_000_000
 MAX_CATEGORIES = 20
@@ -30,14 +31,6 @@ class OutOfStock(errors.FailedPrecondition):
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """An amount in the minor unit of its currency."""
-
-    minor: int
-    currency_code: str
-
-
-@dataclass(frozen=True, slots=True)
 class Details:
     """What the shop says of a product. `attributes` are a JSON object."""
 
@@ -45,7 +38,7 @@ class Details:
     name: str
     description: str
     categories: tuple[str, ...]
-    price: Price
+    price: Amount
     image_uri: str
     attributes: Mapping[str, Any]
 

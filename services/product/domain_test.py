@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chassis import errors
+from chassis.money import Amount
 from services.product import domain
 
 PRODUCT_ID = uuid.UUID(int=1)
@@ -16,7 +17,7 @@ DETAILS = domain.Details(
     name="White hanging heart",
     description="A heart that hangs.",
     categories=("home", "lamps"),
-    price=domain.Price(255, "GBP"),
+    price=Amount(255, "GBP"),
     image_uri="https://example.com/85123A.jpg",
     attributes={"colour": "white"},
 )
@@ -90,7 +91,7 @@ def test_check_opening_stock_bounds_it(available: int) -> None:
 
 
 def test_update_details_changes_only_the_named_fields() -> None:
-    changes = replace(DETAILS, name="New", price=domain.Price(1, "EUR"))
+    changes = replace(DETAILS, name="New", price=Amount(1, "EUR"))
     updated = domain.update_details(PRODUCT, changes, {"name"}, etag="")
     assert updated == replace(DETAILS, name="New")
 

@@ -10,9 +10,10 @@ import pytest
 import structlog
 
 from chassis.database import Database
+from chassis.money import Amount
 from chassis.supervision import BackgroundTask
 from services.product import expiry, protocol, repository, stock_repository
-from services.product.domain import Details, Price
+from services.product.domain import Details
 from services.product.reservation import Demand, Line, State
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -43,7 +44,7 @@ async def events() -> Events:
 
 
 async def reserve_expired(database: Database, count: int) -> None:
-    details = Details(f"SKU-{count}", "Name", "", (), Price(1, "GBP"), "", {})
+    details = Details(f"SKU-{count}", "Name", "", (), Amount(1, "GBP"), "", {})
     async with database.transaction() as connection:
         (product,) = await repository.insert_products(connection, [(details, count)])
         line = Line(product.product_id, 1)

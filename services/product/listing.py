@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from chassis import conversion, errors
-from chassis.currency import MINOR_DIGITS
+from chassis import errors, ids
+from chassis.money import MINOR_DIGITS
 from chassis.paging import Position
 from services.product import filter as filters
 from services.product.domain import Product
@@ -76,13 +76,13 @@ def parse_key(position: Position, column: Column) -> Key:
     """
     match column, list(position):
         case Column.CREATE_TIME, [product_id]:
-            return (conversion.parse_id(product_id, "page_token"),)
+            return (ids.parse_id(product_id, "page_token"),)
         case Column.NAME, [name, product_id] if _TEXT.fullmatch(name):
-            return (name, conversion.parse_id(product_id, "page_token"))
+            return (name, ids.parse_id(product_id, "page_token"))
         case Column.SKU, [sku] if _TEXT.fullmatch(sku):
             return (sku,)
         case Column.PRICE, [price, product_id] if _PRICE.fullmatch(price):
-            return (Decimal(price), conversion.parse_id(product_id, "page_token"))
+            return (Decimal(price), ids.parse_id(product_id, "page_token"))
     raise errors.InvalidArgument("INVALID_PAGE_TOKEN", "The page token is damaged.")
 
 

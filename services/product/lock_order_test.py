@@ -16,9 +16,10 @@ from typing import LiteralString
 import pytest
 
 from chassis.database import Connection, Database
+from chassis.money import Amount
 from chassis.testing import wait_for_blocked
 from services.product import protocol, repository
-from services.product.domain import Details, Price
+from services.product.domain import Details
 from services.product.reservation import Demand, Line
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -45,7 +46,9 @@ async def database(clean_database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def demands(database: Database) -> list[Demand]:
     """Orders over all products, the last order and the last product first."""
-    new = [(Details(f"{n}", "Name", "", (), Price(1, "GBP"), "", {}), 100) for n in range(PRODUCTS)]
+    new = [
+        (Details(f"{n}", "Name", "", (), Amount(1, "GBP"), "", {}), 100) for n in range(PRODUCTS)
+    ]
     async with database.transaction() as connection:
         products = await repository.insert_products(connection, new)
     lines = tuple(Line(product.product_id, 1) for product in reversed(products))

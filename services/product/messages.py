@@ -7,14 +7,15 @@ from typing import Any, NoReturn
 from google.protobuf import struct_pb2
 
 from bazaar.product.v1 import product_pb2
-from chassis import conversion, errors, status
+from chassis import conversion, errors, ids, status
+from chassis.money import Amount
 from services.product import domain, reservation
 from services.product.reservation import Demand, Line, Outcome
 
 _EXACT = 2**53
 """Up to here every whole number is a double."""
 
-_NO_PRICE = domain.Price(0, "")
+_NO_PRICE = Amount(0, "")
 
 
 def parse_details(
@@ -27,7 +28,7 @@ def parse_details(
     """
     price = _NO_PRICE
     if "price" in fields:
-        price = domain.Price(*conversion.parse_money(message.price, "price"))
+        price = conversion.parse_money(message.price, "price")
     attributes = parse_struct(message.attributes) if "attributes" in fields else {}
     return domain.Details(
         sku=message.sku,
@@ -55,8 +56,7 @@ def fill_message(message: product_pb2.Product, product: domain.Product) -> None:
     message.name = details.name
     message.description = details.description
     message.categories.extend(details.categories)
-    price = details.price
-    message.price.CopyFrom(conversion.to_money(price.minor, price.currency_code))
+    conversion.fill_money(message.price, details.price)
     stock = message.stock
     stock.available = product.stock.available
     stock.reserved = product.stock.reserved
@@ -76,7 +76,7 @@ def parse_adjustment(request: product_pb2.AdjustStockRequest) -> domain.Adjustme
     Raises:
         errors.InvalidArgument: the product id is not a UUID.
     """
-    product_id = conversion.parse_id(request.product_id, "product_id")
+    product_id = ids.parse_id(request.product_id, "product_id")
     return domain.Adjustment(product_id, request.delta, request.reason, request.idempotency_key)
 
 
@@ -86,7 +86,7 @@ def parse_demands(request: product_pb2.ReserveStockRequest) -> list[Demand]:
     Raises:
         errors.InvalidArgument: there are too many, or an id is not a UUID.
     """
-    conversion.check_batch_size(request.reservations, "reservations")
+    ids.check_batch_size(request.reservations, "reservations")
     return [
         _parse_demand(item, f"reservations[{index}]")
         for index, item in enumerate(request.reservations)
@@ -101,7 +101,7 @@ def to_result(outcome: Outcome) -> product_pb2.ReservationResult:
     for line in outcome.lines:
         result.lines.add(
             product_id=str(line.product_id),
-            unit_price=conversion.to_money(line.price.minor, line.price.currency_code),
+            unit_price=conversion.to_money(line.price),
         )
     if outcome.error is not None:
         result.error.CopyFrom(status.to_status(outcome.error))
@@ -122,12 +122,12 @@ def _parse_demand(
 ) -> reservation.Demand:
     lines = tuple(
         Line(
-            conversion.parse_id(line.product_id, f"{field}.lines[{index}].product_id"),
+            ids.parse_id(line.product_id, f"{field}.lines[{index}].product_id"),
             line.quantity,
         )
         for index, line in enumerate(message.lines)
     )
-    return Demand(conversion.parse_id(message.order_id, f"{field}.order_id"), lines)
+    return Demand(ids.parse_id(message.order_id, f"{field}.order_id"), lines)
 
 
 def _parse_value(value: struct_pb2.Value) -> Any:

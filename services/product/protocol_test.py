@@ -14,8 +14,9 @@ from typing import TypeVar, cast
 import pytest
 
 from chassis.database import Database
+from chassis.money import Amount
 from services.product import protocol, repository
-from services.product.domain import Details, Price
+from services.product.domain import Details
 from services.product.reservation import Demand, Line, Outcome, State
 from services.product.testing import find_discrepancies
 
@@ -40,7 +41,7 @@ async def database(clean_database_url: str) -> AsyncIterator[Database]:
 
 async def add(database: Database, *available: int) -> list[uuid.UUID]:
     new = [
-        (Details(f"{index}", "Name", "", (), Price(1, "GBP"), "", {}), units)
+        (Details(f"{index}", "Name", "", (), Amount(1, "GBP"), "", {}), units)
         for index, units in enumerate(available)
     ]
     async with database.transaction() as connection:

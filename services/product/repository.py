@@ -11,9 +11,9 @@ import orjson
 import psycopg
 
 from chassis import errors
-from chassis.currency import MINOR_DIGITS
 from chassis.database import Connection
-from services.product.domain import Details, Price, Product, Stock
+from chassis.money import MINOR_DIGITS, Amount
+from services.product.domain import Details, Product, Stock
 from services.product.filter import Comparison
 from services.product.listing import Column, Key, Listing
 
@@ -240,7 +240,7 @@ def _to_product(row: tuple[Any, ...]) -> Product:
         name,
         description,
         tuple(categories),
-        Price(price_minor, currency_code),
+        Amount(price_minor, currency_code),
         image_uri,
         orjson.loads(attributes),
     )

@@ -10,15 +10,16 @@ import psycopg
 import pytest
 
 from chassis.database import Connection
+from chassis.money import Amount
 from services.product import repository
-from services.product.domain import Details, Price
+from services.product.domain import Details
 from services.product.listing import parse_key, parse_listing
 from services.product.reservation import State
 from tools.postgres.testing import read_choices
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "product"
-DETAILS = Details("SKU", "Name", "", (), Price(1, "GBP"), "", {})
+DETAILS = Details("SKU", "Name", "", (), Amount(1, "GBP"), "", {})
 COUNT = 3_000
 
 
@@ -44,7 +45,7 @@ async def fill(connection: Connection) -> None:
                     name=f"Thing {number % 7}",
                     description=f"word{number}",
                     categories=(f"category{number % 500}",),
-                    price=Price(number % 11, "GBP"),
+                    price=Amount(number % 11, "GBP"),
                     attributes={"number": number, "size": {"cm": [number]}},
                 ),
                 1,
@@ -127,7 +128,7 @@ async def test_insert_products_returns_them_in_the_order_given(connection: Conne
 
 
 async def test_prices_compare_as_the_number_on_the_tag(connection: Connection) -> None:
-    prices = [Price(999, "GBP"), Price(500, "JPY"), Price(9_999, "KWD")]
+    prices = [Amount(999, "GBP"), Amount(500, "JPY"), Amount(9_999, "KWD")]
     new = [(replace(DETAILS, sku=str(price.minor), price=price), 0) for price in prices]
     await repository.insert_products(connection, new)
     listing = parse_listing("price > 9.99", "", "price desc")

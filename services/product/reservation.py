@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chassis import errors
-from services.product.domain import OutOfStock, Price, product_not_found
+from chassis.money import Amount
+from services.product.domain import OutOfStock, product_not_found
 
 LIFETIME = dt.timedelta(minutes=15)
 """How long a reservation lasts that is not pinned."""
@@ -60,7 +61,7 @@ class Offer:
     """How many units of a product are free, and what one costs."""
 
     available: int
-    price: Price
+    price: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class PricedLine:
 
     product_id: uuid.UUID
     quantity: int
-    price: Price
+    price: Amount
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis import errors
+from chassis.money import Amount
 from services.product import reservation
-from services.product.domain import Price
 from services.product.reservation import (
     Demand,
     Line,
@@ -27,7 +27,7 @@ OTHER_ORDER = uuid.UUID(int=101)
 LAMP = uuid.UUID(int=1)
 CUP = uuid.UUID(int=2)
 UNKNOWN = uuid.UUID(int=3)
-PRICE = Price(250, "GBP")
+PRICE = Amount(250, "GBP")
 OFFERS = {LAMP: Offer(5, PRICE), CUP: Offer(2, PRICE)}
 
 

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf import empty_pb2
 
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
-from chassis import conversion, paging
+from chassis import conversion, ids, paging
 from chassis.database import Connection, Database
 from services.product import (
     domain,
@@ -44,7 +44,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         self, request: product_pb2.GetProductRequest, context: Context
     ) -> product_pb2.Product:
         """Look up one id."""
-        product_id = conversion.parse_id(request.product_id, "product_id")
+        product_id = ids.parse_id(request.product_id, "product_id")
         async with self._database.connection() as connection:
             found = await repository.get_products(connection, [product_id])
         return messages.to_message(_only(found, product_id))
@@ -53,8 +53,10 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         self, request: product_pb2.UpdateProductRequest, context: Context
     ) -> product_pb2.Product:
         """Lock the product, decide on its new details, save them if they differ."""
-        product_id = conversion.parse_id(request.product_id, "product_id")
-        fields = conversion.mask_paths(request.update_mask, request.product, domain.UPDATABLE)
+        product_id = ids.parse_id(request.product_id, "product_id")
+        fields = conversion.parse_update_mask(
+            request.update_mask, request.product, domain.UPDATABLE
+        )
         changes = messages.parse_details(request.product, fields)
         async with self._database.transaction() as connection:
             found = await repository.get_products(connection, [product_id], lock=True)
@@ -70,7 +72,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         self, request: product_pb2.DeleteProductRequest, context: Context
     ) -> empty_pb2.Empty:
         """Lock the stock, so that no order takes any meanwhile, and delete."""
-        product_id = conversion.parse_id(request.product_id, "product_id")
+        product_id = ids.parse_id(request.product_id, "product_id")
         async with self._database.transaction() as connection:
             stock = await stock_repository.lock_stock(connection, product_id)
             if stock is None:
@@ -98,7 +100,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         self, request: product_pb2.BatchGetProductsRequest, context: Context
     ) -> product_pb2.BatchGetProductsResponse:
         """Look up many ids with one query."""
-        product_ids = conversion.parse_ids(request.product_ids, "product_ids")
+        product_ids = ids.parse_ids(request.product_ids, "product_ids")
         async with self._database.connection() as connection:
             found = await repository.get_products(connection, product_ids)
         response = product_pb2.BatchGetProductsResponse()
@@ -165,7 +167,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def _take(
         self, step: protocol.Step, order_ids: Sequence[str]
     ) -> list[product_pb2.ReservationResult]:
-        parsed = conversion.parse_ids(order_ids, "order_ids")
+        parsed = ids.parse_ids(order_ids, "order_ids")
         reservation.check_distinct(parsed)
         async with self._database.transaction() as connection:
             outcomes = await step(connection, parsed)

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import LiteralString
 
 from chassis.database import Connection
-from services.product.domain import Adjustment, Price, Stock
+from chassis.money import Amount
+from services.product.domain import Adjustment, Stock
 from services.product.reservation import (
     LIFETIME,
     Obstacle,
@@ -135,7 +136,7 @@ async def get_lines(
     )
     found: dict[uuid.UUID, list[PricedLine]] = defaultdict(list)
     for order_id, product_id, quantity, *price in await cursor.fetchall():
-        found[order_id].append(PricedLine(product_id, quantity, Price(*price)))
+        found[order_id].append(PricedLine(product_id, quantity, Amount(*price)))
     return {order_id: tuple(lines) for order_id, lines in found.items()}
 
 
@@ -159,7 +160,7 @@ async def lock_offers(
         )
     available: dict[int, int] = dict(await stock.fetchall())
     return {
-        ids[number - 1]: Offer(available[number], Price(*price))
+        ids[number - 1]: Offer(available[number], Amount(*price))
         for number, *price in await prices.fetchall()
         if number in available
     }

@@ -7,7 +7,7 @@ import grpc
 from google.protobuf import empty_pb2
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis import conversion, errors, paging
+from chassis import conversion, errors, ids, paging
 from chassis.database import Database
 from services.user import domain, repository
 from services.user.passwords import Passwords
@@ -39,7 +39,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
 
     async def GetUser(self, request: user_pb2.GetUserRequest, context: Context) -> user_pb2.User:
         """Look up one id."""
-        user_id = conversion.parse_id(request.user_id, "user_id")
+        user_id = ids.parse_id(request.user_id, "user_id")
         async with self._database.connection() as connection:
             found = await repository.get_users(connection, [user_id])
         return _to_message(_only(found, user_id))
@@ -48,8 +48,8 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.UpdateUserRequest, context: Context
     ) -> user_pb2.User:
         """Lock the user, decide on its new profile, save it if that differs."""
-        user_id = conversion.parse_id(request.user_id, "user_id")
-        fields = conversion.mask_paths(request.update_mask, request.user, domain.UPDATABLE)
+        user_id = ids.parse_id(request.user_id, "user_id")
+        fields = conversion.parse_update_mask(request.update_mask, request.user, domain.UPDATABLE)
         changes = _parse_profile(request.user)
         async with self._database.transaction() as connection:
             user = _only(await repository.get_users(connection, [user_id], lock=True), user_id)
@@ -62,7 +62,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.DeleteUserRequest, context: Context
     ) -> empty_pb2.Empty:
         """Delete one id."""
-        user_id = conversion.parse_id(request.user_id, "user_id")
+        user_id = ids.parse_id(request.user_id, "user_id")
         async with self._database.connection() as connection:
             deleted = await repository.delete_user(connection, user_id)
         if not deleted:
@@ -89,7 +89,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.ChangePasswordRequest, context: Context
     ) -> empty_pb2.Empty:
         """Verify and hash outside any transaction, then swap the hash if nobody else did."""
-        user_id = conversion.parse_id(request.user_id, "user_id")
+        user_id = ids.parse_id(request.user_id, "user_id")
         domain.check_password(request.new_password, "new_password")
         async with self._database.connection() as connection:
             current = await repository.get_password_hash(connection, user_id)
@@ -126,8 +126,8 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.BatchGetUsersRequest, context: Context
     ) -> user_pb2.BatchGetUsersResponse:
         """Look up many ids with one query."""
-        user_ids = conversion.parse_ids(request.user_ids, "user_ids")
-        mask = conversion.check_read_mask(request.read_mask, user_pb2.User.DESCRIPTOR)
+        user_ids = ids.parse_ids(request.user_ids, "user_ids")
+        mask = conversion.parse_read_mask(request.read_mask, user_pb2.User.DESCRIPTOR)
         async with self._database.connection() as connection:
             found = await repository.get_users(connection, user_ids)
         response = user_pb2.BatchGetUsersResponse()
@@ -186,7 +186,7 @@ def _fill_message(message: user_pb2.User, user: domain.User) -> None:
 
 def _parse_page_token(token: str) -> uuid.UUID | None:
     position = paging.decode_token(token, _LIST_QUERY)
-    return None if position is None else conversion.parse_id(position[0], "page_token")
+    return None if position is None else ids.parse_id(position[0], "page_token")
 
 
 def _only(found: list[domain.User], user_id: uuid.UUID) -> domain.User:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.payment.domain import Amount, Outcome, RefundOutcome
+from chassis.money import Amount
+from services.payment.domain import Outcome, RefundOutcome
 
 
 @dataclass(frozen=True, slots=True)

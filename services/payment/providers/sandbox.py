@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import LiteralString
 
 from chassis.database import Connection, Database
-from services.payment.domain import Amount, Outcome, RefundOutcome, RefundState, State
+from chassis.money import Amount
+from services.payment.domain import Outcome, RefundOutcome, RefundState, State
 from services.payment.providers.provider import Confirmation, IntentRequest, RefundRequest
 
 DECLINE_REASONS = {

@@ -7,8 +7,9 @@ import psycopg
 import pytest
 
 from chassis.database import Database
+from chassis.money import Amount
 from chassis.testing import wait_for_blocked
-from services.payment.domain import Amount, Outcome, RefundOutcome, RefundState, State
+from services.payment.domain import Outcome, RefundOutcome, RefundState, State
 from services.payment.providers.provider import Confirmation, IntentRequest, RefundRequest
 from services.payment.providers.sandbox import SandboxProvider
 

@@ -1,5 +1,9 @@
-"""The active currencies of ISO 4217 and how many digits the minor unit of each has."""
+"""Money in the minor units of ISO 4217 currencies.
 
+It knows no protobuf, so that domains can use it: `chassis.conversion` turns it into messages.
+"""
+
+from dataclasses import dataclass
 from typing import Final
 
 _TWO_DIGITS = """
@@ -18,3 +22,12 @@ MINOR_DIGITS: Final[dict[str, int]] = {
     **dict.fromkeys(_NO_DIGITS.split(), 0),
     **dict.fromkeys(_THREE_DIGITS.split(), 3),
 }
+"""How many digits the minor unit of each active currency has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """An amount of money, such as 1,999 minor units of GBP for £19.99."""
+
+    minor: int
+    currency_code: str

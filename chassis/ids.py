@@ -1,0 +1,47 @@
+"""Ids of resources, which are UUIDs, and the bound on batches of them."""
+
+import uuid
+from collections.abc import Sequence
+
+from chassis import errors
+
+MAX_BATCH = 1_000
+"""The most items that a batch method takes."""
+
+
+def parse_id(value: str, field: str) -> uuid.UUID:
+    """Parse an id in the canonical 8-4-4-4-12 form.
+
+    Raises:
+        errors.InvalidArgument: it is not a UUID.
+    """
+    try:
+        parsed = uuid.UUID(value)
+    except ValueError:
+        parsed = None
+    if parsed is None or str(parsed) != value.lower():
+        violation = errors.Violation(field, "must be a UUID")
+        raise errors.InvalidArgument(
+            "INVALID_ID", f"{field} must be a UUID", violations=[violation]
+        )
+    return parsed
+
+
+def parse_ids(values: Sequence[str], field: str) -> list[uuid.UUID]:
+    """Parse at most `MAX_BATCH` ids, in order.
+
+    Raises:
+        errors.InvalidArgument: there are more, or one is not a UUID.
+    """
+    check_batch_size(values, field)
+    return [parse_id(value, f"{field}[{index}]") for index, value in enumerate(values)]
+
+
+def check_batch_size(items: Sequence[object], field: str) -> None:
+    """Check that a batch has at most `MAX_BATCH` items.
+
+    Raises:
+        errors.InvalidArgument: it has more.
+    """
+    if len(items) > MAX_BATCH:
+        raise errors.InvalidArgument("BATCH_TOO_LARGE", f"{field} has more than {MAX_BATCH} items")
