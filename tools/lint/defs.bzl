@@ -11,18 +11,50 @@ _PATTERNS = [
     "*.sh",
 ]
 
-def lint_sources(name = "lint_sources", srcs = []):
-    """Offers this package's files to //tools/lint, which lists the package.
+def _python_targets_impl(ctx):
+    output = ctx.actions.declare_file(ctx.label.name + ".json")
+    ctx.actions.write(output, ctx.attr.content)
+    return DefaultInfo(files = depset([output]))
 
-    Each BUILD file ends with a call of it.
+_python_targets = rule(
+    implementation = _python_targets_impl,
+    attrs = {"content": attr.string(mandatory = True)},
+)
+
+def _describe_label(label):
+    label = native.package_relative_label(label)
+    if label.repo_name:
+        return "@pydeps//" + label.package
+    return "//{}:{}".format(label.package, label.name)
+
+def _describe_python_targets():
+    """Returns the Python targets above in the BUILD file, with their srcs as paths."""
+    return [
+        {
+            "deps": [_describe_label(dep) for dep in target["deps"]],
+            "label": _describe_label(target["name"]),
+            "srcs": [_describe_label(src).strip("/").replace(":", "/") for src in target["srcs"]],
+        }
+        for target in native.existing_rules().values()
+        if target["kind"] in ["py_binary", "py_library", "py_test"]
+    ]
+
+def lint_sources(name = "lint_sources", srcs = []):
+    """Offers this package's files, and what its Python targets say, to //tools/lint.
+
+    Each BUILD file ends with a call of it, and //tools/lint lists the package.
 
     Args:
         name: leave it as it is.
         srcs: further files, in folders of the package that are no package themselves.
     """
+    _python_targets(
+        name = name + "_python_targets",
+        content = json.encode(_describe_python_targets()),
+    )
     native.filegroup(
         name = name,
-        srcs = native.glob(_PATTERNS, allow_empty = True) + srcs,
+        srcs = native.glob(_PATTERNS, allow_empty = True) + srcs + [name + "_python_targets"],
         visibility = ["//tools/lint:__pkg__"],
     )
 
