@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, final
 
 import grpc
 
@@ -25,6 +25,7 @@ _KEY_METADATA = "idempotency-key"
 _STATE_PREFIX = "ORDER_STATE_"
 
 
+@final
 class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     """Serves orders out of one database. Streams end soon after `draining` is set."""
 

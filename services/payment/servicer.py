@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, final
 
 import grpc
 from google.protobuf import empty_pb2
@@ -19,6 +19,7 @@ from services.payment.refunds import Refunds
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+@final
 class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
     """Serves payments out of one database, charged with one provider."""
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, final
 
 import grpc
 from google.protobuf import empty_pb2
@@ -23,6 +23,7 @@ from services.product import (
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+@final
 class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     """Serves products and their stock out of one database."""
 

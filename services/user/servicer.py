@@ -1,7 +1,7 @@
 """UserService on the wire: messages to domain objects and back. No rules and no SQL live here."""
 
 import uuid
-from typing import Any, NoReturn
+from typing import Any, NoReturn, final
 
 import grpc
 from google.protobuf import empty_pb2
@@ -19,6 +19,7 @@ _LIST_QUERY = "users"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+@final
 class UserServicer(user_pb2_grpc.UserServiceServicer):
     """Serves users out of one database."""
 
