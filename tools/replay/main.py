@@ -16,7 +16,7 @@ from rich.table import Table
 
 from chassis import settings
 from tools.replay import trade
-from tools.replay.reconciliation import Amount, Books, Reconciliation, read_books, reconcile
+from tools.replay.reconciliation import Books, Reconciliation, Totals, read_books, reconcile
 from tools.replay.replay import CONCURRENCY, Outcome, Replay
 from tools.replay.shop import Shop, ShopError, to_minor
 
@@ -41,7 +41,7 @@ class StepBars:
         self._task = self._bars.add_task(step, total=total)
 
     def advance(self, items: int = 1) -> None:
-        """Move the newest bar on."""
+        """Advance the newest bar."""
         self._bars.advance(self._task, items)
 
 
@@ -66,8 +66,8 @@ def main() -> None:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="replay",
-        description="Takes a file of trade through the running shop and reconciles the two."
-        " Repeating it changes nothing more.",
+        description="Replays a file of trade through the running shop and reconciles the two."
+        " Repeating it changes nothing.",
     )
     parser.add_argument("file", type=Path, help="CSV in the format of the UCI Online Retail set")
     parser.add_argument("--url", help="the shop's address (default: APIGATEWAY_HOST and _PORT)")
@@ -80,7 +80,7 @@ def _default_url() -> str:
 
 
 def _resolve(path: Path) -> Path:
-    """Take a path as the person who typed it meant it: `bazel run` changes the directory."""
+    """Resolve a path in the directory where it was typed: `bazel run` changes the directory."""
     return Path(os.environ.get("BUILD_WORKING_DIRECTORY", ".")) / path
 
 
@@ -104,7 +104,7 @@ async def _replay(read: trade.Trade, base_url: str) -> bool:
     console.print(_way(result))
     for difference in result.differences:
         console.print(f"DIFFERENCE  {difference}", style="bold red", highlight=False)
-    agreed = not result.differences and result.unexplained == Amount(0, 0)
+    agreed = not result.differences and result.unexplained == Totals(0, 0)
     console.print(
         "The shop agrees with the file." if agreed else "The shop does not agree with the file."
     )

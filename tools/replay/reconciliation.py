@@ -1,7 +1,6 @@
-"""Compares what a file says with what the shop says, unit by unit and penny by penny.
+"""Compares a file of trade with the shop after its replay, unit by unit and penny by penny.
 
-The shop is asked anew, for its catalogue, its orders and its ledger: what it answered on the way
-does not count.
+The catalogue, the orders and the ledger are read again: responses during the replay do not count.
 """
 
 from collections import Counter
@@ -13,20 +12,20 @@ from tools.replay.shop import Message, Shop, to_minor
 from tools.replay.trade import ProductKey, Sale, Trade
 
 
-class Amount(NamedTuple):
-    """Units and pence."""
+class Totals(NamedTuple):
+    """Units and pence; either may be negative."""
 
     units: int
     minor: int
 
-    def plus(self, other: "Amount") -> "Amount":
-        """Add both parts."""
-        return Amount(self.units + other.units, self.minor + other.minor)
+    def plus(self, other: "Totals") -> "Totals":
+        """Return the sum, part by part."""
+        return Totals(self.units + other.units, self.minor + other.minor)
 
 
 @dataclass(slots=True)
 class Books:
-    """What the shop says of a trade."""
+    """The records of a trade in the shop: products by SKU, orders and pence by invoice."""
 
     products: dict[str, Message] = field(default_factory=dict)
     orders: dict[str, Message] = field(default_factory=dict)
@@ -36,27 +35,27 @@ class Books:
 
 @dataclass(slots=True)
 class Reconciliation:
-    """The way from the sum of the file to the sum of the shop, and every difference on it."""
+    """How the totals of the file become those of the shop, and every difference between the two."""
 
-    file: Amount
-    explained: dict[str, Amount]
-    shop: Amount
+    file: Totals
+    explained: dict[str, Totals]
+    shop: Totals
     differences: list[str]
 
     @property
-    def unexplained(self) -> Amount:
-        """What is left after every explanation; nothing, if all is well."""
+    def unexplained(self) -> Totals:
+        """The totals of the shop less those expected of it: zero if all is well."""
         expected = self.file
         for amount in self.explained.values():
             expected = expected.plus(amount)
-        return Amount(self.shop.units - expected.units, self.shop.minor - expected.minor)
+        return Totals(self.shop.units - expected.units, self.shop.minor - expected.minor)
 
 
 async def read_books(shop: Shop, replay: Replay, trade: Trade) -> Books:
-    """Read all that the shop has of a trade.
+    """Read all records of a trade from the shop.
 
     Raises:
-        ShopError: the shop refused to say.
+        ShopError: the shop refused a request.
         aiohttp.ClientError: the shop cannot be reached.
     """
     books = Books()
@@ -81,9 +80,9 @@ async def read_books(shop: Shop, replay: Replay, trade: Trade) -> Books:
 
 
 def reconcile(trade: Trade, replay: Replay, books: Books) -> Reconciliation:
-    """Explain the way from the file to the shop, and find each thing that is not as it should."""
+    """Explain how the totals of the file become those of the shop, and list every difference."""
     outcome = replay.outcome
-    file = Amount(
+    file = Totals(
         sum(line.quantity for line in trade.lines), sum(line.amount_minor for line in trade.lines)
     )
     differences = [
@@ -93,11 +92,11 @@ def reconcile(trade: Trade, replay: Replay, books: Books) -> Reconciliation:
     return Reconciliation(file, _explain(trade, outcome), _sum_shop(trade, books), differences)
 
 
-def _explain(trade: Trade, outcome: Outcome) -> dict[str, Amount]:
-    explained: dict[str, Amount] = {}
+def _explain(trade: Trade, outcome: Outcome) -> dict[str, Totals]:
+    explained: dict[str, Totals] = {}
 
     def add(reason: str, units: int, minor: int) -> None:
-        explained[reason] = explained.get(reason, Amount(0, 0)).plus(Amount(units, minor))
+        explained[reason] = explained.get(reason, Totals(0, 0)).plus(Totals(units, minor))
 
     for left_out in trade.unexpressed:
         add(left_out.reason, -left_out.units, -left_out.amount_minor)
@@ -113,14 +112,14 @@ def _explain(trade: Trade, outcome: Outcome) -> dict[str, Amount]:
     return explained
 
 
-def _sum_shop(trade: Trade, books: Books) -> Amount:
-    """Sum the net trade: what orders hold, less what came back; what was charged, less refunds."""
+def _sum_shop(trade: Trade, books: Books) -> Totals:
+    """Return the net trade: units sold less units returned, and charges less refunds."""
     units = 0
     for product in books.products.values():
         stock = product.get("stock", {})
         units += stock.get("sold", 0)
     units -= sum(item.units for item in trade.returns if item.sale in books.orders)
-    return Amount(units, books.charged.total() - books.refunded.total())
+    return Totals(units, books.charged.total() - books.refunded.total())
 
 
 def _compare_orders(trade: Trade, outcome: Outcome, books: Books) -> list[str]:

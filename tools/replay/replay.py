@@ -1,7 +1,7 @@
-"""Takes trade through the shop: catalogue, users, corrections, orders, returns. Safe to repeat.
+"""Replays trade through the shop: catalogue, users, corrections, orders, returns. Safe to repeat.
 
-Everything that it makes carries the digest of the file, so that the same file finds what it made
-before and another file is another trade.
+All that it creates carries the digest of the file: a repeated replay finds it again, and the replay
+of another file does not.
 """
 
 import asyncio
@@ -26,18 +26,18 @@ Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """Shows how far the replay is."""
+    """Shows the progress of a replay."""
 
     def start(self, step: str, total: int) -> None:
-        """Begin a step of so many items."""
+        """Begin a step of `total` items."""
 
     def advance(self, items: int = 1) -> None:
-        """Count items of the step as done."""
+        """Count items of the current step as done."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What the shop made of a trade: ids by what they stand for, and what it refused."""
+    """The ids and orders that a replay created, and the reasons why orders were refused."""
 
     users: dict[str, str] = field(default_factory=dict)
     products: dict[ProductKey, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Outcome:
 
 
 class Replay:
-    """One trade on its way through one shop."""
+    """The replay of one trade through one shop."""
 
     def __init__(self, trade: Trade, shop: Shop, progress: Progress) -> None:
         self._trade = trade
@@ -56,10 +56,10 @@ class Replay:
         self.outcome = Outcome()
 
     async def run(self) -> Outcome:
-        """Take all of it through, and return what became of it.
+        """Run every step, and return what was created and refused.
 
         Raises:
-            ShopError: the shop refused something that is no order.
+            ShopError: the shop refused a request other than an order.
             aiohttp.ClientError: the shop cannot be reached.
         """
         await self._add_products()
@@ -67,7 +67,7 @@ class Replay:
         await self._each("Correcting stock", self._trade.corrections, self._correct_stock)
         await self._place_orders()
         refunded = [item for item in self._trade.returns if item.sale in self.outcome.orders]
-        await self._each("Taking back returns", refunded, self._take_back)
+        await self._each("Refunding returns", refunded, self._refund)
         return self.outcome
 
     def sku(self, product: ProductKey) -> str:
@@ -135,7 +135,7 @@ class Replay:
             line.product, line.quantity, f"{line.invoice}/{line.number}", "correction"
         )
 
-    async def _take_back(self, item: Return) -> None:
+    async def _refund(self, item: Return) -> None:
         if item.amount_minor:
             payment_id = self.outcome.orders[item.sale]["paymentId"]
             idempotency_key = f"{self._trade.digest}/{item.key}"
@@ -150,7 +150,7 @@ class Replay:
         await self._shop.post(f"/v1/products/{product_id}:adjustStock", body)
 
     async def _place_orders(self) -> None:
-        """Send every sale through the stream; after a break, go on with what is not answered."""
+        """Place every sale by the stream; after a failure, repeat chunks that had no response."""
         self._progress.start("Placing orders", len(self._trade.sales))
         loop = asyncio.get_running_loop()
         begin = loop.time()
@@ -171,9 +171,9 @@ class Replay:
             {"seq": str(seq), "orders": [self._to_order(sale) for sale in sales]}
             for seq, sales in list(waiting.items())
         )
-        async for answer in self._shop.exchange("/v1/orders:stream", messages):
-            sales = waiting.pop(int(answer["seq"]))
-            for sale, result in zip(sales, answer["results"], strict=True):
+        async for response in self._shop.exchange("/v1/orders:stream", messages):
+            sales = waiting.pop(int(response["seq"]))
+            for sale, result in zip(sales, response["results"], strict=True):
                 if "order" in result:
                     self.outcome.orders[sale.invoice] = result["order"]
                 else:
@@ -198,7 +198,7 @@ class Replay:
     async def _each(
         self, step: str, items: Iterable[Item], work: Callable[[Item], Awaitable[None]]
     ) -> None:
-        """Do the work for each item, `CONCURRENCY` at a time; the first failure ends all."""
+        """Await `work` for each item, `CONCURRENCY` at a time; the first failure ends them all."""
         pending = list(items)
         self._progress.start(step, len(pending))
         source = iter(pending)

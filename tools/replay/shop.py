@@ -1,4 +1,4 @@
-"""The shop as a user of its REST API sees it. Knows the JSON, and nothing of a file of trade."""
+"""A client of the shop's REST API. Knows its JSON, and nothing of files of trade."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -15,7 +15,7 @@ _MAX_LINE_BYTES = 8 * 1024 * 1024
 
 
 class ShopError(Exception):
-    """The shop refused a request; `reason` is its stable name for why."""
+    """The shop refused a request; `reason` is that of its problem document."""
 
     def __init__(self, status: int, reason: str, detail: str) -> None:
         super().__init__(f"{status} {reason}: {detail}")
@@ -46,7 +46,7 @@ class Shop:
         await self._session.close()
 
     async def post(self, path: str, body: Message) -> Message:
-        """Send a message and return the answer.
+        """Send a message and return the response.
 
         Raises:
             ShopError: the shop refused it.
@@ -54,8 +54,8 @@ class Shop:
         """
         async with self._session.post(path, json=body) as response:
             await _raise_for_status(response)
-            answer: Message = await response.json(content_type=None)
-            return answer
+            message: Message = await response.json(content_type=None)
+            return message
 
     async def get(self, path: str, **parameters: str) -> Message:
         """Return one message.
@@ -66,11 +66,11 @@ class Shop:
         """
         async with self._session.get(path, params=parameters) as response:
             await _raise_for_status(response)
-            answer: Message = await response.json(content_type=None)
-            return answer
+            message: Message = await response.json(content_type=None)
+            return message
 
     async def stream(self, path: str, **parameters: str) -> AsyncIterator[Message]:
-        """Yield the messages of a whole list.
+        """Yield the messages of a streamed list, to its end.
 
         Raises:
             ShopError: the shop refused it, at once or in the middle.
@@ -82,7 +82,7 @@ class Shop:
                 yield message
 
     async def exchange(self, path: str, messages: Iterable[Message]) -> AsyncIterator[Message]:
-        """Send a stream of messages and yield the answers, which come while it is being sent.
+        """Send a stream of messages and yield the responses, which arrive while it is being sent.
 
         Raises:
             ShopError: the shop refused it, at once or in the middle.

@@ -1,10 +1,10 @@
-"""A file of trade, read and understood: what was sold, corrected and brought back.
+"""A file of trade: what was sold, corrected and returned.
 
 The format is that of the UCI Online Retail set (D. Chen, 2012): one row a line of an invoice, with
 the columns InvoiceNo, StockCode, Description, Quantity, InvoiceDate, UnitPrice, CustomerID and
-Country. What a row means is not written in it, so the rules are here:
+Country. These rules give the rows their meaning:
 
-- An invoice whose number begins with C brings goods back.
+- An invoice whose number begins with C returns goods.
 - Lines without a customer and without a price are corrections of the stock, in or out.
 - Everything else is a sale; a line of it must have a positive quantity.
 - A product is a stock code at a price, because the same code is sold at several.
@@ -54,7 +54,7 @@ class Line:
 
     @property
     def amount_minor(self) -> int:
-        """What the line comes to, in pence; negative for goods that come back."""
+        """The price of the line in pence; negative for returned goods."""
         return self.quantity * self.product.price_minor
 
 
@@ -68,13 +68,13 @@ class Sale:
 
     @property
     def amount_minor(self) -> int:
-        """What the order comes to, in pence."""
+        """The price of the order in pence."""
         return sum(units * product.price_minor for product, units in self.units.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """Units of a line of a C invoice that came back from one sale; `key` is unique in a file."""
+    """Units on a line of a C invoice that belong to one sale; `key` is unique in a file."""
 
     key: str
     sale: str
@@ -83,13 +83,13 @@ class Return:
 
     @property
     def amount_minor(self) -> int:
-        """What is paid back, in pence."""
+        """The refund in pence."""
         return self.units * self.product.price_minor
 
 
 @dataclass(frozen=True, slots=True)
 class Unexpressed:
-    """Units and pence of the file that the shop cannot be told of, and why."""
+    """Units and pence of the file that have no counterpart in the shop, and why."""
 
     reason: str
     line: int
@@ -99,7 +99,7 @@ class Unexpressed:
 
 @dataclass(slots=True)
 class Trade:
-    """All that a file says, in the order of the file."""
+    """The content of a file, in the order of its rows."""
 
     digest: str
     lines: list[Line] = field(default_factory=list)
@@ -115,7 +115,7 @@ class Trade:
         return len(self.lines) + self.unreadable.total()
 
     def count_invoices(self) -> dict[str, int]:
-        """Count the invoices by what they are."""
+        """Count the invoices by kind."""
         invoices = {line.invoice for line in self.lines}
         returns = sum(_is_return(invoice) for invoice in invoices)
         corrections = len({line.invoice for line in self.corrections})
@@ -127,7 +127,7 @@ class Trade:
         }
 
     def opening_stock(self) -> dict[ProductKey, int]:
-        """Return the units of each product that the shop must begin with to serve it all."""
+        """Return the units of each product that the shop needs to serve the whole trade."""
         stock: Counter[ProductKey] = Counter()
         for line in self.lines:
             stock[line.product] += 0
@@ -188,7 +188,7 @@ def _parse(number: int, row: dict[str, str]) -> Line:
 
 
 class _Returnable:
-    """The units that each customer has bought so far and not brought back."""
+    """The units that each customer has bought so far and not returned."""
 
     def __init__(self) -> None:
         self._sales: dict[tuple[str, ProductKey], list[str]] = defaultdict(list)
@@ -200,7 +200,7 @@ class _Returnable:
             self._units[sale.invoice, product] = units
 
     def take(self, customer: str, product: ProductKey, wanted: int) -> Iterator[tuple[str, int]]:
-        """Take units from the customer's sales, the latest first; yield whence and how many."""
+        """Take units from the customer's sales, the latest first; yield invoices and units."""
         for invoice in reversed(self._sales.get((customer, product), [])):
             units = min(wanted, self._units[invoice, product])
             if units:
