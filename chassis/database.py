@@ -19,6 +19,7 @@ from chassis import call_context, errors
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 CONNECTIONS = 10
+"""How many connections a pool has at most, unless its program is told otherwise."""
 CHECKOUT_SECONDS = 5.0
 """How long a call may wait for a connection, if its deadline does not come first."""
 OUTAGE_CHECKOUT_SECONDS = 0.5

@@ -4,11 +4,8 @@ Health follows the database: NOT_SERVING while it cannot be reached or is not mi
 the server stops.
 """
 
-import asyncio
-import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -140,27 +137,3 @@ class Server:
         value = state.SERVING if serving else state.NOT_SERVING
         for name in ("", self._service):
             await self._health.set(name, value)
-
-
-async def serve(
-    server: Server,
-    draining: asyncio.Event,
-    channels: Sequence[grpc.aio.Channel] = (),
-    tasks: Sequence[BackgroundTask] = (),
-) -> None:
-    """Serve until SIGTERM or SIGINT; then set `draining`, stop gracefully, close the channels.
-
-    The tasks run as long as the server does.
-    """
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, draining.set)
-    async with AsyncExitStack() as stack:
-        for channel in channels:
-            stack.push_async_callback(channel.close)
-        await server.start()
-        stack.push_async_callback(server.stop)
-        for task in tasks:
-            task.start()
-            stack.push_async_callback(task.stop)
-        await draining.wait()

@@ -7,16 +7,22 @@ unknown names are refused is in setting_names.py.
 import ipaddress
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, NoReturn, TypeVar
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 from urllib.parse import quote
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from chassis import log
-from chassis.limits import DEFAULT_LIMITS, Limits
 from chassis.setting_names import find_misspelt
 
 EX_CONFIG = 78
@@ -46,13 +52,29 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _check_database_url(url: SecretStr) -> SecretStr:
+class _OnServer(str):
+    """The name of a database on the server of POSTGRES_*, in place of a URL."""
+
+    __slots__ = ()
+
+
+def _to_url(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, _OnServer):
+        return value
+    values = {"postgres_database": value, **info.data}
+    missing = [name.upper() for name in _SERVER if values.get(name) is None]
+    if missing:
+        raise ValueError(f"must be set, or else {', '.join(missing)}")
+    return _make_url(values)
+
+
+def _check_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
         raise ValueError("must be a postgresql:// URL")
     return url
 
 
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]
+DatabaseUrl = Annotated[SecretStr, BeforeValidator(_to_url), AfterValidator(_check_url)]
 
 
 class Settings(BaseSettings):
@@ -76,49 +98,51 @@ class Settings(BaseSettings):
     """The least that is worth a log event: `debug`, `info`, `warning` or `error`."""
 
 
-class PostgresSettings(Settings):
-    """Where the PostgreSQL server is."""
+class DatabaseSettings(Settings):
+    """Settings of a program that has one database, whose URL `own_database` declares."""
+
+    postgres_host: Host | None = None
+    """Where the PostgreSQL server listens; not needed by a program whose database has a URL."""
+    postgres_port: Port | None = None
+    """The port of the PostgreSQL server."""
+    postgres_user: Annotated[str, Field(min_length=1)] | None = None
+    """The role that owns the databases."""
+    postgres_password: SecretStr | None = None
+    """The password of that role."""
+
+
+_SERVER = tuple(DatabaseSettings.__annotations__)
+
+
+def own_database(name: str = "") -> Any:
+    """Declare a field of type DatabaseUrl for the URL of a program's own database.
+
+    By default it is the database of this name on the server of POSTGRES_*. The setting
+    POSTGRES_DATABASE of a program that has it names the database instead.
+    """
+    return Field(default=_OnServer(name), validate_default=True)
+
+
+class PostgresSettings(DatabaseSettings):
+    """Settings of a program that works on the server itself."""
 
     postgres_host: Host
-    """Where the PostgreSQL server listens."""
     postgres_port: Port
-    """The port of the PostgreSQL server."""
     postgres_user: Annotated[str, Field(min_length=1)]
-    """The role that owns the databases."""
     postgres_password: SecretStr
-    """The password of that role."""
 
     def database_url(self, database: str, override: SecretStr | None = None) -> str:
         """Return the URL of a database on this server, or the override where there is one."""
         if override is not None:
             return override.get_secret_value()
-        user = quote(self.postgres_user, safe="")
-        password = quote(self.postgres_password.get_secret_value(), safe="")
-        server = address(self.postgres_host, self.postgres_port)
-        return f"postgresql://{user}:{password}@{server}/{database}"
+        return _make_url({**self.model_dump(), "postgres_database": database})
 
 
-class ServiceSettings(PostgresSettings):
-    """Settings of every service, each of which reads them from its own environment."""
-
-    service_database_connections: Annotated[int, Field(ge=1, le=1_000)] = 10
-    """How many connections to its database a service holds at most, beside one for probes."""
-    service_max_calls: Annotated[int, Field(ge=1, le=100_000)] = DEFAULT_LIMITS.max_calls
-    """How many calls a service has in flight at most; one more is refused."""
-    service_max_send_seconds: Annotated[float, Field(gt=0, le=3_600)] = (
-        DEFAULT_LIMITS.max_send_seconds
-    )
-    """How long a client may take to read one message of a response."""
-    service_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = DEFAULT_LIMITS.grace_seconds
-    """How long calls may go on when a service stops."""
-
-    def limits(self) -> Limits:
-        """Return the limits of the service's server."""
-        return Limits(
-            max_calls=self.service_max_calls,
-            max_send_seconds=self.service_max_send_seconds,
-            grace_seconds=self.service_grace_seconds,
-        )
+def _make_url(values: Mapping[str, Any]) -> str:
+    user = quote(values["postgres_user"], safe="")
+    password = quote(values["postgres_password"].get_secret_value(), safe="")
+    server = address(values["postgres_host"], values["postgres_port"])
+    return f"postgresql://{user}:{password}@{server}/{values['postgres_database']}"
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from chassis import settings
 
@@ -64,34 +65,59 @@ def test_load_rejects_what_is_no_port(
     assert refused(capsys).startswith("POSTGRES_PORT: ")
 
 
-def test_database_url_prefers_the_override(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Overridden(settings.PostgresSettings):
-        userservice_database_url: settings.DatabaseUrl | None = None
-
-    monkeypatch.setenv("USERSERVICE_DATABASE_URL", "postgresql://elsewhere/users")
-    found = settings.load(Overridden)
-    url = found.database_url("userdb", found.userservice_database_url)
-    assert url == "postgresql://elsewhere/users"
-
-
-def test_load_rejects_an_override_that_is_no_postgresql_url(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Overridden(settings.PostgresSettings):
-        userservice_database_url: settings.DatabaseUrl | None = None
-
-    monkeypatch.setenv("USERSERVICE_DATABASE_URL", "mysql://secret@elsewhere/users")
-    with pytest.raises(SystemExit):
-        settings.load(Overridden)
-    printed = capsys.readouterr().err
-    assert printed.startswith("USERSERVICE_DATABASE_URL: ")
-    assert "secret" not in printed
-
-
-class LampSettings(settings.PostgresSettings):
+class LampSettings(settings.DatabaseSettings):
     own_prefix = "LAMP_"
 
     lamp_brightness: int = 1
+    postgres_database: str = "lampdb"
+    lamp_database_url: settings.DatabaseUrl = settings.own_database()
+
+
+def test_own_database_is_on_the_server() -> None:
+    found = settings.load(LampSettings)
+    url = found.lamp_database_url.get_secret_value()
+    assert url == "postgresql://bazaar:p%40ss%2Fword@127.0.0.1:5432/lampdb"
+
+
+def test_own_database_with_a_url_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMP_DATABASE_URL", "postgresql://elsewhere/lamps")
+    for name in GOOD:
+        monkeypatch.delenv(name)
+    found = settings.load(LampSettings)
+    assert found.lamp_database_url.get_secret_value() == "postgresql://elsewhere/lamps"
+
+
+def test_own_database_without_a_url_names_what_is_missing_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("POSTGRES_HOST")
+    monkeypatch.delenv("POSTGRES_PASSWORD")
+    with pytest.raises(SystemExit) as raised:
+        settings.load(LampSettings)
+    assert raised.value.code == 78
+    expected = (
+        "LAMP_DATABASE_URL: Value error, must be set, or else POSTGRES_HOST, POSTGRES_PASSWORD"
+    )
+    assert capsys.readouterr().err.startswith(f"{expected}\n")
+
+
+def test_database_url_prefers_the_override() -> None:
+    found = settings.load(settings.PostgresSettings)
+    assert found.database_url("lampdb", SecretStr("postgresql://elsewhere")) == (
+        "postgresql://elsewhere"
+    )
+
+
+@pytest.mark.parametrize("url", ["mysql://secret@elsewhere/lamps", "secret", ""])
+def test_load_rejects_what_is_no_postgresql_url(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    monkeypatch.setenv("LAMP_DATABASE_URL", url)
+    with pytest.raises(SystemExit):
+        settings.load(LampSettings)
+    printed = capsys.readouterr().err
+    assert printed.startswith("LAMP_DATABASE_URL: ")
+    assert "secret" not in printed
 
 
 def test_load_refuses_a_misspelt_name_and_suggests_the_right_one(

@@ -201,7 +201,8 @@ def connect(plan: Plan) -> Dependencies:
     """Make the dependencies; they open when the application starts."""
     settings = plan.settings
     database = Database(
-        settings.own_database_url(), connections=settings.apigateway_database_connections
+        settings.database_url.get_secret_value(),
+        connections=settings.apigateway_database_connections,
     )
     return Dependencies(
         upstream=Upstream(plan.descriptors.methods(), plan.addresses),

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis import settings
+from chassis.database import CONNECTIONS
 from gateway.descriptors import DescriptorSet, DescriptorSetError
 
 DESCRIPTOR_SET = Path(__file__).parents[1] / "proto" / "bazaar_descriptors.binpb"
@@ -52,7 +53,7 @@ class _DescriptorSetSettings(BaseSettings):
     """A file with the FileDescriptorSet that says what to serve."""
 
 
-class GatewaySettings(_DescriptorSetSettings, settings.PostgresSettings):
+class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     """The settings of every gateway, whatever it serves."""
 
     own_prefix = "APIGATEWAY_"
@@ -63,7 +64,7 @@ class GatewaySettings(_DescriptorSetSettings, settings.PostgresSettings):
     """The port to listen on."""
     apigateway_workers: Annotated[int, Field(ge=1, le=64)] = 1
     """How many processes serve."""
-    apigateway_database_connections: Annotated[int, Field(ge=1, le=1_000)] = 10
+    apigateway_database_connections: Annotated[int, Field(ge=1, le=1_000)] = CONNECTIONS
     """How many connections to its own database one worker holds at most, beside one for probes."""
     apigateway_call_timeout_seconds: Seconds = 10.0
     """The deadline of a unary call whose client names none."""
@@ -88,14 +89,8 @@ class GatewaySettings(_DescriptorSetSettings, settings.PostgresSettings):
     `*` for all. A service without the gRPC health service counts as serving if it is reachable."""
     postgres_database: Annotated[str, Field(min_length=1)] = "gatewaydb"
     """The name of the gateway's own database."""
-    gateway_database_url: settings.DatabaseUrl | None = Field(
-        default=None, validation_alias="DATABASE_URL"
-    )
+    database_url: settings.DatabaseUrl = settings.own_database()
     """The URL of the gateway's own database, in place of what POSTGRES_* say."""
-
-    def own_database_url(self) -> str:
-        """Return the URL of the gateway's own database."""
-        return self.database_url(self.postgres_database, self.gateway_database_url)
 
     def addresses(self, services: Iterable[str]) -> Mapping[str, str]:
         """Return `host:port` of services by their full names."""
@@ -164,7 +159,7 @@ def explain_variables() -> Iterator[tuple[str, str]]:
 
 def _explain(field: FieldInfo) -> str:
     text = field.description or ""
-    if field.is_required() or field.default in (None, DESCRIPTOR_SET, frozenset()):
+    if field.is_required() or field.default in (None, "", DESCRIPTOR_SET, frozenset()):
         return text
     default = ",".join(field.default) if isinstance(field.default, frozenset) else field.default
     return f"{text} Default: {str(default).lower()}."

@@ -20,7 +20,7 @@ from services.order.testing import Orders, Shop, Urls, audit, new_order, read
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
 ORDERS_A_CHUNK = 20
-COMMAND = ("-c", "from services.order.main import main; main()")
+COMMAND = ("-m", "services.order.main")
 
 
 def environment(shop: Shop, port: int) -> dict[str, str]:
@@ -28,10 +28,6 @@ def environment(shop: Shop, port: int) -> dict[str, str]:
     return {
         "PATH": os.environ.get("PATH", ""),
         "PYTHONPATH": os.pathsep.join(sys.path),
-        "POSTGRES_HOST": "127.0.0.1",
-        "POSTGRES_PORT": "1",
-        "POSTGRES_USER": "nobody",
-        "POSTGRES_PASSWORD": "nothing",
         "ORDERSERVICE_HOST": "127.0.0.1",
         "ORDERSERVICE_PORT": str(port),
         "ORDERSERVICE_DATABASE_URL": shop.urls["order"],

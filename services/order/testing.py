@@ -21,7 +21,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AsyncExitStack
-from functools import partial
+from dataclasses import replace
 from typing import Any, LiteralString, TypeAlias, TypeVar
 
 import grpc
@@ -30,22 +30,21 @@ import pytest
 from google.type import money_pb2
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
-from bazaar.payment.v1 import payment_pb2_grpc
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import client, errors
 from chassis.database import Database
 from chassis.server import Server
+from chassis.service import Resources, Service
+from services.order import main as order
 from services.order.checkout import Checkout
 from services.order.domain import Order, Payment, Refusal
 from services.order.peers import Peers, Prices
 from services.order.servicer import OrderServicer
-from services.payment.providers.sandbox import SandboxProvider
-from services.payment.servicer import PaymentServicer
+from services.payment import main as payment
 from services.payment.testing import find_discrepancies
-from services.product.servicer import ProductServicer
-from services.user.passwords import Passwords
-from services.user.servicer import UserServicer
+from services.product import main as product
+from services.user import main as user
 from tools.postgres.testing import Databases, clear
 
 CARD = "pm_card_visa"
@@ -150,6 +149,12 @@ class Shop:
         self.draining = asyncio.Event()
         self._stack = stack
         self._servers: dict[str, Server] = {}
+        self._services: Mapping[str, Service[Any]] = {
+            "user": user.SERVICE,
+            "product": product.SERVICE,
+            "payment": payment.SERVICE,
+            "order": replace(order.SERVICE, make_servicer=self._make_orders),
+        }
         self.users: Users
         self.products: Products
         self.orders: Orders
@@ -173,9 +178,8 @@ class Shop:
 
     async def start(self, name: str, port: int = 0) -> int:
         """Start a service on a port, and return that."""
-        register, database = self._make(name)
-        full_name = f"bazaar.{name}.v1.{name.capitalize()}Service"
-        server = Server(full_name, register, database, f"127.0.0.1:{port}")
+        resources = Resources(Database(self.urls[name]), draining=self.draining)
+        server = self._services[name].make_server(resources, f"127.0.0.1:{port}")
         await server.start()
         self._servers[name] = server
         return server.port
@@ -219,23 +223,9 @@ class Shop:
         for name in list(self._servers):
             await self.stop(name)
 
-    def _make(self, name: str) -> tuple[Callable[[grpc.aio.Server], None], Database]:
-        database = Database(self.urls[name])
-        match name:
-            case "user":
-                users = UserServicer(database, Passwords())
-                return partial(user_pb2_grpc.add_UserServiceServicer_to_server, users), database
-            case "product":
-                products = ProductServicer(database)
-                add_products = product_pb2_grpc.add_ProductServiceServicer_to_server
-                return partial(add_products, products), database
-            case "payment":
-                payments = PaymentServicer(database, SandboxProvider(database))
-                add_payments = payment_pb2_grpc.add_PaymentServiceServicer_to_server
-                return partial(add_payments, payments), database
-        self.checkout = Checkout(database, self.peers)
-        orders = OrderServicer(database, self.checkout, self.draining)
-        return partial(order_pb2_grpc.add_OrderServiceServicer_to_server, orders), database
+    def _make_orders(self, resources: Resources) -> OrderServicer:
+        self.checkout = Checkout(resources.database, self.peers)
+        return OrderServicer(resources.database, self.checkout, resources.draining)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from google.type import money_pb2
 
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis.database import Database
-from chassis.server import Server
+from chassis.service import Resources
 from chassis.testing import bytes_kept, refusal, serving
+from services.payment.main import SERVICE
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.servicer import PaymentServicer
 from services.payment.testing import find_discrepancies
@@ -29,16 +30,7 @@ PART = money_pb2.Money(currency_code="GBP", units=5)
 
 @pytest.fixture
 async def payments(clean_database_url: str) -> AsyncIterator[Payments]:
-    database = Database(clean_database_url)
-    servicer = PaymentServicer(database, SandboxProvider(database))
-    server = Server(
-        "bazaar.payment.v1.PaymentService",
-        lambda grpc_server: payment_pb2_grpc.add_PaymentServiceServicer_to_server(
-            servicer, grpc_server
-        ),
-        database,
-        "127.0.0.1:0",
-    )
+    server = SERVICE.make_server(Resources(Database(clean_database_url)), "127.0.0.1:0")
     async with serving(server) as channel:
         yield payment_pb2_grpc.PaymentServiceStub(channel)
     assert find_discrepancies(clean_database_url) == []

@@ -16,9 +16,9 @@ from google.protobuf import json_format
 
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from chassis.database import Database
-from chassis.server import Server
+from chassis.service import Resources
 from chassis.testing import serving
-from services.product.servicer import ProductServicer
+from services.product.main import SERVICE
 
 Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
 
@@ -44,16 +44,7 @@ SELECT format('%s: stock %s, orders %s, adjustments %s', product_id, stock, held
 @pytest.fixture
 async def products(clean_database_url: str) -> AsyncIterator[Products]:
     """Serve products out of the module's database, and yield a stub."""
-    database = Database(clean_database_url)
-    servicer = ProductServicer(database)
-    server = Server(
-        "bazaar.product.v1.ProductService",
-        lambda grpc_server: product_pb2_grpc.add_ProductServiceServicer_to_server(
-            servicer, grpc_server
-        ),
-        database,
-        "127.0.0.1:0",
-    )
+    server = SERVICE.make_server(Resources(Database(clean_database_url)), "127.0.0.1:0")
     async with serving(server) as channel:
         yield product_pb2_grpc.ProductServiceStub(channel)
 

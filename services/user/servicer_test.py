@@ -11,10 +11,9 @@ from google.protobuf import field_mask_pb2
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis.database import Database
-from chassis.server import Server
+from chassis.service import Resources
 from chassis.testing import held_back, refusal, serving
-from services.user.passwords import Passwords
-from services.user.servicer import UserServicer
+from services.user.main import SERVICE
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "user"
@@ -24,14 +23,7 @@ UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
 
 @pytest.fixture
 async def users(clean_database_url: str) -> AsyncIterator[Users]:
-    database = Database(clean_database_url)
-    servicer = UserServicer(database, Passwords())
-    server = Server(
-        "bazaar.user.v1.UserService",
-        lambda grpc_server: user_pb2_grpc.add_UserServiceServicer_to_server(servicer, grpc_server),
-        database,
-        "127.0.0.1:0",
-    )
+    server = SERVICE.make_server(Resources(Database(clean_database_url)), "127.0.0.1:0")
     async with serving(server) as channel:
         yield user_pb2_grpc.UserServiceStub(channel)
 

@@ -1,0 +1,144 @@
+"""The frame of a service program: settings, database, channels, servicer, server, tasks.
+
+The `main.py` of a service declares in a `Service` what is its own, and runs that.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any, Generic, TypeVar
+
+import grpc
+import uvloop
+from google.protobuf.descriptor import ServiceDescriptor
+from pydantic import Field, SecretStr, create_model
+
+from chassis import client, log, settings
+from chassis.database import CONNECTIONS, Database
+from chassis.limits import DEFAULT_LIMITS, Limits
+from chassis.server import Server
+from chassis.supervision import BackgroundTask
+
+ServicerT = TypeVar("ServicerT")
+
+
+class ServiceSettings(settings.DatabaseSettings):
+    """Settings of every service, each of which reads them from its own environment.
+
+    `Service.load_settings` adds where the service and its peers listen.
+    """
+
+    service_database_connections: Annotated[int, Field(ge=1, le=1_000)] = CONNECTIONS
+    """How many connections to its database a service holds at most, beside one for probes."""
+    service_max_calls: Annotated[int, Field(ge=1, le=100_000)] = DEFAULT_LIMITS.max_calls
+    """How many calls a service has in flight at most; one more is refused."""
+    service_max_send_seconds: Annotated[float, Field(gt=0, le=3_600)] = (
+        DEFAULT_LIMITS.max_send_seconds
+    )
+    """How long a client may take to read one message of a response."""
+    service_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = DEFAULT_LIMITS.grace_seconds
+    """How long calls may go on when a service stops."""
+
+    def find_address(self, service: str) -> tuple[str, int]:
+        """Return the host and the port of a service by its simple proto name."""
+        prefix = service.lower()
+        return getattr(self, f"{prefix}_host"), getattr(self, f"{prefix}_port")
+
+    def find_database(self, service: str) -> str:
+        """Return the URL of the service's database."""
+        url: SecretStr = getattr(self, f"{service.lower()}_database_url")
+        return url.get_secret_value()
+
+    def limits(self) -> Limits:
+        """Return the limits of the service's server."""
+        return Limits(
+            max_calls=self.service_max_calls,
+            max_send_seconds=self.service_max_send_seconds,
+            grace_seconds=self.service_grace_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a servicer and its background tasks use; it lives as long as the server."""
+
+    database: Database
+    channels: Mapping[str, grpc.aio.Channel] = field(default_factory=dict)
+    """Channels to the service's peers, by their simple proto names."""
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server is about to stop: streams should end soon after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service(Generic[ServicerT]):
+    """A proto service as a program.
+
+    The variables of a proto service begin with its simple name: USERSERVICE_HOST and
+    USERSERVICE_PORT say where it listens, USERSERVICE_DATABASE_URL where it keeps its data.
+    """
+
+    descriptor: ServiceDescriptor
+    add_to_server: Callable[[ServicerT, grpc.aio.Server], None]
+    """The generated function that adds a servicer to a server."""
+    make_servicer: Callable[[Resources], ServicerT]
+    database: str
+    """The name of its database, for when there is no URL."""
+    peers: Sequence[str] = ()
+    """The simple names of the proto services that it calls."""
+    make_tasks: Callable[[Resources], Sequence[BackgroundTask]] = lambda _: ()
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; exit with status 78 at once if a setting is bad."""
+        config = self.load_settings()
+        log.configure(config.log_format, config.log_level)
+        uvloop.run(self._run(config))
+
+    def load_settings(self) -> ServiceSettings:
+        """Read the settings, or end the program as `settings.load` does."""
+        own = self.descriptor.name.lower()
+        prefixes = [own, *map(str.lower, self.peers)]
+        fields: dict[str, Any] = {
+            f"{own}_database_url": (settings.DatabaseUrl, settings.own_database(self.database)),
+            **{f"{prefix}_host": (settings.Host, ...) for prefix in prefixes},
+            **{f"{prefix}_port": (settings.Port, ...) for prefix in prefixes},
+        }
+        model = create_model(f"{self.descriptor.name}Settings", __base__=ServiceSettings, **fields)
+        model.own_prefix = f"{own}_".upper()
+        return settings.load(model)
+
+    def make_server(
+        self, resources: Resources, address: str, limits: Limits = DEFAULT_LIMITS
+    ) -> Server:
+        """Make a servicer and the server around it."""
+        register = partial(self.add_to_server, self.make_servicer(resources))
+        return Server(self.descriptor.full_name, register, resources.database, address, limits)
+
+    async def _run(self, config: ServiceSettings) -> None:
+        name = self.descriptor.name
+        database = Database(
+            config.find_database(name), connections=config.service_database_connections
+        )
+        channels = {peer: client.open_channel(*config.find_address(peer)) for peer in self.peers}
+        resources = Resources(database, channels)
+        address = settings.address(*config.find_address(name))
+        server = self.make_server(resources, address, config.limits())
+        await _serve(server, resources, self.make_tasks(resources))
+
+
+async def _serve(server: Server, resources: Resources, tasks: Sequence[BackgroundTask]) -> None:
+    """Serve until a signal sets `draining`; then stop everything in reverse order."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, resources.draining.set)
+    async with AsyncExitStack() as stack:
+        for channel in resources.channels.values():
+            stack.push_async_callback(channel.close)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        for task in tasks:
+            task.start()
+            stack.push_async_callback(task.stop)
+        await resources.draining.wait()
