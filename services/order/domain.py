@@ -132,15 +132,15 @@ class Order:
     idempotency_key: str
     request_hash: bytes = field(repr=False)
     payment_method: str = field(repr=False)
-    state: State
-    version: int
-    total: Amount | None
-    payment_id: uuid.UUID | None
-    refusal: Refusal | None
-    cancel_requested: bool
     create_time: dt.datetime
     update_time: dt.datetime
     lines: tuple[Line, ...]
+    state: State = State.PENDING
+    version: int = 1
+    total: Amount | None = None
+    payment_id: uuid.UUID | None = None
+    refusal: Refusal | None = None
+    cancel_requested: bool = False
 
     @property
     def key(self) -> Key:

@@ -1,12 +1,13 @@
 """All the SQL of the order service. Takes a connection, returns domain objects, never commits."""
 
 import datetime as dt
-import itertools
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, LiteralString
+from typing import LiteralString
 
+from psycopg.abc import Params
+from psycopg.rows import args_row
 from psycopg.types.json import Jsonb
 
 from chassis.database import Connection
@@ -27,18 +28,32 @@ from services.order.placement import hash_request
 LEASE = dt.timedelta(seconds=30)
 """For how long an order is left to whoever took or changed it last."""
 
-_COLUMNS: LiteralString = (
-    "orders.order_id, user_id, idempotency_key, request_hash, payment_method, state, version,"
-    " currency_code, total_minor, payment_id, refusal_reason, refusal_message, refusal_metadata,"
-    " cancel_requested, create_time, update_time"
-)
 _SELECT: LiteralString = (
-    f"SELECT {_COLUMNS}, product_ids, quantities, prices FROM orders JOIN LATERAL ("
+    "SELECT orders.order_id, user_id, idempotency_key, request_hash, payment_method,"
+    " create_time, update_time, product_ids, quantities, prices_minor, state, version,"
+    " total_minor, currency_code, payment_id, refusal_reason, refusal_message, refusal_metadata,"
+    " cancel_requested FROM orders JOIN LATERAL ("
     " SELECT array_agg(product_id ORDER BY line_number) AS product_ids,"
     " array_agg(quantity ORDER BY line_number) AS quantities,"
-    " array_agg(unit_price_minor ORDER BY line_number) AS prices"
+    " array_agg(unit_price_minor ORDER BY line_number) AS prices_minor"
     " FROM order_lines WHERE order_lines.order_id = orders.order_id) AS lines ON true"
 )
+
+# Lists show orders by their ids, which therefore ascend in request order: they are made by a CTE,
+# which PostgreSQL evaluates once. The rows are inserted in the order of their keys, so that two
+# transactions never wait for each other.
+_INSERT: LiteralString = """
+WITH wanted AS MATERIALIZED (
+    SELECT uuidv7() AS order_id, * FROM unnest(
+        %(user_ids)s::uuid[], %(idempotency_keys)s::text[], %(request_hashes)s::bytea[],
+        %(payment_methods)s::text[]
+    ) AS wanted (user_id, idempotency_key, request_hash, payment_method)
+)
+INSERT INTO orders (order_id, user_id, idempotency_key, request_hash, payment_method, lease_until)
+SELECT wanted.*, now() + %(lease)s FROM wanted ORDER BY user_id, idempotency_key
+ON CONFLICT (user_id, idempotency_key) DO NOTHING
+RETURNING order_id, user_id, idempotency_key, request_hash, payment_method, create_time, update_time
+"""
 
 # Rows are locked in one order by everybody, so that two batches never wait for each other; whoever
 # comes second finds another version when the lock is free, and leaves that order out.
@@ -94,12 +109,12 @@ async def accept_orders(connection: Connection, wanted: Sequence[NewOrder]) -> d
 
 async def find_orders(connection: Connection, keys: Sequence[Key]) -> dict[Key, Order]:
     """Find those of the orders that exist by users and idempotency keys."""
-    cursor = await connection.execute(
+    found = await _fetch_orders(
+        connection,
         f"{_SELECT} WHERE (user_id, idempotency_key)"
         " IN (SELECT * FROM unnest(%s::uuid[], %s::text[]))",
         ([user_id for user_id, _ in keys], [idempotency_key for _, idempotency_key in keys]),
     )
-    found = [_to_order(row, _to_lines(row)) for row in await cursor.fetchall()]
     return {order.key: order for order in found}
 
 
@@ -119,12 +134,12 @@ async def get_orders(
     connection: Connection, order_ids: Sequence[uuid.UUID], *, lock: bool = False
 ) -> list[Order]:
     """Get those of the orders that exist, newest first; `lock` keeps them for the transaction."""
-    cursor = await connection.execute(
+    return await _fetch_orders(
+        connection,
         f"{_SELECT} WHERE orders.order_id = ANY(%s) ORDER BY orders.order_id DESC"
         + (" FOR UPDATE OF orders" if lock else ""),
         (list(order_ids),),
     )
-    return [_to_order(row, _to_lines(row)) for row in await cursor.fetchall()]
 
 
 async def list_sizes(
@@ -142,7 +157,7 @@ async def list_sizes(
         " ORDER BY order_id DESC LIMIT %(limit)s",
         {"user_id": user_id, "before": before, "limit": limit},
     )
-    return [(row[0], row[1]) for row in await cursor.fetchall()]
+    return await cursor.fetchall()
 
 
 async def save_orders(connection: Connection, orders: Sequence[Order]) -> list[Order]:
@@ -161,32 +176,23 @@ async def save_orders(connection: Connection, orders: Sequence[Order]) -> list[O
 
 async def _insert_orders(connection: Connection, wanted: Sequence[NewOrder]) -> dict[Key, Order]:
     cursor = await connection.execute(
-        "INSERT INTO orders (order_id, user_id, idempotency_key, request_hash, payment_method,"
-        " lease_until)"
-        " SELECT wanted.*, now() + %s"
-        " FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bytea[], %s::text[])"
-        " AS wanted (order_id, user_id, idempotency_key, request_hash, payment_method)"
-        " ORDER BY user_id, idempotency_key"
-        " ON CONFLICT (user_id, idempotency_key) DO NOTHING"
-        f" RETURNING {_COLUMNS}",
-        (
-            LEASE,
-            await _new_ids(connection, len(wanted)),
-            [order.user_id for order in wanted],
-            [order.idempotency_key for order in wanted],
-            [hash_request(order) for order in wanted],
-            [order.payment_method for order in wanted],
-        ),
+        _INSERT,
+        {
+            "user_ids": [order.user_id for order in wanted],
+            "idempotency_keys": [order.idempotency_key for order in wanted],
+            "request_hashes": [hash_request(order) for order in wanted],
+            "payment_methods": [order.payment_method for order in wanted],
+            "lease": LEASE,
+        },
     )
+    rows = await cursor.fetchall()
     lines = {order.key: order.lines for order in wanted}
-    inserted = [_to_order(row, lines[row[1], row[2]]) for row in await cursor.fetchall()]
-    return {order.key: order for order in inserted}
-
-
-async def _new_ids(connection: Connection, count: int) -> list[uuid.UUID]:
-    # In the order of the request, which the list of orders shows, whatever the insert sorts by.
-    cursor = await connection.execute("SELECT uuidv7() FROM generate_series(1, %s)", (count,))
-    return [row[0] for row in await cursor.fetchall()]
+    return {
+        (user_id, key): Order(
+            order_id, user_id, key, request_hash, method, created, updated, lines[user_id, key]
+        )
+        for order_id, user_id, key, request_hash, method, created, updated in rows
+    }
 
 
 async def _insert_lines(connection: Connection, orders: Iterable[Order]) -> None:
@@ -239,27 +245,51 @@ def _to_prices(order: Order) -> str | None:
     return "{" + ",".join(str(line.unit_price_minor) for line in order.lines) + "}"
 
 
-def _to_order(row: tuple[Any, ...], lines: tuple[Line, ...]) -> Order:
-    order_id, user_id, idempotency_key, request_hash, payment_method, state, version = row[:7]
-    currency_code, total_minor, payment_id, reason, message, metadata = row[7:13]
-    cancel_requested, create_time, update_time = row[13:16]
+async def _fetch_orders(
+    connection: Connection, query: LiteralString, parameters: Params
+) -> list[Order]:
+    cursor = connection.cursor(row_factory=args_row(_to_order))
+    await cursor.execute(query, parameters)
+    return await cursor.fetchall()
+
+
+def _to_order(
+    order_id: uuid.UUID,
+    user_id: uuid.UUID,
+    idempotency_key: str,
+    request_hash: bytes,
+    payment_method: str,
+    create_time: dt.datetime,
+    update_time: dt.datetime,
+    product_ids: Sequence[uuid.UUID],
+    quantities: Sequence[int],
+    prices_minor: Sequence[int | None],
+    state: str,
+    version: int,
+    total_minor: int | None,
+    currency_code: str,
+    payment_id: uuid.UUID | None,
+    refusal_reason: str | None,
+    refusal_message: str,
+    refusal_metadata: Mapping[str, str],
+    cancel_requested: bool,
+) -> Order:
+    refusal = None
+    if refusal_reason is not None:
+        refusal = Refusal(refusal_reason, refusal_message, refusal_metadata)
     return Order(
-        order_id=order_id,
-        user_id=user_id,
-        idempotency_key=idempotency_key,
-        request_hash=request_hash,
-        payment_method=payment_method,
+        order_id,
+        user_id,
+        idempotency_key,
+        request_hash,
+        payment_method,
+        create_time,
+        update_time,
+        lines=tuple(map(Line, product_ids, quantities, prices_minor)),
         state=State(state),
         version=version,
         total=None if total_minor is None else Amount(total_minor, currency_code),
         payment_id=payment_id,
-        refusal=None if reason is None else Refusal(reason, message, metadata),
+        refusal=refusal,
         cancel_requested=cancel_requested,
-        create_time=create_time,
-        update_time=update_time,
-        lines=lines,
     )
-
-
-def _to_lines(row: tuple[Any, ...]) -> tuple[Line, ...]:
-    return tuple(itertools.starmap(Line, zip(*row[16:], strict=True)))

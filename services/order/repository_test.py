@@ -65,6 +65,11 @@ async def test_accept_orders_keeps_what_it_was_given(database: Database) -> None
     assert [await get(database, order) for order in orders] == orders
 
 
+async def test_order_ids_ascend_in_request_order_whatever_the_keys(database: Database) -> None:
+    order_ids = [order.order_id for order in await accept(database, wanted(3)[::-1])]
+    assert order_ids == sorted(order_ids)
+
+
 async def test_accept_orders_returns_the_order_that_holds_a_key(database: Database) -> None:
     first = await accept(database, wanted(2))
     other = replace(wanted(3)[1], payment_method="pm_sandbox")
@@ -184,13 +189,13 @@ async def test_1000_orders_are_a_handful_of_statements(
 
     monkeypatch.setattr(psycopg.AsyncCursor, "execute", count)
     orders = await accept(database, wanted(1_000))
-    assert len(statements) == 3
+    assert len(statements) == 2
     reserved = await save(database, [domain.reserve(order, PRICES) for order in orders])
-    assert len(statements) == 4
+    assert len(statements) == 3
     await save(database, [domain.move(order, State.PAYING) for order in reserved])
-    assert len(statements) == 5
+    assert len(statements) == 4
     await accept(database, wanted(1_000))
-    assert len(statements) == 8
+    assert len(statements) == 6
 
 
 async def wait_for_lock(database: Database) -> None:

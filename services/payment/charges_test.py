@@ -252,13 +252,13 @@ async def test_a_thousand_charges_take_as_many_statements_as_one(
     charges: Charges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements: list[object] = []
-    execute = psycopg.AsyncConnection.execute
+    execute = psycopg.AsyncCursor.execute
 
     async def execute_and_note(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
         statements.append(query)
         return await execute(self, query, *args, **kwargs)
 
-    monkeypatch.setattr(psycopg.AsyncConnection, "execute", execute_and_note)
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", execute_and_note)
     await charges.process(new_charges(1))
     one = list(statements)
     statements.clear()

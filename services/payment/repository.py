@@ -3,9 +3,13 @@
 Locks on payments are taken in the order of their order ids, everywhere: no deadlocks.
 """
 
+import datetime as dt
 import uuid
 from collections.abc import Sequence
 from typing import Any, LiteralString
+
+from psycopg.abc import Params
+from psycopg.rows import args_row
 
 from chassis.database import Connection
 from chassis.money import Amount
@@ -56,12 +60,12 @@ async def get_payments_of_orders(
 
     `lock` keeps them until the transaction ends.
     """
-    cursor = await connection.execute(
+    payments = await _fetch_payments(
+        connection,
         f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE order_id = ANY(%s) ORDER BY order_id"
         + (" FOR UPDATE" if lock else ""),
         (list(order_ids),),
     )
-    payments = [_to_payment(row) for row in await cursor.fetchall()]
     return {payment.order_id: payment for payment in payments}
 
 
@@ -69,20 +73,21 @@ async def get_payment(
     connection: Connection, payment_id: uuid.UUID, *, lock: bool = False
 ) -> Payment | None:
     """Get a payment, if there is such a one; `lock` keeps it until the transaction ends."""
-    cursor = await connection.execute(
+    found = await _fetch_payments(
+        connection,
         f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE payment_id = %s"
         + (" FOR UPDATE" if lock else ""),
         (payment_id,),
     )
-    row = await cursor.fetchone()
-    return None if row is None else _to_payment(row)
+    return found[0] if found else None
 
 
 async def update_payments(
     connection: Connection, payments: Sequence[Payment]
 ) -> dict[uuid.UUID, Payment]:
     """Write the changes of payments that are locked; return them as they stand, by order id."""
-    cursor = await connection.execute(
+    updated = await _fetch_payments(
+        connection,
         "UPDATE payments SET state = changed.state,"
         " provider_reference = changed.provider_reference,"
         " decline_reason = changed.decline_reason, refunded_minor = changed.refunded_minor,"
@@ -101,7 +106,6 @@ async def update_payments(
             [payment.refunded_minor for payment in payments],
         ),
     )
-    updated = [_to_payment(row) for row in await cursor.fetchall()]
     return {payment.order_id: payment for payment in updated}
 
 
@@ -132,12 +136,13 @@ async def list_transactions(
         where += " AND payment_id = %(payment_id)s"
     if after is not None:
         where += " AND transaction_id > %(after)s"
-    cursor = await connection.execute(
+    cursor = connection.cursor(row_factory=args_row(_to_transaction))
+    await cursor.execute(
         f"SELECT {_TRANSACTION_COLUMNS} FROM transactions WHERE {where}"
         " ORDER BY transaction_id LIMIT %(limit)s",
         {"payment_id": payment_id, "after": after, "limit": limit},
     )
-    return [_to_transaction(row) for row in await cursor.fetchall()]
+    return await cursor.fetchall()
 
 
 async def insert_refund(connection: Connection, refund: Refund) -> None:
@@ -158,11 +163,12 @@ async def insert_refund(connection: Connection, refund: Refund) -> None:
 
 async def list_refunds(connection: Connection, payment_id: uuid.UUID) -> list[Refund]:
     """List all refunds of a payment, oldest first."""
-    cursor = await connection.execute(
+    cursor = connection.cursor(row_factory=args_row(_to_refund))
+    await cursor.execute(
         f"SELECT {_REFUND_COLUMNS} FROM refunds WHERE payment_id = %s ORDER BY number",
         (payment_id,),
     )
-    return [_to_refund(row) for row in await cursor.fetchall()]
+    return await cursor.fetchall()
 
 
 async def update_refunds(connection: Connection, refunds: Sequence[Refund]) -> None:
@@ -182,22 +188,53 @@ async def update_refunds(connection: Connection, refunds: Sequence[Refund]) -> N
     )
 
 
-def _to_payment(row: tuple[Any, ...]) -> Payment:
-    payment_id, order_id, state, amount_minor, currency_code, *others = row
+async def _fetch_payments(
+    connection: Connection, query: LiteralString, parameters: Params
+) -> list[Payment]:
+    cursor = connection.cursor(row_factory=args_row(_to_payment))
+    await cursor.execute(query, parameters)
+    return await cursor.fetchall()
+
+
+def _to_payment(
+    payment_id: uuid.UUID,
+    order_id: uuid.UUID,
+    state: str,
+    amount_minor: int | None,
+    currency_code: str,
+    *others: Any,
+) -> Payment:
     amount = None if amount_minor is None else Amount(amount_minor, currency_code)
     return Payment(payment_id, order_id, State(state), amount, *others)
 
 
-def _to_refund(row: tuple[Any, ...]) -> Refund:
-    payment_id, number, idempotency_key, minor, currency_code, state, provider_reference = row
-    amount = Amount(minor, currency_code)
+def _to_refund(
+    payment_id: uuid.UUID,
+    number: int,
+    idempotency_key: str | None,
+    amount_minor: int,
+    currency_code: str,
+    state: str,
+    provider_reference: str,
+) -> Refund:
+    amount = Amount(amount_minor, currency_code)
     return Refund(
         payment_id, number, idempotency_key, amount, RefundState(state), provider_reference
     )
 
 
-def _to_transaction(row: tuple[Any, ...]) -> Transaction:
-    transaction_id, payment_id, order_id, kind, minor, currency_code, reference, create_time = row
-    amount = Amount(minor, currency_code)
-    entry = Entry(payment_id, order_id, TransactionType(kind), amount, reference)
+def _to_transaction(
+    transaction_id: uuid.UUID,
+    payment_id: uuid.UUID,
+    order_id: uuid.UUID,
+    transaction_type: str,
+    amount_minor: int,
+    currency_code: str,
+    provider_reference: str,
+    create_time: dt.datetime,
+) -> Transaction:
+    amount = Amount(amount_minor, currency_code)
+    entry = Entry(
+        payment_id, order_id, TransactionType(transaction_type), amount, provider_reference
+    )
     return Transaction(transaction_id, entry, create_time)

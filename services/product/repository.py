@@ -3,12 +3,16 @@
 The SQL of the stock is in `stock_repository`.
 """
 
+import datetime as dt
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import orjson
 import psycopg
+from psycopg.abc import Params
+from psycopg.rows import args_row
 
 from chassis import errors
 from chassis.database import Connection
@@ -23,6 +27,32 @@ _COLUMNS: LiteralString = (
     " s.available, s.reserved, s.sold, s.stocked"
 )
 _JOIN: LiteralString = "products p JOIN stock s USING (product_id)"
+# A CTE that calls a volatile function is evaluated once, row by row: ids ascend in request order.
+_INSERT: LiteralString = f"""
+WITH new AS MATERIALIZED (
+    SELECT uuidv7() AS product_id, * FROM unnest(
+        %(skus)s::text[], %(names)s::text[], %(descriptions)s::text[], %(categories)s::jsonb[],
+        %(prices_minor)s::bigint[], %(currency_codes)s::text[], %(currency_digits)s::integer[],
+        %(image_uris)s::text[], %(attributes)s::jsonb[], %(units)s::bigint[]
+    ) AS new (sku, name, description, categories, price_minor, currency_code, currency_digits,
+              image_uri, attributes, units)
+), p AS (
+    INSERT INTO products (product_id, sku, name, description, categories, price_minor,
+                          currency_code, currency_digits, image_uri, attributes)
+    -- PostgreSQL cannot make an array of arrays of different lengths: each travels as JSON.
+    SELECT product_id, sku, name, description, ARRAY(SELECT jsonb_array_elements_text(categories)),
+           price_minor, currency_code, currency_digits, image_uri, attributes
+    FROM new
+    RETURNING *
+), s AS (
+    INSERT INTO stock (product_id, available, stocked) SELECT product_id, units, units FROM new
+    RETURNING *
+), opening AS (
+    INSERT INTO stock_adjustments (product_id, delta, reason)
+    SELECT product_id, units, 'opening stock' FROM new WHERE units <> 0
+)
+SELECT {_COLUMNS} FROM p JOIN s USING (product_id) ORDER BY product_id
+"""
 _KEYS: dict[Column, Sequence[tuple[LiteralString, LiteralString]]] = {
     Column.CREATE_TIME: [("p.product_id", "uuid")],
     Column.NAME: [("p.name", "text"), ("p.product_id", "uuid")],
@@ -54,19 +84,24 @@ async def insert_products(
     Raises:
         errors.AlreadyExists: a SKU is taken.
     """
-    ids = await _new_ids(connection, len(products))
     details = [item for item, _ in products]
-    await _insert_details(connection, ids, details)
-    await connection.execute(
-        "WITH opening AS (SELECT * FROM unnest(%s::uuid[], %s::bigint[]) AS o (product_id, units)),"
-        " recorded AS (INSERT INTO stock_adjustments (product_id, delta, reason)"
-        "  SELECT product_id, units, 'opening stock' FROM opening WHERE units <> 0)"
-        " INSERT INTO stock (product_id, available, stocked)"
-        " SELECT product_id, units, units FROM opening",
-        (ids, [units for _, units in products]),
-    )
-    found = {product.product_id: product for product in await get_products(connection, ids)}
-    return [found[product_id] for product_id in ids]
+    with _unique_sku():
+        return await _fetch_products(
+            connection,
+            _INSERT,
+            {
+                "skus": [item.sku for item in details],
+                "names": [item.name for item in details],
+                "descriptions": [item.description for item in details],
+                "categories": [_to_json(item.categories) for item in details],
+                "prices_minor": [item.price.minor for item in details],
+                "currency_codes": [item.price.currency_code for item in details],
+                "currency_digits": [MINOR_DIGITS[item.price.currency_code] for item in details],
+                "image_uris": [item.image_uri for item in details],
+                "attributes": [_to_json(item.attributes) for item in details],
+                "units": [units for _, units in products],
+            },
+        )
 
 
 async def get_products(
@@ -76,13 +111,12 @@ async def get_products(
 
     `lock` keeps their details, and not their stock, until the transaction ends.
     """
-    cursor = connection.cursor(binary=True)
-    await cursor.execute(
+    return await _fetch_products(
+        connection,
         f"SELECT {_COLUMNS} FROM unnest(%b::uuid[]) AS wanted (product_id)"
         f" JOIN {_JOIN} USING (product_id)" + (" FOR UPDATE OF p" if lock else ""),
         (list(set(product_ids)),),
     )
-    return [_to_product(row) for row in await cursor.fetchall()]
 
 
 async def list_products(
@@ -99,11 +133,11 @@ async def list_products(
         parameters += after
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     order = ", ".join(name + direction for name, _ in keys)
-    cursor = connection.cursor(binary=True)
-    await cursor.execute(
-        f"SELECT {_COLUMNS} FROM {_JOIN}{where} ORDER BY {order} LIMIT %s", (*parameters, limit)
+    return await _fetch_products(
+        connection,
+        f"SELECT {_COLUMNS} FROM {_JOIN}{where} ORDER BY {order} LIMIT %s",
+        (*parameters, limit),
     )
-    return [_to_product(row) for row in await cursor.fetchall()]
 
 
 async def update_details(connection: Connection, product_id: uuid.UUID, details: Details) -> None:
@@ -112,7 +146,7 @@ async def update_details(connection: Connection, product_id: uuid.UUID, details:
     Raises:
         errors.AlreadyExists: the SKU is taken.
     """
-    try:
+    with _unique_sku():
         await connection.execute(
             "UPDATE products SET sku = %s, name = %s, description = %s, categories = %s,"
             " price_minor = %s, currency_code = %s, currency_digits = %s, image_uri = %s,"
@@ -131,8 +165,6 @@ async def update_details(connection: Connection, product_id: uuid.UUID, details:
                 product_id,
             ),
         )
-    except psycopg.errors.UniqueViolation as error:
-        raise _sku_taken() from error
 
 
 async def delete_product(connection: Connection, product_id: uuid.UUID) -> None:
@@ -140,41 +172,21 @@ async def delete_product(connection: Connection, product_id: uuid.UUID) -> None:
     await connection.execute("DELETE FROM products WHERE product_id = %s", (product_id,))
 
 
-async def _new_ids(connection: Connection, count: int) -> list[uuid.UUID]:
-    cursor = await connection.execute("SELECT uuidv7() FROM generate_series(1, %s)", (count,))
-    return [row[0] for row in await cursor.fetchall()]
+async def _fetch_products(
+    connection: Connection, query: LiteralString, parameters: Params
+) -> list[Product]:
+    cursor = connection.cursor(binary=True, row_factory=args_row(_to_product))
+    await cursor.execute(query, parameters)
+    return await cursor.fetchall()
 
 
-async def _insert_details(
-    connection: Connection, ids: Sequence[uuid.UUID], details: Sequence[Details]
-) -> None:
+@contextmanager
+def _unique_sku() -> Iterator[None]:
     try:
-        await connection.execute(
-            "INSERT INTO products (product_id, sku, name, description, categories, price_minor,"
-            " currency_code, currency_digits, image_uri, attributes)"
-            " SELECT product_id, sku, name, description,"
-            # To PostgreSQL arrays of different lengths make no array: each travels as JSON.
-            " ARRAY(SELECT jsonb_array_elements_text(categories)), price_minor,"
-            " currency_code, currency_digits, image_uri, attributes"
-            " FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::jsonb[],"
-            " %s::bigint[], %s::text[], %s::integer[], %s::text[], %s::jsonb[])"
-            " AS d (product_id, sku, name, description, categories,"
-            " price_minor, currency_code, currency_digits, image_uri, attributes)",
-            (
-                list(ids),
-                [item.sku for item in details],
-                [item.name for item in details],
-                [item.description for item in details],
-                [_to_json(item.categories) for item in details],
-                [item.price.minor for item in details],
-                [item.price.currency_code for item in details],
-                [MINOR_DIGITS[item.price.currency_code] for item in details],
-                [item.image_uri for item in details],
-                [_to_json(item.attributes) for item in details],
-            ),
-        )
+        yield
     except psycopg.errors.UniqueViolation as error:
-        raise _sku_taken() from error
+        message = "There is a product with this SKU already."
+        raise errors.AlreadyExists("SKU_TAKEN", message) from error
 
 
 def _conditions(listing: Listing) -> tuple[list[str], list[Any]]:
@@ -211,30 +223,25 @@ def _document(comparison: Comparison) -> Mapping[str, Any]:
     return found
 
 
-def _sku_taken() -> errors.AlreadyExists:
-    return errors.AlreadyExists("SKU_TAKEN", "There is a product with this SKU already.")
-
-
 def _to_json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _to_product(row: tuple[Any, ...]) -> Product:
-    (
-        product_id,
-        sku,
-        name,
-        description,
-        categories,
-        price_minor,
-        currency_code,
-        image_uri,
-        attributes,
-        version,
-        create_time,
-        update_time,
-        *stock,
-    ) = row
+def _to_product(
+    product_id: uuid.UUID,
+    sku: str,
+    name: str,
+    description: str,
+    categories: Sequence[str],
+    price_minor: int,
+    currency_code: str,
+    image_uri: str,
+    attributes: str,
+    version: int,
+    create_time: dt.datetime,
+    update_time: dt.datetime,
+    *stock: int,
+) -> Product:
     details = Details(
         sku,
         name,

@@ -15,6 +15,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import LiteralString
 
+from psycopg.rows import args_row, scalar_row
+
 from chassis.database import Connection
 from chassis.money import Amount
 from services.product.domain import Adjustment, Stock
@@ -41,23 +43,23 @@ _OF_ORDERS: LiteralString = (
 
 async def lock_stock(connection: Connection, product_id: uuid.UUID) -> Stock | None:
     """Get the stock of a product, if there is one, and keep it until the transaction ends."""
-    cursor = await connection.execute(
+    cursor = connection.cursor(row_factory=args_row(Stock))
+    await cursor.execute(
         "SELECT available, reserved, sold, stocked FROM stock WHERE product_id = %s FOR UPDATE",
         (product_id,),
     )
-    row = await cursor.fetchone()
-    return None if row is None else Stock(*row)
+    return await cursor.fetchone()
 
 
 async def find_adjustment(connection: Connection, adjustment: Adjustment) -> Adjustment | None:
     """Get the adjustment of the product with the same idempotency key, if there is one."""
-    cursor = await connection.execute(
+    cursor = connection.cursor(row_factory=args_row(Adjustment))
+    await cursor.execute(
         "SELECT product_id, delta, reason, idempotency_key FROM stock_adjustments"
         " WHERE product_id = %s AND idempotency_key = %s",
         (adjustment.product_id, adjustment.idempotency_key),
     )
-    row = await cursor.fetchone()
-    return None if row is None else Adjustment(*row)
+    return await cursor.fetchone()
 
 
 async def record_adjustment(connection: Connection, adjustment: Adjustment, stock: Stock) -> None:
@@ -88,7 +90,8 @@ async def insert_reservations(
 
     Waits for a concurrent transaction that inserts the same order. Only RESERVED ones expire.
     """
-    cursor = await connection.execute(
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
         "INSERT INTO reservations (order_id, state, expires_at)"
         " SELECT order_id, %(state)s::text,"
         " CASE WHEN %(state)s::text = 'RESERVED' THEN now() + %(lifetime)s::interval END"
@@ -96,32 +99,32 @@ async def insert_reservations(
         " ON CONFLICT (order_id) DO NOTHING RETURNING order_id",
         {"state": state, "lifetime": LIFETIME, "order_ids": list(order_ids)},
     )
-    return {row[0] for row in await cursor.fetchall()}
+    return set(await cursor.fetchall())
 
 
 async def lock_reservations(
     connection: Connection, order_ids: Sequence[uuid.UUID]
 ) -> dict[uuid.UUID, Reservation]:
     """Get those of the reservations that exist, and keep them until the transaction ends."""
-    cursor = connection.cursor(binary=True)
+    cursor = connection.cursor(binary=True, row_factory=args_row(_to_reservation))
     await cursor.execute(
         f"SELECT {_RESERVATION_COLUMNS} FROM unnest(%b::uuid[]) AS wanted (order_id)"
         " JOIN reservations USING (order_id) ORDER BY order_id FOR UPDATE OF reservations",
         (list(order_ids),),
     )
-    return {row[0]: _to_reservation(*row) for row in await cursor.fetchall()}
+    return {found.order_id: found for found in await cursor.fetchall()}
 
 
 async def lock_expired(connection: Connection, limit: int) -> dict[uuid.UUID, Reservation]:
     """Get at most `limit` expired reservations that nobody else has locked, and keep them."""
-    cursor = connection.cursor(binary=True)
+    cursor = connection.cursor(binary=True, row_factory=args_row(_to_reservation))
     await cursor.execute(
         f"SELECT {_RESERVATION_COLUMNS} FROM reservations"
         " WHERE state = 'RESERVED' AND expires_at <= now()"
         " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED",
         (limit,),
     )
-    return {row[0]: _to_reservation(*row) for row in await cursor.fetchall()}
+    return {found.order_id: found for found in await cursor.fetchall()}
 
 
 async def get_lines(

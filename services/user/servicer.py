@@ -34,8 +34,8 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         profile = domain.check_profile(_parse_profile(request))
         domain.check_password(request.password, "password")
         password_hash = await self._passwords.hash(request.password)
-        async with self._database.transaction() as connection:
-            (user,) = await repository.insert_users(connection, [(profile, password_hash)])
+        async with self._database.connection() as connection:
+            user = await repository.insert_user(connection, profile, password_hash)
         return _to_message(user)
 
     async def GetUser(self, request: user_pb2.GetUserRequest, context: Context) -> user_pb2.User:
