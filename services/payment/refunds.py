@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Mapping
 
 from chassis import errors
-from chassis.database import Connection, Database
+from chassis.database import Database
 from chassis.money import Amount
 from services.payment import domain, repository
 from services.payment.domain import Payment, Refund, RefundOutcome, RefundState
@@ -54,7 +54,7 @@ class Refunds:
         """Find or insert the refund; return it with all refunds of the payment that are pending."""
         async with self._database.transaction() as connection:
             # The lock makes refunds of one payment queue up: each sees what is left after the last.
-            payment = await _lock_payment(connection, payment_id)
+            payment = await repository.get_payment(connection, payment_id, lock=True)
             refunds = await repository.list_refunds(connection, payment_id)
             refund = domain.find_repeated(refunds, amount, idempotency_key)
             if refund is None:
@@ -68,7 +68,7 @@ class Refunds:
     ) -> tuple[Payment, dict[int, Refund]]:
         """Save outcomes, given by number, with the ledger; return all refunds by number."""
         async with self._database.transaction() as connection:
-            payment = await _lock_payment(connection, payment_id)
+            payment = await repository.get_payment(connection, payment_id, lock=True)
             refunds = {
                 refund.number: refund
                 for refund in await repository.list_refunds(connection, payment_id)
@@ -88,13 +88,6 @@ class Refunds:
                 entries = domain.refund_entries(payment, given)
                 await repository.insert_transactions(connection, entries)
         return payment, refunds | {refund.number: refund for refund in settled}
-
-
-async def _lock_payment(connection: Connection, payment_id: uuid.UUID) -> Payment:
-    payment = await repository.get_payment(connection, payment_id, lock=True)
-    if payment is None:
-        raise domain.payment_not_found(payment_id)
-    return payment
 
 
 def _to_request(payment: Payment, refund: Refund) -> RefundRequest:

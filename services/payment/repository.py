@@ -22,6 +22,7 @@ from services.payment.domain import (
     State,
     Transaction,
     TransactionType,
+    payment_not_found,
 )
 
 _PAYMENT_COLUMNS: LiteralString = (
@@ -71,15 +72,21 @@ async def get_payments_of_orders(
 
 async def get_payment(
     connection: Connection, payment_id: uuid.UUID, *, lock: bool = False
-) -> Payment | None:
-    """Get a payment, if there is such a one; `lock` keeps it until the transaction ends."""
+) -> Payment:
+    """Get a payment; `lock` locks the row until the transaction ends.
+
+    Raises:
+        errors.NotFound: the payment does not exist.
+    """
     found = await _fetch_payments(
         connection,
         f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE payment_id = %s"
         + (" FOR UPDATE" if lock else ""),
         (payment_id,),
     )
-    return found[0] if found else None
+    if not found:
+        raise payment_not_found(payment_id)
+    return found[0]
 
 
 async def update_payments(

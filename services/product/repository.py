@@ -17,7 +17,7 @@ from psycopg.rows import args_row
 from chassis import errors
 from chassis.database import Connection
 from chassis.money import MINOR_DIGITS, Amount
-from services.product.domain import Details, Product, Stock
+from services.product.domain import Details, Product, Stock, product_not_found
 from services.product.filter import Comparison
 from services.product.listing import Column, Key, Listing
 
@@ -104,13 +104,24 @@ async def insert_products(
         )
 
 
+async def get_product(
+    connection: Connection, product_id: uuid.UUID, *, lock: bool = False
+) -> Product:
+    """Get a product; `lock` locks its details, and not its stock, until the transaction ends.
+
+    Raises:
+        errors.NotFound: the product does not exist.
+    """
+    found = await get_products(connection, [product_id], lock=lock)
+    if not found:
+        raise product_not_found(product_id)
+    return found[0]
+
+
 async def get_products(
     connection: Connection, product_ids: Sequence[uuid.UUID], *, lock: bool = False
 ) -> list[Product]:
-    """Get those of the products that exist, by id.
-
-    `lock` keeps their details, and not their stock, until the transaction ends.
-    """
+    """Get the existing ones of the products, in any order; `lock` is as for one."""
     return await _fetch_products(
         connection,
         f"SELECT {_COLUMNS} FROM unnest(%b::uuid[]) AS wanted (product_id)"

@@ -1,6 +1,5 @@
-"""ProductService on the wire, a method an RPC. Rules live in domain, SQL in the repositories."""
+"""ProductService, one method per RPC: rules are in `domain`, SQL in the repositories."""
 
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, final
 
@@ -25,7 +24,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @final
 class ProductServicer(product_pb2_grpc.ProductServiceServicer):
-    """Serves products and their stock out of one database."""
+    """Serves products and their stock from one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -33,7 +32,6 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def AddProduct(
         self, request: product_pb2.AddProductRequest, context: Context
     ) -> product_pb2.Product:
-        """Check, insert with the opening stock."""
         details = domain.check_details(messages.parse_details(request.product))
         opening = request.product.stock.available
         domain.check_opening_stock(opening)
@@ -44,40 +42,36 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def GetProduct(
         self, request: product_pb2.GetProductRequest, context: Context
     ) -> product_pb2.Product:
-        """Look up one id."""
         product_id = ids.parse_id(request.product_id, "product_id")
         async with self._database.connection() as connection:
-            found = await repository.get_products(connection, [product_id])
-        return messages.to_message(_only(found, product_id))
+            product = await repository.get_product(connection, product_id)
+        return messages.to_message(product)
 
     async def UpdateProduct(
         self, request: product_pb2.UpdateProductRequest, context: Context
     ) -> product_pb2.Product:
-        """Lock the product, decide on its new details, save them if they differ."""
+        """Lock the details, and write the new ones only if they differ."""
         product_id = ids.parse_id(request.product_id, "product_id")
         fields = conversion.parse_update_mask(
             request.update_mask, request.product, domain.UPDATABLE
         )
         changes = messages.parse_details(request.product, fields)
         async with self._database.transaction() as connection:
-            found = await repository.get_products(connection, [product_id], lock=True)
-            product = _only(found, product_id)
+            product = await repository.get_product(connection, product_id, lock=True)
             details = domain.update_details(product, changes, fields, request.product.etag)
             if domain.is_changed(product.details, details):
                 await repository.update_details(connection, product_id, details)
             # Read again, so that the stock is as of the same moment as the details.
-            found = await repository.get_products(connection, [product_id])
-        return messages.to_message(_only(found, product_id))
+            product = await repository.get_product(connection, product_id)
+        return messages.to_message(product)
 
     async def DeleteProduct(
         self, request: product_pb2.DeleteProductRequest, context: Context
     ) -> empty_pb2.Empty:
-        """Lock the stock, so that no order takes any meanwhile, and delete."""
+        """Lock the stock, so that no order reserves any meanwhile."""
         product_id = ids.parse_id(request.product_id, "product_id")
         async with self._database.transaction() as connection:
             stock = await stock_repository.lock_stock(connection, product_id)
-            if stock is None:
-                raise domain.product_not_found(product_id)
             domain.check_deletable(product_id, stock)
             await repository.delete_product(connection, product_id)
         return empty_pb2.Empty()
@@ -85,7 +79,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def ListProducts(
         self, request: product_pb2.ListProductsRequest, context: Context
     ) -> AsyncIterator[product_pb2.ListProductsResponse]:
-        """Read message after message, each by itself: a slow client holds no connection."""
+        """Read message after message: no connection is held while the client reads."""
         paging.check_page_size(request.page_size)
         query = (request.filter, request.search, request.order_by)
         asked = listing.parse_listing(*query)
@@ -100,7 +94,6 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def BatchGetProducts(
         self, request: product_pb2.BatchGetProductsRequest, context: Context
     ) -> product_pb2.BatchGetProductsResponse:
-        """Look up many ids with one query."""
         product_ids = ids.parse_ids(request.product_ids, "product_ids")
         async with self._database.connection() as connection:
             found = await repository.get_products(connection, product_ids)
@@ -111,17 +104,15 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def AdjustStock(
         self, request: product_pb2.AdjustStockRequest, context: Context
     ) -> product_pb2.Product:
-        """Lock the stock; unless this idempotency key adjusted it before, adjust and record it."""
         adjustment = domain.check_adjustment(messages.parse_adjustment(request))
         async with self._database.transaction() as connection:
             await _adjust(connection, adjustment)
-            found = await repository.get_products(connection, [adjustment.product_id])
-        return messages.to_message(_only(found, adjustment.product_id))
+            product = await repository.get_product(connection, adjustment.product_id)
+        return messages.to_message(product)
 
     async def ReserveStock(
         self, request: product_pb2.ReserveStockRequest, context: Context
     ) -> product_pb2.ReserveStockResponse:
-        """Take the step for all orders in one transaction."""
         demands = messages.parse_demands(request)
         reservation.check_demands(demands)
         async with self._database.transaction() as connection:
@@ -133,21 +124,18 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def PinStock(
         self, request: product_pb2.PinStockRequest, context: Context
     ) -> product_pb2.PinStockResponse:
-        """Take the step for all orders in one transaction."""
         results = await self._take(protocol.pin, request.order_ids)
         return product_pb2.PinStockResponse(results=results)
 
     async def CommitStock(
         self, request: product_pb2.CommitStockRequest, context: Context
     ) -> product_pb2.CommitStockResponse:
-        """Take the step for all orders in one transaction."""
         results = await self._take(protocol.commit, request.order_ids)
         return product_pb2.CommitStockResponse(results=results)
 
     async def ReleaseStock(
         self, request: product_pb2.ReleaseStockRequest, context: Context
     ) -> product_pb2.ReleaseStockResponse:
-        """Take the step for all orders in one transaction."""
         results = await self._take(protocol.release, request.order_ids)
         return product_pb2.ReleaseStockResponse(results=results)
 
@@ -177,8 +165,6 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
 
 async def _adjust(connection: Connection, adjustment: domain.Adjustment) -> None:
     stock = await stock_repository.lock_stock(connection, adjustment.product_id)
-    if stock is None:
-        raise domain.product_not_found(adjustment.product_id)
     recorded = None
     if adjustment.idempotency_key:
         recorded = await stock_repository.find_adjustment(connection, adjustment)
@@ -187,9 +173,3 @@ async def _adjust(connection: Connection, adjustment: domain.Adjustment) -> None
         return
     adjusted = domain.adjust_stock(stock, adjustment)
     await stock_repository.record_adjustment(connection, adjustment, adjusted)
-
-
-def _only(found: list[domain.Product], product_id: uuid.UUID) -> domain.Product:
-    if not found:
-        raise domain.product_not_found(product_id)
-    return found[0]

@@ -19,7 +19,7 @@ from psycopg.rows import args_row, scalar_row
 
 from chassis.database import Connection
 from chassis.money import Amount
-from services.product.domain import Adjustment, Stock
+from services.product.domain import Adjustment, Stock, product_not_found
 from services.product.reservation import (
     LIFETIME,
     Obstacle,
@@ -41,14 +41,21 @@ _OF_ORDERS: LiteralString = (
 )
 
 
-async def lock_stock(connection: Connection, product_id: uuid.UUID) -> Stock | None:
-    """Get the stock of a product, if there is one, and keep it until the transaction ends."""
+async def lock_stock(connection: Connection, product_id: uuid.UUID) -> Stock:
+    """Get the stock of a product, and lock the row until the transaction ends.
+
+    Raises:
+        errors.NotFound: the product does not exist.
+    """
     cursor = connection.cursor(row_factory=args_row(Stock))
     await cursor.execute(
         "SELECT available, reserved, sold, stocked FROM stock WHERE product_id = %s FOR UPDATE",
         (product_id,),
     )
-    return await cursor.fetchone()
+    stock = await cursor.fetchone()
+    if stock is None:
+        raise product_not_found(product_id)
+    return stock
 
 
 async def find_adjustment(connection: Connection, adjustment: Adjustment) -> Adjustment | None:

@@ -95,6 +95,13 @@ def update_profile(user: User, changes: Profile, fields: Collection[str], etag: 
     return check_profile(updated)
 
 
+def user_not_found(user_id: uuid.UUID) -> errors.NotFound:
+    """Return the error for a user that does not exist."""
+    return errors.NotFound(
+        "USER_NOT_FOUND", f"There is no user {user_id}.", metadata={"user_id": str(user_id)}
+    )
+
+
 def _check_email(violations: errors.Violations, email: str) -> str:
     """Check an e-mail address; return it in NFC, with its domain in lower case and decoded."""
     if len(email) > MAX_EMAIL:

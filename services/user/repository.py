@@ -1,4 +1,4 @@
-"""All the SQL of the user service. Takes a connection, returns domain objects, never commits.
+"""All SQL of the user service. Functions take a connection and leave transactions to the caller.
 
 Every change of a user sets its update_time and increments its version, which is the etag.
 """
@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from chassis import errors
 from chassis.database import Connection
-from services.user.domain import Address, Profile, User
+from services.user.domain import Address, Profile, User, user_not_found
 
 _COLUMNS: LiteralString = (
     "user_id, email, display_name, addresses, version, create_time, update_time"
@@ -40,10 +40,22 @@ async def insert_user(connection: Connection, profile: Profile, password_hash: s
     return user
 
 
+async def get_user(connection: Connection, user_id: uuid.UUID, *, lock: bool = False) -> User:
+    """Get a user; `lock` locks the row until the transaction ends.
+
+    Raises:
+        errors.NotFound: the user does not exist.
+    """
+    found = await get_users(connection, [user_id], lock=lock)
+    if not found:
+        raise user_not_found(user_id)
+    return found[0]
+
+
 async def get_users(
     connection: Connection, user_ids: Sequence[uuid.UUID], *, lock: bool = False
 ) -> list[User]:
-    """Get those of the users that exist, by id; `lock` keeps them until the transaction ends."""
+    """Get the existing ones of the users, in the order of their ids; `lock` is as for one."""
     return await _fetch_users(
         connection,
         f"SELECT {_COLUMNS} FROM users WHERE user_id = ANY(%s) ORDER BY user_id"
@@ -53,7 +65,7 @@ async def get_users(
 
 
 async def list_users(connection: Connection, after: uuid.UUID | None, limit: int) -> list[User]:
-    """List users, oldest first, beginning after an id: at most `limit`."""
+    """List at most `limit` users, oldest first, after an id or from the beginning."""
     return await _fetch_users(
         connection,
         f"SELECT {_COLUMNS} FROM users WHERE %(after)s::uuid IS NULL OR user_id > %(after)s"
@@ -63,7 +75,7 @@ async def list_users(connection: Connection, after: uuid.UUID | None, limit: int
 
 
 async def update_profile(connection: Connection, user_id: uuid.UUID, profile: Profile) -> User:
-    """Replace the profile of a user that is locked.
+    """Replace the profile of a user, whose row is locked.
 
     Raises:
         errors.AlreadyExists: the e-mail address is taken.
@@ -79,23 +91,35 @@ async def update_profile(connection: Connection, user_id: uuid.UUID, profile: Pr
     return user
 
 
-async def delete_user(connection: Connection, user_id: uuid.UUID) -> bool:
-    """Delete a user; tell whether there was one."""
+async def delete_user(connection: Connection, user_id: uuid.UUID) -> None:
+    """Delete a user.
+
+    Raises:
+        errors.NotFound: the user does not exist.
+    """
     cursor = await connection.execute("DELETE FROM users WHERE user_id = %s", (user_id,))
-    return cursor.rowcount == 1
+    if cursor.rowcount == 0:
+        raise user_not_found(user_id)
 
 
-async def get_password_hash(connection: Connection, user_id: uuid.UUID) -> str | None:
-    """Get the password hash of a user, if there is such a user."""
+async def get_password_hash(connection: Connection, user_id: uuid.UUID) -> str:
+    """Get the password hash of a user.
+
+    Raises:
+        errors.NotFound: the user does not exist.
+    """
     cursor = connection.cursor(row_factory=scalar_row)
     await cursor.execute("SELECT password_hash FROM users WHERE user_id = %s", (user_id,))
-    return await cursor.fetchone()
+    password_hash: str | None = await cursor.fetchone()
+    if password_hash is None:
+        raise user_not_found(user_id)
+    return password_hash
 
 
 async def replace_password_hash(
     connection: Connection, user_id: uuid.UUID, current: str, replacement: str
 ) -> bool:
-    """Replace a password hash if it is still the current one; tell whether it was."""
+    """Replace a password hash, and return True, if it is still `current`."""
     cursor = await connection.execute(
         "UPDATE users SET password_hash = %s, version = version + 1, update_time = now()"
         " WHERE user_id = %s AND password_hash = %s",

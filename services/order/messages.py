@@ -1,0 +1,91 @@
+"""Conversion between the messages of the order service and its domain."""
+
+import uuid
+from collections.abc import Sequence
+
+from bazaar.order.v1 import order_pb2
+from chassis import conversion, errors, ids, paging, status
+from chassis.money import Amount
+from services.order.domain import Line, NewOrder, Order, State
+
+_STATE_PREFIX = "ORDER_STATE_"
+
+
+def parse_order(request: order_pb2.CreateOrderRequest, idempotency_key: str) -> NewOrder:
+    """Convert an order that a client places.
+
+    Raises:
+        errors.InvalidArgument: an id is not a UUID.
+    """
+    return NewOrder(
+        user_id=ids.parse_id(request.user_id, "user_id"),
+        idempotency_key=idempotency_key,
+        payment_method=request.payment_method,
+        lines=tuple(
+            Line(ids.parse_id(line.product_id, f"lines[{index}].product_id"), line.quantity)
+            for index, line in enumerate(request.lines)
+        ),
+    )
+
+
+def parse_state(state: order_pb2.OrderState.ValueType) -> State:
+    """Convert a state.
+
+    Raises:
+        errors.Unprocessable: it is unspecified or unknown.
+    """
+    known = state in order_pb2.OrderState.values() and state != order_pb2.ORDER_STATE_UNSPECIFIED
+    violations = errors.Violations()
+    violations.check(known, "state", "must be SHIPPED or DELIVERED")
+    violations.raise_any()
+    return State(order_pb2.OrderState.Name(state).removeprefix(_STATE_PREFIX))
+
+
+def parse_position(position: paging.Position | None) -> uuid.UUID | None:
+    """Convert the position in a page token.
+
+    Raises:
+        errors.InvalidArgument: it is not a UUID.
+    """
+    return None if position is None else ids.parse_id(position[0], "page_token")
+
+
+def to_result(
+    idempotency_key: str, outcome: Order | errors.Error
+) -> order_pb2.CreateOrdersResponse.Result:
+    """Convert what placing an order returned."""
+    result = order_pb2.CreateOrdersResponse.Result(idempotency_key=idempotency_key)
+    if isinstance(outcome, errors.Error):
+        result.error.CopyFrom(status.to_status(outcome))
+    else:
+        result.order.CopyFrom(to_message(outcome))
+    return result
+
+
+def to_message(order: Order) -> order_pb2.Order:
+    """Convert an order."""
+    message = order_pb2.Order(
+        order_id=str(order.order_id),
+        user_id=str(order.user_id),
+        idempotency_key=order.idempotency_key,
+        state=order_pb2.OrderState.Value(f"{_STATE_PREFIX}{order.state}"),
+        lines=[
+            order_pb2.OrderLine(product_id=str(line.product_id), quantity=line.quantity)
+            for line in order.lines
+        ],
+        payment_id="" if order.payment_id is None else str(order.payment_id),
+        refusal_reason="" if order.refusal is None else order.refusal.reason,
+        create_time=conversion.to_timestamp(order.create_time),
+        update_time=conversion.to_timestamp(order.update_time),
+    )
+    if order.total is not None:
+        _set_prices(message, order.lines, order.total)
+    return message
+
+
+def _set_prices(message: order_pb2.Order, lines: Sequence[Line], total: Amount) -> None:
+    conversion.fill_money(message.total, total)
+    for priced, line in zip(message.lines, lines, strict=True):
+        if line.unit_price_minor is not None:
+            price = Amount(line.unit_price_minor, total.currency_code)
+            conversion.fill_money(priced.unit_price, price)

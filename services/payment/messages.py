@@ -1,0 +1,77 @@
+"""Conversion between the messages of the payment service and its domain."""
+
+import uuid
+
+from bazaar.payment.v1 import payment_pb2
+from chassis import conversion, ids, paging
+from chassis.money import Amount
+from services.payment.domain import Charge, Payment, Transaction
+
+
+def parse_charges(request: payment_pb2.ProcessPaymentsRequest) -> list[Charge]:
+    """Convert charges, in order.
+
+    Raises:
+        errors.InvalidArgument: there are too many, or an id is not a UUID.
+        errors.Unprocessable: an amount is invalid.
+    """
+    ids.check_batch_size(request.charges, "charges")
+    return [
+        Charge(
+            ids.parse_id(charge.order_id, f"charges[{index}].order_id"),
+            conversion.parse_money(charge.amount, f"charges[{index}].amount"),
+            charge.payment_method,
+        )
+        for index, charge in enumerate(request.charges)
+    ]
+
+
+def parse_amount(request: payment_pb2.RefundPaymentRequest) -> Amount | None:
+    """Convert the amount of a refund, if there is one.
+
+    Raises:
+        errors.Unprocessable: it is invalid.
+    """
+    return conversion.parse_money(request.amount, "amount") if request.HasField("amount") else None
+
+
+def parse_position(position: paging.Position | None) -> uuid.UUID | None:
+    """Convert the position in a page token.
+
+    Raises:
+        errors.InvalidArgument: it is not a UUID.
+    """
+    return None if position is None else ids.parse_id(position[0], "page_token")
+
+
+def to_message(payment: Payment) -> payment_pb2.Payment:
+    """Convert a payment."""
+    message = payment_pb2.Payment(
+        payment_id=str(payment.payment_id),
+        order_id=str(payment.order_id),
+        state=payment_pb2.PaymentState.Value(f"PAYMENT_STATE_{payment.state}"),
+        provider=payment.provider,
+        provider_reference=payment.provider_reference,
+        decline_reason=payment.decline_reason,
+        create_time=conversion.to_timestamp(payment.create_time),
+        update_time=conversion.to_timestamp(payment.update_time),
+    )
+    if payment.amount is not None:
+        conversion.fill_money(message.amount, payment.amount)
+        refunded = Amount(payment.refunded_minor, payment.amount.currency_code)
+        conversion.fill_money(message.refunded_amount, refunded)
+    return message
+
+
+def to_transaction_message(transaction: Transaction) -> payment_pb2.Transaction:
+    """Convert an entry of the ledger."""
+    entry = transaction.entry
+    return payment_pb2.Transaction(
+        transaction_id=str(transaction.transaction_id),
+        payment_id=str(entry.payment_id),
+        order_id=str(entry.order_id),
+        type=payment_pb2.TransactionType.Value(f"TRANSACTION_TYPE_{entry.type}"),
+        amount=conversion.to_money(entry.amount),
+        provider_reference=entry.provider_reference,
+        create_time=conversion.to_timestamp(transaction.create_time),
+    )
