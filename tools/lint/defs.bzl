@@ -5,6 +5,7 @@ load("@rules_python//python:py_test.bzl", "py_test")
 _PATTERNS = [
     "*.bazel",
     "*.bzl",
+    "*.md",
     "*.proto",
     "*.py",
     "*.pyi",
