@@ -47,7 +47,8 @@ def open_environment() -> Iterator[dict[str, str]]:
 
 def _make_environment(directory: str) -> dict[str, str]:
     environment = dict.fromkeys(HOST_VARIABLES, "127.0.0.1")
-    environment |= dict(zip(_PORT_VARIABLES, map(str, _find_ports()), strict=True))
+    ports = find_ports(len(_PORT_VARIABLES))
+    environment |= dict(zip(_PORT_VARIABLES, map(str, ports), strict=True))
     return environment | {
         "BUILD_WORKSPACE_DIRECTORY": directory,
         "PATH": os.environ["PATH"],
@@ -161,8 +162,8 @@ class ShopProcess:
         self.stop()
 
 
-def _find_ports() -> list[int]:
-    """Return as many free ports as are needed, all different."""
+def find_ports(count: int) -> list[int]:
+    """Return ports of the loopback address that are free, all different."""
     found: list[int] = []
     for port in random.sample(_PORTS, k=len(_PORTS)):
         try:
@@ -170,6 +171,6 @@ def _find_ports() -> list[int]:
         except OSError:
             continue
         found.append(port)
-        if len(found) == len(_PORT_VARIABLES):
+        if len(found) == count:
             break
     return found
