@@ -8,6 +8,7 @@ block of another language is a file, if the line above it ends with its name: ".
 first in its place; from then on it is that id, in commands too.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -15,8 +16,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self, cast
+from typing import IO, TypeAlias, cast
 
 _BLOCK = re.compile(r"^(?P<above>[^\n]*)\n\n?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
 _FILE_NAME = re.compile(r"`([^`]+)`:$")
@@ -24,6 +24,9 @@ _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LOOSE = re.compile(rf"(…|\d+\.\d+ s\b| {{2,}}|{_ID.pattern})")
 _BASH = "/bin/bash"
 _MARK = "end of the command:"
+
+
+Shell: TypeAlias = "subprocess.Popen[str]"
 
 
 class PageError(Exception):
@@ -45,12 +48,13 @@ def replay(page: str, directory: Path, environment: Mapping[str, str]) -> None:
         PageError: a command fails, or prints something else than the page says.
     """
     ids: dict[str, str] = {}
-    with Shell(directory, environment) as shell:
+    with open_shell(directory, environment) as shell:
         for above, language, body in _BLOCK.findall(page):
             name = _FILE_NAME.search(above)
             if language == "console":
                 for step in read_steps(body):
-                    compare(step, shell.run(_replace_ids(step.command, ids)), ids)
+                    command = _ID.sub(lambda found: ids.get(found[0], found[0]), step.command)
+                    compare(step, run(shell, command), ids)
             elif name is not None:
                 path = directory / name[1]
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,61 +75,51 @@ def compare(step: Step, output: str, ids: dict[str, str]) -> None:
     Raises:
         PageError: they differ.
     """
-    written = [each for each in dict.fromkeys(_ID.findall(step.printed)) if each not in ids]
-    groups = {each: f"id{number}" for number, each in enumerate(written)}
-    pattern = _make_pattern(_replace_ids(step.printed, ids), groups)
-    found = re.fullmatch(pattern, output.strip(), re.S)
-    if found is None:
+    parts = _LOOSE.split(step.printed)
+    loose = (_loosen(part) if index % 2 else re.escape(part) for index, part in enumerate(parts))
+    found = re.fullmatch("".join(loose), output.strip(), re.S)
+    new = zip(_ID.findall(step.printed), found.groups(), strict=True) if found else ()
+    if found is None or any(ids.setdefault(written, actual) != actual for written, actual in new):
         raise PageError(f"$ {step.command}\nprinted:\n{output}\nbut is to print:\n{step.printed}")
-    ids |= {each: found[group] for each, group in groups.items()}
 
 
-class Shell:
-    """One bash, for all commands of a page. Use it in a `with` block, which ends its jobs too."""
+@contextlib.contextmanager
+def open_shell(directory: Path, environment: Mapping[str, str]) -> Iterator[Shell]:
+    """Start a bash for all commands of a page, and end it with its jobs."""
+    with subprocess.Popen(
+        [_BASH],
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        encoding="utf-8",
+    ) as shell:
+        try:
+            yield shell
+        finally:
+            os.killpg(shell.pid, signal.SIGTERM)
 
-    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [_BASH],
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            encoding="utf-8",
-        )
-        self._input = cast("IO[str]", self._process.stdin)
-        self._output = cast("IO[str]", self._process.stdout)
 
-    def run(self, command: str) -> str:
-        """Run a command and return what it prints.
+def run(shell: Shell, command: str) -> str:
+    """Run a command and return what it prints.
 
-        Raises:
-            PageError: it fails.
-        """
-        # In a group with an input of its own, it cannot read the commands that follow.
-        self._input.write(f"{{\n{command}\n}} < /dev/null; printf '\\n%s %d\\n' '{_MARK}' $?\n")
-        self._input.flush()
-        output = line = ""
-        for line in self._output:
-            if line.startswith(_MARK):
-                break
-            output += line
-        if line != f"{_MARK} 0\n":
-            raise PageError(f"$ {command}\nfailed:\n{output}")
-        return output
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        os.killpg(self._process.pid, signal.SIGTERM)
-        self._process.communicate()
+    Raises:
+        PageError: it fails.
+    """
+    commands, printed = cast("IO[str]", shell.stdin), cast("IO[str]", shell.stdout)
+    # In a group with an input of its own, it cannot read the commands that follow.
+    commands.write(f"{{\n{command}\n}} < /dev/null; printf '\\n%s %d\\n' '{_MARK}' $?\n")
+    commands.flush()
+    output = line = ""
+    for line in printed:
+        if line.startswith(_MARK):
+            break
+        output += line
+    if line != f"{_MARK} 0\n":
+        raise PageError(f"$ {command}\nfailed:\n{output}")
+    return output
 
 
 def _is_complete(command: str) -> bool:
@@ -136,29 +130,10 @@ def _is_complete(command: str) -> bool:
     return not (checked.returncode or checked.stderr or command.endswith("\\"))
 
 
-def _replace_ids(text: str, ids: Mapping[str, str]) -> str:
-    return _ID.sub(lambda found: ids.get(found[0], found[0]), text)
-
-
-def _make_pattern(printed: str, groups: Mapping[str, str]) -> str:
-    """Return an expression for what is printed, with a group for each id that has a name for it."""
-    seen = set[str]()
-
-    def loosen(part: str) -> str:
-        if part == "…":
-            return ".*"
-        if part.isspace():
-            return " +"
-        if part.endswith(" s"):
-            return r"\d+\.\d+ s"
-        if part not in groups:
-            return part
-        if part in seen:
-            return f"(?P={groups[part]})"
-        seen.add(part)
-        return f"(?P<{groups[part]}>{_ID.pattern})"
-
-    parts = _LOOSE.split(printed)
-    return "".join(
-        loosen(part) if index % 2 else re.escape(part) for index, part in enumerate(parts)
-    )
+def _loosen(part: str) -> str:
+    """Return an expression for what stands for something else; an id is a group."""
+    if part == "…":
+        return ".*"
+    if part.isspace():
+        return " +"
+    return r"\d+\.\d+ s" if part.endswith(" s") else f"({_ID.pattern})"

@@ -56,5 +56,7 @@ def test_an_id_stays_the_same(tmp_path: Path) -> None:
     compare(Step("cat", f"found {ID}"), f"found {OTHER_ID}", ids)
     with pytest.raises(PageError):
         compare(Step("cat", f"found {ID}"), f"found {ID}", ids)
+    with pytest.raises(PageError):
+        compare(Step("cat", f"{OTHER_ID} {OTHER_ID}"), f"{ID} {OTHER_ID}", ids)
     made = f"Look:\n\n```console\n$ echo {OTHER_ID} | tee id\n{ID}\n"
     run(f"{made}$ test $(cat id) = {ID}\n```\n", tmp_path)
