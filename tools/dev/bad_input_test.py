@@ -52,8 +52,8 @@ class Shop:
     def _create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response = self.client.post(path, json=body)
         assert response.is_success, response.text
-        answer: dict[str, Any] = response.json()
-        return answer
+        created: dict[str, Any] = response.json()
+        return created
 
 
 @pytest.fixture(scope="module")

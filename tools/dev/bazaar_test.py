@@ -53,7 +53,7 @@ def test_a_second_runner_on_the_same_data_is_refused(
     assert shop.count_products() == 12, "the first one is not disturbed"
 
 
-def test_ports_in_use_are_all_told_at_once(
+def test_all_ports_in_use_are_reported_at_once(
     shop: ShopProcess, shared_environment: dict[str, str], tmp_path: Path
 ) -> None:
     other_data = {**shared_environment, "BUILD_WORKSPACE_DIRECTORY": str(tmp_path)}

@@ -24,8 +24,8 @@ def client() -> Iterator[httpx.Client]:
 def _post(client: httpx.Client, path: str, message: dict[str, Any]) -> dict[str, Any]:
     response = client.post(path, json=message)
     assert response.is_success, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
+    created: dict[str, Any] = response.json()
+    return created
 
 
 def _read_stream(response: httpx.Response) -> list[dict[str, Any]]:
@@ -137,11 +137,11 @@ def test_create_orders_streaming(client: httpx.Client) -> None:
     body = "".join(
         json.dumps({"seq": seq, "orders": orders}) + "\n" for seq, orders in chunks.items()
     )
-    answers = _read_stream(client.post("/v1/orders:stream", content=body, headers=_NDJSON))
-    assert [answer["seq"] for answer in answers] == ["1", "2", "3"]
-    keys = [result["idempotencyKey"] for answer in answers for result in answer["results"]]
+    responses = _read_stream(client.post("/v1/orders:stream", content=body, headers=_NDJSON))
+    assert [response["seq"] for response in responses] == ["1", "2", "3"]
+    keys = [result["idempotencyKey"] for response in responses for result in response["results"]]
     assert keys == [order["idempotencyKey"] for orders in chunks.values() for order in orders]
-    results = [result for answer in answers for result in answer["results"]]
+    results = [result for response in responses for result in response["results"]]
     placed = [result["order"]["state"] for result in results if "order" in result]
     assert placed == ["ORDER_STATE_CONFIRMED"] * 12
     errors = [result["error"]["details"][0]["reason"] for result in results if "error" in result]
@@ -160,7 +160,7 @@ def test_user_order_list_streaming(client: httpx.Client) -> None:
     assert listed == list(reversed(placed)), "newest first, and only the user's own"
 
 
-def test_what_was_created_is_where_the_answer_says(client: httpx.Client) -> None:
+def test_a_created_resource_is_at_its_location(client: httpx.Client) -> None:
     user, product = _create_user(client), _add_product(client)
     creations = {
         "/v1/users": {

@@ -9,7 +9,7 @@ import pytest
 from tools.dev.testing import ShopProcess, open_environment
 from tools.testing.fuzzing import fuzz
 
-# Their RPCs answer UNIMPLEMENTED, which is 501: the document knows what the shop does not do yet.
+# Their RPCs return UNIMPLEMENTED, which is 501: the document knows what the shop does not do yet.
 UNIMPLEMENTED = (
     "OrderService_WatchOrder",
     "PaymentService_HandleWebhook",
@@ -29,8 +29,8 @@ def client() -> Iterator[httpx.Client]:
 
 
 def post(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = client.post(path, json=body).json()
-    return answer
+    created: dict[str, Any] = client.post(path, json=body).json()
+    return created
 
 
 def trade(client: httpx.Client) -> dict[str, Sequence[str | int]]:
@@ -68,7 +68,7 @@ def trade(client: httpx.Client) -> dict[str, Sequence[str | int]]:
     }
 
 
-def test_every_operation_answers_as_the_document_says(client: httpx.Client) -> None:
+def test_every_operation_responds_as_the_document_says(client: httpx.Client) -> None:
     excluded = [f"--exclude-operation-id={name}" for name in UNIMPLEMENTED]
     findings = fuzz(str(client.base_url), *excluded, examples=25, known=trade(client))
     assert findings.failures == 0, findings.output

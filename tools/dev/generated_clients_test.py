@@ -91,17 +91,17 @@ class ReflectedService:
         self._service = pool.FindServiceByName(name)
 
     def call(self, method_name: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Call a method with a request and for an answer as JSON has them, with proto names."""
+        """Call a method; request and response are JSON objects with the names of the proto."""
         method = self._service.methods_by_name[method_name]
         message = message_factory.GetMessageClass(method.input_type)()
-        answer_class = message_factory.GetMessageClass(method.output_type)
+        response_class = message_factory.GetMessageClass(method.output_type)
         call = self._channel.unary_unary(
             f"/{self._service.full_name}/{method.name}",
             request_serializer=type(message).SerializeToString,
-            response_deserializer=answer_class.FromString,
+            response_deserializer=response_class.FromString,
         )
-        answer = call(json_format.ParseDict(request, message), timeout=30)
-        return json_format.MessageToDict(answer, preserving_proto_field_name=True)
+        response = call(json_format.ParseDict(request, message), timeout=30)
+        return json_format.MessageToDict(response, preserving_proto_field_name=True)
 
     def close(self) -> None:
         """Close the channel."""
@@ -132,7 +132,7 @@ def test_client_from_the_document_places_an_order(openapi: OpenApiClient) -> Non
     assert left.stock == models.Stock(available=3, sold=2, stocked=5)
 
 
-def test_client_from_the_document_is_told_why_an_order_is_refused(openapi: OpenApiClient) -> None:
+def test_client_from_the_document_reads_why_an_order_is_refused(openapi: OpenApiClient) -> None:
     models = openapi.models
     problem = place_order(openapi, create_user(openapi), add_product(openapi, available=1), 2)
     assert isinstance(problem, models.Problem)

@@ -29,7 +29,7 @@ class Endpoint:
         return settings.address(self.host, self.port)
 
 
-async def find_trouble(endpoints: Sequence[Endpoint], report: Callable[[str], None]) -> list[str]:
+async def find_conflicts(endpoints: Sequence[Endpoint], report: Callable[[str], None]) -> list[str]:
     """Return a line for each endpoint that nothing could listen on, with what to do about it.
 
     While a port is still that of a client's connection, waits for it up to LINGER_SECONDS, and says
@@ -42,16 +42,16 @@ async def find_trouble(endpoints: Sequence[Endpoint], report: Callable[[str], No
 
 
 def _find_duplicates(endpoints: Sequence[Endpoint]) -> list[str]:
-    troubles = []
+    conflicts = []
     taken: dict[int, Endpoint] = {}
     for endpoint in endpoints:
         other = taken.setdefault(endpoint.port, endpoint)
         if other is not endpoint:
-            troubles.append(
+            conflicts.append(
                 f"{other.variable}_PORT and {endpoint.variable}_PORT are both {endpoint.port}:"
                 " change one"
             )
-    return troubles
+    return conflicts
 
 
 async def _try_to_listen(endpoint: Endpoint, report: Callable[[str], None]) -> str:

@@ -13,8 +13,8 @@ from tools.dev import ports
 from tools.dev.ports import Endpoint
 
 
-async def _find_trouble(*endpoints: Endpoint) -> list[str]:
-    return await ports.find_trouble(endpoints, pytest.fail)
+async def _find_conflicts(*endpoints: Endpoint) -> list[str]:
+    return await ports.find_conflicts(endpoints, pytest.fail)
 
 
 def _free_port() -> int:
@@ -22,14 +22,14 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-async def test_free_ports_are_no_trouble() -> None:
-    assert await _find_trouble(Endpoint("user", "USERSERVICE", "127.0.0.1", _free_port())) == []
+async def test_free_ports_have_no_conflict() -> None:
+    assert await _find_conflicts(Endpoint("user", "USERSERVICE", "127.0.0.1", _free_port())) == []
 
 
 async def test_a_port_in_use_names_who_has_it_and_what_to_set() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        (trouble,) = await _find_trouble(Endpoint("user", "USERSERVICE", "127.0.0.1", port))
+        (trouble,) = await _find_conflicts(Endpoint("user", "USERSERVICE", "127.0.0.1", port))
     assert f"port {port}, which user needs, is in use by process {os.getpid()} (" in trouble
     assert trouble.endswith("end that, or set USERSERVICE_PORT")
 
@@ -37,7 +37,7 @@ async def test_a_port_in_use_names_who_has_it_and_what_to_set() -> None:
 async def test_a_port_in_use_is_found_though_it_is_shared() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as server:
         port = server.getsockname()[1]
-        assert await _find_trouble(Endpoint("user", "USERSERVICE", "127.0.0.1", port))
+        assert await _find_conflicts(Endpoint("user", "USERSERVICE", "127.0.0.1", port))
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def _endpoint_of(client: socket.socket) -> Endpoint:
 async def _wait_for_port(endpoint: Endpoint) -> "tuple[asyncio.Task[list[str]], str]":
     """Look for trouble until it is said that the port is waited for."""
     told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    waiting = asyncio.create_task(ports.find_trouble([endpoint], told.set_result))
+    waiting = asyncio.create_task(ports.find_conflicts([endpoint], told.set_result))
     return waiting, await told
 
 
@@ -91,23 +91,23 @@ async def test_a_port_that_a_connection_keeps_is_said_to_be_a_connections(
     assert trouble.endswith("start again when it has ended, or set USERSERVICE_PORT")
 
 
-async def test_every_trouble_is_told_at_once() -> None:
+async def test_all_conflicts_are_reported_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         foreign = Endpoint("order", "ORDERSERVICE", "192.0.2.1", _free_port())
         used = Endpoint("user", "USERSERVICE", "127.0.0.1", port)
-        first, second = await _find_trouble(foreign, used)
+        first, second = await _find_conflicts(foreign, used)
     assert first.startswith("order cannot listen on 192.0.2.1:")
     assert "ORDERSERVICE_HOST" in first
     assert "USERSERVICE_PORT" in second
 
 
-async def test_two_programs_on_one_port_are_told_apart() -> None:
+async def test_two_programs_on_one_port_are_a_conflict() -> None:
     port = _free_port()
     endpoints = [
         Endpoint("user", "USERSERVICE", "127.0.0.1", port),
         Endpoint("order", "ORDERSERVICE", "127.0.0.1", port),
     ]
-    assert await _find_trouble(*endpoints) == [
+    assert await _find_conflicts(*endpoints) == [
         f"USERSERVICE_PORT and ORDERSERVICE_PORT are both {port}: change one"
     ]

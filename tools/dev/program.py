@@ -149,16 +149,16 @@ class RunningProgram:
             self._end_group(process)
             if time.monotonic() - started > self._patience.recovered_seconds:
                 delay_seconds = self._patience.first_delay_seconds
-            trouble = self._describe_death(status)
+            reason = self._describe_death(status)
             while True:
-                self._report(f"{trouble}\n{self.program.name} restarts in {delay_seconds:g} s")
+                self._report(f"{reason}\n{self.program.name} restarts in {delay_seconds:g} s")
                 await asyncio.sleep(delay_seconds)
                 delay_seconds = min(2 * delay_seconds, self._patience.last_delay_seconds)
                 started = time.monotonic()
                 try:
                     process = await self._start_process()
                 except ProgramError as error:
-                    trouble = str(error)
+                    reason = str(error)
                 else:
                     break
             self._report(f"{self.program.name} is ready again")

@@ -73,7 +73,7 @@ def _read_process_id(directory: Path) -> int:
 _QUICK = Patience(first_delay_seconds=0.01, last_delay_seconds=0.04)
 
 
-async def test_what_dies_is_restarted_and_people_are_told_why(tmp_path: Path) -> None:
+async def test_what_dies_is_restarted_and_the_reason_is_reported(tmp_path: Path) -> None:
     reports = Reports()
     running = RunningProgram(_describe(tmp_path, _STAY), reports, patience=_QUICK)
     await running.start()

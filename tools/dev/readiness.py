@@ -39,8 +39,8 @@ async def wait_for_grpc(address: str) -> None:
         )
         while True:
             try:
-                async for answer in watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
-                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                async for response in watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
+                    if response.status == health_pb2.HealthCheckResponse.SERVING:
                         return
             except grpc.aio.AioRpcError:  # It listens, and is not there yet: ask again.
                 await asyncio.sleep(_POLL_SECONDS)

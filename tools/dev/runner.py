@@ -37,7 +37,7 @@ class Runner:
             LockError: Another runner uses the data directory.
             ProgramError: A port is in use, or something did not start.
             SchemaError: A database could not be migrated.
-            SeedError: The shop refused something of the catalogue.
+            SeedError: The shop refused a resource of the catalogue.
         """
         (self._directory / "logs").mkdir(parents=True, exist_ok=True)
         self._inherited = (await stack.enter_async_context(lock.hold(self._directory)),)
@@ -67,11 +67,11 @@ class Runner:
         endpoints.append(self._config.gateway_endpoint())
         if own_postgres:
             endpoints.insert(0, self._config.postgres_endpoint())
-        troubles = await ports.find_trouble(endpoints, self._report)
-        if any("POSTGRES_PORT" in trouble for trouble in troubles):
-            troubles.append("To use the PostgreSQL server that is there, add --existing-postgres.")
-        if troubles:
-            raise ProgramError("\n".join(troubles))
+        conflicts = await ports.find_conflicts(endpoints, self._report)
+        if any("POSTGRES_PORT" in conflict for conflict in conflicts):
+            conflicts.append("To use the PostgreSQL server that is there, add --existing-postgres.")
+        if conflicts:
+            raise ProgramError("\n".join(conflicts))
 
     async def _start(self, stack: AsyncExitStack, programs: list[Program]) -> None:
         """Start programs at once; they are stopped at once as well."""

@@ -18,7 +18,7 @@ _WIDTH, _HEIGHT = 1100, 1320
 
 
 async def fetch_product(page: Page) -> None:
-    """Have the page fetch a product, and bring the answer into view."""
+    """Have the page fetch a product, and bring the response into view."""
     listed = await page.evaluate("fetch('v1/products?pageSize=1').then(page => page.json())")
     product_id = listed["products"][0]["productId"]
     operation = page.locator("#operations-ProductService-ProductService_GetProduct")

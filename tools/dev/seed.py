@@ -13,14 +13,14 @@ _TIMEOUT_SECONDS = 30
 
 
 class SeedError(Exception):
-    """The shop did not take something; the message says what, and its answer."""
+    """The shop refused a resource or did not respond; the message has its response."""
 
 
 def load(host: str, port: int) -> str:
-    """Add what is missing and say, for people, how much that was.
+    """Add what is missing and return, for people, how much that was.
 
     Raises:
-        SeedError: The shop refused something, or did not answer.
+        SeedError: The shop refused a resource, or did not respond.
     """
     catalogue = json.loads(Path(__file__).with_name("catalogue.json").read_text(encoding="utf-8"))
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
@@ -30,7 +30,7 @@ def load(host: str, port: int) -> str:
             created = [_create(connection, f"/v1/{collection}", each) for each in resources]
             counts.append(f"{sum(created)} of {len(created)} {collection}")
     except (OSError, http.client.HTTPException) as error:
-        raise SeedError(f"the gateway did not answer: {error!r}") from error
+        raise SeedError(f"the gateway did not respond: {error!r}") from error
     finally:
         connection.close()
     return ", ".join(counts) + " added"
@@ -41,9 +41,9 @@ def _create(connection: http.client.HTTPConnection, path: str, resource: dict[st
     headers = {"Content-Type": "application/json"}
     connection.request("POST", path, json.dumps(resource), headers)
     response = connection.getresponse()
-    answer = response.read().decode(errors="replace")
+    body = response.read().decode(errors="replace")
     if response.status == HTTPStatus.CONFLICT:
         return False
     if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
-        raise SeedError(f"POST {path} was answered with {response.status}: {answer}")
+        raise SeedError(f"the response to POST {path} is {response.status}: {body}")
     return True

@@ -1,8 +1,8 @@
 """Schemathesis over the OpenAPI document of a running API: no server error, no false document.
 
-It sends what fits the schemas and what does not, and looks at every answer. Two of its checks do
+It sends what fits the schemas and what does not, and checks every response. Two of its checks do
 not apply: the proto3 JSON mapping takes more than the one form that a schema shows (null, numbers
-as text, enums as numbers), and services have rules beyond types.
+as strings, enums as numbers), and services have rules beyond types.
 """
 
 import json
@@ -38,12 +38,12 @@ class FuzzingError(Exception):
 
 @dataclass(frozen=True)
 class Findings:
-    """What came of a run."""
+    """The result of a run."""
 
     output: str
     failures: int
     unsuccessful: frozenset[str]
-    """The operations of which no call was answered with 2xx, by their ids."""
+    """The operations, by their ids, of which no response had a status of 2xx."""
 
 
 def fuzz(
@@ -60,7 +60,7 @@ def fuzz(
     `body.lines[*].book_id`.
 
     Raises:
-        FuzzingError: it could not test what it was told to.
+        FuzzingError: it could not test all operations of the document.
     """
     excluded = ",".join((*_UNFIT_CHECKS, *unfit_checks))
     with tempfile.TemporaryDirectory() as name:
@@ -76,7 +76,7 @@ def fuzz(
 
 
 def _configuration(known: Mapping[str, Sequence[str | int]]) -> str:
-    """Write the configuration file; JSON's texts and arrays of them are TOML's too."""
+    """Write the configuration file; strings and arrays of JSON are those of TOML, too."""
     dictionaries = ""
     parameters = "[parameters]\n"
     for number, (name, values) in enumerate(known.items()):
@@ -110,9 +110,9 @@ def _read_findings(directory: Path, output: str) -> Findings:
     report = directory / _REPORT
     if not report.is_file():
         raise FuzzingError(output)
-    told = json.loads(report.read_text(encoding="utf-8"))
-    operations = told["operations"]
-    called, successful = fuzzing_hooks.read_answers(directory)
+    result = json.loads(report.read_text(encoding="utf-8"))
+    operations = result["operations"]
+    called, successful = fuzzing_hooks.read_responses(directory)
     if not called or operations["errored"] or len(called) != operations["selected"]:
         raise FuzzingError(output)
-    return Findings(output, told["test_cases"]["unique_failures"], called - successful)
+    return Findings(output, result["test_cases"]["unique_failures"], called - successful)

@@ -1,4 +1,4 @@
-"""What runs inside of Schemathesis, which loads this module: streams, and a record of answers.
+"""What runs inside of Schemathesis, which loads this module: streams, and a record of responses.
 
 OpenAPI 3.1 has no schema for the records of a stream, and the document gives it by an extension.
 """
@@ -16,7 +16,7 @@ _NDJSON = "application/x-ndjson"
 _EVENT_STREAM = "text/event-stream"
 _ITEM_SCHEMA = "x-item-schema"
 _KEY = "Idempotency-Key"
-_ANSWERS = "answers"
+_RESPONSES = "responses"
 
 
 @schemathesis.hook
@@ -35,11 +35,11 @@ def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
-    """Choose a form for a stream and make a key unique, always in the same way for a case."""
+    """Choose a format for a stream and make a key unique, always in the same way for a case."""
     del context, kwargs
     seed = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode())
-    answer = case.operation.definition.raw["responses"].get("200", {})
-    media_types = list(answer.get("content", {}))
+    described = case.operation.definition.raw["responses"].get("200", {})
+    media_types = list(described.get("content", {}))
     if _NDJSON in media_types:
         case.headers["Accept"] = media_types[seed % len(media_types)]
     key = case.headers.get(_KEY)
@@ -49,22 +49,22 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
 
 @schemathesis.hook
 def after_call(context: HookContext, case: Case[Any], response: Response) -> None:
-    """Remember which operation was answered, and how; checks may try other methods at its path."""
+    """Record the status of an operation; checks may try other methods at its path."""
     del context
     operation = case.operation
     if case.method.upper() == operation.method.upper():
         operation_id = operation.definition.raw["operationId"]
-        with Path(_ANSWERS).open("a", encoding="utf-8") as answers:
-            answers.write(f"{operation_id} {response.status_code}\n")
+        with Path(_RESPONSES).open("a", encoding="utf-8") as file:
+            file.write(f"{operation_id} {response.status_code}\n")
 
 
-def read_answers(directory: Path) -> tuple[frozenset[str], frozenset[str]]:
+def read_responses(directory: Path) -> tuple[frozenset[str], frozenset[str]]:
     """Return the operations that were called in a directory, and those that succeeded."""
-    path = directory / _ANSWERS
+    path = directory / _RESPONSES
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    answers = [line.split() for line in lines]
-    called = frozenset(operation_id for operation_id, _ in answers)
-    return called, frozenset(name for name, status in answers if status.startswith("2"))
+    responses = [line.split() for line in lines]
+    called = frozenset(operation_id for operation_id, _ in responses)
+    return called, frozenset(name for name, status in responses if status.startswith("2"))
 
 
 @schemathesis.serializer(_NDJSON)
@@ -77,7 +77,7 @@ def write_records(context: SerializationContext, value: object) -> bytes:
 
 @schemathesis.deserializer(_NDJSON)
 def read_records(context: DeserializationContext, response: Response) -> list[Any]:
-    """Read an answer's records."""
+    """Read the records of a response."""
     del context
     return [json.loads(line) for line in response.content.splitlines()]
 
