@@ -2,13 +2,13 @@
 
 import base64
 import hashlib
+import uuid
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import orjson
-from google.protobuf.message import Message
 
-from chassis import errors
+from chassis import errors, ids
 from chassis.transport import MAX_MESSAGE_BYTES
 
 DEFAULT_PAGE_SIZE = 100
@@ -23,6 +23,14 @@ FULL_BYTES = 1024 * 1024
 The last one may be large, and the whole must stay below MAX_MESSAGE_BYTES. A client that does not
 read costs it twice, because gRPC sends a copy.
 """
+
+
+class Message(Protocol):
+    """A protobuf message: a domain may use positions, and knows no protobuf."""
+
+    def ByteSize(self) -> int:  # noqa: N802 - The name is protobuf's.
+        """Return the size of the message on the wire."""
+
 
 Item = TypeVar("Item")
 Resource = TypeVar("Resource", bound=Message)
@@ -146,6 +154,15 @@ def decode_token(token: str, query: object) -> Position | None:
         message = "The page token did not come from an earlier answer to the same query."
         raise errors.InvalidArgument("INVALID_PAGE_TOKEN", message)
     return payload[1:]
+
+
+def parse_position(position: Position | None) -> uuid.UUID | None:
+    """Return the id that a position in a list ordered by id consists of.
+
+    Raises:
+        errors.InvalidArgument: it is not an id.
+    """
+    return None if position is None else ids.parse_id(position[0], "page_token")
 
 
 def _digest(query: object) -> str:

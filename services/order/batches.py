@@ -1,6 +1,6 @@
-"""Batches that fail: which failures are transient, and which items of a batch cause the others."""
+"""Batches: how orders are split to fit into messages, and which items make a batch fail."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from chassis import errors
@@ -9,11 +9,32 @@ TRANSIENT: Final = (errors.Unavailable, errors.Aborted, errors.DeadlineExceeded)
 """Something is down or slow, or a transaction lost a race: the same batch may succeed later. Any
 other exception is a defect."""
 
+MAX_ORDERS = 1_000
+"""The most orders of a chunk, and of a call to another service."""
+MAX_BATCH_LINES = 30_000
+"""The most lines of a message: with prices they are 2 MB, half of what a message may have."""
 MAX_FAILURES = 100
 """How often a batch and its parts may fail; after that, parts that fail are not halved any more."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def split(sized: Iterable[tuple[Item, int]]) -> Iterator[list[Item]]:
+    """Yield batches of at most `MAX_ORDERS` items that have at most `MAX_BATCH_LINES` together.
+
+    The items, orders or their ids, come with their numbers of lines.
+    """
+    batch: list[Item] = []
+    lines = 0
+    for item, size in sized:
+        lines += size
+        if batch and (len(batch) == MAX_ORDERS or lines > MAX_BATCH_LINES):
+            yield batch
+            batch, lines = [], size
+        batch.append(item)
+    if batch:
+        yield batch
 
 
 async def halve(

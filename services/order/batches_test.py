@@ -1,4 +1,4 @@
-"""Batches that fail, without I/O."""
+"""Batches are split, and halved where they fail."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,18 @@ import pytest
 
 from chassis import errors
 from services.order import batches
+
+
+def test_split_bounds_items_and_lines() -> None:
+    largest = batches.MAX_BATCH_LINES
+    assert list(batches.split([])) == []
+    assert list(batches.split([("a", largest), ("b", 1), ("c", largest - 1)])) == [
+        ["a"],
+        ["b", "c"],
+    ]
+    many = [(number, 1) for number in range(2_500)]
+    assert [len(batch) for batch in batches.split(many)] == [1_000, 1_000, 500]
+    assert [item for batch in batches.split(many) for item in batch] == list(range(2_500))
 
 
 class Processor:

@@ -40,7 +40,7 @@ class Checkout:
         }
 
     async def place(self, wanted: Sequence[NewOrder]) -> list[Outcome]:
-        """Take at most `domain.MAX_ORDERS` orders and drive them; answer one by one.
+        """Take at most `batches.MAX_ORDERS` orders and drive them; answer one by one.
 
         An order whose key was used before is driven on from where it stands. The outcome is the
         order where it is confirmed, else the error for the client. An order that makes its batch
@@ -82,7 +82,7 @@ class Checkout:
         while _ready(driven, domain.ACTIVE):
             for state, step in self._steps.items():
                 ready = [(order, len(order.lines)) for order in _ready(driven, {state})]
-                for batch in domain.split_batches(ready):
+                for batch in batches.split(ready):
                     advance = partial(self._advance, step)
                     outcomes = await batches.halve(advance, batch, self._fail_step)
                     driven |= zip((order.order_id for order in batch), outcomes, strict=True)

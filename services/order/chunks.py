@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from bazaar.order.v1 import order_pb2
 from chassis import errors
-from services.order.domain import MAX_BATCH_LINES, MAX_ORDERS
+from services.order.batches import MAX_BATCH_LINES, MAX_ORDERS
 
 IDLE_SECONDS = 60.0
 """How long a client may leave a stream waiting for the next chunk."""

@@ -5,22 +5,16 @@ What a client may ask for is in `placement`.
 
 import datetime as dt
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeVar
 
 from chassis import errors
 from chassis.money import Amount
 
-MAX_ORDERS = 1_000
-"""The most orders of a chunk, and of a call to another service."""
-MAX_BATCH_LINES = 30_000
-"""The most lines of a message: that many, priced, are 2 MB of the 4 MiB that a message may have."""
 MAX_TOTAL_MINOR = 10**12
 """The largest total: within what Money may be in any currency, and far within 64 bits."""
 
-Item = TypeVar("Item")
 Key = tuple[uuid.UUID, str]
 """What finds an order that was placed before: the user and the client's key."""
 
@@ -276,23 +270,6 @@ def order_not_found(order_id: uuid.UUID) -> errors.NotFound:
     return errors.NotFound(
         "ORDER_NOT_FOUND", f"There is no order {order_id}.", metadata={"order_id": str(order_id)}
     )
-
-
-def split_batches(sized: Iterable[tuple[Item, int]]) -> Iterator[list[Item]]:
-    """Yield batches of at most `MAX_ORDERS` items that have at most `MAX_BATCH_LINES` together.
-
-    The items, orders or their ids, come with their numbers of lines.
-    """
-    batch: list[Item] = []
-    lines = 0
-    for item, size in sized:
-        lines += size
-        if batch and (len(batch) == MAX_ORDERS or lines > MAX_BATCH_LINES):
-            yield batch
-            batch, lines = [], size
-        batch.append(item)
-    if batch:
-        yield batch
 
 
 _CANCELLED = Refusal("ORDER_CANCELLED", "The order was cancelled.", {})

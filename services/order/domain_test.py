@@ -181,17 +181,5 @@ def test_find_error_repeats_a_refusal(reason: str, code: str, http_status: int |
     assert error.metadata == {"product_id": "x", "order_id": str(ORDER.order_id)}
 
 
-def test_split_batches_bounds_items_and_lines() -> None:
-    largest = domain.MAX_BATCH_LINES
-    assert list(domain.split_batches([])) == []
-    assert list(domain.split_batches([("a", largest), ("b", 1), ("c", largest - 1)])) == [
-        ["a"],
-        ["b", "c"],
-    ]
-    many = [(number, 1) for number in range(2_500)]
-    assert [len(batch) for batch in domain.split_batches(many)] == [1_000, 1_000, 500]
-    assert [item for batch in domain.split_batches(many) for item in batch] == list(range(2_500))
-
-
 def test_an_order_does_not_show_its_payment_method() -> None:
     assert "pm_card_visa" not in repr(ORDER)

@@ -1,10 +1,9 @@
 """Conversion between the messages of the order service and its domain."""
 
-import uuid
 from collections.abc import Sequence
 
 from bazaar.order.v1 import order_pb2
-from chassis import conversion, errors, ids, paging, status
+from chassis import conversion, errors, ids, status
 from chassis.money import Amount
 from services.order.domain import Line, NewOrder, Order, State
 
@@ -39,15 +38,6 @@ def parse_state(state: order_pb2.OrderState.ValueType) -> State:
     violations.check(known, "state", "must be SHIPPED or DELIVERED")
     violations.raise_any()
     return State(order_pb2.OrderState.Name(state).removeprefix(_STATE_PREFIX))
-
-
-def parse_position(position: paging.Position | None) -> uuid.UUID | None:
-    """Convert the position in a page token.
-
-    Raises:
-        errors.InvalidArgument: it is not a UUID.
-    """
-    return None if position is None else ids.parse_id(position[0], "page_token")
 
 
 def to_result(

@@ -14,7 +14,7 @@ import grpc
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from chassis import errors, ids, paging
 from chassis.database import Database
-from services.order import chunks, domain, messages, placement, repository
+from services.order import batches, chunks, domain, messages, placement, repository
 from services.order.checkout import Checkout
 from services.order.domain import NewOrder
 
@@ -107,11 +107,11 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, user_id: uuid.UUID, query: tuple[str, ...], progress: paging.Progress
     ) -> order_pb2.ListOrdersResponse:
         """Read ids and sizes first, then as many orders as fit into a message."""
-        before = messages.parse_position(progress.position)
+        before = paging.parse_position(progress.position)
         limit = progress.limit
         async with self._database.connection() as connection:
             sized = await repository.list_sizes(connection, user_id, before, limit + 1)
-            batch = next(domain.split_batches(sized[:limit]), [])
+            batch = next(batches.split(sized[:limit]), [])
             orders = await repository.get_orders(connection, batch)
         progress.advance(sized, len(batch), lambda item: [str(item[0])])
         return order_pb2.ListOrdersResponse(

@@ -1,9 +1,7 @@
 """Conversion between the messages of the payment service and its domain."""
 
-import uuid
-
 from bazaar.payment.v1 import payment_pb2
-from chassis import conversion, ids, paging
+from chassis import conversion, ids
 from chassis.money import Amount
 from services.payment.domain import Charge, Payment, Transaction
 
@@ -33,15 +31,6 @@ def parse_amount(request: payment_pb2.RefundPaymentRequest) -> Amount | None:
         errors.Unprocessable: it is invalid.
     """
     return conversion.parse_money(request.amount, "amount") if request.HasField("amount") else None
-
-
-def parse_position(position: paging.Position | None) -> uuid.UUID | None:
-    """Convert the position in a page token.
-
-    Raises:
-        errors.InvalidArgument: it is not a UUID.
-    """
-    return None if position is None else ids.parse_id(position[0], "page_token")
 
 
 def to_message(payment: Payment) -> payment_pb2.Payment:

@@ -12,6 +12,10 @@ from chassis.money import Amount
 from services.product import domain, reservation
 from services.product.reservation import Demand, Line, Outcome
 
+MAX_BATCH_LINES = 50_000
+"""The most lines of all reservations of a request: the response with their prices is to stay below
+`chassis.transport.MAX_MESSAGE_BYTES`."""
+
 _EXACT = 2**53
 """Up to here every whole number is a double."""
 
@@ -84,9 +88,13 @@ def parse_demands(request: product_pb2.ReserveStockRequest) -> list[Demand]:
     """Read what orders want.
 
     Raises:
-        errors.InvalidArgument: there are too many, or an id is not a UUID.
+        errors.InvalidArgument: there are too many, they have too many lines, or an id is not a
+            UUID.
     """
     ids.check_batch_size(request.reservations, "reservations")
+    if sum(len(item.lines) for item in request.reservations) > MAX_BATCH_LINES:
+        message = f"reservations have more than {MAX_BATCH_LINES} lines together"
+        raise errors.InvalidArgument("BATCH_TOO_LARGE", message)
     return [
         _parse_demand(item, f"reservations[{index}]")
         for index, item in enumerate(request.reservations)

@@ -17,9 +17,6 @@ LIFETIME = dt.timedelta(minutes=15)
 """How long a reservation lasts that is not pinned."""
 
 MAX_LINES = 1_000
-MAX_LINES_IN_BATCH = 50_000
-"""Over all orders of a call: their prices must fit into one answer of 4 MiB."""
-
 MAX_QUANTITY = 1_000_000
 
 
@@ -106,13 +103,10 @@ def check_demands(demands: Sequence[Demand]) -> None:
     """Check every rule of a batch of demands.
 
     Raises:
-        errors.InvalidArgument: an order is in it twice, or it has too many lines in all.
+        errors.InvalidArgument: an order is in it twice.
         errors.Unprocessable: naming each line that breaks its rule.
     """
     check_distinct([demand.order_id for demand in demands])
-    if sum(len(demand.lines) for demand in demands) > MAX_LINES_IN_BATCH:
-        message = f"The orders have more than {MAX_LINES_IN_BATCH} lines in all"
-        raise errors.InvalidArgument("BATCH_TOO_LARGE", message)
     violations = errors.Violations()
     for index, demand in enumerate(demands):
         _check_lines(violations, demand.lines, f"reservations[{index}].lines")

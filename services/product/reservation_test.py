@@ -233,12 +233,3 @@ def test_check_demands_rejects_an_order_that_comes_twice() -> None:
     with pytest.raises(errors.InvalidArgument) as raised:
         reservation.check_demands([demand(ORDER, (LAMP, 1)), demand(ORDER, (CUP, 1))])
     assert raised.value.reason == "DUPLICATE_ORDER"
-
-
-def test_check_demands_bounds_the_lines_of_a_batch() -> None:
-    many = tuple(Line(uuid.UUID(int=number), 1) for number in range(1_000))
-    batch = [Demand(uuid.UUID(int=number), many) for number in range(51)]
-    reservation.check_demands(batch[:50])
-    with pytest.raises(errors.InvalidArgument) as raised:
-        reservation.check_demands(batch)
-    assert raised.value.reason == "BATCH_TOO_LARGE"

@@ -182,6 +182,17 @@ async def test_reserve_stock_bounds_the_batch(products: Products) -> None:
     assert refused.reason == "BATCH_TOO_LARGE"
 
 
+async def test_reserve_stock_bounds_the_lines_of_a_batch(products: Products) -> None:
+    lines = {str(uuid.UUID(int=number)): 1 for number in range(1_000)}
+    orders = [(new_order(), lines) for _ in range(50)]
+    response = await products.ReserveStock(reserve(*orders))
+    assert [reason(result) for result in response.results] == ["PRODUCT_NOT_FOUND"] * 50
+    refused = await refusal(
+        products.ReserveStock(reserve(*orders, (new_order(), {new_order(): 1})))
+    )
+    assert refused.reason == "BATCH_TOO_LARGE"
+
+
 async def test_an_order_goes_from_reserved_over_pinned_to_committed(products: Products) -> None:
     lamp = await stocked(products, "LAMP", 5)
     order = await reserve_one(products, {lamp: 2})

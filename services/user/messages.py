@@ -1,9 +1,7 @@
 """Conversion between the messages of the user service and its domain."""
 
-import uuid
-
 from bazaar.user.v1 import user_pb2
-from chassis import conversion, ids, paging
+from chassis import conversion
 from services.user.domain import Address, Profile, User
 
 
@@ -24,15 +22,6 @@ def parse_profile(message: user_pb2.CreateUserRequest | user_pb2.User) -> Profil
             for address in message.addresses
         ),
     )
-
-
-def parse_position(position: paging.Position | None) -> uuid.UUID | None:
-    """Convert the position in a page token.
-
-    Raises:
-        errors.InvalidArgument: it is not a UUID.
-    """
-    return None if position is None else ids.parse_id(position[0], "page_token")
 
 
 def to_message(user: User) -> user_pb2.User:

@@ -70,7 +70,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         """Read one row more than the page has, which shows whether there is a next page."""
         paging.check_page_size(request.page_size)
         size = min(request.page_size or paging.DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        after = messages.parse_position(paging.decode_token(request.page_token, _LIST_QUERY))
+        after = paging.parse_position(paging.decode_token(request.page_token, _LIST_QUERY))
         async with self._database.connection() as connection:
             found = await repository.list_users(connection, after, size + 1)
         response = user_pb2.ListUsersResponse()
