@@ -245,3 +245,14 @@ async def test_close_does_not_wait_for_a_frozen_backend(database_url: str) -> No
         await made.close()
         assert time.monotonic() - began < SLACK_SECONDS
     await wait_for_backends(database_url, 0)
+
+
+async def test_close_waits_for_a_check_that_is_under_way(database_url: str) -> None:
+    made = Database(database_url)
+    await made.open()
+    await made.check()
+    checking = asyncio.create_task(made.check())
+    await asyncio.sleep(0)
+    await made.close()
+    assert checking.done()
+    await checking

@@ -23,7 +23,7 @@ QUIET_METHODS = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 MaybeHandler: TypeAlias = "Handler | None"
 
 
-class _Overloaded(errors.Error):
+class _TooManyCalls(errors.Error):
     code = "RESOURCE_EXHAUSTED"
     http_status = 503
 
@@ -121,7 +121,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
 
 async def _refuse(_requests: object, context: Context) -> None:
-    await status.abort(context, _Overloaded("OVERLOADED", "The server is overloaded. Try again."))
+    message = "The server has as many calls in flight as it may have. Try again."
+    await status.abort(context, _TooManyCalls("TOO_MANY_CALLS", message))
 
 
 # For every kind of method: of a stream gRPC does not read the request first.

@@ -1,14 +1,14 @@
 """Background tasks go on whatever their work raises, and end when they are stopped."""
 
 import asyncio
-from collections.abc import MutableMapping
-from typing import Any
 
 import pytest
-import structlog
 
 from chassis import errors, supervision
 from chassis.supervision import BackgroundTask
+from chassis.testing import Events
+
+pytest_plugins = ("chassis.testing",)
 
 
 class Work:
@@ -26,14 +26,6 @@ class Work:
         self.done.set()
 
 
-@pytest.fixture
-def events() -> list[MutableMapping[str, Any]]:
-    structlog.reset_defaults()
-    captured = structlog.testing.LogCapture()
-    structlog.configure(processors=[captured])
-    return captured.entries
-
-
 async def run(work: Work) -> None:
     task = BackgroundTask("work", work, 0.01)
     task.start()
@@ -43,7 +35,7 @@ async def run(work: Work) -> None:
 
 
 async def test_a_task_goes_on_after_a_defect_which_is_logged_with_its_traceback(
-    events: list[MutableMapping[str, Any]],
+    events: Events,
 ) -> None:
     await run(Work(KeyError("a defect")))
     assert [(event["event"], event["task"]) for event in events] == [
@@ -53,7 +45,7 @@ async def test_a_task_goes_on_after_a_defect_which_is_logged_with_its_traceback(
 
 
 async def test_a_task_goes_on_after_an_error_which_is_logged_by_its_reason(
-    events: list[MutableMapping[str, Any]],
+    events: Events,
 ) -> None:
     await run(Work(errors.Unavailable("DATABASE_UNAVAILABLE", "down")))
     assert [event["reason"] for event in events] == ["DATABASE_UNAVAILABLE"]
@@ -61,7 +53,7 @@ async def test_a_task_goes_on_after_an_error_which_is_logged_by_its_reason(
 
 
 async def test_the_pause_doubles_while_a_task_fails_and_is_bounded(
-    events: list[MutableMapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+    events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "MAX_BACKOFF_SECONDS", 0.04)
     work = Work(*(ValueError(number) for number in range(4)))

@@ -1,22 +1,35 @@
-"""What tests of a service need: the real server on a free port, refusals taken apart, schedules."""
+"""What tests of servers need: the real server on a free port, refusals taken apart, schedules.
+
+PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
+"""
 
 import asyncio
 import gc
+import inspect
 import sys
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import grpc
 import psycopg
+import pytest
+import structlog
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from chassis import client, status
-from chassis.database import Connection
+from chassis.codec import Behaviour
+from chassis.database import Connection, Database
+from chassis.limits import DEFAULT_LIMITS, Limits
 from chassis.server import Server
+
+SERVICE = "test.Service"
+"""The full name of the service of `make_server`."""
+
+Events = list[MutableMapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,69 @@ class Refusal:
     reason: str
     metadata: dict[str, str]
     fields: list[str]
+
+
+@pytest.fixture
+def events() -> Events:
+    """Return the list to which all log events of the test are added."""
+    structlog.reset_defaults()
+    captured = structlog.testing.LogCapture()
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, captured])
+    return captured.entries
+
+
+def make_server(database: Database, *methods: Behaviour, limits: Limits = DEFAULT_LIMITS) -> Server:
+    """Make a server of methods over plain bytes, so that no proto is needed.
+
+    An async generator streams its responses.
+    """
+    handlers = {method.__name__: _make_handler(method) for method in methods}
+    generic = grpc.method_handlers_generic_handler(SERVICE, handlers)
+    return Server(
+        SERVICE,
+        lambda server: server.add_generic_rpc_handlers((generic,)),
+        database,
+        "127.0.0.1:0",
+        limits,
+    )
+
+
+def unary(channel: grpc.aio.Channel, method: str) -> Any:
+    """Return a method of `make_server`'s service, to be called with bytes."""
+    return channel.unary_unary(f"/{SERVICE}/{method}")
+
+
+def streamed(channel: grpc.aio.Channel, method: str) -> Any:
+    """Return a method of `make_server`'s service that streams its responses."""
+    return channel.unary_stream(f"/{SERVICE}/{method}")
+
+
+async def echo(request: bytes, _context: object) -> bytes:
+    """Respond with the request: a method."""
+    return request
+
+
+async def is_served(channel: grpc.aio.Channel) -> bool:
+    """Return whether a call of `echo` is served within a second."""
+    try:
+        await unary(channel, "echo")(b"", timeout=1)
+    except grpc.aio.AioRpcError:
+        return False
+    return True
+
+
+class Waiting:
+    """A method that responds with its request once it may."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.proceed = asyncio.Event()
+
+    async def wait(self, request: bytes, _context: object) -> bytes:
+        """Set `entered` and wait for `proceed`."""
+        self.entered.set()
+        await self.proceed.wait()
+        return request
 
 
 @asynccontextmanager
@@ -48,10 +124,10 @@ async def refusal(call: Awaitable[object]) -> Refusal:
         AssertionError: it was not.
     """
     try:
-        answer = await call
+        response = await call
     except grpc.aio.AioRpcError as error:
         return _read(error)
-    raise AssertionError(f"not refused: {answer}")
+    raise AssertionError(f"not refused: {response}")
 
 
 async def wait_for_blocked(connection: Connection) -> None:
@@ -109,6 +185,12 @@ async def _bytes_kept(stream: AsyncGenerator[Message, None]) -> int:
     kept, _ = tracemalloc.get_traced_memory()
     is_ours_alone = sys.getrefcount(response) == 2  # The variable and the argument.
     return kept if is_ours_alone else kept + response.ByteSize()
+
+
+def _make_handler(method: Behaviour) -> Any:
+    if inspect.isasyncgenfunction(method):
+        return grpc.unary_stream_rpc_method_handler(method)
+    return grpc.unary_unary_rpc_method_handler(method)
 
 
 def _read(error: grpc.aio.AioRpcError) -> Refusal:

@@ -1,0 +1,83 @@
+"""Calls to another service: what they pass on of the call being served, and how they fail."""
+
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from chassis import call_context, client, errors
+from chassis.codec import Context
+from chassis.database import Database
+from chassis.testing import Waiting, make_server, serving, unary
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "user"
+
+
+class Relay:
+    """Two methods, of which the first calls the second on the same server."""
+
+    channel: grpc.aio.Channel
+
+    async def front(self, request: bytes, context: Context) -> bytes:
+        return await client.call(unary(self.channel, "back"), request)
+
+    async def back(self, request: bytes, context: Context) -> bytes:
+        return f"{call_context.request_id.get()} {context.time_remaining()}".encode()
+
+
+async def lose_race(request: bytes, context: Context) -> bytes:
+    raise errors.Aborted("TRANSACTION_ABORTED", "Another one was faster.")
+
+
+@pytest.fixture
+async def channel(database_url: str) -> AsyncIterator[grpc.aio.Channel]:
+    relay = Relay()
+    methods = (relay.front, relay.back, lose_race, Waiting().wait)
+    async with serving(make_server(Database(database_url), *methods)) as relay.channel:
+        yield relay.channel
+
+
+async def test_a_call_ends_before_the_deadline_of_the_call_that_is_served(
+    channel: grpc.aio.Channel,
+) -> None:
+    timeout_seconds = client.DEFAULT_TIMEOUT_SECONDS / 2
+    response = await unary(channel, "front")(b"", timeout=timeout_seconds)
+    remaining = response.decode().rpartition(" ")[2]
+    # gRPC rounds deadlines up on the wire, each time by a few hundredths of a second, so the
+    # headroom cannot be seen. Without the caller's deadline the default would be left, twice this.
+    assert 0 < float(remaining) < 1.1 * timeout_seconds
+
+
+async def test_a_call_leaves_headroom_before_the_deadline(channel: grpc.aio.Channel) -> None:
+    call_context.deadline.set(time.monotonic() + 5)
+    response = await client.call(unary(channel, "back"), b"", timeout_seconds=60)
+    remaining = response.decode().rpartition(" ")[2]
+    # On the wire gRPC rounds a timeout of some seconds up to a hundredth.
+    assert 0 < float(remaining) <= 5 - client.HEADROOM_SECONDS + 0.01
+
+
+async def test_a_call_has_the_request_id_of_the_call_that_is_served(
+    channel: grpc.aio.Channel,
+) -> None:
+    response = await unary(channel, "front")(b"", metadata=(("x-request-id", "from-outside"),))
+    assert response.decode().partition(" ")[0] == "from-outside"
+
+
+async def test_a_service_that_does_not_respond_in_time_is_unavailable(
+    channel: grpc.aio.Channel,
+) -> None:
+    with pytest.raises(errors.Unavailable):
+        await client.call(unary(channel, "wait"), b"", timeout_seconds=0.05)
+
+
+async def test_a_service_that_lost_a_race_is_unavailable(channel: grpc.aio.Channel) -> None:
+    with pytest.raises(errors.Unavailable):
+        await client.call(unary(channel, "lose_race"), b"")
+
+
+async def test_a_service_that_cannot_be_reached_is_unavailable() -> None:
+    async with client.open_channel("127.0.0.1", 1) as nobody:
+        with pytest.raises(errors.Unavailable):
+            await client.call(unary(nobody, "back"), b"", timeout_seconds=2)
