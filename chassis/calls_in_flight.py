@@ -1,4 +1,4 @@
-"""The calls that a server has in flight: a bound on their number, and on the time to read them.
+"""Bounds on the calls in flight of a server: how many, and how long clients take to read.
 
 What a call does and which status it ends with is decided in the interceptor.
 """
@@ -36,7 +36,7 @@ class CallsInFlight:
         self._log = log.logger()
 
     def admit(self, method: str) -> bool:
-        """Count the call of the current task until that ends; or return False: too many."""
+        """Count the call of the current task until it ends; return False if there are too many."""
         if len(self._calls) >= self._max_calls:
             self._refused += 1
             return False
@@ -46,20 +46,20 @@ class CallsInFlight:
         return True
 
     def begin_sending(self) -> None:
-        """Note that a message of the current task's call is handed to gRPC now."""
+        """Record that the current task hands a message of its call to gRPC."""
         self._calls[_current_task()].sending_since = time.monotonic()
 
     def finish(self) -> None:
-        """Note that the last message or the status is handed to gRPC, and the call is logged."""
+        """Record that the last message or the status is handed to gRPC, and the call logged."""
         self.begin_sending()
         self._calls[_current_task()].is_logged = True
 
     def end_sending(self) -> None:
-        """Note that the client has read enough for gRPC to take another message."""
+        """Record that the client has read enough for gRPC to take another message."""
         self._calls[_current_task()].sending_since = None
 
     def is_blocked(self) -> bool:
-        """Say whether the call of the current task was ended because its client did not read."""
+        """Return whether the call of the current task was ended because its client did not read."""
         return self._calls[_current_task()].is_blocked
 
     async def watch(self) -> None:
@@ -103,6 +103,6 @@ def _cancel(task: Task) -> None:
 
 
 def _holds(other: Task, task: Task) -> bool:
-    """Say whether a task is among the local variables of the coroutine that another task runs."""
+    """Return whether a task is a local variable of the coroutine that another task runs."""
     scopes = gc.get_referents(other.get_coro())
     return any(held is task for scope in scopes for held in gc.get_referents(scope))

@@ -10,8 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis.codec import Context
 from chassis.database import Database
-from chassis.limits import Limits
-from chassis.server import Server
+from chassis.server import Limits, Server
 from chassis.testing import (
     SERVICE,
     Events,

@@ -7,7 +7,7 @@ _DIGIT_RUN = re.compile(r"(?<!\d)\d(?:[ .-]?\d){12,18}(?!\d)")
 
 
 def is_card_number(text: str) -> bool:
-    """Tell whether a text holds what looks like a card number: 13 to 19 digits that pass Luhn."""
+    """Return whether a text contains 13 to 19 digits that pass the Luhn check of card numbers."""
     return any(_passes_luhn(run) for run in _DIGIT_RUN.findall(text))
 
 

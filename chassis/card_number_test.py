@@ -1,4 +1,4 @@
-"""What looks like a card number, and what does not."""
+"""Card numbers are recognised in text, and other digits are not."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from chassis.card_number import is_card_number
         "\uff14242424242424242",
     ],
 )
-def test_a_card_number_is_seen_through_its_dress(text: str) -> None:
+def test_a_card_number_is_recognised_however_it_is_written(text: str) -> None:
     assert is_card_number(text)
 
 
@@ -34,5 +34,5 @@ def test_a_card_number_is_seen_through_its_dress(text: str) -> None:
         "pm_1MqLiJLkdIwHu7ixUEgbFdYl",
     ],
 )
-def test_what_fails_luhn_or_has_another_length_is_no_card_number(text: str) -> None:
+def test_digits_of_another_length_or_checksum_are_no_card_number(text: str) -> None:
     assert not is_card_number(text)

@@ -1,7 +1,7 @@
-"""Calls to other services: channels, deadlines that pass on, one retry policy.
+"""Calls to other services: channels, propagated deadlines and one retry policy.
 
-Only this layer retries, and only UNAVAILABLE, which says that nothing was done or that doing it
-again is safe: every internal method is keyed by order.
+Only this layer retries, and only UNAVAILABLE. Methods that other services call are idempotent by
+order, so that a retry is safe even if the first attempt succeeded.
 """
 
 import json
@@ -16,7 +16,7 @@ from chassis.transport import MESSAGE_OPTIONS
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 HEADROOM_SECONDS = 0.05
-"""What a caller keeps of its own deadline, so that it can still respond when the call runs out."""
+"""How much sooner than its caller a call times out, so that the caller can still respond."""
 
 CONNECTION_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     *MESSAGE_OPTIONS,
@@ -59,7 +59,7 @@ Response = TypeVar("Response")
 
 
 def open_channel(host: str, port: int) -> grpc.aio.Channel:
-    """Open a channel that connects when it is first used and again whenever the peer comes back."""
+    """Open a channel, which connects when it is first used and reconnects by itself."""
     service_config = ("grpc.service_config", json.dumps(_SERVICE_CONFIG))
     return grpc.aio.insecure_channel(
         address(host, port), options=[*CONNECTION_OPTIONS, service_config]
@@ -72,11 +72,11 @@ async def call(
     *,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
 ) -> Response:
-    """Call another service within what is left of the deadline of the RPC that is being served.
+    """Call another service within the deadline of the call that is being served.
 
     Raises:
         errors.Unavailable: the service cannot be reached, did not respond in time, or lost a race
-            against another call; whether it did what was asked is unknown.
+            against another call. Whether the call had an effect is unknown.
         grpc.aio.AioRpcError: it refused the call, which is a defect of the caller.
     """
     try:
@@ -88,7 +88,7 @@ async def call(
     except grpc.aio.AioRpcError as error:
         if error.code() not in _TRANSIENT:
             raise
-        message = "Another service did not answer. The same request may succeed later."
+        message = "Another service did not respond. The same request may succeed later."
         raise errors.Unavailable("PEER_UNAVAILABLE", message) from error
 
 

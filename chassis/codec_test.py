@@ -1,4 +1,4 @@
-"""What is wrong with the messages of a call, through a real channel, for each kind of method."""
+"""Malformed requests and responses that are too large, for each kind of method."""
 
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
@@ -67,7 +67,7 @@ async def channel(database_url: str) -> AsyncIterator[grpc.aio.Channel]:
 
 
 async def call(channel: grpc.aio.Channel, kind: str, *requests: bytes) -> list[Text]:
-    """Call a method with requests byte by byte; return all responses."""
+    """Call a method with serialized requests; return all responses."""
     method = getattr(channel, kind)(f"/{SERVICE}/{kind}")
     called = method(iter(requests) if kind.startswith("stream") else requests[-1])
     if kind.endswith("unary"):
@@ -96,7 +96,7 @@ async def test_a_request_that_is_no_message_is_an_invalid_argument(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_response_that_is_too_large_is_called_that(
+async def test_a_response_that_is_too_large_is_an_internal_error(
     channel: grpc.aio.Channel, kind: str
 ) -> None:
     request = Text(value=f"{TOO_LARGE}").SerializeToString()

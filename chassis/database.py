@@ -1,4 +1,4 @@
-"""One PostgreSQL database of a service: a bounded pool, transactions, and what its failures mean.
+"""One PostgreSQL database: a bounded pool, transactions, and its failures as errors.
 
 No SQL of any service lives here. READ COMMITTED throughout; what must not race takes row locks.
 Every wait ends with the deadline of the call that is being served, or at a limit of its own.
@@ -23,7 +23,7 @@ CONNECTIONS = 10
 CHECKOUT_SECONDS = 5.0
 """How long a call may wait for a connection, if its deadline does not come first."""
 OUTAGE_CHECKOUT_SECONDS = 0.5
-"""The same while the database is known not to respond."""
+"""The same while the database is known to be down."""
 WAITING_PER_CONNECTION = 100
 """How many calls may wait per connection of the pool; one more is refused at once."""
 STATEMENT_SECONDS = 10.0
@@ -49,7 +49,7 @@ _OPTIONS: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": 2,
     "application_name": "bazaar",
-    # A server that is gone without a word is noticed after about 10 s.
+    # A server that vanishes is noticed after about 10 s.
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
@@ -113,18 +113,16 @@ class _LimitedConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
 
 class Database:
-    """A pool of connections. Make it in the process that uses it, after any fork."""
+    """A pool of connections. Create it in the process that uses it, after any fork."""
 
     def __init__(
         self,
         url: str,
         *,
         connections: int = CONNECTIONS,
-        checkout_timeout_seconds: float = CHECKOUT_SECONDS,
     ) -> None:
         self._url = url
         self._options = _connection_options(url)
-        self._checkout_seconds = checkout_timeout_seconds
         self._pool = AsyncConnectionPool(
             url,
             connection_class=_LimitedConnection,
@@ -140,10 +138,10 @@ class Database:
         self._probe: _LimitedConnection | None = None
         self._probing = asyncio.Lock()
         self._is_down = False
-        """The last probe failed, and no connection was lent since."""
+        """The last probe failed, and no connection was obtained since."""
 
     async def open(self) -> None:
-        """Start connecting in the background; a database that is down is tried again for ever."""
+        """Start connecting in the background, and retry for ever while the database is down."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
@@ -155,14 +153,14 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection on which each statement commits by itself: for single reads.
+        """Obtain a connection in autocommit mode, for single statements.
 
         Raises:
             errors.Unavailable: the database is down, or too many calls wait for a connection.
             errors.DeadlineExceeded: a statement took longer than it may.
         """
         with _database_errors():
-            at_most = OUTAGE_CHECKOUT_SECONDS if self._is_down else self._checkout_seconds
+            at_most = OUTAGE_CHECKOUT_SECONDS if self._is_down else CHECKOUT_SECONDS
             limit = call_context.remaining_seconds(at_most)
             async with self._pool.connection(limit) as connection:
                 self._is_down = False
@@ -170,10 +168,11 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Lend a connection in a transaction: committed at the end, rolled back on an exception.
+        """Obtain a connection in a transaction: committed at the end, rolled back on an exception.
 
         Raises:
-            errors.Unavailable: as for `connection`. The outcome of a commit is unknown then.
+            errors.Unavailable: as for `connection`. Whether the transaction was committed is
+                unknown then.
             errors.DeadlineExceeded: as for `connection`.
             errors.Aborted: the transaction lost against another one.
         """
@@ -192,7 +191,7 @@ class Database:
         try:
             # One probe at a time: two that find no connection would each open one.
             async with asyncio.timeout(PROBE_SECONDS), self._probing:
-                await self._ask()
+                await self._run_probe()
             self._is_down = False
         except psycopg.errors.UndefinedTable as error:
             message = "the database has no tables: run ./bazelw run //migrations -- upgrade"
@@ -204,7 +203,7 @@ class Database:
             await self._pool.drain()
             raise _unavailable() from error
 
-    async def _ask(self) -> None:
+    async def _run_probe(self) -> None:
         if self._probe is None or self._probe.closed:
             self._probe = await _LimitedConnection.connect(self._url, **self._options)
         await self._probe.execute(MIGRATED)
@@ -228,7 +227,7 @@ def _database_errors() -> Iterator[None]:
     try:
         yield
     except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected) as error:
-        message = "The change collided with another one. Try again."
+        message = "The change conflicts with a concurrent one. Try again."
         raise errors.Aborted("TRANSACTION_ABORTED", message) from error
     except psycopg.errors.QueryCanceled as error:
         raise errors.DeadlineExceeded("QUERY_CANCELED", "The query took too long.") from error

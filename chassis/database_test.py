@@ -1,4 +1,4 @@
-"""The database that is slow, in full use, frozen or gone: every wait ends, and nothing is lost."""
+"""A database that is slow, in full use, frozen or gone: every wait ends, and nothing is lost."""
 
 import asyncio
 import time
@@ -104,14 +104,14 @@ async def test_options_in_the_url_are_kept_and_win(database_url: str) -> None:
     assert shown == [("5MB",), ("7s",), ("1s",)]
 
 
-async def test_connection_notices_a_network_that_loses_everything(shop: Database) -> None:
+async def test_connection_notices_a_dead_network(shop: Database) -> None:
     async with shop.connection() as connection:
         parameters = connection.info.get_parameters()
     assert 0 < int(parameters["tcp_user_timeout"]) <= 10_000
     assert {"keepalives_idle", "keepalives_interval", "keepalives_count"} <= parameters.keys()
 
 
-async def test_frozen_backends_hold_up_nobody_beyond_the_deadline(
+async def test_frozen_backends_delay_no_call_beyond_its_deadline(
     shop: Database, database_url: str
 ) -> None:
     await fill_pool(shop)
@@ -148,9 +148,7 @@ async def test_connections_that_froze_are_replaced(shop: Database, database_url:
     await wait_for_backends(database_url, CONNECTIONS)
 
 
-async def test_probe_that_freezes_spares_the_calls_that_come_after_it(
-    shop: Database, database_url: str
-) -> None:
+async def test_probe_that_freezes_spares_later_calls(shop: Database, database_url: str) -> None:
     await shop.check()
     await fill_pool(shop)
     with frozen_backends(database_url):
@@ -163,7 +161,7 @@ async def test_probe_that_freezes_spares_the_calls_that_come_after_it(
     await wait_for_backends(database_url, CONNECTIONS + 1)
 
 
-async def test_frozen_server_holds_up_nobody_and_is_used_again_at_once(
+async def test_frozen_server_delays_no_call_and_is_used_again_at_once(
     shop: Database, database_url: str
 ) -> None:
     await fill_pool(shop)
@@ -186,7 +184,7 @@ async def test_frozen_server_holds_up_nobody_and_is_used_again_at_once(
     await shop.check()
 
 
-async def test_call_without_a_deadline_is_refused_soon_once_an_outage_is_known(
+async def test_call_without_a_deadline_is_refused_soon_in_a_known_outage(
     database_url: str,
 ) -> None:
     async with opened(database_url) as shop:
@@ -228,7 +226,7 @@ async def test_transaction_that_is_cancelled_leaves_no_connection_behind(
     assert set(list_backends(database_url)) == before
 
 
-async def test_check_says_when_the_database_cannot_be_reached() -> None:
+async def test_check_fails_when_the_database_cannot_be_reached() -> None:
     async with opened(NOWHERE) as nowhere:
         with pytest.raises(errors.Unavailable) as raised:
             await nowhere.check()
@@ -247,7 +245,7 @@ async def test_close_does_not_wait_for_a_frozen_backend(database_url: str) -> No
     await wait_for_backends(database_url, 0)
 
 
-async def test_close_waits_for_a_check_that_is_under_way(database_url: str) -> None:
+async def test_close_waits_for_a_check_in_progress(database_url: str) -> None:
     made = Database(database_url)
     await made.open()
     await made.check()

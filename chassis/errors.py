@@ -1,7 +1,7 @@
-"""The errors that a service can answer with, drawn as a tree.
+"""The errors that end a call, as a hierarchy.
 
-Domain and repository code raises these and knows nothing of gRPC; `chassis.status` turns them into
-what a client sees. An exception that is not one of these is a defect and leaves as bare INTERNAL.
+Domains and repositories raise them and know nothing of gRPC: `chassis.status` turns them into what
+a client sees. Any other exception is a defect, and becomes INTERNAL without details.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ class Violation:
 
 
 class Error(Exception):
-    """The root of what a client is told.
+    """The base of all errors.
 
     `reason` is UPPER_SNAKE and stable: clients may act on it (AIP-193). `message` is for people.
-    `metadata` says which thing it was about. Neither may hold a secret.
+    `metadata` identifies the resource. Neither may hold a secret.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -70,37 +70,37 @@ class PermissionDenied(Error):
 
 
 class NotFound(Error):
-    """There is no such thing, or none that the caller may know of."""
+    """The resource does not exist, or the caller may not know that it does."""
 
     code = "NOT_FOUND"
 
 
 class AlreadyExists(Error):
-    """Something unique is taken."""
+    """Another resource has a value that must be unique."""
 
     code = "ALREADY_EXISTS"
 
 
 class FailedPrecondition(Error):
-    """The thing is not in a state that allows this."""
+    """The resource is not in a state that allows this."""
 
     code = "FAILED_PRECONDITION"
 
 
 class Aborted(Error):
-    """Somebody else changed the thing meanwhile: read it again and decide again."""
+    """A concurrent change won: read the resource again and retry."""
 
     code = "ABORTED"
 
 
 class DeadlineExceeded(Error):
-    """There was not enough time."""
+    """The call did not finish in time."""
 
     code = "DEADLINE_EXCEEDED"
 
 
 class Unavailable(Error):
-    """Something that is needed is down: the same request may succeed later."""
+    """A dependency is down: the same request may succeed later."""
 
     code = "UNAVAILABLE"
 
@@ -118,14 +118,14 @@ class Violations:
         self._found: list[Violation] = []
 
     def check(self, holds: bool, field: str, rule: str) -> None:
-        """Note that `field` breaks `rule` ("must ...") unless it holds."""
+        """Add the violation that `field` breaks `rule` ("must ..."), unless it holds."""
         if not holds:
             self._found.append(Violation(field, rule))
 
     def check_text(
         self, text: str, field: str, shortest: int, longest: int, *, multiline: bool = False
     ) -> str:
-        """Check a text that people read, and return it normalized: see `chassis.text`.
+        """Check a text for people and return it normalized: see `chassis.text`.
 
         Lengths are in characters; `longest` bounds the text as given and as normalized.
         `multiline` allows line breaks and tabs.
@@ -147,10 +147,10 @@ class Violations:
         self.check("\x00" not in text, field, "must not contain NUL")
 
     def raise_any(self) -> None:
-        """Raise what was found.
+        """Raise one error for all violations.
 
         Raises:
-            Unprocessable: if a rule was broken, with a violation for each.
+            Unprocessable: there is a violation.
         """
         if self._found:
             rules = "; ".join(f"{found.field} {found.rule}" for found in self._found)

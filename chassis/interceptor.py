@@ -1,4 +1,4 @@
-"""What happens around every RPC of a server: one log event, errors as statuses, a deadline."""
+"""What happens around every call: one log event, errors as statuses, a deadline."""
 
 import asyncio
 import time
@@ -15,10 +15,10 @@ from chassis.calls_in_flight import CallsInFlight
 from chassis.codec import Context, Handler
 
 DEFAULT_DEADLINE_SECONDS = 30.0
-"""How long a unary call may take whose client set no deadline."""
+"""The deadline of a unary call whose client set none."""
 
 QUIET_METHODS = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-"""Probes: they come every second and say nothing about the shop."""
+"""Probes come every second: they are neither logged nor counted."""
 
 MaybeHandler: TypeAlias = "Handler | None"
 
@@ -73,7 +73,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_stream(self, method: str, behaviour: Callable[[Any, Context], Any]) -> Any:
         async def call(request: Any, context: Context) -> None:
-            # What a stream holds is released when the stream ends, not when it is collected.
+            # A stream releases what it holds when it ends, not when it is garbage collected.
             async with (
                 self._around(method, context),
                 aclosing(behaviour(request, context)) as responses,
@@ -125,7 +125,7 @@ async def _refuse(_requests: object, context: Context) -> None:
     await status.abort(context, _TooManyCalls("TOO_MANY_CALLS", message))
 
 
-# For every kind of method: of a stream gRPC does not read the request first.
+# For every kind of method: gRPC does not read the request of a stream first.
 _REFUSAL: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
 
 

@@ -1,8 +1,8 @@
-"""Structured logging: one JSON event a line, or a readable form for people in development.
+"""Structured logging: one JSON event per line, or a readable format for development.
 
 What is bound with `structlog.contextvars` (the request id) is in every event of the same call.
 Never log an e-mail address, a token, a card or a password. An event that cannot be written is lost
-and counted; the caller never learns of it.
+and counted, and raises nothing.
 """
 
 import io
@@ -32,7 +32,7 @@ def configure(log_format: Format, level: Level) -> None:
     """Send all logging of the process, the standard library's too, to stderr in one format.
 
     Events that cannot be written, because the disk is full or the reader of a pipe is gone, are
-    counted. Before the next event that can be written comes one that says how many were lost.
+    counted, and their number is logged before the next event that can be written.
     """
     tracebacks, renderer = _make_renderers(log_format)
     output = _Output(sys.stderr.fileno(), partial(_render_loss, renderer))
@@ -54,7 +54,7 @@ def configure(log_format: Format, level: Level) -> None:
             ],
         )
     )
-    # The probe of the server tells once that a database is down, and once that it is back.
+    # The probe of the server logs once that the database is down, and once that it is back.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.INFO), force=True)
 
@@ -107,7 +107,7 @@ def _render_loss(renderer: Processor, count: int) -> str:
 
 
 def logger() -> FilteringBoundLogger:
-    """Return a logger that takes the configuration when it is first used."""
+    """Return a logger that is configured when it is first used."""
     bound: FilteringBoundLogger = structlog.get_logger()
     return bound
 

@@ -12,7 +12,7 @@ PROGRAM = """
 import logging, os, resource, signal, sys
 from chassis import log
 
-log.configure({form!r}, "info")
+log.configure({log_format!r}, "info")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 structured, standard = log.logger(), logging.getLogger("gunicorn.error")
 structured.info("first")
@@ -37,9 +37,9 @@ print("went on")
 """
 
 
-def run(breaks: str, mends: str, stderr: Path, form: str = "json") -> list[str]:
+def run(breaks: str, mends: str, stderr: Path, log_format: str = "json") -> list[str]:
     """Run a program that logs while its output is broken; return the lines of its log."""
-    program = PROGRAM.format(form=form, breaks=breaks, mends=mends)
+    program = PROGRAM.format(log_format=log_format, breaks=breaks, mends=mends)
     with stderr.open("ab") as file:
         done = subprocess.run(
             [sys.executable, "-c", program],
@@ -58,13 +58,13 @@ CLOSED = "r, w = os.pipe(); os.close(r); global kept; kept = os.dup(2); os.dup2(
 
 
 @pytest.mark.parametrize("breaks", [FULL, CLOSED])
-def test_loss_is_counted_and_said_once(breaks: str, tmp_path: Path) -> None:
+def test_loss_is_counted_and_logged_once(breaks: str, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in run(breaks, MEND_FULL, tmp_path / "log")]
     assert [line["event"] for line in lines] == ["first", "log_events_lost", "back", "last"]
     assert (lines[1]["count"], lines[1]["level"]) == (6, "error")
 
 
-def test_event_that_was_written_in_part_does_not_spoil_the_next(tmp_path: Path) -> None:
+def test_partly_written_event_does_not_corrupt_the_next(tmp_path: Path) -> None:
     breaks = "used = os.fstat(2).st_size; resource.setrlimit(resource.RLIMIT_FSIZE, (used + 9, -1))"
     mends = "resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))"
     lines = run(breaks, mends, tmp_path / "log")
@@ -73,7 +73,7 @@ def test_event_that_was_written_in_part_does_not_spoil_the_next(tmp_path: Path) 
     assert [json.loads(line)["event"] for line in lines[3:]] == ["back", "last"]
 
 
-def test_loss_is_said_in_the_form_of_all_events(tmp_path: Path) -> None:
-    lines = run(FULL, MEND_FULL, tmp_path / "log", form="console")
+def test_loss_is_logged_in_the_configured_format(tmp_path: Path) -> None:
+    lines = run(FULL, MEND_FULL, tmp_path / "log", log_format="console")
     assert "log_events_lost" in lines[1]
     assert "count=6" in lines[1]

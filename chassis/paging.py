@@ -35,7 +35,7 @@ class Message(Protocol):
 Item = TypeVar("Item")
 Resource = TypeVar("Resource", bound=Message)
 Position = Sequence[str]
-"""Where in a list an item is: the values that the list is ordered by, as text."""
+"""Where an item is in a list: the values that the list is ordered by, as strings."""
 
 
 def check_page_size(page_size: int) -> None:
@@ -49,10 +49,10 @@ def check_page_size(page_size: int) -> None:
 
 
 class Progress:
-    """How far the stream of a list has come: all that it keeps while its client does not read.
+    """How far a streamed page has come: all that is kept while the client does not read.
 
-    Each message is made of at most `limit` items that follow `position`. Items that were found and
-    do not fit are dropped, and found again for the next message:
+    Each message has at most `limit` items that follow `position`. Items that were found and do not
+    fit are dropped, and found again for the next message:
 
         while not progress.is_done:
             yield await read_message(progress)
@@ -67,13 +67,13 @@ class Progress:
 
     @property
     def limit(self) -> int:
-        """How many items the next message may have; look for one more to know whether it exists."""
+        """The most items of the next message; find one more, to know whether the list goes on."""
         return min(self._left, self._fitting)
 
     def advance(
         self, found: Sequence[Item], count: int, position_of: Callable[[Item], Position]
     ) -> None:
-        """Pass the first `count` items of those that were found, which are all of an empty list."""
+        """Move past the first `count` of the items that were found; 0 only if none was."""
         is_more = len(found) > count
         self.position = position_of(found[count - 1]) if is_more else None
         self._left -= count
@@ -121,7 +121,7 @@ def fill_batch(
 
 
 def encode_token(query: object, position: Position | None) -> str:
-    """Make a token that continues a query after a position; empty where there is nothing more."""
+    """Return a token that continues a query after a position; empty if that is None."""
     if position is None:
         return ""
     payload = orjson.dumps([_digest(query), *position])
@@ -131,8 +131,7 @@ def encode_token(query: object, position: Position | None) -> str:
 def decode_token(token: str, query: object) -> Position | None:
     """Return the position in a token, checked to be of the same query; None for an empty token.
 
-    A token grants nothing, it only names a place in a list that the caller may read anyway, so it
-    is checked for mistakes and not signed.
+    A token is not signed, as it grants nothing: the caller may read the whole list.
 
     Raises:
         errors.InvalidArgument: the token is damaged or of another query.
@@ -151,7 +150,7 @@ def decode_token(token: str, query: object) -> Position | None:
         or not all(isinstance(item, str) for item in payload)
         or payload[0] != _digest(query)
     ):
-        message = "The page token did not come from an earlier answer to the same query."
+        message = "The page token is not from a response to the same query."
         raise errors.InvalidArgument("INVALID_PAGE_TOKEN", message)
     return payload[1:]
 

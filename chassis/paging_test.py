@@ -1,4 +1,4 @@
-"""Streams of pages and the tokens between them."""
+"""Pages that are streamed, and the tokens between them."""
 
 import base64
 from typing import Any
@@ -36,7 +36,7 @@ def test_progress_ends_with_the_list() -> None:
     assert read(2_000) == [(501, 500, "499"), (501, 500, "999"), (203, 203, None)]
 
 
-def test_progress_ends_after_page_size_and_says_where_to_go_on() -> None:
+def test_progress_ends_after_page_size_at_the_position_of_the_next_page() -> None:
     assert read(600) == [(501, 500, "499"), (101, 100, "599")]
     assert read(500) == [(501, 500, "499")]
     assert read(700, after=["599"]) == [(501, 500, "1099"), (103, 103, None)]
@@ -51,18 +51,18 @@ def test_progress_without_a_page_size_ends_after_the_default() -> None:
     assert read(0) == [(101, 100, "99")]
 
 
-def test_progress_of_an_empty_list_is_one_empty_page() -> None:
+def test_progress_of_an_empty_list_is_one_empty_message() -> None:
     assert read(2_000, after=["1202"]) == [(0, 0, None)]
 
 
-def test_progress_looks_for_few_items_more_than_fit_into_the_message_before() -> None:
+def test_progress_finds_few_more_items_than_fitted_into_the_last_message() -> None:
     assert read(10, fitting=4) == [(11, 4, "3"), (7, 4, "7"), (3, 2, "9")]
     assert read(2_000, after=["602"], fitting=400) == [(501, 400, "1002"), (200, 200, None)]
     last = [(300, 100, "1002"), (127, 100, "1102"), (100, 100, None)]
     assert read(2_000, after=["902"], fitting=100) == last
 
 
-def test_check_page_size_rejects_a_negative_one() -> None:
+def test_check_page_size_rejects_negative_numbers() -> None:
     with pytest.raises(errors.InvalidArgument):
         paging.check_page_size(-1)
 
@@ -80,13 +80,13 @@ def test_token_belongs_to_its_query() -> None:
 
 
 @pytest.mark.parametrize("token", ["x", "AAAA", "é", "bnVsbA", "WzFd", "W10", "=" * 9])
-def test_decode_token_rejects_what_is_no_token(token: str) -> None:
+def test_decode_token_rejects_damaged_tokens(token: str) -> None:
     with pytest.raises(errors.InvalidArgument):
         paging.decode_token(token, "query")
 
 
 @pytest.mark.parametrize("payload", [b"[" * 2_000, b"[" * 1_000_000, b'["a","\\ud800"]'])
-def test_decode_token_rejects_what_is_no_list_of_texts(payload: bytes) -> None:
+def test_decode_token_rejects_payloads_that_are_no_list_of_strings(payload: bytes) -> None:
     token = base64.urlsafe_b64encode(payload).decode().rstrip("=")
     with pytest.raises(errors.InvalidArgument):
         paging.decode_token(token, "query")
@@ -122,8 +122,8 @@ def test_fill_measures_each_message_once_and_stops_when_they_are_large_enough() 
 @pytest.mark.parametrize(
     ("size", "fits"), [(4_180, True), (4_189, False), (1_000_000, False)], ids=str
 )
-def test_fill_batch_refuses_what_is_larger_than_a_message(size: int, fits: bool) -> None:
-    """At 4,189 characters it is the tags and lengths of the items that make the difference."""
+def test_fill_batch_refuses_responses_larger_than_a_message(size: int, fits: bool) -> None:
+    """At 4,189 characters only the tags and lengths of the items exceed the limit."""
     response = struct_pb2.ListValue()
 
     def fill_message(message: struct_pb2.Value, text: str) -> None:

@@ -1,11 +1,12 @@
-"""A gRPC server: what it offers, whether it can serve, and how it stops.
+"""A gRPC server over one database, with health, reflection and a graceful stop.
 
-Health follows the database: NOT_SERVING while it cannot be reached or is not migrated, and while
-the server stops.
+Health is NOT_SERVING while the database cannot be reached or is not migrated, and while the server
+stops.
 """
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -15,7 +16,6 @@ from chassis import errors, log
 from chassis.calls_in_flight import CallsInFlight
 from chassis.database import Database
 from chassis.interceptor import RpcInterceptor
-from chassis.limits import DEFAULT_LIMITS, Limits
 from chassis.supervision import BackgroundTask
 from chassis.transport import MESSAGE_OPTIONS
 
@@ -30,17 +30,32 @@ MAX_PROBES = 1_000
 STREAM_WINDOW_BYTES = 64 * 1024
 """How much of a client's stream is read ahead; a larger message is read whole.
 
-Left to itself gRPC probes the bandwidth and lets a stream run ahead by many megabytes.
+By default gRPC probes the bandwidth and reads many megabytes ahead.
 """
 
 Register = Callable[[grpc.aio.Server], None]
 
 
-class Server:
-    """A server on one address, with health and reflection, over one database.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits on the calls that a server accepts."""
 
-    `service` is the full name of the proto service; `register` adds its servicer. An address that
-    cannot be listened on ends the program.
+    max_calls: int = 1_000
+    """How many calls may be in flight; those of health and reflection do not count."""
+    max_send_seconds: float = 60.0
+    """How long a client may take to read one message of a response."""
+    grace_seconds: float = 25.0
+    """How long calls may go on when the server stops."""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class Server:
+    """A server of one proto service.
+
+    `service` is its full name, and `register` adds its servicer. The program exits if it cannot
+    listen on the address.
     """
 
     def __init__(
@@ -64,7 +79,7 @@ class Server:
             options=[
                 *MESSAGE_OPTIONS,
                 ("grpc.so_reuseport", 0),
-                # By default a client that pings on a silent stream is turned away.
+                # By default a client that pings on a silent stream is disconnected.
                 ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
                 ("grpc.http2.bdp_probe", 0),
                 ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
@@ -82,7 +97,7 @@ class Server:
         self._watch = BackgroundTask("watch_calls", calls.watch, WATCH_INTERVAL_SECONDS)
 
     async def start(self) -> None:
-        """Open the database and serve; health tells when the database is there."""
+        """Open the database and serve; health is SERVING once the database responds."""
         await self._set_serving(False)
         await self._database.open()
         await self._server.start()

@@ -18,8 +18,7 @@ from pydantic import Field, SecretStr, create_model
 
 from chassis import client, log, settings
 from chassis.database import CONNECTIONS, Database
-from chassis.limits import DEFAULT_LIMITS, Limits
-from chassis.server import Server
+from chassis.server import DEFAULT_LIMITS, Limits, Server
 from chassis.supervision import BackgroundTask
 
 ServicerT = TypeVar("ServicerT")

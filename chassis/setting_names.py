@@ -41,7 +41,7 @@ def _find_closest(name: str, known: Collection[str], prefix: str) -> str | None:
 
 
 def _is_one_typo(name: str, known: str) -> bool:
-    """Say whether one letter is missing, extra or wrong, or two neighbours are swapped."""
+    """Return whether one letter is missing, extra or wrong, or two neighbours are swapped."""
     start = _count_common(name, known)
     name, known = name[start:], known[start:]
     end = _count_common(name[::-1], known[::-1])
@@ -52,6 +52,6 @@ def _is_one_typo(name: str, known: str) -> bool:
 
 
 def _count_common(one: str, other: str) -> int:
-    """Return with how many letters in common two names begin."""
+    """Return the length of the common prefix of two names."""
     pairs = zip(one, other, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

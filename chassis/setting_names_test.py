@@ -43,7 +43,7 @@ def find(*names: str) -> list[tuple[str, str | None]]:
         ("USERSERVICE_PROT", "USERSERVICE_PORT"),
     ],
 )
-def test_a_misspelt_setting_is_found_with_the_one_that_was_meant(
+def test_a_misspelt_setting_is_found_with_the_closest_known_one(
     name: str, meant: str | None
 ) -> None:
     assert find(name) == [(name, meant)]
@@ -71,18 +71,18 @@ def test_a_misspelt_setting_is_found_with_the_one_that_was_meant(
         "WORKERS",
     ],
 )
-def test_variables_of_others_are_left_alone(name: str) -> None:
+def test_variables_of_other_programs_are_ignored(name: str) -> None:
     assert find(name) == []
 
 
-def test_known_names_are_no_trouble_and_trouble_is_sorted() -> None:
+def test_known_names_are_accepted_and_misspelt_ones_sorted() -> None:
     assert find(*KNOWN, "POSTGRES_PROT", "LOG_LEVL") == [
         ("LOG_LEVL", "LOG_LEVEL"),
         ("POSTGRES_PROT", "POSTGRES_PORT"),
     ]
 
 
-def test_a_program_without_settings_of_its_own_knows_slips_only() -> None:
+def test_without_a_prefix_only_typos_are_found() -> None:
     assert list(find_misspelt(["APIGATEWAY_QUOTA", "LOG_LEVL"], KNOWN, "")) == [
         ("LOG_LEVL", "LOG_LEVEL")
     ]

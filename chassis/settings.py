@@ -1,7 +1,7 @@
-"""Settings of a program: the environment over one `.env`, checked before anything starts.
+"""Settings of a program, from the environment and `.env`, checked before anything starts.
 
-A field is named as its variable, in lower case. Values are never shown: they may be secrets. Which
-unknown names are refused is in setting_names.py.
+The environment wins. A field has the name of its variable, in lower case. Values are never printed,
+as they may be secrets. Which unknown names are refused is in `chassis.setting_names`.
 """
 
 import ipaddress
@@ -78,7 +78,7 @@ DatabaseUrl = Annotated[SecretStr, BeforeValidator(_to_url), AfterValidator(_che
 
 
 class Settings(BaseSettings):
-    """What every program needs to know."""
+    """Settings of every program."""
 
     model_config = SettingsConfigDict(
         env_file_encoding="utf-8",
@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     log_format: log.Format = "json"
     """`json` for programs, or `console` for people."""
     log_level: log.Level = "info"
-    """The least that is worth a log event: `debug`, `info`, `warning` or `error`."""
+    """The least severe events that are logged: `debug`, `info`, `warning` or `error`."""
 
 
 class DatabaseSettings(Settings):
@@ -161,7 +161,7 @@ def load(cls: type[SettingsT]) -> SettingsT:
 
 
 def dotenv_path() -> Path:
-    """Return where `.env` belongs: the workspace under `bazel run`, else the current directory."""
+    """Return the path of `.env`: in the workspace under `bazel run`, else the current directory."""
     return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ".")) / ".env"
 
 

@@ -1,4 +1,4 @@
-"""Settings that do not fit end the program before it starts anything."""
+"""Bad settings end the program before it starts anything."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_load_names_every_bad_variable_and_no_value(
 
 
 @pytest.mark.parametrize("value", ["", "0", "x", "5432.5", "-1"])
-def test_load_rejects_what_is_no_port(
+def test_load_rejects_invalid_ports(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
 ) -> None:
     monkeypatch.setenv("POSTGRES_PORT", value)
@@ -109,7 +109,7 @@ def test_database_url_prefers_the_override() -> None:
 
 
 @pytest.mark.parametrize("url", ["mysql://secret@elsewhere/lamps", "secret", ""])
-def test_load_rejects_what_is_no_postgresql_url(
+def test_load_rejects_urls_of_other_schemes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
     monkeypatch.setenv("LAMP_DATABASE_URL", url)
@@ -158,7 +158,7 @@ def test_an_ipv6_address_is_in_brackets_before_a_port(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("value", ["[::1]", "localhost:5432", "::1:x", "a b", ""])
-def test_load_rejects_what_is_no_host(
+def test_load_rejects_invalid_hosts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
 ) -> None:
     monkeypatch.setenv("POSTGRES_HOST", value)

@@ -15,15 +15,15 @@ from chassis import errors
 DOMAIN = "bazaar"
 _DETAILS_KEY = "grpc-status-details-bin"
 HTTP_STATUS = "http_status"
-"""The ErrorInfo metadata key by which a service asks for a precise HTTP status."""
+"""The key in ErrorInfo.metadata of a more precise HTTP status than that of the code."""
 
 MAX_MESSAGE_CHARACTERS = 500
 MAX_VIOLATIONS = 20
-"""How much an error shows of what is wrong: it travels in headers, which clients bound to 8 KiB."""
+"""Bounds on an error, which is sent in headers: clients accept 8 KiB of them."""
 
 
 def to_status(error: errors.Error) -> status_pb2.Status:
-    """Express an error as a google.rpc.Status."""
+    """Convert an error."""
     metadata = dict(error.metadata)
     if error.http_status is not None:
         metadata[HTTP_STATUS] = str(error.http_status)
@@ -65,7 +65,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
 
 
 def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
-    """Return the ErrorInfo of a status, an empty one where it has none."""
+    """Return the ErrorInfo of a status; an empty one if it has none."""
     info = error_details_pb2.ErrorInfo()
     for detail in status.details:
         if detail.Unpack(info):

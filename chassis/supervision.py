@@ -1,7 +1,7 @@
-"""Background tasks that live as long as their process does.
+"""Background tasks that run as long as their process.
 
-What such a task raises is logged, with a traceback if it is a defect, and the task goes on: nothing
-awaits it that would notice its end.
+An exception in a task is logged, with a traceback if it is a defect, and the task goes on, because
+nothing awaits it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ class BackgroundTask:
     def __init__(
         self, name: str, work: Callable[[], Awaitable[object]], interval_seconds: float
     ) -> None:
-        """Take the name by which failures are logged."""
+        """Name the task in the log."""
         self._name = name
         self._work = work
         self._interval_seconds = interval_seconds
@@ -33,7 +33,7 @@ class BackgroundTask:
         self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def stop(self) -> None:
-        """Cancel the work that is under way, and wait for its end."""
+        """Cancel the task and wait for its end."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

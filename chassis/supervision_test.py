@@ -1,4 +1,4 @@
-"""Background tasks go on whatever their work raises, and end when they are stopped."""
+"""Background tasks go on whatever their work raises, until they are stopped."""
 
 import asyncio
 
@@ -34,7 +34,7 @@ async def run(work: Work) -> None:
     await task.stop()
 
 
-async def test_a_task_goes_on_after_a_defect_which_is_logged_with_its_traceback(
+async def test_a_task_goes_on_after_a_defect_and_logs_its_traceback(
     events: Events,
 ) -> None:
     await run(Work(KeyError("a defect")))
@@ -44,7 +44,7 @@ async def test_a_task_goes_on_after_a_defect_which_is_logged_with_its_traceback(
     assert events[0]["exc_info"]
 
 
-async def test_a_task_goes_on_after_an_error_which_is_logged_by_its_reason(
+async def test_a_task_goes_on_after_an_error_and_logs_its_reason(
     events: Events,
 ) -> None:
     await run(Work(errors.Unavailable("DATABASE_UNAVAILABLE", "down")))
@@ -66,7 +66,7 @@ async def test_the_pause_doubles_while_a_task_fails_and_is_bounded(
     assert len(events) == 4
 
 
-async def test_stop_cancels_the_work_that_is_under_way() -> None:
+async def test_stop_cancels_the_work_in_progress() -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:

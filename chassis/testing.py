@@ -1,4 +1,4 @@
-"""What tests of servers need: the real server on a free port, refusals taken apart, schedules.
+"""What tests of servers need: servers on a free port, parsed errors, schedules, log events.
 
 PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
 """
@@ -23,8 +23,7 @@ from google.rpc import error_details_pb2
 from chassis import client, status
 from chassis.codec import Behaviour
 from chassis.database import Connection, Database
-from chassis.limits import DEFAULT_LIMITS, Limits
-from chassis.server import Server
+from chassis.server import DEFAULT_LIMITS, Limits, Server
 
 SERVICE = "test.Service"
 """The full name of the service of `make_server`."""
@@ -149,7 +148,7 @@ async def wait_for_blocked(connection: Connection) -> None:
 async def held_back(url: str, change: LiteralString) -> AsyncIterator[None]:
     """Make a change in a transaction of its own; commit it when another one waits for its locks.
 
-    Whoever decides on what was there before the change shows it by the outcome.
+    Code that decides on what it read before the change gives itself away by its result.
 
     Raises:
         TimeoutError: none waits within 10 s.
@@ -164,7 +163,7 @@ async def held_back(url: str, change: LiteralString) -> AsyncIterator[None]:
 
 
 async def bytes_kept(method: Callable[[Any, Any], Any], request: Message) -> int:
-    """Return how many bytes a method keeps while its client takes its time over the first response.
+    """Return how many bytes a method keeps while its client does not read after the first response.
 
     The method streams responses and needs no context. Counted are the objects of Python, and the
     response itself if the method still refers to it.

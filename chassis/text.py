@@ -1,4 +1,4 @@
-"""Text that people write and read: which characters it may have, and how it is normalized."""
+"""Text for people: which characters it may contain, and how it is normalized."""
 
 import unicodedata
 
@@ -15,7 +15,7 @@ separators."""
 
 
 def is_readable(text: str, *, multiline: bool = False) -> bool:
-    """Say whether a text is free of control and format characters, and of long runs of marks.
+    """Return whether a text is free of control and format characters, and of long runs of marks.
 
     Joiners are allowed, as are up to `MAX_MARKS` combining marks in a row; `multiline` allows line
     breaks and tabs.

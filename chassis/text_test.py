@@ -1,4 +1,4 @@
-"""What texts may consist of, and their form."""
+"""Which characters texts may contain, and how they are normalized."""
 
 import unicodedata
 
@@ -28,7 +28,7 @@ def test_normalize_composes_and_strips(written: str, kept: str) -> None:
 
 
 @given(st.text())
-def test_normalize_changes_its_own_result_no_more(written: str) -> None:
+def test_normalize_is_idempotent(written: str) -> None:
     kept = text.normalize(written)
     assert text.normalize(kept) == kept
     assert unicodedata.is_normalized("NFC", kept)
@@ -39,21 +39,21 @@ INVISIBLE = ["\x00", "\x1b", "\x7f", "\x85", "\xad", "\u200b", "\u202e", "\u2028
 
 @pytest.mark.parametrize("character", INVISIBLE)
 @pytest.mark.parametrize("multiline", [False, True])
-def test_is_readable_refuses_what_nobody_sees(character: str, multiline: bool) -> None:
+def test_invisible_characters_are_unreadable(character: str, multiline: bool) -> None:
     assert not text.is_readable(f"a{character}b", multiline=multiline)
 
 
 @pytest.mark.parametrize("written", ["Ada Lovelace", "\u65e5\u672c\u3000\u8a9e", FAMILY, PERSIAN])
-def test_is_readable_lets_scripts_and_emoji_be(written: str) -> None:
+def test_scripts_and_emoji_are_readable(written: str) -> None:
     assert text.is_readable(written)
 
 
 @pytest.mark.parametrize("character", "\n\r\t")
-def test_is_readable_allows_line_breaks_where_there_may_be_lines(character: str) -> None:
+def test_line_breaks_are_readable_in_multiline_text_only(character: str) -> None:
     assert not text.is_readable(f"a{character}b")
     assert text.is_readable(f"a{character}b", multiline=True)
 
 
-def test_is_readable_refuses_marks_without_an_end() -> None:
+def test_a_long_run_of_marks_is_unreadable() -> None:
     assert text.is_readable("a" + "\u0301\u0316" * 15)
     assert not text.is_readable("a" + "\u0301\u0316" * 15 + "\u0301")

@@ -1,4 +1,4 @@
-"""What both ends of a gRPC connection have to agree on."""
+"""The limit on the size of messages, which both ends of a connection must agree on."""
 
 from collections.abc import Sequence
 from typing import Final
