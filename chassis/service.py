@@ -54,9 +54,7 @@ class ServiceSettings(settings.DatabaseSettings):
     def limits(self) -> Limits:
         """Return the limits of the service's server."""
         return Limits(
-            max_calls=self.service_max_calls,
-            max_send_seconds=self.service_max_send_seconds,
-            grace_seconds=self.service_grace_seconds,
+            self.service_max_calls, self.service_max_send_seconds, self.service_grace_seconds
         )
 
 

@@ -7,18 +7,15 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, final
-
-import grpc
+from typing import final
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from chassis import errors, ids, paging
+from chassis.codec import Context
 from chassis.database import Database
 from services.order import batches, chunks, domain, messages, placement, repository
 from services.order.checkout import Checkout
 from services.order.domain import NewOrder
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 _IDEMPOTENCY_KEY_METADATA = "idempotency-key"
 

@@ -2,20 +2,18 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any, final
+from typing import final
 
-import grpc
 from google.protobuf import empty_pb2
 
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis import errors, ids, paging
+from chassis.codec import Context
 from chassis.database import Database
 from services.payment import domain, messages, repository
 from services.payment.charges import Charges
 from services.payment.providers.provider import Provider
 from services.payment.refunds import Refunds
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @final

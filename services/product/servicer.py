@@ -1,13 +1,13 @@
 """ProductService, one method per RPC: rules are in `domain`, SQL in the repositories."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, final
+from typing import final
 
-import grpc
 from google.protobuf import empty_pb2
 
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from chassis import conversion, ids, paging
+from chassis.codec import Context
 from chassis.database import Connection, Database
 from services.product import (
     domain,
@@ -18,8 +18,6 @@ from services.product import (
     reservation,
     stock_repository,
 )
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @final

@@ -1,12 +1,12 @@
 """UserService, one method per RPC: rules are in `domain`, SQL in `repository`."""
 
-from typing import Any, final
+from typing import final
 
-import grpc
 from google.protobuf import empty_pb2
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import conversion, errors, ids, paging
+from chassis.codec import Context
 from chassis.database import Database
 from services.user import domain, messages, repository
 from services.user.passwords import Passwords
@@ -14,8 +14,6 @@ from services.user.passwords import Passwords
 MAX_PAGE_SIZE = 1_000
 
 _LIST_QUERY = "users"
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @final
