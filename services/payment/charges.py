@@ -1,8 +1,8 @@
-"""Charging orders and cancelling that: the steps that cross this database and a provider's.
+"""Charges and their cancellation: the steps that involve both the database and the provider.
 
-Each step ends in a commit before the next begins, and no transaction is open while the provider is
-asked, so a crash leaves one of the states that `Charges.process` drives on from. What may follow
-what is decided in domain.
+Each step commits before the next begins, and no transaction is open during a call to the provider,
+so that a crash leaves a state from which `Charges.process` can continue. The state transitions are
+in `domain`.
 """
 
 import uuid
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from chassis.database import Database
 from services.payment import domain, repository
-from services.payment.domain import Charge, Outcome, Payment, State
+from services.payment.domain import Charge, ChargeResult, Payment, State
 from services.payment.providers.provider import Confirmation, IntentRequest, Provider
 
 Payments = dict[uuid.UUID, Payment]
@@ -18,20 +18,20 @@ Payments = dict[uuid.UUID, Payment]
 
 
 class Charges:
-    """Charges each order once, with one provider."""
+    """Charges each order at most once, through one provider."""
 
     def __init__(self, database: Database, provider: Provider) -> None:
         self._database = database
         self._provider = provider
 
     async def process(self, charges: Sequence[Charge]) -> list[Payment]:
-        """Charge orders, or finish what an earlier call began; answer in the order of the charges.
+        """Charge orders, or continue earlier calls; return one payment per charge, in order.
 
-        Safe to repeat, also while another call for the same orders runs.
+        Idempotent, also while another call for the same orders runs.
 
         Raises:
-            errors.KeyReused: an order's payment is for another amount; nothing was begun.
-            errors.Unavailable: the database or the provider did not answer; repeat it.
+            errors.KeyReused: the payment of an order has another amount; nothing is charged.
+            errors.Unavailable: the database or the provider did not respond; retry the call.
         """
         payments = await self._begin(charges)
         new = [charge for charge in charges if payments[charge.order_id].state is State.NEW]
@@ -47,30 +47,30 @@ class Charges:
         return [payments[charge.order_id] for charge in charges]
 
     async def cancel(self, order_ids: Sequence[uuid.UUID]) -> list[Payment]:
-        """Cancel the payments of orders unless they were charged; answer in the order of the ids.
+        """Cancel payments that are not charged yet; return one payment per order, in order.
 
-        An order without a payment gets one that is cancelled, which stops a charge that comes late.
+        An order without a payment gets a cancelled one, which prevents a later charge.
 
         Raises:
-            errors.Unavailable: the database or the provider did not answer; repeat it.
+            errors.Unavailable: the database or the provider did not respond; retry the call.
         """
         async with self._database.transaction() as connection:
-            drafts = [domain.make_tombstone(order_id) for order_id in order_ids]
-            await repository.insert_payments(connection, drafts)
+            tombstones = [domain.make_tombstone(order_id) for order_id in order_ids]
+            await repository.insert_payments(connection, tombstones)
         payments = await self._change(order_ids, domain.cancel_unattached)
         processing = [payment for payment in payments.values() if payment.state is State.PROCESSING]
         if processing:
             references = [payment.provider_reference for payment in processing]
-            outcomes = await self._provider.cancel(references)
+            results = await self._provider.cancel(references)
             ids = [payment.order_id for payment in processing]
-            payments |= await self._record(dict(zip(ids, outcomes, strict=True)))
+            payments |= await self._record(dict(zip(ids, results, strict=True)))
         return [payments[order_id] for order_id in order_ids]
 
     async def _begin(self, charges: Sequence[Charge]) -> Payments:
         async with self._database.transaction() as connection:
-            drafts = [domain.begin_payment(charge, self._provider.name) for charge in charges]
-            await repository.insert_payments(connection, drafts)
-            # A statement of its own sees the payments that another call inserted meanwhile.
+            new = [domain.begin_payment(charge, self._provider.name) for charge in charges]
+            await repository.insert_payments(connection, new)
+            # Unlike the insert, a new statement sees the payments that concurrent calls inserted.
             payments = await repository.get_payments_of_orders(
                 connection, [charge.order_id for charge in charges]
             )
@@ -84,8 +84,8 @@ class Charges:
         return dict(zip([charge.order_id for charge in charges], references, strict=True))
 
     async def _store_intents(self, references: Mapping[uuid.UUID, str]) -> Payments:
-        # Only a stored intent is ever confirmed: one that is lost here charges nobody, even if the
-        # provider has forgotten its key by the next call and creates another.
+        # Only a stored intent is ever confirmed: one that a crash loses is never charged, even if
+        # its key expires at the provider and the next call creates another.
         return await self._change(
             list(references),
             lambda payment: domain.attach_intent(payment, references[payment.order_id]),
@@ -93,23 +93,23 @@ class Charges:
 
     async def _confirm(
         self, payments: Payments, methods: Mapping[uuid.UUID, str]
-    ) -> dict[uuid.UUID, Outcome]:
+    ) -> dict[uuid.UUID, ChargeResult]:
         confirmations = [
             Confirmation(payments[order_id].provider_reference, method)
             for order_id, method in methods.items()
         ]
-        outcomes = await self._provider.confirm(confirmations)
-        return dict(zip(methods, outcomes, strict=True))
+        results = await self._provider.confirm(confirmations)
+        return dict(zip(methods, results, strict=True))
 
-    async def _record(self, outcomes: Mapping[uuid.UUID, Outcome]) -> Payments:
+    async def _record(self, results: Mapping[uuid.UUID, ChargeResult]) -> Payments:
         return await self._change(
-            list(outcomes), lambda payment: domain.settle(payment, outcomes[payment.order_id])
+            list(results), lambda payment: domain.settle(payment, results[payment.order_id])
         )
 
     async def _change(
         self, order_ids: Sequence[uuid.UUID], decide: Callable[[Payment], Payment]
     ) -> Payments:
-        """Lock payments, decide on each as it is now, save what changed, and the ledger with it."""
+        """Lock payments, apply `decide` to each, and write changes and ledger entries."""
         async with self._database.transaction() as connection:
             payments = await repository.get_payments_of_orders(connection, order_ids, lock=True)
             changed = [

@@ -1,4 +1,4 @@
-"""What a payment is, what may follow what, and refunds. No I/O, no clock, no wire format."""
+"""Payments, their state transitions, and refunds. No I/O, no clock, no protobuf."""
 
 import datetime as dt
 import uuid
@@ -15,10 +15,9 @@ MAX_TEXT = 255
 
 
 class State(StrEnum):
-    """Where a payment stands.
+    """The state of a payment, which refunds do not change.
 
-    NEW -> PROCESSING -> SUCCEEDED | DECLINED | CANCELLED, and NEW -> CANCELLED. Refunds do not
-    change it.
+    NEW -> PROCESSING -> SUCCEEDED | DECLINED | CANCELLED, and NEW -> CANCELLED.
     """
 
     NEW = "NEW"
@@ -29,7 +28,7 @@ class State(StrEnum):
 
 
 class RefundState(StrEnum):
-    """Where a refund stands: PENDING until the provider says SUCCEEDED or FAILED."""
+    """The state of a refund: PENDING until the provider returns SUCCEEDED or FAILED."""
 
     PENDING = "PENDING"
     SUCCEEDED = "SUCCEEDED"
@@ -37,7 +36,7 @@ class RefundState(StrEnum):
 
 
 class TransactionType(StrEnum):
-    """Which way money went: CHARGE to the shop, REFUND back to the buyer."""
+    """The direction of a transaction: CHARGE to the shop, REFUND to the buyer."""
 
     CHARGE = "CHARGE"
     REFUND = "REFUND"
@@ -45,7 +44,7 @@ class TransactionType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What is to be charged for one order."""
+    """An amount to charge for one order."""
 
     order_id: uuid.UUID
     amount: Amount
@@ -53,8 +52,8 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """A payment as it is first written; a tombstone has no amount."""
+class NewPayment:
+    """A payment to insert; a tombstone has no amount."""
 
     order_id: uuid.UUID
     state: State
@@ -64,7 +63,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """The one charge for an order. `version` counts the changes."""
+    """The only payment of an order. `version` counts the changes."""
 
     payment_id: uuid.UUID
     order_id: uuid.UUID
@@ -80,8 +79,8 @@ class Payment:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the provider says of an intent; PROCESSING where it does not know either."""
+class ChargeResult:
+    """The state of an intent at the provider: PROCESSING as long as it is unconfirmed."""
 
     state: State
     decline_reason: str = ""
@@ -89,7 +88,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """The `number`-th giving back of a part of a payment, counted from 1."""
+    """A refund of a payment or a part of it. `number` counts those of a payment from 1."""
 
     payment_id: uuid.UUID
     number: int
@@ -100,8 +99,8 @@ class Refund:
 
 
 @dataclass(frozen=True, slots=True)
-class RefundOutcome:
-    """What the provider says of a refund."""
+class RefundResult:
+    """The state of a refund at the provider, and the reference of one that succeeded."""
 
     state: RefundState
     reference: str = ""
@@ -109,7 +108,7 @@ class RefundOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is written to the ledger."""
+    """An entry of the ledger, before it is inserted."""
 
     payment_id: uuid.UUID
     order_id: uuid.UUID
@@ -120,7 +119,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """An entry of the ledger as it stands there."""
+    """An entry of the ledger."""
 
     transaction_id: uuid.UUID
     entry: Entry
@@ -128,19 +127,17 @@ class Transaction:
 
 
 def check_charges(charges: Sequence[Charge]) -> None:
-    """Check the rules of a batch of charges.
+    """Check a batch of charges.
 
     Raises:
-        errors.Unprocessable: naming each field that breaks its rule, and no payment method.
+        errors.Unprocessable: with a violation per invalid field; it contains no payment method.
     """
     violations = errors.Violations()
     violations.check(bool(charges), "charges", "must not be empty")
     seen: set[uuid.UUID] = set()
     for index, charge in enumerate(charges):
         field = f"charges[{index}]"
-        violations.check(
-            charge.order_id not in seen, f"{field}.order_id", "must not be there twice"
-        )
+        violations.check(charge.order_id not in seen, f"{field}.order_id", "must not be repeated")
         seen.add(charge.order_id)
         violations.check_opaque(charge.payment_method, f"{field}.payment_method", 1, MAX_TEXT)
         violations.check(
@@ -152,7 +149,7 @@ def check_charges(charges: Sequence[Charge]) -> None:
 
 
 def payment_not_found(payment_id: uuid.UUID) -> errors.NotFound:
-    """Return the error that says that there is no such payment."""
+    """Return the error for a payment that does not exist."""
     return errors.NotFound(
         "PAYMENT_NOT_FOUND",
         f"There is no payment {payment_id}.",
@@ -160,23 +157,23 @@ def payment_not_found(payment_id: uuid.UUID) -> errors.NotFound:
     )
 
 
-def begin_payment(charge: Charge, provider: str) -> Draft:
-    """Return the payment that a charge begins with; one over 0 is done, without a provider."""
+def begin_payment(charge: Charge, provider: str) -> NewPayment:
+    """Return the payment to insert for a charge; one of 0 succeeds without the provider."""
     if charge.amount.minor == 0:
-        return Draft(charge.order_id, State.SUCCEEDED, charge.amount, "")
-    return Draft(charge.order_id, State.NEW, charge.amount, provider)
+        return NewPayment(charge.order_id, State.SUCCEEDED, charge.amount, "")
+    return NewPayment(charge.order_id, State.NEW, charge.amount, provider)
 
 
-def make_tombstone(order_id: uuid.UUID) -> Draft:
-    """Return the cancelled payment that keeps an order from ever being charged."""
-    return Draft(order_id, State.CANCELLED, None, "")
+def make_tombstone(order_id: uuid.UUID) -> NewPayment:
+    """Return a cancelled payment, which prevents every later charge for the order."""
+    return NewPayment(order_id, State.CANCELLED, None, "")
 
 
 def check_same_amount(payment: Payment, charge: Charge) -> None:
-    """Check that a charge is the one that an order's payment is for; a tombstone is for any.
+    """Check that a charge has the amount of the payment; a tombstone matches any.
 
     Raises:
-        errors.KeyReused: it is another amount, and an order is charged once.
+        errors.KeyReused: the amounts differ.
     """
     if payment.amount not in (None, charge.amount):
         message = f"The payment of order {charge.order_id} is for another amount."
@@ -186,28 +183,28 @@ def check_same_amount(payment: Payment, charge: Charge) -> None:
 
 
 def attach_intent(payment: Payment, reference: str) -> Payment:
-    """Note which intent is to be confirmed. The first one stays, whatever came in between."""
+    """Set the intent to confirm; a payment that has one already keeps it."""
     if payment.state is not State.NEW:
         return payment
     return replace(payment, state=State.PROCESSING, provider_reference=reference)
 
 
 def cancel_unattached(payment: Payment) -> Payment:
-    """Cancel a payment that has no intent yet: only attached ones are ever confirmed."""
+    """Cancel a payment without an intent: only attached intents are ever confirmed."""
     if payment.state is not State.NEW:
         return payment
     return replace(payment, state=State.CANCELLED)
 
 
-def settle(payment: Payment, outcome: Outcome) -> Payment:
-    """Believe the provider, unless the payment is final already."""
-    if payment.state is not State.PROCESSING or outcome.state is State.PROCESSING:
+def settle(payment: Payment, result: ChargeResult) -> Payment:
+    """Apply the provider's result, unless the payment is final already."""
+    if payment.state is not State.PROCESSING or result.state is State.PROCESSING:
         return payment
-    return replace(payment, state=outcome.state, decline_reason=outcome.decline_reason)
+    return replace(payment, state=result.state, decline_reason=result.decline_reason)
 
 
 def charge_entries(payments: Sequence[Payment]) -> list[Entry]:
-    """Return what the ledger says of those payments that were charged."""
+    """Return the ledger entries of those payments that succeeded."""
     return [
         Entry(
             payment.payment_id,
@@ -224,65 +221,65 @@ def charge_entries(payments: Sequence[Payment]) -> list[Entry]:
 def begin_refund(
     payment: Payment, earlier: Sequence[Refund], amount: Amount | None, idempotency_key: str | None
 ) -> Refund:
-    """Return the next refund of a payment, over `amount` or all that is left.
+    """Return the next refund of a payment, of `amount` or of all that remains.
 
-    `earlier` are all refunds of the payment so far: those PENDING count as given back.
+    `earlier` are all refunds of the payment so far: PENDING ones count as refunded.
 
     Raises:
-        errors.InvalidArgument: the amount is not positive or in another currency.
-        errors.FailedPrecondition: the payment was not charged, or less than the amount is left.
+        errors.Unprocessable: the amount is not positive or in another currency.
+        errors.FailedPrecondition: the payment was not charged, or less than the amount remains.
     """
     if payment.state is not State.SUCCEEDED or payment.amount is None:
         message = f"The payment is {payment.state}: nothing was charged."
         raise errors.FailedPrecondition("PAYMENT_NOT_CHARGED", message)
     if amount is not None:
         _check_refund_amount(amount, payment.amount.currency_code)
-    left_minor = payment.amount.minor - sum(
+    remaining_minor = payment.amount.minor - sum(
         refund.amount.minor for refund in earlier if refund.state is not RefundState.FAILED
     )
-    wanted = amount or Amount(left_minor, payment.amount.currency_code)
-    if wanted.minor > left_minor or left_minor == 0:
-        message = f"Only {left_minor} minor units are left of the payment."
+    requested = amount or Amount(remaining_minor, payment.amount.currency_code)
+    if requested.minor > remaining_minor or remaining_minor == 0:
+        message = f"Only {remaining_minor} minor units of the payment remain to be refunded."
         raise errors.FailedPrecondition("REFUND_EXCEEDS_PAYMENT", message)
     number = 1 + max((refund.number for refund in earlier), default=0)
-    return Refund(payment.payment_id, number, idempotency_key, wanted, RefundState.PENDING, "")
+    return Refund(payment.payment_id, number, idempotency_key, requested, RefundState.PENDING, "")
 
 
 def find_repeated(
     earlier: Sequence[Refund], amount: Amount | None, idempotency_key: str | None
 ) -> Refund | None:
-    """Return the refund that was made with this idempotency key, if there is one.
+    """Return the earlier refund with this idempotency key, if there is one.
 
-    No amount, which asks for what is left, repeats a refund over any amount.
+    A request without an amount repeats a refund of any amount.
 
     Raises:
-        errors.KeyReused: the idempotency key was used for another amount.
+        errors.KeyReused: the earlier refund has another amount.
     """
     if idempotency_key is None:
         return None
     found = next((refund for refund in earlier if refund.idempotency_key == idempotency_key), None)
     if found is not None and amount not in (None, found.amount):
-        message = "The idempotency key was used for a refund over another amount."
+        message = "The idempotency key was used for a refund of another amount."
         violation = errors.Violation("idempotency_key", "must not be used for two refunds")
         raise errors.KeyReused("IDEMPOTENCY_KEY_REUSED", message, violations=[violation])
     return found
 
 
-def settle_refund(refund: Refund, outcome: RefundOutcome) -> Refund:
-    """Believe the provider, unless the refund is final already."""
-    if refund.state is not RefundState.PENDING or outcome.state is RefundState.PENDING:
+def settle_refund(refund: Refund, result: RefundResult) -> Refund:
+    """Apply the provider's result, unless the refund is final already."""
+    if refund.state is not RefundState.PENDING or result.state is RefundState.PENDING:
         return refund
-    return replace(refund, state=outcome.state, provider_reference=outcome.reference)
+    return replace(refund, state=result.state, provider_reference=result.reference)
 
 
-def give_back(payment: Payment, refunds: Sequence[Refund]) -> Payment:
-    """Count refunds of the payment that have just succeeded."""
-    given_minor = sum(refund.amount.minor for refund in refunds)
-    return replace(payment, refunded_minor=payment.refunded_minor + given_minor)
+def add_refunds(payment: Payment, refunds: Sequence[Refund]) -> Payment:
+    """Add refunds that have just succeeded to the refunded amount."""
+    added_minor = sum(refund.amount.minor for refund in refunds)
+    return replace(payment, refunded_minor=payment.refunded_minor + added_minor)
 
 
 def refund_entries(payment: Payment, refunds: Sequence[Refund]) -> list[Entry]:
-    """Return what the ledger says of refunds of the payment that succeeded."""
+    """Return the ledger entries of refunds of the payment, all of which succeeded."""
     return [
         Entry(
             payment.payment_id,

@@ -1,4 +1,4 @@
-"""Giving money back: the steps that cross this database and a provider's, like those of charges."""
+"""Refunds: the steps that involve both the database and the provider, as in `charges`."""
 
 import uuid
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from chassis import errors
 from chassis.database import Database
 from chassis.money import Amount
 from services.payment import domain, repository
-from services.payment.domain import Payment, Refund, RefundOutcome, RefundState
+from services.payment.domain import Payment, Refund, RefundResult, RefundState
 from services.payment.providers.provider import Provider, RefundRequest
 
 
 class Refunds:
-    """Gives back what was charged, never more."""
+    """Refunds at most what was charged."""
 
     def __init__(self, database: Database, provider: Provider) -> None:
         self._database = database
@@ -21,39 +21,39 @@ class Refunds:
     async def refund(
         self, payment_id: uuid.UUID, amount: Amount | None, idempotency_key: str | None
     ) -> Payment:
-        """Give back an amount of a payment, or all that is left; return the payment after it.
+        """Refund an amount of a payment, or all that remains; return the payment afterwards.
 
-        Also finishes refunds of this payment that a crash interrupted. With an idempotency key the
-        call is safe to repeat, also while another call with that key runs.
+        Also completes refunds of this payment that a crash interrupted. With an idempotency key the
+        call is idempotent, also while another call with that key runs.
 
         Raises:
-            errors.NotFound: there is no such payment.
-            errors.Unprocessable: the amount breaks a rule, or the idempotency key was used for
-                another one.
-            errors.FailedPrecondition: nothing was charged, less than the amount is left, or the
-                provider refused.
-            errors.Unavailable: the database or the provider did not answer; repeat it.
+            errors.NotFound: the payment does not exist.
+            errors.Unprocessable: the amount is invalid, or the idempotency key was used for another
+                one.
+            errors.FailedPrecondition: nothing was charged, less than the amount remains, or the
+                provider rejected the refund.
+            errors.Unavailable: the database or the provider did not respond; retry the call.
         """
         payment, refund, pending = await self._begin(payment_id, amount, idempotency_key)
         if pending:
             requests = [_to_request(payment, pending_refund) for pending_refund in pending]
-            outcomes = await self._provider.refund(requests)
+            results = await self._provider.refund(requests)
             numbers = [pending_refund.number for pending_refund in pending]
             payment, refunds = await self._record(
-                payment_id, dict(zip(numbers, outcomes, strict=True))
+                payment_id, dict(zip(numbers, results, strict=True))
             )
             refund = refunds[refund.number]
         if refund.state is RefundState.FAILED:
-            message = "The payment provider refused the refund."
+            message = "The payment provider rejected the refund."
             raise errors.FailedPrecondition("REFUND_FAILED", message)
         return payment
 
     async def _begin(
         self, payment_id: uuid.UUID, amount: Amount | None, idempotency_key: str | None
     ) -> tuple[Payment, Refund, list[Refund]]:
-        """Find or insert the refund; return it with all refunds of the payment that are pending."""
+        """Find or insert the refund; return it with all pending refunds of the payment."""
         async with self._database.transaction() as connection:
-            # The lock makes refunds of one payment queue up: each sees what is left after the last.
+            # The lock serializes refunds of a payment: each sees what the one before left.
             payment = await repository.get_payment(connection, payment_id, lock=True)
             refunds = await repository.list_refunds(connection, payment_id)
             refund = domain.find_repeated(refunds, amount, idempotency_key)
@@ -64,9 +64,9 @@ class Refunds:
         return payment, refund, [each for each in refunds if each.state is RefundState.PENDING]
 
     async def _record(
-        self, payment_id: uuid.UUID, outcomes: Mapping[int, RefundOutcome]
+        self, payment_id: uuid.UUID, results: Mapping[int, RefundResult]
     ) -> tuple[Payment, dict[int, Refund]]:
-        """Save outcomes, given by number, with the ledger; return all refunds by number."""
+        """Write results and ledger entries; results and returned refunds are by number."""
         async with self._database.transaction() as connection:
             payment = await repository.get_payment(connection, payment_id, lock=True)
             refunds = {
@@ -75,17 +75,15 @@ class Refunds:
             }
             settled = [
                 after
-                for number, outcome in outcomes.items()
-                if (after := domain.settle_refund(refunds[number], outcome)) is not refunds[number]
+                for number, result in results.items()
+                if (after := domain.settle_refund(refunds[number], result)) is not refunds[number]
             ]
             await repository.update_refunds(connection, settled)
-            given = [refund for refund in settled if refund.state is RefundState.SUCCEEDED]
-            if given:
-                changed = domain.give_back(payment, given)
-                payment = (await repository.update_payments(connection, [changed]))[
-                    payment.order_id
-                ]
-                entries = domain.refund_entries(payment, given)
+            succeeded = [refund for refund in settled if refund.state is RefundState.SUCCEEDED]
+            if succeeded:
+                changed = domain.add_refunds(payment, succeeded)
+                (payment,) = (await repository.update_payments(connection, [changed])).values()
+                entries = domain.refund_entries(payment, succeeded)
                 await repository.insert_transactions(connection, entries)
         return payment, refunds | {refund.number: refund for refund in settled}
 

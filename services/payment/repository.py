@@ -1,6 +1,6 @@
-"""All the SQL of the payment service. Takes a connection, returns domain objects, never commits.
+"""All SQL of the payment service. Functions take a connection and leave transactions to the caller.
 
-Locks on payments are taken in the order of their order ids, everywhere: no deadlocks.
+Every statement locks payments in the order of their order ids, which prevents deadlocks.
 """
 
 import datetime as dt
@@ -14,8 +14,8 @@ from psycopg.rows import args_row
 from chassis.database import Connection
 from chassis.money import Amount
 from services.payment.domain import (
-    Draft,
     Entry,
+    NewPayment,
     Payment,
     Refund,
     RefundState,
@@ -38,18 +38,19 @@ _TRANSACTION_COLUMNS: LiteralString = (
 )
 
 
-async def insert_payments(connection: Connection, drafts: Sequence[Draft]) -> None:
-    """Insert the payments of those orders that have none yet."""
+async def insert_payments(connection: Connection, payments: Sequence[NewPayment]) -> None:
+    """Insert payments, except for those orders that have one."""
+    amounts = [payment.amount for payment in payments]
     await connection.execute(
         "INSERT INTO payments (order_id, state, amount_minor, currency_code, provider)"
         " SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[])"
-        " AS draft (order_id) ORDER BY order_id ON CONFLICT DO NOTHING",
+        " AS payment (order_id) ORDER BY order_id ON CONFLICT DO NOTHING",
         (
-            [draft.order_id for draft in drafts],
-            [draft.state for draft in drafts],
-            [None if draft.amount is None else draft.amount.minor for draft in drafts],
-            [None if draft.amount is None else draft.amount.currency_code for draft in drafts],
-            [draft.provider for draft in drafts],
+            [payment.order_id for payment in payments],
+            [payment.state for payment in payments],
+            [amount and amount.minor for amount in amounts],
+            [amount and amount.currency_code for amount in amounts],
+            [payment.provider for payment in payments],
         ),
     )
 
@@ -57,9 +58,9 @@ async def insert_payments(connection: Connection, drafts: Sequence[Draft]) -> No
 async def get_payments_of_orders(
     connection: Connection, order_ids: Sequence[uuid.UUID], *, lock: bool = False
 ) -> dict[uuid.UUID, Payment]:
-    """Get the payments of those orders that have one, by order id.
+    """Get the existing payments of orders, by order id.
 
-    `lock` keeps them until the transaction ends.
+    `lock` locks the rows until the transaction ends.
     """
     payments = await _fetch_payments(
         connection,
@@ -92,7 +93,7 @@ async def get_payment(
 async def update_payments(
     connection: Connection, payments: Sequence[Payment]
 ) -> dict[uuid.UUID, Payment]:
-    """Write the changes of payments that are locked; return them as they stand, by order id."""
+    """Update payments, whose rows are locked; return them by order id, in their new versions."""
     updated = await _fetch_payments(
         connection,
         "UPDATE payments SET state = changed.state,"
@@ -117,7 +118,7 @@ async def update_payments(
 
 
 async def insert_transactions(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Write entries to the ledger."""
+    """Append entries to the ledger."""
     await connection.execute(
         "INSERT INTO transactions"
         " (payment_id, order_id, type, amount_minor, currency_code, provider_reference)"
@@ -137,7 +138,7 @@ async def insert_transactions(connection: Connection, entries: Sequence[Entry]) 
 async def list_transactions(
     connection: Connection, payment_id: uuid.UUID | None, after: uuid.UUID | None, limit: int
 ) -> list[Transaction]:
-    """List the ledger, or a payment's part of it, oldest first: at most `limit` after an id."""
+    """List at most `limit` entries of the ledger, or of one payment, oldest first, after an id."""
     where: LiteralString = "TRUE"
     if payment_id is not None:
         where += " AND payment_id = %(payment_id)s"
@@ -153,7 +154,7 @@ async def list_transactions(
 
 
 async def insert_refund(connection: Connection, refund: Refund) -> None:
-    """Insert a refund of a payment that is locked."""
+    """Insert a refund of a payment whose row is locked."""
     await connection.execute(
         f"INSERT INTO refunds ({_REFUND_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s)",
         (
@@ -179,7 +180,7 @@ async def list_refunds(connection: Connection, payment_id: uuid.UUID) -> list[Re
 
 
 async def update_refunds(connection: Connection, refunds: Sequence[Refund]) -> None:
-    """Write the changes of refunds of payments that are locked."""
+    """Update the states of refunds, whose payments are locked."""
     await connection.execute(
         "UPDATE refunds SET state = changed.state,"
         " provider_reference = changed.provider_reference, update_time = now()"

@@ -16,7 +16,7 @@ from chassis.testing import wait_for_blocked
 from services.payment import domain, repository
 from services.payment.domain import (
     Charge,
-    Draft,
+    NewPayment,
     Payment,
     Refund,
     RefundState,
@@ -57,9 +57,9 @@ def test_the_schema_has_the_states_of_the_domain(
     assert read_choices(database_url, table, column) == set(model)
 
 
-async def insert_and_commit(database: Database, drafts: Sequence[Draft]) -> None:
+async def insert_and_commit(database: Database, payments: Sequence[NewPayment]) -> None:
     async with database.transaction() as connection:
-        await repository.insert_payments(connection, drafts)
+        await repository.insert_payments(connection, payments)
 
 
 async def insert_charged(connection: Connection) -> Payment:
@@ -74,14 +74,14 @@ async def insert_charged(connection: Connection) -> Payment:
     return payment
 
 
-async def test_insert_payments_leaves_what_is_there(connection: Connection) -> None:
+async def test_insert_payments_leaves_existing_ones_unchanged(connection: Connection) -> None:
     payment = await insert_charged(connection)
     await repository.insert_payments(connection, [domain.make_tombstone(payment.order_id)])
     found = await repository.get_payments_of_orders(connection, [payment.order_id, uuid.uuid4()])
     assert found == {payment.order_id: payment}
 
 
-async def test_insert_payments_in_any_order_does_not_deadlock(database: Database) -> None:
+async def test_insert_payments_in_opposite_orders_does_not_deadlock(database: Database) -> None:
     low, high = (domain.make_tombstone(uuid.UUID(int=number)) for number in (1, 2))
     async with (
         database.connection() as watch,
@@ -91,14 +91,14 @@ async def test_insert_payments_in_any_order_does_not_deadlock(database: Database
         await repository.insert_payments(first, [low])
         tasks.create_task(insert_and_commit(database, [high, low]))
         await wait_for_blocked(watch)
-        # The other one waits for this row, so it must not have taken the next one already.
+        # The other transaction waits for this row, and must not have locked the next one.
         await repository.insert_payments(first, [high])
     async with database.connection() as connection:
         order_ids = [low.order_id, high.order_id]
         assert len(await repository.get_payments_of_orders(connection, order_ids)) == 2
 
 
-async def test_update_payments_counts_versions(connection: Connection) -> None:
+async def test_update_payments_increments_the_version(connection: Connection) -> None:
     payment = await insert_charged(connection)
     (updated,) = (await repository.update_payments(connection, [payment])).values()
     assert updated.version == payment.version + 1
@@ -121,14 +121,14 @@ async def test_the_ledger_is_append_only(connection: Connection, statement: Lite
     assert transaction.entry == domain.charge_entries([payment])[0]
 
 
-async def test_the_ledger_takes_one_charge_of_a_payment(connection: Connection) -> None:
+async def test_the_ledger_rejects_a_second_charge_of_a_payment(connection: Connection) -> None:
     payment = await insert_charged(connection)
     with pytest.raises(psycopg.errors.UniqueViolation):
         await repository.insert_transactions(connection, domain.charge_entries([payment]))
 
 
 @pytest.mark.parametrize("refunded_minor", [-1, 10_01])
-async def test_no_more_is_given_back_than_was_charged(
+async def test_a_payment_cannot_be_refunded_below_0_or_above_its_amount(
     connection: Connection, refunded_minor: int
 ) -> None:
     payment = await insert_charged(connection)
@@ -155,7 +155,7 @@ async def test_a_payment_cannot_contradict_itself(
         await repository.update_payments(connection, [changed])
 
 
-async def test_an_intent_belongs_to_one_payment(connection: Connection) -> None:
+async def test_two_payments_cannot_share_an_intent(connection: Connection) -> None:
     first = await insert_charged(connection)
     second = await insert_charged(connection)
     changed = replace(second, provider_reference=first.provider_reference)
@@ -163,20 +163,20 @@ async def test_an_intent_belongs_to_one_payment(connection: Connection) -> None:
         await repository.update_payments(connection, [changed])
 
 
-async def test_an_idempotency_key_makes_one_refund(connection: Connection) -> None:
+async def test_an_idempotency_key_is_unique_per_payment(connection: Connection) -> None:
     payment = await insert_charged(connection)
     amount = Amount(1_00, "GBP")
     refund = Refund(payment.payment_id, 1, "r", amount, RefundState.PENDING, "")
     await repository.insert_refund(connection, refund)
     with pytest.raises(psycopg.errors.UniqueViolation):
         await repository.insert_refund(connection, replace(refund, number=2))
-    without_id = [replace(refund, number=number, idempotency_key=None) for number in (3, 4)]
-    for other in without_id:
+    without_key = [replace(refund, number=number, idempotency_key=None) for number in (3, 4)]
+    for other in without_key:
         await repository.insert_refund(connection, other)
-    assert await repository.list_refunds(connection, payment.payment_id) == [refund, *without_id]
+    assert await repository.list_refunds(connection, payment.payment_id) == [refund, *without_key]
 
 
-async def test_list_transactions_goes_on_after_an_id(connection: Connection) -> None:
+async def test_list_transactions_begins_after_an_id(connection: Connection) -> None:
     payments = [await insert_charged(connection) for _ in range(3)]
     everything = await repository.list_transactions(connection, None, None, 10)
     assert [each.entry.payment_id for each in everything] == [

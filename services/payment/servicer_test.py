@@ -1,4 +1,4 @@
-"""The payment service through a real channel, on a real database."""
+"""PaymentService through a channel, on a real database."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -74,7 +74,7 @@ async def test_process_payments_returns_what_get_payment_finds(payments: Payment
     assert found == charged
 
 
-async def test_process_payments_answers_in_order_and_the_same_again(payments: Payments) -> None:
+async def test_process_payments_is_idempotent_and_keeps_the_order(payments: Payments) -> None:
     charges = [new_charge(), new_charge("pm_card_declined"), new_charge()]
     first = await process(payments, *charges)
     assert [payment.order_id for payment in first] == [charge.order_id for charge in charges]
@@ -82,7 +82,7 @@ async def test_process_payments_answers_in_order_and_the_same_again(payments: Pa
     assert await process(payments, *charges[::-1]) == first[::-1]
 
 
-async def test_process_payments_refuses_another_amount(payments: Payments) -> None:
+async def test_process_payments_rejects_another_amount(payments: Payments) -> None:
     charge = new_charge()
     await process(payments, charge)
     changed = Charge(order_id=charge.order_id, amount=PART, payment_method="pm_sandbox")
@@ -112,7 +112,7 @@ async def test_process_payments_bounds_the_batch(payments: Payments, number: int
     ],
     ids=str,
 )
-async def test_process_payments_names_the_bad_field(
+async def test_process_payments_names_the_invalid_field(
     payments: Payments, charge: payment_pb2.ProcessPaymentsRequest.Charge, field: str
 ) -> None:
     refused = await refusal(process(payments, charge))
@@ -120,7 +120,7 @@ async def test_process_payments_names_the_bad_field(
     assert field in refused.fields
 
 
-async def test_a_card_number_is_refused_and_neither_logged_nor_kept(
+async def test_a_card_number_is_rejected_and_neither_logged_nor_stored(
     payments: Payments, clean_database_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     refused = await refusal(process(payments, new_charge(), new_charge(CARD_NUMBER)))
@@ -135,27 +135,27 @@ async def test_a_card_number_is_refused_and_neither_logged_nor_kept(
         assert connection.execute("SELECT FROM sandbox.intents").fetchall() == []
 
 
-async def test_get_payment_does_not_find_what_does_not_exist(payments: Payments) -> None:
+async def test_get_payment_of_a_missing_id_is_not_found(payments: Payments) -> None:
     request = payment_pb2.GetPaymentRequest(payment_id=str(uuid.uuid4()))
     refused = await refusal(payments.GetPayment(request))
     assert refused.code == grpc.StatusCode.NOT_FOUND
     assert refused.reason == "PAYMENT_NOT_FOUND"
 
 
-async def test_get_payment_rejects_what_is_no_uuid(payments: Payments) -> None:
+async def test_get_payment_rejects_an_id_that_is_not_a_uuid(payments: Payments) -> None:
     refused = await refusal(payments.GetPayment(payment_pb2.GetPaymentRequest(payment_id="7")))
     assert refused.fields == ["payment_id"]
 
 
-async def test_cancel_payments_keeps_what_succeeded_and_buries_the_rest(
+async def test_cancel_payments_keeps_succeeded_ones_and_adds_tombstones(
     payments: Payments,
 ) -> None:
     charge = new_charge()
     (charged,) = await process(payments, charge)
     late = new_charge()
     order_ids = [late.order_id, charge.order_id]
-    answer = await payments.CancelPayments(payment_pb2.CancelPaymentsRequest(order_ids=order_ids))
-    tombstone, kept = answer.payments
+    response = await payments.CancelPayments(payment_pb2.CancelPaymentsRequest(order_ids=order_ids))
+    tombstone, kept = response.payments
     assert kept == charged
     assert (tombstone.order_id, tombstone.state) == (
         late.order_id,
@@ -171,7 +171,7 @@ async def test_cancel_payments_bounds_the_batch(payments: Payments) -> None:
     assert refused.reason == "BATCH_TOO_LARGE"
 
 
-async def test_refund_payment_repeats_its_answer_for_an_idempotency_key(payments: Payments) -> None:
+async def test_refund_payment_is_idempotent_with_an_idempotency_key(payments: Payments) -> None:
     (charged,) = await process(payments, new_charge())
     request = payment_pb2.RefundPaymentRequest(
         payment_id=charged.payment_id, amount=PART, idempotency_key="return 1"
@@ -187,7 +187,7 @@ async def test_refund_payment_repeats_its_answer_for_an_idempotency_key(payments
     assert refused.fields == ["idempotency_key"]
 
 
-async def test_refund_payment_gives_back_all_that_is_left_and_no_more(payments: Payments) -> None:
+async def test_refund_payment_refunds_what_remains_and_no_more(payments: Payments) -> None:
     (charged,) = await process(payments, new_charge())
     request = payment_pb2.RefundPaymentRequest(payment_id=charged.payment_id)
     assert (await payments.RefundPayment(request)).refunded_amount == AMOUNT
@@ -204,7 +204,7 @@ async def test_refund_payment_gives_back_all_that_is_left_and_no_more(payments: 
     ],
     ids=str,
 )
-async def test_refund_payment_names_the_bad_field(
+async def test_refund_payment_names_the_invalid_field(
     payments: Payments, amount: money_pb2.Money, field: str
 ) -> None:
     (charged,) = await process(payments, new_charge())
@@ -215,7 +215,7 @@ async def test_refund_payment_names_the_bad_field(
 
 
 @pytest.mark.parametrize("idempotency_key", ["x" * 256, "\x00"])
-async def test_refund_payment_rejects_a_bad_idempotency_key(
+async def test_refund_payment_rejects_an_invalid_idempotency_key(
     payments: Payments, idempotency_key: str
 ) -> None:
     request = payment_pb2.RefundPaymentRequest(
@@ -242,7 +242,7 @@ async def test_list_transactions_streams_the_ledger_oldest_first(payments: Payme
     assert of_one == [each for each in everything if each.payment_id == charged[1].payment_id]
 
 
-async def test_list_transactions_goes_on_from_a_page_token(payments: Payments) -> None:
+async def test_list_transactions_continues_after_a_page_token(payments: Payments) -> None:
     await process(payments, *[new_charge() for _ in range(7)])
     everything, _ = await read_ledger(payments, payment_pb2.ListTransactionsRequest())
     found: list[payment_pb2.Transaction] = []
@@ -263,7 +263,7 @@ async def test_list_transactions_sends_at_most_500_in_a_message(payments: Paymen
     assert sizes == [500, 1]
 
 
-async def test_list_transactions_keeps_none_while_its_client_does_not_read(
+async def test_list_transactions_retains_nothing_while_the_client_does_not_read(
     payments: Payments, clean_database_url: str
 ) -> None:
     await process(payments, *[new_charge() for _ in range(501)])
@@ -286,6 +286,6 @@ async def test_list_transactions_rejects_a_token_of_another_query(payments: Paym
     assert refused.reason == "INVALID_PAGE_TOKEN"
 
 
-async def test_handle_webhook_is_not_served_yet(payments: Payments) -> None:
+async def test_handle_webhook_is_unimplemented(payments: Payments) -> None:
     refused = await refusal(payments.HandleWebhook(payment_pb2.HandleWebhookRequest()))
     assert refused.code == grpc.StatusCode.UNIMPLEMENTED

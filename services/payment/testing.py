@@ -1,11 +1,20 @@
-"""What the tests of payments need: a provider that fails on purpose, and an audit of both books."""
+"""Test fixtures of payments: hooks that inject faults into calls, and an audit of both books.
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+A test module gets the fixture `database` with
+
+    pytest_plugins = ("tools.postgres.testing", "services.payment.testing")
+
+PYTEST_DONT_REWRITE: test modules import it before pytest does.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import LiteralString, TypeVar
 
 import psycopg
+import pytest
 
-from services.payment.domain import Outcome, RefundOutcome
+from chassis.database import Database
+from services.payment.domain import ChargeResult, RefundResult
 from services.payment.providers.provider import (
     Confirmation,
     IntentRequest,
@@ -15,7 +24,7 @@ from services.payment.providers.provider import (
 
 Hook = Callable[[], Awaitable[None]]
 Items = TypeVar("Items")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _DISCREPANCIES = """
 WITH taken AS (
@@ -50,73 +59,89 @@ SELECT format('%s: provider %s, payment %s, ledger %s, refunds %s',
 
 
 class Crash(Exception):
-    """Raised where the process is to die."""
+    """The process ends here."""
 
 
 async def crash() -> None:
-    """Die here: a hook."""
+    """Simulate a crash: a hook."""
     raise Crash
 
 
+class Hooks(dict[str, Hook]):
+    """Hooks by the points at which they run: "before confirm", "after confirm" and so on."""
+
+    async def call(
+        self, name: str, method: Callable[[Items], Awaitable[Result]], items: Items
+    ) -> Result:
+        """Call a method between its two points."""
+        await self._run(f"before {name}")
+        result = await method(items)
+        await self._run(f"after {name}")
+        return result
+
+    async def _run(self, point: str) -> None:
+        if point in self:
+            await self[point]()
+
+
 class HookedProvider:
-    """A provider with hooks around its methods: "before confirm", "after refund" and so on."""
+    """A provider with hooks around its methods."""
 
     def __init__(self, provider: Provider, hooks: Mapping[str, Hook]) -> None:
         self._provider = provider
-        self._hooks = hooks
+        self._hooks = Hooks(hooks)
         self.name = provider.name
 
     async def create_intents(self, requests: Sequence[IntentRequest]) -> list[str]:
         """Create intents, with hooks."""
-        return await self._around("create_intents", self._provider.create_intents, requests)
+        return await self._hooks.call("create_intents", self._provider.create_intents, requests)
 
-    async def confirm(self, confirmations: Sequence[Confirmation]) -> list[Outcome]:
+    async def confirm(self, confirmations: Sequence[Confirmation]) -> list[ChargeResult]:
         """Confirm intents, with hooks."""
-        return await self._around("confirm", self._provider.confirm, confirmations)
+        return await self._hooks.call("confirm", self._provider.confirm, confirmations)
 
-    async def cancel(self, references: Sequence[str]) -> list[Outcome]:
+    async def cancel(self, references: Sequence[str]) -> list[ChargeResult]:
         """Cancel intents, with hooks."""
-        return await self._around("cancel", self._provider.cancel, references)
+        return await self._hooks.call("cancel", self._provider.cancel, references)
 
-    async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundOutcome]:
+    async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
         """Refund intents, with hooks."""
-        return await self._around("refund", self._provider.refund, requests)
+        return await self._hooks.call("refund", self._provider.refund, requests)
 
-    async def get(self, references: Sequence[str]) -> list[Outcome]:
+    async def get(self, references: Sequence[str]) -> list[ChargeResult]:
         """Get intents, with hooks."""
-        return await self._around("get", self._provider.get, references)
+        return await self._hooks.call("get", self._provider.get, references)
 
-    async def _around(
-        self, name: str, method: Callable[[Items], Awaitable[Answer]], items: Items
-    ) -> Answer:
-        await self._run(f"before {name}")
-        answer = await method(items)
-        await self._run(f"after {name}")
-        return answer
 
-    async def _run(self, point: str) -> None:
-        if point in self._hooks:
-            await self._hooks[point]()
+@pytest.fixture
+async def database(clean_database_url: str) -> AsyncIterator[Database]:
+    """Yield an open database; after the test, audit it."""
+    opened = Database(clean_database_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+    if discrepancies := find_discrepancies(clean_database_url):
+        pytest.fail("\n".join(discrepancies))
 
 
 def find_discrepancies(url: str) -> list[str]:
     """Compare the provider's books with the payments, the refunds and the ledger, to the penny.
 
-    Empty means that the money which was captured and given back is what the service says, and that
-    no order was charged twice. Payments that are not final yet may differ.
+    An empty list means that all agree on what was captured and refunded, and that no order was
+    charged twice. Payments that are not final yet may differ.
     """
     with psycopg.connect(url) as connection:
         return [row[0] for row in connection.execute(_DISCREPANCIES).fetchall()]
 
 
-def forget_keys(url: str) -> None:
-    """Let the sandbox forget its idempotency keys of intents, as real providers do after a day."""
+def expire_keys(url: str) -> None:
+    """Expire the idempotency keys of intents in the sandbox, as providers do after a day."""
     with psycopg.connect(url) as connection:
-        connection.execute("UPDATE sandbox.intents SET idempotency_key = 'forgotten ' || reference")
+        connection.execute("UPDATE sandbox.intents SET idempotency_key = 'expired ' || reference")
 
 
 def count(url: str, query: LiteralString) -> int:
-    """Return the number that a query finds."""
+    """Return the number that a query selects."""
     with psycopg.connect(url) as connection:
         row = connection.execute(query).fetchone()
     return 0 if row is None else int(row[0])

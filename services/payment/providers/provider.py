@@ -1,7 +1,7 @@
-"""What this service needs of a payment provider. Each provider is a module beside this one.
+"""The interface of payment providers. Each provider is a module beside this one.
 
-Every method takes a batch and answers in its order. Each one is safe to repeat: with the same key
-or for the same intent it does nothing a second time and gives the same answer.
+Every method takes a batch and returns one result per item, in order. Every method is idempotent:
+for the same key or the same intent it does nothing a second time and returns the same result.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chassis.money import Amount
-from services.payment.domain import Outcome, RefundOutcome
+from services.payment.domain import ChargeResult, RefundResult
 
 
 @dataclass(frozen=True, slots=True)
 class IntentRequest:
-    """An intent to create under an idempotency key."""
+    """An intent to create. `key` is its idempotency key."""
 
     key: str
     amount: Amount
@@ -22,7 +22,7 @@ class IntentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """An intent to charge, and the provider's token of what to charge."""
+    """An intent to charge, and the provider's token of the payment method."""
 
     reference: str
     payment_method: str
@@ -30,7 +30,7 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class RefundRequest:
-    """A part of a charged intent to give back, under an idempotency key."""
+    """An amount of a charged intent to refund. `key` is its idempotency key."""
 
     key: str
     reference: str
@@ -38,31 +38,31 @@ class RefundRequest:
 
 
 class Provider(Protocol):
-    """A payment provider. It alone knows whether money moved.
+    """A payment provider: the authority on whether money moved.
 
-    An intent is unconfirmed until it is confirmed or cancelled, and its outcome then stays, also
-    where it was declined: confirming a cancelled one does not charge, cancelling a charged one does
-    not undo it. No method is called within a transaction of this service.
+    An intent is unconfirmed until it is confirmed or cancelled. Its result is final, also when it
+    was declined: confirming a cancelled intent does not charge it, and cancelling a charged one
+    does not refund it. No method is called within a database transaction.
 
-    Every method raises errors.Unavailable where the provider does not answer; whether it did what
-    was asked is unknown then.
+    Every method raises errors.Unavailable if the provider does not respond; whether it processed
+    the request is unknown then.
     """
 
     @property
     def name(self) -> str:
-        """What payments are marked with."""
+        """The name that payments are stored with."""
 
     async def create_intents(self, requests: Sequence[IntentRequest]) -> list[str]:
-        """Create intents that charge nothing yet; return their references."""
+        """Create unconfirmed intents, which charge nothing; return their references."""
 
-    async def confirm(self, confirmations: Sequence[Confirmation]) -> list[Outcome]:
-        """Charge intents; say what became of each."""
+    async def confirm(self, confirmations: Sequence[Confirmation]) -> list[ChargeResult]:
+        """Charge those intents that are unconfirmed."""
 
-    async def cancel(self, references: Sequence[str]) -> list[Outcome]:
-        """Cancel those intents that are unconfirmed; say what became of each."""
+    async def cancel(self, references: Sequence[str]) -> list[ChargeResult]:
+        """Cancel those intents that are unconfirmed."""
 
-    async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundOutcome]:
-        """Give money back; FAILED where less than that is left of the intent."""
+    async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
+        """Refund charged intents; FAILED if less than the amount remains of the intent."""
 
-    async def get(self, references: Sequence[str]) -> list[Outcome]:
-        """Say what became of intents; PROCESSING where they are unconfirmed."""
+    async def get(self, references: Sequence[str]) -> list[ChargeResult]:
+        """Get the results of intents; PROCESSING if they are unconfirmed."""

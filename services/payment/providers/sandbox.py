@@ -1,8 +1,8 @@
 """The sandbox: a payment provider that moves no money and keeps books as if it did.
 
-Its books are in the schema `sandbox`, which stands for somebody else's computer: nothing but this
-module touches it, in transactions of its own, and this module touches nothing else. So a crash
-between a step here and a step of the service leaves what it would leave with a real provider.
+Its books are in the schema `sandbox`, which stands for a remote system: only this module accesses
+it, in transactions of its own, and this module accesses nothing else. A crash between a step here
+and a step of the service therefore has the same effect as with a real provider.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import LiteralString
 
 from chassis.database import Connection, Database
 from chassis.money import Amount
-from services.payment.domain import Outcome, RefundOutcome, RefundState, State
+from services.payment.domain import ChargeResult, RefundResult, RefundState, State
 from services.payment.providers.provider import Confirmation, IntentRequest, RefundRequest
 
 DECLINE_REASONS = {
@@ -19,7 +19,7 @@ DECLINE_REASONS = {
     "pm_card_declined": "card_declined",
     "pm_card_insufficient_funds": "insufficient_funds",
 }
-"""Why each payment method is declined; empty for those that are not."""
+"""The decline reason of each payment method; empty for those that succeed."""
 
 UNKNOWN_METHOD = "unknown_payment_method"
 
@@ -27,7 +27,7 @@ _UNCONFIRMED = "UNCONFIRMED"
 
 
 class SandboxProvider:
-    """Charges by payment method tokens: see `DECLINE_REASONS`; every other token is declined."""
+    """Accepts the payment methods of `DECLINE_REASONS`, and declines every other one."""
 
     name = "sandbox"
 
@@ -35,7 +35,7 @@ class SandboxProvider:
         self._database = database
 
     async def create_intents(self, requests: Sequence[IntentRequest]) -> list[str]:
-        """Create intents; the same key gives the same one and must be for the same amount."""
+        """Create intents; a repeated key returns the same intent and must have the same amount."""
         async with self._database.transaction() as connection:
             await connection.execute(
                 "INSERT INTO sandbox.intents (idempotency_key, amount_minor, currency_code)"
@@ -58,100 +58,102 @@ class SandboxProvider:
             }
         return [found[request] for request in requests]
 
-    async def confirm(self, confirmations: Sequence[Confirmation]) -> list[Outcome]:
-        """Decide those intents that are unconfirmed by their tokens, and capture."""
+    async def confirm(self, confirmations: Sequence[Confirmation]) -> list[ChargeResult]:
+        """Charge or decline those intents that are unconfirmed, by their payment methods."""
         references = [confirmation.reference for confirmation in confirmations]
         async with self._database.transaction() as connection:
-            outcomes = await _read_outcomes(connection, references, lock=True)
+            results = await _read_results(connection, references, lock=True)
             decided = {
                 confirmation.reference: _decide(confirmation.payment_method)
                 for confirmation in confirmations
-                if outcomes[confirmation.reference].state is State.PROCESSING
+                if results[confirmation.reference].state is State.PROCESSING
             }
-            await _write_outcomes(connection, decided)
-            charged = [key for key, outcome in decided.items() if outcome.state is State.SUCCEEDED]
+            await _write_results(connection, decided)
+            charged = [key for key, result in decided.items() if result.state is State.SUCCEEDED]
             await connection.execute(
                 "INSERT INTO sandbox.movements (intent_reference, type, amount_minor)"
                 " SELECT reference, 'CAPTURE', amount_minor FROM sandbox.intents"
                 " WHERE reference = ANY(%s)",
                 (charged,),
             )
-        outcomes |= decided
-        return [outcomes[reference] for reference in references]
+        results |= decided
+        return [results[reference] for reference in references]
 
-    async def cancel(self, references: Sequence[str]) -> list[Outcome]:
+    async def cancel(self, references: Sequence[str]) -> list[ChargeResult]:
         """Cancel those intents that are unconfirmed."""
         async with self._database.transaction() as connection:
-            outcomes = await _read_outcomes(connection, references, lock=True)
+            results = await _read_results(connection, references, lock=True)
             cancelled = {
-                reference: Outcome(State.CANCELLED)
-                for reference, outcome in outcomes.items()
-                if outcome.state is State.PROCESSING
+                reference: ChargeResult(State.CANCELLED)
+                for reference, result in results.items()
+                if result.state is State.PROCESSING
             }
-            await _write_outcomes(connection, cancelled)
-        outcomes |= cancelled
-        return [outcomes[reference] for reference in references]
+            await _write_results(connection, cancelled)
+        results |= cancelled
+        return [results[reference] for reference in references]
 
-    async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundOutcome]:
-        """Give back what is left of each intent, first come, first served."""
+    async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
+        """Refund charged intents, in request order, as long as enough of each remains."""
         async with self._database.transaction() as connection:
-            left_minor = await _lock_left(connection, [request.reference for request in requests])
+            remaining_minor = await _lock_remaining(
+                connection, [request.reference for request in requests]
+            )
             done = await _read_refunds(connection, [request.key for request in requests])
             granted = []
             for request in requests:
-                if request.key in done or request.amount.minor > left_minor[request.reference]:
+                if request.key in done or request.amount.minor > remaining_minor[request.reference]:
                     continue
-                left_minor[request.reference] -= request.amount.minor
+                remaining_minor[request.reference] -= request.amount.minor
                 granted.append(request)
             done |= await _write_refunds(connection, granted)
         return [
-            RefundOutcome(RefundState.SUCCEEDED, done[request.key])
+            RefundResult(RefundState.SUCCEEDED, done[request.key])
             if request.key in done
-            else RefundOutcome(RefundState.FAILED)
+            else RefundResult(RefundState.FAILED)
             for request in requests
         ]
 
-    async def get(self, references: Sequence[str]) -> list[Outcome]:
-        """Read what became of intents."""
+    async def get(self, references: Sequence[str]) -> list[ChargeResult]:
+        """Get the results of intents."""
         async with self._database.connection() as connection:
-            outcomes = await _read_outcomes(connection, references)
-        return [outcomes[reference] for reference in references]
+            results = await _read_results(connection, references)
+        return [results[reference] for reference in references]
 
 
-def _decide(payment_method: str) -> Outcome:
+def _decide(payment_method: str) -> ChargeResult:
     reason = DECLINE_REASONS.get(payment_method, UNKNOWN_METHOD)
-    return Outcome(State.DECLINED, reason) if reason else Outcome(State.SUCCEEDED)
+    return ChargeResult(State.DECLINED, reason) if reason else ChargeResult(State.SUCCEEDED)
 
 
-async def _read_outcomes(
+async def _read_results(
     connection: Connection, references: Sequence[str], *, lock: bool = False
-) -> dict[str, Outcome]:
+) -> dict[str, ChargeResult]:
     query: LiteralString = (
         "SELECT reference, state, decline_reason FROM sandbox.intents"
         " WHERE reference = ANY(%s) ORDER BY reference"
     )
     cursor = await connection.execute(query + (" FOR UPDATE" if lock else ""), (list(references),))
     return {
-        reference: Outcome(State.PROCESSING if state == _UNCONFIRMED else State(state), reason)
+        reference: ChargeResult(State.PROCESSING if state == _UNCONFIRMED else State(state), reason)
         for reference, state, reason in await cursor.fetchall()
     }
 
 
-async def _write_outcomes(connection: Connection, outcomes: dict[str, Outcome]) -> None:
+async def _write_results(connection: Connection, results: dict[str, ChargeResult]) -> None:
     await connection.execute(
         "UPDATE sandbox.intents SET state = decided.state, decline_reason = decided.reason,"
         " update_time = now()"
         " FROM unnest(%s::text[], %s::text[], %s::text[]) AS decided (reference, state, reason)"
         " WHERE intents.reference = decided.reference",
         (
-            list(outcomes),
-            [outcome.state for outcome in outcomes.values()],
-            [outcome.decline_reason for outcome in outcomes.values()],
+            list(results),
+            [result.state for result in results.values()],
+            [result.decline_reason for result in results.values()],
         ),
     )
 
 
-async def _lock_left(connection: Connection, references: Sequence[str]) -> dict[str, int]:
+async def _lock_remaining(connection: Connection, references: Sequence[str]) -> dict[str, int]:
     cursor = await connection.execute(
         "SELECT reference,"
         " CASE state WHEN 'SUCCEEDED' THEN amount_minor - refunded_minor ELSE 0 END"
@@ -172,7 +174,7 @@ async def _read_refunds(connection: Connection, keys: Sequence[str]) -> dict[str
 async def _write_refunds(
     connection: Connection, requests: Sequence[RefundRequest]
 ) -> dict[str, str]:
-    """Book refunds; return the reference of each by its key."""
+    """Write refunds to the books; return their references by key."""
     references = [request.reference for request in requests]
     amounts_minor = [request.amount.minor for request in requests]
     await connection.execute(

@@ -1,4 +1,4 @@
-"""The sandbox keeps its promises as a provider, on a real database."""
+"""The sandbox satisfies the contract of providers, on a real database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import pytest
 from chassis.database import Database
 from chassis.money import Amount
 from chassis.testing import wait_for_blocked
-from services.payment.domain import Outcome, RefundOutcome, RefundState, State
+from services.payment.domain import ChargeResult, RefundResult, RefundState, State
 from services.payment.providers.provider import Confirmation, IntentRequest, RefundRequest
 from services.payment.providers.sandbox import SandboxProvider
 
@@ -42,13 +42,15 @@ async def create(sandbox: SandboxProvider, *keys: str) -> list[str]:
     return await sandbox.create_intents([IntentRequest(key, AMOUNT) for key in keys])
 
 
-async def test_an_intent_takes_no_money(sandbox: SandboxProvider, clean_database_url: str) -> None:
+async def test_an_unconfirmed_intent_moves_no_money(
+    sandbox: SandboxProvider, clean_database_url: str
+) -> None:
     references = await create(sandbox, "b", "a")
-    assert await sandbox.get(references) == [Outcome(State.PROCESSING)] * 2
+    assert await sandbox.get(references) == [ChargeResult(State.PROCESSING)] * 2
     assert read_movements(clean_database_url) == []
 
 
-async def test_a_key_gives_its_intent_again(sandbox: SandboxProvider) -> None:
+async def test_create_intents_is_idempotent_by_key(sandbox: SandboxProvider) -> None:
     first = await create(sandbox, "b", "a")
     assert await create(sandbox, "a", "c", "b") == [
         first[1],
@@ -57,7 +59,7 @@ async def test_a_key_gives_its_intent_again(sandbox: SandboxProvider) -> None:
     ]
 
 
-async def test_keys_in_any_order_do_not_deadlock(
+async def test_keys_in_opposite_orders_do_not_deadlock(
     database: Database, sandbox: SandboxProvider
 ) -> None:
     insert = (
@@ -72,30 +74,30 @@ async def test_keys_in_any_order_do_not_deadlock(
         await first.execute(insert, ("a",))
         created = tasks.create_task(create(sandbox, "b", "a"))
         await wait_for_blocked(watch)
-        # The sandbox waits for this key, so it must not have taken the next one already.
+        # The sandbox waits for this key, and must not have locked the next one.
         await first.execute(insert, ("b",))
     assert created.result() == await create(sandbox, "b", "a")
 
 
 @pytest.mark.parametrize(
-    ("payment_method", "outcome"),
+    ("payment_method", "result"),
     [
-        ("pm_sandbox", Outcome(State.SUCCEEDED)),
-        ("pm_card_visa", Outcome(State.SUCCEEDED)),
-        ("pm_card_declined", Outcome(State.DECLINED, "card_declined")),
-        ("pm_card_insufficient_funds", Outcome(State.DECLINED, "insufficient_funds")),
-        ("pm_unknown", Outcome(State.DECLINED, "unknown_payment_method")),
+        ("pm_sandbox", ChargeResult(State.SUCCEEDED)),
+        ("pm_card_visa", ChargeResult(State.SUCCEEDED)),
+        ("pm_card_declined", ChargeResult(State.DECLINED, "card_declined")),
+        ("pm_card_insufficient_funds", ChargeResult(State.DECLINED, "insufficient_funds")),
+        ("pm_unknown", ChargeResult(State.DECLINED, "unknown_payment_method")),
     ],
 )
-async def test_the_first_confirmation_decides(
-    sandbox: SandboxProvider, clean_database_url: str, payment_method: str, outcome: Outcome
+async def test_the_first_confirmation_is_final(
+    sandbox: SandboxProvider, clean_database_url: str, payment_method: str, result: ChargeResult
 ) -> None:
     (reference,) = await create(sandbox, "a")
     for method in (payment_method, "pm_sandbox", "pm_card_declined"):
-        assert await sandbox.confirm([Confirmation(reference, method)]) == [outcome]
-    assert await sandbox.cancel([reference]) == [outcome]
-    assert await sandbox.get([reference]) == [outcome]
-    captures = [("CAPTURE", 10_00)] if outcome.state is State.SUCCEEDED else []
+        assert await sandbox.confirm([Confirmation(reference, method)]) == [result]
+    assert await sandbox.cancel([reference]) == [result]
+    assert await sandbox.get([reference]) == [result]
+    captures = [("CAPTURE", 10_00)] if result.state is State.SUCCEEDED else []
     assert read_movements(clean_database_url) == captures
 
 
@@ -103,9 +105,9 @@ async def test_a_cancelled_intent_is_not_charged(
     sandbox: SandboxProvider, clean_database_url: str
 ) -> None:
     (reference,) = await create(sandbox, "a")
-    assert await sandbox.cancel([reference]) == [Outcome(State.CANCELLED)]
-    outcomes = await sandbox.confirm([Confirmation(reference, "pm_sandbox")])
-    assert outcomes == [Outcome(State.CANCELLED)]
+    assert await sandbox.cancel([reference]) == [ChargeResult(State.CANCELLED)]
+    results = await sandbox.confirm([Confirmation(reference, "pm_sandbox")])
+    assert results == [ChargeResult(State.CANCELLED)]
     assert read_movements(clean_database_url) == []
 
 
@@ -119,7 +121,7 @@ async def test_concurrent_confirmations_capture_once(
     assert read_movements(clean_database_url) == [("CAPTURE", 10_00)] * 50
 
 
-async def test_refunds_end_where_the_capture_is_given_back(
+async def test_refunds_never_exceed_the_capture(
     sandbox: SandboxProvider, clean_database_url: str
 ) -> None:
     (reference,) = await create(sandbox, "a")
@@ -129,13 +131,13 @@ async def test_refunds_end_where_the_capture_is_given_back(
         for key, minor in (("r1", 6_00), ("r2", 5_00), ("r3", 4_00))
     ]
     first = await sandbox.refund(requests)
-    states = [outcome.state for outcome in first]
+    states = [result.state for result in first]
     assert states == [RefundState.SUCCEEDED, RefundState.FAILED, RefundState.SUCCEEDED]
     assert await sandbox.refund(requests) == first
     assert read_movements(clean_database_url)[1:] == [("REFUND", 6_00), ("REFUND", 4_00)]
 
 
-async def test_what_was_not_charged_is_not_given_back(sandbox: SandboxProvider) -> None:
+async def test_an_intent_that_was_not_charged_is_not_refunded(sandbox: SandboxProvider) -> None:
     (reference,) = await create(sandbox, "a")
-    outcomes = await sandbox.refund([RefundRequest("r", reference, AMOUNT)])
-    assert outcomes == [RefundOutcome(RefundState.FAILED)]
+    results = await sandbox.refund([RefundRequest("r", reference, AMOUNT)])
+    assert results == [RefundResult(RefundState.FAILED)]
