@@ -1,4 +1,4 @@
-"""Batches: how orders are split to fit into messages, and which items make a batch fail."""
+"""Batches of orders: splitting them to fit into messages, and isolating items that fail."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 from chassis import errors
 
 TRANSIENT: Final = (errors.Unavailable, errors.Aborted, errors.DeadlineExceeded)
-"""Something is down or slow, or a transaction lost a race: the same batch may succeed later. Any
+"""A service is down or slow, or a transaction lost a race: the same batch may succeed later. Any
 other exception is a defect."""
 
 MAX_ORDERS = 1_000
@@ -14,7 +14,7 @@ MAX_ORDERS = 1_000
 MAX_BATCH_LINES = 30_000
 """The most lines of a message: with prices they are 2 MB, half of what a message may have."""
 MAX_FAILURES = 100
-"""How often a batch and its parts may fail; after that, parts that fail are not halved any more."""
+"""How often a batch and its parts may fail before parts that fail are no longer halved."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 def split(sized: Iterable[tuple[Item, int]]) -> Iterator[list[Item]]:
     """Yield batches of at most `MAX_ORDERS` items that have at most `MAX_BATCH_LINES` together.
 
-    The items, orders or their ids, come with their numbers of lines.
+    `sized` are the items, which are orders or their ids, with their numbers of lines.
     """
     batch: list[Item] = []
     lines = 0
@@ -42,10 +42,10 @@ async def halve(
     batch: Sequence[Item],
     fail: Callable[[Item], Result],
 ) -> list[Result]:
-    """Process a batch, by halves where it fails, and return one result per item, in order.
+    """Process a batch, halving it as long as it fails; return one result per item, in order.
 
-    `process` must be safe to repeat. An item that fails on its own, or in a part that fails after
-    `MAX_FAILURES`, gets the return value of `fail`, which is called in the exception handler.
+    `process` must be idempotent. The result of an item that fails by itself, or in a part that
+    fails after `MAX_FAILURES`, is that of `fail`, which is called in the exception handler.
 
     Raises:
         errors.Error: `process` raised one of TRANSIENT; halves would fail for the same reason.

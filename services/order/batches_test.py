@@ -1,4 +1,4 @@
-"""Batches are split, and halved where they fail."""
+"""Batches are split, and halved when they fail."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def test_split_bounds_items_and_lines() -> None:
 
 
 class Processor:
-    """Processes numbers, unless a batch holds one that is poisonous, and keeps the batches."""
+    """Processes numbers, fails on batches with a poisonous one, and records the batches."""
 
     def __init__(self, *poisonous: int) -> None:
         self.batches: list[Sequence[int]] = []
@@ -38,7 +38,7 @@ def fail(item: int) -> str:
     return f"{item} failed"
 
 
-async def test_halve_gives_each_poisonous_item_its_own_result_in_order() -> None:
+async def test_halve_isolates_poisonous_items_and_keeps_the_order() -> None:
     processor = Processor(2, 7)
     results = await batches.halve(processor.process, range(9), fail)
     assert results == ["0", "1", "2 failed", "3", "4", "5", "6", "7 failed", "8"]
@@ -58,7 +58,7 @@ async def test_halve_finds_one_item_of_a_thousand_in_21_batches() -> None:
     assert len(processor.batches) <= 21
 
 
-async def test_halve_gives_up_on_a_batch_that_fails_throughout() -> None:
+async def test_halve_stops_halving_after_too_many_failures() -> None:
     processor = Processor(*range(1_000))
     results = await batches.halve(processor.process, range(1_000), fail)
     assert results == [fail(item) for item in range(1_000)]
@@ -66,7 +66,7 @@ async def test_halve_gives_up_on_a_batch_that_fails_throughout() -> None:
 
 
 @pytest.mark.parametrize("error", batches.TRANSIENT)
-async def test_halve_does_not_halve_what_may_succeed_later(error: type[errors.Error]) -> None:
+async def test_halve_reraises_transient_failures(error: type[errors.Error]) -> None:
     processed: list[Sequence[int]] = []
 
     async def process(batch: Sequence[int]) -> list[str]:

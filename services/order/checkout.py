@@ -1,9 +1,8 @@
-"""The order protocol: takes orders and drives each, step by step, until it is final.
+"""The order protocol: a saga that accepts orders and drives each, step by step, to its end.
 
-Every step asks another service something that may be asked again, and then saves what follows from
-the answer if nobody has changed the order meanwhile. So an order can be left at any point and
-driven on from there, by anybody, also by two at once. No transaction is open while another service
-is asked. Which state follows which is decided in `domain`.
+Every step makes an idempotent call to another service, and then saves its result unless the order
+was changed meanwhile. An order can therefore be left at any point and continued by any process,
+also by two at once. No transaction is open during a call. The state transitions are in `domain`.
 """
 
 import uuid
@@ -16,11 +15,11 @@ from services.order import batches, domain, placement, repository
 from services.order.domain import Key, NewOrder, Order, PaymentState, Refusal, State
 from services.order.peers import Peers
 
-Outcome = Order | errors.Error
-"""An order, or why there is none or it is not further."""
+OrderResult = Order | errors.Error
+"""An order, or the error for its client."""
 
 Step = Callable[[Sequence[Order]], Awaitable[list[Order]]]
-"""Asks another service about orders in one state; returns those that have something to be saved."""
+"""Makes a call for orders in one state; returns the orders that it changes."""
 
 
 class Checkout:
@@ -35,36 +34,37 @@ class Checkout:
             State.PENDING: self._reserve,
             State.RESERVED: self._begin_charge,
             State.PAYING: self._charge,
-            State.CANCELLING: self._take_back,
+            State.CANCELLING: self._compensate,
             State.PAID: self._confirm,
         }
 
-    async def place(self, wanted: Sequence[NewOrder]) -> list[Outcome]:
-        """Take at most `batches.MAX_ORDERS` orders and drive them; answer one by one.
+    async def place(self, orders: Sequence[NewOrder]) -> list[OrderResult]:
+        """Accept and drive at most `batches.MAX_ORDERS` orders; return one result each, in order.
 
-        An order whose key was used before is driven on from where it stands. The outcome is the
-        order where it is confirmed, else the error for the client. An order that makes its batch
-        fail gets an error of its own, and the others go on.
+        A duplicate is driven from its current state. The result is the order if it is confirmed,
+        and otherwise the error for its client. An order that makes its batch fail gets an error of
+        its own, and the others continue.
 
         Raises:
-            errors.Unavailable: the user service or the database is down; which orders were taken is
-                unknown.
+            errors.Unavailable: the user service or the database is down; which orders were accepted
+                is unknown.
         """
-        if not wanted:
+        if not orders:
             return []
-        taken = await batches.halve(self._accept, wanted, self._fail_acceptance)
-        driven = await self.drive(held for held in taken if isinstance(held, Order))
+        accepted = await batches.halve(self._accept, orders, self._fail_acceptance)
+        driven = await self.drive(order for order in accepted if isinstance(order, Order))
         return [
-            _answer(driven[held.order_id]) if isinstance(held, Order) else held for held in taken
+            _to_result(driven[order.order_id]) if isinstance(order, Order) else order
+            for order in accepted
         ]
 
     async def cancel(self, order_id: uuid.UUID) -> Order:
         """Cancel an order that is not charged yet, and return it cancelled.
 
         Raises:
-            errors.NotFound: there is no such order.
-            domain.Conflict: it is too late.
-            errors.Unavailable: somebody is down; the same call goes on.
+            errors.NotFound: the order does not exist.
+            domain.Conflict: the order was charged or rejected.
+            errors.Unavailable: a service is down; a repeated call continues.
         """
         async with self._database.connection() as connection:
             order = await repository.get_order(connection, order_id)
@@ -73,46 +73,46 @@ class Checkout:
         driven = (await self.drive([order]))[order_id]
         if isinstance(driven, errors.Error):
             raise driven
-        # The charge may have been faster.
+        # A concurrent charge may have won.
         return domain.request_cancel(driven)
 
-    async def drive(self, orders: Iterable[Order]) -> dict[uuid.UUID, Outcome]:
-        """Drive orders until each is final or waits for somebody; answer by order id."""
-        driven: dict[uuid.UUID, Outcome] = {order.order_id: order for order in orders}
+    async def drive(self, orders: Iterable[Order]) -> dict[uuid.UUID, OrderResult]:
+        """Take steps until each order has none left or has to wait; return results by order id."""
+        driven: dict[uuid.UUID, OrderResult] = {order.order_id: order for order in orders}
         while _ready(driven, domain.ACTIVE):
             for state, step in self._steps.items():
                 ready = [(order, len(order.lines)) for order in _ready(driven, {state})]
                 for batch in batches.split(ready):
                     advance = partial(self._advance, step)
-                    outcomes = await batches.halve(advance, batch, self._fail_step)
-                    driven |= zip((order.order_id for order in batch), outcomes, strict=True)
+                    results = await batches.halve(advance, batch, self._fail_step)
+                    driven |= zip((order.order_id for order in batch), results, strict=True)
         return driven
 
-    def _fail_acceptance(self, _: NewOrder) -> Outcome:
+    def _fail_acceptance(self, _: NewOrder) -> OrderResult:
         self._log.exception("order_not_accepted")
-        message = "Something went wrong: the order was not accepted."
+        message = "An internal error occurred: the order was not accepted."
         return errors.Error("ORDER_NOT_ACCEPTED", message)
 
-    def _fail_step(self, order: Order) -> Outcome:
+    def _fail_step(self, order: Order) -> OrderResult:
         self._log.exception("order_failed", order_id=str(order.order_id), state=order.state)
         return domain.failed(order)
 
-    async def _accept(self, wanted: Sequence[NewOrder]) -> list[Outcome]:
-        users = await self._peers.find_users({order.user_id for order in wanted})
+    async def _accept(self, orders: Sequence[NewOrder]) -> list[OrderResult]:
+        users = await self._peers.find_users({order.user_id for order in orders})
         first: dict[Key, NewOrder] = {}
-        for order in wanted:
+        for order in orders:
             first.setdefault(order.key, order)
-        welcome = [order for order in first.values() if order.user_id in users]
-        strange = [order.key for order in first.values() if order.user_id not in users]
+        acceptable = [order for order in first.values() if order.user_id in users]
+        of_missing_users = [order.key for order in first.values() if order.user_id not in users]
         async with self._database.transaction() as connection:
-            held = await repository.accept_orders(connection, welcome) if welcome else {}
-            if strange:
-                # What a user ordered outlives the user.
-                held |= await repository.find_orders(connection, strange)
-        return [_match(held.get(order.key), order) for order in wanted]
+            accepted = await repository.accept_orders(connection, acceptable) if acceptable else {}
+            if of_missing_users:
+                # The orders of a deleted user remain.
+                accepted |= await repository.find_orders(connection, of_missing_users)
+        return [_match(accepted.get(order.key), order) for order in orders]
 
-    async def _advance(self, step: Step, batch: Sequence[Order]) -> list[Outcome]:
-        """Take one step with orders; those that it leaves where they are have to wait."""
+    async def _advance(self, step: Step, batch: Sequence[Order]) -> list[OrderResult]:
+        """Take one step; orders that it does not change have to wait, and get an error."""
         try:
             moved = await self._save(await step(batch))
         except batches.TRANSIENT as error:
@@ -124,7 +124,7 @@ class Checkout:
         ]
 
     async def _save(self, orders: Sequence[Order]) -> list[Order]:
-        """Save orders, and return them as they are now, whoever saved them."""
+        """Save orders; return all as they are now, also those that another process changed."""
         if not orders:
             return []
         async with self._database.connection() as connection:
@@ -135,14 +135,14 @@ class Checkout:
         return saved
 
     async def _reserve(self, orders: Sequence[Order]) -> list[Order]:
-        found = await self._peers.reserve_stock(orders)
+        results = await self._peers.reserve_stock(orders)
         moved = []
         for order in orders:
-            answer = found.get(order.order_id)
-            if isinstance(answer, Refusal):
-                moved.append(domain.reject(order, answer))
-            elif answer is not None:
-                moved.append(domain.reserve(order, answer))
+            result = results.get(order.order_id)
+            if isinstance(result, Refusal):
+                moved.append(domain.reject(order, result))
+            elif result is not None:
+                moved.append(domain.reserve(order, result))
         return moved
 
     async def _begin_charge(self, orders: Sequence[Order]) -> list[Order]:
@@ -154,11 +154,13 @@ class Checkout:
         return [after for before, after in settled if after is not before]
 
     async def _confirm(self, orders: Sequence[Order]) -> list[Order]:
-        sold = await self._peers.commit_stock(orders)
-        return [domain.move(order, State.CONFIRMED) for order in orders if order.order_id in sold]
+        committed = await self._peers.commit_stock(orders)
+        return [
+            domain.move(order, State.CONFIRMED) for order in orders if order.order_id in committed
+        ]
 
-    async def _take_back(self, orders: Sequence[Order]) -> list[Order]:
-        # The payment first: stock must not go back as long as it may still be paid for.
+    async def _compensate(self, orders: Sequence[Order]) -> list[Order]:
+        # The payment first: stock must not be released as long as it may still be paid for.
         payments = await self._peers.cancel_payments(orders)
         charged, unpaid = [], []
         for order in orders:
@@ -167,25 +169,27 @@ class Checkout:
                     charged.append(domain.settle(order, payments[order.order_id]))
                 case PaymentState.DECLINED | PaymentState.CANCELLED:
                     unpaid.append(order)
-        free = await self._peers.release_stock(unpaid) if unpaid else set()
+        released = await self._peers.release_stock(unpaid) if unpaid else set()
         return charged + [
-            domain.move(order, State.CANCELLED) for order in unpaid if order.order_id in free
+            domain.move(order, State.CANCELLED) for order in unpaid if order.order_id in released
         ]
 
 
-def _ready(driven: Mapping[uuid.UUID, Outcome], states: Collection[State]) -> list[Order]:
+def _ready(driven: Mapping[uuid.UUID, OrderResult], states: Collection[State]) -> list[Order]:
     return [
         order for order in driven.values() if isinstance(order, Order) and order.state in states
     ]
 
 
-def _match(held: Order | None, wanted: NewOrder) -> Outcome:
-    if held is None:
-        message = f"There is no user {wanted.user_id}."
-        metadata = {"user_id": str(wanted.user_id)}
+def _match(accepted: Order | None, order: NewOrder) -> OrderResult:
+    if accepted is None:
+        message = f"There is no user {order.user_id}."
+        metadata = {"user_id": str(order.user_id)}
         return errors.NotFound("USER_NOT_FOUND", message, metadata=metadata)
-    return held if placement.is_same_request(held, wanted) else placement.key_reused(held)
+    if not placement.is_same_request(accepted, order):
+        return placement.key_reused(accepted)
+    return accepted
 
 
-def _answer(driven: Outcome) -> Outcome:
+def _to_result(driven: OrderResult) -> OrderResult:
     return (domain.find_error(driven) or driven) if isinstance(driven, Order) else driven

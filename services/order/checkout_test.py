@@ -1,4 +1,4 @@
-"""The order protocol under lost messages, services that go away, and several drivers at once."""
+"""The order protocol with lost messages, stopped services and concurrent processes."""
 
 import asyncio
 import uuid
@@ -14,7 +14,6 @@ from chassis.testing import refusal
 from services.order.domain import Order, Payment, PaymentState
 from services.order.testing import (
     DECLINED_CARD,
-    Hook,
     Shop,
     Urls,
     audit,
@@ -22,19 +21,20 @@ from services.order.testing import (
     new_order,
     read,
 )
+from services.payment.testing import Hook, Hooks
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
 STEPS = ["reserve_stock", "charge", "commit_stock"]
-STEPS_BACK = ["cancel_payments", "release_stock"]
+COMPENSATIONS = ["cancel_payments", "release_stock"]
 
 
 async def cancel(shop: Shop, order_id: str) -> order_pb2.Order:
     return await shop.orders.CancelOrder(order_pb2.CancelOrderRequest(order_id=order_id))
 
 
-async def outcome_of(call: Awaitable[object]) -> str:
-    """Return OK or the reason of the refusal."""
+async def reason_of(call: Awaitable[object]) -> str:
+    """Return the reason of the error, or OK."""
     try:
         await call
     except grpc.aio.AioRpcError as error:
@@ -54,7 +54,7 @@ def order_id_of(urls: Urls) -> str:
 
 
 def once(hook: Hook, shop: Shop, point: str) -> Hook:
-    """Make a hook that works the first time only."""
+    """Return a hook that removes itself when it runs."""
 
     async def run() -> None:
         del shop.peers.hooks[point]
@@ -65,7 +65,7 @@ def once(hook: Hook, shop: Shop, point: str) -> Hook:
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("side", ["before", "after"])
-async def test_an_order_whose_message_got_lost_is_finished_by_the_same_key(
+async def test_a_repeated_request_finishes_an_order_after_a_lost_message(
     shop: Shop, urls: Urls, side: str, step: str
 ) -> None:
     product = await shop.new_product()
@@ -83,9 +83,9 @@ async def test_an_order_whose_message_got_lost_is_finished_by_the_same_key(
     assert audit(urls) == []
 
 
-@pytest.mark.parametrize("step", STEPS_BACK)
+@pytest.mark.parametrize("step", COMPENSATIONS)
 @pytest.mark.parametrize("side", ["before", "after"])
-async def test_a_declined_order_is_taken_back_by_the_same_key(
+async def test_a_repeated_request_finishes_the_compensation_of_a_declined_order(
     shop: Shop, urls: Urls, side: str, step: str
 ) -> None:
     product = await shop.new_product()
@@ -128,7 +128,9 @@ async def test_an_order_waits_for_a_service_that_is_down(
     assert audit(urls) == []
 
 
-async def test_one_key_at_once_is_one_order_and_one_charge(shop: Shop, urls: Urls) -> None:
+async def test_concurrent_requests_with_one_key_are_one_order_and_one_charge(
+    shop: Shop, urls: Urls
+) -> None:
     product = await shop.new_product(units=100)
     request = new_order(await shop.new_user(), (product, 1))
     orders = await asyncio.gather(*(shop.orders.CreateOrder(request) for _ in range(20)))
@@ -138,14 +140,14 @@ async def test_one_key_at_once_is_one_order_and_one_charge(shop: Shop, urls: Url
     assert audit(urls) == []
 
 
-async def test_chunks_that_overlap_at_once_are_one_order_a_key(shop: Shop, urls: Urls) -> None:
+async def test_concurrent_chunks_that_overlap_are_one_order_per_key(shop: Shop, urls: Urls) -> None:
     user_id, product = await shop.new_user(), await shop.new_product(units=100)
     orders = [new_order(user_id, (product, 1), key=f"key {number}") for number in range(60)]
 
     async def send(part: list[order_pb2.CreateOrderRequest]) -> set[str]:
         chunk = order_pb2.CreateOrdersRequest(orders=part)
-        (answer,) = [each async for each in shop.orders.CreateOrders(iter([chunk]))]
-        return {result.order.order_id for result in answer.results}
+        (response,) = [each async for each in shop.orders.CreateOrders(iter([chunk]))]
+        return {result.order.order_id for result in response.results}
 
     parts = [orders[:40], orders[20:][::-1], orders[10:50], orders[::-1]]
     found = await asyncio.gather(*(send(part) for part in parts))
@@ -154,36 +156,36 @@ async def test_chunks_that_overlap_at_once_are_one_order_a_key(shop: Shop, urls:
     assert audit(urls) == []
 
 
-async def test_stock_is_never_oversold_by_many_at_once(shop: Shop, urls: Urls) -> None:
+async def test_concurrent_orders_never_oversell(shop: Shop, urls: Urls) -> None:
     product = await shop.new_product(units=7)
     user_id = await shop.new_user()
     requests = [new_order(user_id, (product, 2), key=f"key {number}") for number in range(12)]
-    outcomes = await asyncio.gather(
+    results = await asyncio.gather(
         *(shop.orders.CreateOrder(request) for request in requests), return_exceptions=True
     )
-    assert sum(isinstance(outcome, order_pb2.Order) for outcome in outcomes) == 3
+    assert sum(isinstance(result, order_pb2.Order) for result in results) == 3
     assert await shop.stock(product) == (1, 0, 6)
     assert audit(urls) == []
 
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("side", ["before", "after"])
-async def test_cancelling_while_an_order_is_driven_takes_it_back_or_is_too_late(
+async def test_cancelling_an_order_that_is_driven_succeeds_before_the_charge_only(
     shop: Shop, urls: Urls, side: str, step: str
 ) -> None:
     point = f"{side} {step}"
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
-    answers: list[str] = []
+    reasons: list[str] = []
 
     async def interfere() -> None:
-        answers.append(await outcome_of(cancel(shop, order_id_of(urls))))
+        reasons.append(await reason_of(cancel(shop, order_id_of(urls))))
 
     shop.peers.hooks[point] = once(interfere, shop, point)
-    created = await outcome_of(shop.orders.CreateOrder(request))
+    created = await reason_of(shop.orders.CreateOrder(request))
     # Money decides: once the charge has succeeded, it is too late.
     late = point in {"after charge", "before commit_stock", "after commit_stock"}
-    assert answers == ["ORDER_NOT_CANCELLABLE" if late else "OK"]
+    assert reasons == ["ORDER_NOT_CANCELLABLE" if late else "OK"]
     assert created == ("OK" if late else "ORDER_CANCELLED")
     assert states(urls) == ["CONFIRMED" if late else "CANCELLED"]
     assert await shop.stock(product) == ((8, 0, 2) if late else (10, 0, 0))
@@ -205,12 +207,12 @@ async def test_an_order_that_is_stuck_can_be_cancelled(shop: Shop, urls: Urls, s
     assert audit(urls) == []
 
 
-async def test_stock_is_kept_as_long_as_nobody_knows_whether_it_is_paid_for(
+async def test_stock_stays_reserved_while_the_payment_is_unknown(
     shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cancel_payments = shop.peers.cancel_payments
 
-    async def answer_unknown(orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
+    async def return_unknown(orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
         payments = await cancel_payments(orders)
         return {key: replace(each, state=PaymentState.UNKNOWN) for key, each in payments.items()}
 
@@ -218,7 +220,7 @@ async def test_stock_is_kept_as_long_as_nobody_knows_whether_it_is_paid_for(
     request = new_order(await shop.new_user(), (product, 2))
     shop.peers.hooks["before charge"] = lose
     await refusal(shop.orders.CreateOrder(request))
-    monkeypatch.setattr(shop.peers, "cancel_payments", answer_unknown)
+    monkeypatch.setattr(shop.peers, "cancel_payments", return_unknown)
     refused = await refusal(cancel(shop, order_id_of(urls)))
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "ORDER_UNDER_WAY")
     assert states(urls) == ["CANCELLING"]
@@ -228,21 +230,21 @@ async def test_stock_is_kept_as_long_as_nobody_knows_whether_it_is_paid_for(
     assert audit(urls) == []
 
 
-async def test_only_the_unpaid_orders_of_a_batch_give_their_stock_back(
+async def test_only_the_unpaid_orders_of_a_batch_release_their_stock(
     shop: Shop, urls: Urls
 ) -> None:
     user_id, product = await shop.new_user(), await shop.new_product()
     paid, unpaid = (new_order(user_id, (product, 2), key=key) for key in ("paid", "unpaid"))
     for request, point in ((paid, "after charge"), (unpaid, "before charge")):
-        shop.peers.hooks = {point: lose, "before cancel_payments": lose}
+        shop.peers.hooks = Hooks({point: lose, "before cancel_payments": lose})
         order_id = (await refusal(shop.orders.CreateOrder(request))).metadata["order_id"]
         await refusal(cancel(shop, order_id))
     assert states(urls) == ["CANCELLING", "CANCELLING"]
     shop.peers.hooks.clear()
     chunk = order_pb2.CreateOrdersRequest(orders=[paid, unpaid])
-    (answer,) = [each async for each in shop.orders.CreateOrders(iter([chunk]))]
-    assert answer.results[0].order.state == order_pb2.ORDER_STATE_CONFIRMED
-    assert status.error_info(answer.results[1].error).reason == "ORDER_CANCELLED"
+    (response,) = [each async for each in shop.orders.CreateOrders(iter([chunk]))]
+    assert response.results[0].order.state == order_pb2.ORDER_STATE_CONFIRMED
+    assert status.error_info(response.results[1].error).reason == "ORDER_CANCELLED"
     assert states(urls) == ["CONFIRMED", "CANCELLED"]
     assert await shop.stock(product) == (8, 0, 2)
     assert audit(urls) == []

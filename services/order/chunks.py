@@ -1,7 +1,4 @@
-"""The chunks of a CreateOrders stream as they come in: numbered, bounded, and soon enough.
-
-What becomes of the orders in them is not decided here.
-"""
+"""Receives the chunks of a CreateOrders stream, with checks of their order, size and delay."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,7 +8,7 @@ from chassis import errors
 from services.order.batches import MAX_BATCH_LINES, MAX_ORDERS
 
 IDLE_SECONDS = 60.0
-"""How long a client may leave a stream waiting for the next chunk."""
+"""How long the server waits for the next chunk of a stream."""
 
 Chunk = order_pb2.CreateOrdersRequest
 
@@ -19,15 +16,15 @@ Chunk = order_pb2.CreateOrdersRequest
 async def receive(
     requests: AsyncIterator[Chunk], draining: asyncio.Event, idle_seconds: float
 ) -> AsyncGenerator[Chunk, None]:
-    """Yield chunks until the client has sent its last. Close this when done before that.
+    """Yield chunks until the client has sent the last one. Close the generator to stop earlier.
 
-    One chunk is read at a time; flow control holds back a client that sends faster than its orders
-    are placed.
+    One chunk is read at a time, so that flow control slows down a client that sends faster than
+    its orders are placed.
 
     Raises:
-        errors.FailedPrecondition: the numbers do not count up by one.
+        errors.FailedPrecondition: `seq` does not increase by one.
         errors.InvalidArgument: a chunk is empty or too large.
-        errors.DeadlineExceeded: no chunk came for a while.
+        errors.DeadlineExceeded: no chunk was received within `idle_seconds`.
         errors.Unavailable: `draining` is set.
     """
     stopping = asyncio.create_task(draining.wait())
@@ -50,10 +47,12 @@ async def _receive_one(
             {receiving, stopping}, timeout=idle_seconds, return_when=asyncio.FIRST_COMPLETED
         )
         if stopping.done():
-            message = "The server is stopping: what was answered is kept, go on with another one."
+            message = (
+                "The server is stopping: responses remain valid, continue with another server."
+            )
             raise errors.Unavailable("SERVER_STOPPING", message)
         if not receiving.done():
-            message = f"No chunk came for {idle_seconds:g} s: what was answered is kept."
+            message = f"No chunk was received for {idle_seconds:g} s: responses remain valid."
             raise errors.DeadlineExceeded("STREAM_IDLE", message)
         return receiving.result()
     finally:
@@ -67,7 +66,7 @@ async def _next(requests: AsyncIterator[Chunk]) -> Chunk | None:
 def _check(chunk: Chunk, expected: int | None) -> None:
     metadata = {"seq": str(chunk.seq)}
     if expected is not None and chunk.seq != expected:
-        message = f"Chunk {expected} was to follow, and {chunk.seq} came."
+        message = f"Expected chunk {expected}, and received {chunk.seq}."
         raise errors.FailedPrecondition("CHUNK_OUT_OF_ORDER", message, metadata=metadata)
     lines = sum(len(order.lines) for order in chunk.orders)
     if not 1 <= len(chunk.orders) <= MAX_ORDERS or lines > MAX_BATCH_LINES:

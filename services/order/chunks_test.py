@@ -1,4 +1,4 @@
-"""Streams of orders in chunks, with the other three services at work."""
+"""CreateOrders through a channel, with the other three services running."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +17,7 @@ from services.order.testing import DECLINED_CARD, Shop, Urls, audit, lose, new_o
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
-BAD_ORDER = order_pb2.CreateOrderRequest()
+INVALID_ORDER = order_pb2.CreateOrderRequest()
 
 
 def new_chunk(seq: int, *orders: order_pb2.CreateOrderRequest) -> order_pb2.CreateOrdersRequest:
@@ -27,19 +27,19 @@ def new_chunk(seq: int, *orders: order_pb2.CreateOrderRequest) -> order_pb2.Crea
 async def send(
     shop: Shop, *requests: order_pb2.CreateOrdersRequest
 ) -> list[order_pb2.CreateOrdersResponse]:
-    return [answer async for answer in shop.orders.CreateOrders(iter(requests))]
+    return [response async for response in shop.orders.CreateOrders(iter(requests))]
 
 
-def reasons(answer: order_pb2.CreateOrdersResponse) -> list[str]:
-    return [status.error_info(result.error).reason for result in answer.results]
+def reasons(response: order_pb2.CreateOrdersResponse) -> list[str]:
+    return [status.error_info(result.error).reason for result in response.results]
 
 
-async def test_create_orders_answers_chunk_by_chunk_in_order(shop: Shop, urls: Urls) -> None:
+async def test_create_orders_responds_to_each_chunk_in_order(shop: Shop, urls: Urls) -> None:
     user_id, product = await shop.new_user(), await shop.new_product(units=100)
     orders = [new_order(user_id, (product, 1), key=f"key {number}") for number in range(6)]
-    answers = await send(shop, new_chunk(7, *orders[:4]), new_chunk(8, *orders[4:]))
-    assert [answer.seq for answer in answers] == [7, 8]
-    results = [result for answer in answers for result in answer.results]
+    responses = await send(shop, new_chunk(7, *orders[:4]), new_chunk(8, *orders[4:]))
+    assert [response.seq for response in responses] == [7, 8]
+    results = [result for response in responses for result in response.results]
     assert [result.idempotency_key for result in results] == [
         order.idempotency_key for order in orders
     ]
@@ -48,32 +48,34 @@ async def test_create_orders_answers_chunk_by_chunk_in_order(shop: Shop, urls: U
     assert audit(urls) == []
 
 
-async def test_create_orders_takes_1000_orders_at_once(shop: Shop, urls: Urls) -> None:
+async def test_create_orders_places_1000_orders_in_a_chunk(shop: Shop, urls: Urls) -> None:
     user_id = await shop.new_user()
     products = [await shop.new_product(f"P{number}", units=600) for number in range(6)]
     orders = [
         new_order(user_id, *((products[(n + i) % 6], 1) for i in range(3)), key=f"key {n}")
         for n in range(1_000)
     ]
-    (answer,) = await send(shop, new_chunk(1, *orders))
-    assert {result.order.state for result in answer.results} == {order_pb2.ORDER_STATE_CONFIRMED}
-    assert len({result.order.order_id for result in answer.results}) == 1_000
+    (response,) = await send(shop, new_chunk(1, *orders))
+    assert {result.order.state for result in response.results} == {order_pb2.ORDER_STATE_CONFIRMED}
+    assert len({result.order.order_id for result in response.results}) == 1_000
     assert audit(urls) == []
 
 
-async def test_create_orders_lists_a_chunk_as_it_was_sent(shop: Shop) -> None:
+async def test_orders_of_a_chunk_are_listed_in_request_order_whatever_their_keys(
+    shop: Shop,
+) -> None:
     user_id, product = await shop.new_user(), await shop.new_product()
     keys = ["b", "c", "a"]
-    (answer,) = await send(
+    (response,) = await send(
         shop, new_chunk(1, *(new_order(user_id, (product, 1), key=key) for key in keys))
     )
     request = order_pb2.ListOrdersRequest(user_id=user_id)
     (page,) = [page async for page in shop.orders.ListOrders(request)]
     assert [order.idempotency_key for order in page.orders] == keys[::-1]
-    assert list(page.orders) == [result.order for result in reversed(answer.results)]
+    assert list(page.orders) == [result.order for result in reversed(response.results)]
 
 
-async def test_create_orders_gives_each_bad_order_its_error_and_goes_on(
+async def test_create_orders_returns_an_error_per_invalid_order_and_continues(
     shop: Shop, urls: Urls
 ) -> None:
     user_id, product = await shop.new_user(), await shop.new_product(units=5)
@@ -82,7 +84,7 @@ async def test_create_orders_gives_each_bad_order_its_error_and_goes_on(
         new_chunk(
             1,
             new_order(user_id, (product, 1), key="good"),
-            BAD_ORDER,
+            INVALID_ORDER,
             new_order(user_id, (product, 0), key="bad quantity"),
             new_order(user_id, (product, 1), key=""),
             new_order(UNKNOWN_ID, (product, 1), key="no user"),
@@ -91,7 +93,7 @@ async def test_create_orders_gives_each_bad_order_its_error_and_goes_on(
             new_order(user_id, (product, 1), key="no money", payment_method=DECLINED_CARD),
             new_order(user_id, (product, 2), key="good too"),
         ),
-        new_chunk(2, BAD_ORDER),
+        new_chunk(2, INVALID_ORDER),
     )
     assert reasons(first) == [
         "",
@@ -109,7 +111,7 @@ async def test_create_orders_gives_each_bad_order_its_error_and_goes_on(
     assert audit(urls) == []
 
 
-async def test_create_orders_finds_what_a_deleted_user_ordered_beside_new_orders(
+async def test_create_orders_finds_orders_of_deleted_users_among_new_orders(
     shop: Shop, urls: Urls
 ) -> None:
     gone, user_id = await shop.new_user(), await shop.new_user("grace@example.com")
@@ -117,7 +119,7 @@ async def test_create_orders_finds_what_a_deleted_user_ordered_beside_new_orders
     repeated = new_order(gone, (product, 1), key="before")
     placed = await shop.orders.CreateOrder(repeated)
     await shop.users.DeleteUser(user_pb2.DeleteUserRequest(user_id=gone))
-    (answer,) = await send(
+    (response,) = await send(
         shop,
         new_chunk(
             1,
@@ -126,16 +128,16 @@ async def test_create_orders_finds_what_a_deleted_user_ordered_beside_new_orders
             new_order(gone, (product, 3), key="too late"),
         ),
     )
-    assert reasons(answer) == ["", "", "USER_NOT_FOUND"]
-    assert answer.results[0].order.state == order_pb2.ORDER_STATE_CONFIRMED
-    assert answer.results[1].order == placed
+    assert reasons(response) == ["", "", "USER_NOT_FOUND"]
+    assert response.results[0].order.state == order_pb2.ORDER_STATE_CONFIRMED
+    assert response.results[1].order == placed
     assert await shop.stock(product) == (7, 0, 3)
     assert audit(urls) == []
 
 
-async def test_create_orders_takes_a_key_once_in_a_chunk(shop: Shop, urls: Urls) -> None:
+async def test_create_orders_places_one_order_per_key_in_a_chunk(shop: Shop, urls: Urls) -> None:
     user_id, product = await shop.new_user(), await shop.new_product()
-    (answer,) = await send(
+    (response,) = await send(
         shop,
         new_chunk(
             1,
@@ -144,13 +146,13 @@ async def test_create_orders_takes_a_key_once_in_a_chunk(shop: Shop, urls: Urls)
             new_order(user_id, (product, 2), key="again"),
         ),
     )
-    assert reasons(answer) == ["", "", "IDEMPOTENCY_KEY_REUSED"]
-    assert answer.results[0].order == answer.results[1].order
+    assert reasons(response) == ["", "", "IDEMPOTENCY_KEY_REUSED"]
+    assert response.results[0].order == response.results[1].order
     assert await shop.stock(product) == (9, 0, 1)
     assert audit(urls) == []
 
 
-async def test_create_orders_absorbs_a_chunk_that_is_sent_again(shop: Shop, urls: Urls) -> None:
+async def test_create_orders_is_idempotent_for_a_repeated_chunk(shop: Shop, urls: Urls) -> None:
     user_id, product = await shop.new_user(), await shop.new_product(units=3)
     orders = [new_order(user_id, (product, 1), key=f"key {number}") for number in range(5)]
     (first,) = await send(shop, new_chunk(1, *orders))
@@ -162,18 +164,18 @@ async def test_create_orders_absorbs_a_chunk_that_is_sent_again(shop: Shop, urls
 
 
 @pytest.mark.parametrize("seq", [0, 1, 3])
-async def test_create_orders_refuses_a_gap_and_keeps_what_it_answered(
+async def test_create_orders_rejects_a_gap_and_keeps_earlier_chunks(
     shop: Shop, urls: Urls, seq: int
 ) -> None:
     request = new_order(await shop.new_user(), (await shop.new_product(), 1))
     stream = shop.orders.CreateOrders(iter([new_chunk(1, request), new_chunk(seq, request)]))
-    answer = await anext(aiter(stream))
+    response = await anext(aiter(stream))
     refused = await refusal(anext(aiter(stream)))
     assert (refused.code, refused.reason) == (
         grpc.StatusCode.FAILED_PRECONDITION,
         "CHUNK_OUT_OF_ORDER",
     )
-    assert await shop.orders.CreateOrder(request) == answer.results[0].order
+    assert await shop.orders.CreateOrder(request) == response.results[0].order
     assert audit(urls) == []
 
 
@@ -181,7 +183,7 @@ async def test_create_orders_refuses_a_gap_and_keeps_what_it_answered(
     "orders",
     [
         [],
-        [BAD_ORDER] * 1_001,
+        [INVALID_ORDER] * 1_001,
         [new_order(UNKNOWN_ID, *[(UNKNOWN_ID, 1)] * 1_000)] * 30 + [new_order("", ("", 1))],
     ],
     ids=["empty", "too many orders", "too many lines"],
@@ -193,19 +195,19 @@ async def test_create_orders_bounds_a_chunk(
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_CHUNK")
 
 
-async def test_create_orders_answers_the_largest_chunk_in_one_message(shop: Shop) -> None:
+async def test_the_response_to_the_largest_chunk_fits_into_a_message(shop: Shop) -> None:
     user_id = await shop.new_user()
     products = await asyncio.gather(
         *(shop.new_product(f"P{n}", units=10**9, price=1) for n in range(30))
     )
     lines = [(product, 1_000_000) for product in products]
     keys = [f"{number:04}" + "\N{COLLISION SYMBOL}" * 251 for number in range(1_000)]
-    (answer,) = await send(
+    (response,) = await send(
         shop, new_chunk(1, *(new_order(user_id, *lines, key=key) for key in keys))
     )
-    assert {result.order.state for result in answer.results} == {order_pb2.ORDER_STATE_CONFIRMED}
+    assert {result.order.state for result in response.results} == {order_pb2.ORDER_STATE_CONFIRMED}
     nanos_bytes = 30_000 * 8  # What nanos, which these prices do not have, would add.
-    assert answer.ByteSize() + nanos_bytes < MAX_MESSAGE_BYTES
+    assert response.ByteSize() + nanos_bytes < MAX_MESSAGE_BYTES
 
 
 async def test_create_orders_ends_when_the_user_service_is_down(shop: Shop, urls: Urls) -> None:
@@ -216,22 +218,24 @@ async def test_create_orders_ends_when_the_user_service_is_down(shop: Shop, urls
     assert read(urls["order"], "SELECT * FROM orders") == []
 
 
-async def test_create_orders_says_which_orders_are_not_finished(shop: Shop, urls: Urls) -> None:
+async def test_create_orders_returns_errors_for_unfinished_orders_only(
+    shop: Shop, urls: Urls
+) -> None:
     user_id, product = await shop.new_user(), await shop.new_product()
     done = new_order(user_id, (product, 1), key="done")
     order = await shop.orders.CreateOrder(done)
     chunk = new_chunk(1, done, new_order(user_id, (product, 1), key="not done"))
     shop.peers.hooks["after reserve_stock"] = lose
-    (answer,) = await send(shop, chunk)
-    assert answer.results[0].order == order
-    assert reasons(answer) == ["", "PEER_UNAVAILABLE"]
+    (response,) = await send(shop, chunk)
+    assert response.results[0].order == order
+    assert reasons(response) == ["", "PEER_UNAVAILABLE"]
     shop.peers.hooks.clear()
-    (answer,) = await send(shop, chunk)
-    assert reasons(answer) == ["", ""]
+    (response,) = await send(shop, chunk)
+    assert reasons(response) == ["", ""]
     assert audit(urls) == []
 
 
-async def test_create_orders_finishes_the_chunk_in_hand_when_the_server_stops(
+async def test_create_orders_finishes_the_current_chunk_when_the_server_stops(
     shop: Shop, urls: Urls
 ) -> None:
     user_id, product = await shop.new_user(), await shop.new_product()
@@ -242,9 +246,9 @@ async def test_create_orders_finishes_the_chunk_in_hand_when_the_server_stops(
 
     shop.peers.hooks["before charge"] = drain
     stream = shop.orders.CreateOrders(iter(sent))
-    answer = await anext(aiter(stream))
-    assert answer.seq == 0
-    assert answer.results[0].order.state == order_pb2.ORDER_STATE_CONFIRMED
+    response = await anext(aiter(stream))
+    assert response.seq == 0
+    assert response.results[0].order.state == order_pb2.ORDER_STATE_CONFIRMED
     refused = await refusal(anext(aiter(stream)))
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")
     assert [row[0] for row in read(urls["order"], "SELECT idempotency_key FROM orders")] == [
@@ -263,18 +267,18 @@ async def test_create_orders_ends_an_idle_stream_when_the_server_stops(shop: Sho
     assert refused.reason == "SERVER_STOPPING"
 
 
-async def test_receive_waits_for_a_chunk_no_longer_than_it_may() -> None:
+async def test_receive_times_out_without_a_chunk() -> None:
     async def send_nothing() -> AsyncIterator[chunks.Chunk]:
         await asyncio.Event().wait()
         yield chunks.Chunk()
 
     received = chunks.receive(send_nothing(), asyncio.Event(), idle_seconds=0.01)
     async with asyncio.timeout(10):
-        with pytest.raises(errors.DeadlineExceeded, match="No chunk came"):
+        with pytest.raises(errors.DeadlineExceeded, match="No chunk was received"):
             await anext(received)
 
 
-async def test_create_orders_gives_an_order_that_poisons_a_batch_its_own_error(
+async def test_create_orders_returns_an_error_for_an_order_that_makes_its_batch_fail(
     shop: Shop, urls: Urls
 ) -> None:
     user_id, product = await shop.new_user(), await shop.new_product(units=20)
@@ -309,7 +313,7 @@ async def test_create_orders_gives_an_order_that_poisons_a_batch_its_own_error(
     assert audit(urls) == []
 
 
-async def test_create_orders_accepts_the_others_where_one_cannot_be_accepted(
+async def test_create_orders_accepts_the_other_orders_if_one_cannot_be_accepted(
     shop: Shop, urls: Urls
 ) -> None:
     user_id, product = await shop.new_user(), await shop.new_product()
@@ -319,16 +323,16 @@ async def test_create_orders_accepts_the_others_where_one_cannot_be_accepted(
             "ALTER TABLE orders ADD CONSTRAINT poison CHECK (idempotency_key <> 'key 2')"
         )
     try:
-        (answer,) = await send(shop, new_chunk(1, *orders))
+        (response,) = await send(shop, new_chunk(1, *orders))
     finally:
         with psycopg.connect(urls["order"]) as connection:
             connection.execute("ALTER TABLE orders DROP CONSTRAINT poison")
-    assert reasons(answer) == ["", "", "ORDER_NOT_ACCEPTED", ""]
+    assert reasons(response) == ["", "", "ORDER_NOT_ACCEPTED", ""]
     assert reasons((await send(shop, new_chunk(1, *orders)))[0]) == [""] * 4
     assert audit(urls) == []
 
 
-async def test_create_orders_asks_a_service_that_is_down_once_for_a_batch(shop: Shop) -> None:
+async def test_create_orders_calls_a_service_that_is_down_once_per_batch(shop: Shop) -> None:
     user_id, product = await shop.new_user(), await shop.new_product()
     orders = [new_order(user_id, (product, 1), key=f"key {number}") for number in range(4)]
     asked = 0
@@ -339,6 +343,6 @@ async def test_create_orders_asks_a_service_that_is_down_once_for_a_batch(shop: 
         await lose()
 
     shop.peers.hooks["before charge"] = count_and_lose
-    (answer,) = await send(shop, new_chunk(1, *orders))
-    assert reasons(answer) == ["PEER_UNAVAILABLE"] * 4
+    (response,) = await send(shop, new_chunk(1, *orders))
+    assert reasons(response) == ["PEER_UNAVAILABLE"] * 4
     assert asked == 1

@@ -1,6 +1,6 @@
-"""What an order is and how it goes from state to state. No I/O, no clock, no wire format.
+"""Orders and their state transitions. No I/O, no clock, no protobuf.
 
-What a client may ask for is in `placement`.
+The rules for what a client may order are in `placement`.
 """
 
 import datetime as dt
@@ -13,14 +13,14 @@ from chassis import errors
 from chassis.money import Amount
 
 MAX_TOTAL_MINOR = 10**12
-"""The largest total: within what Money may be in any currency, and far within 64 bits."""
+"""The largest total: valid as Money in any currency, and far below the limit of 64 bits."""
 
 Key = tuple[uuid.UUID, str]
-"""What finds an order that was placed before: the user and the client's key."""
+"""The user and the idempotency key, by which a repeated request finds its order."""
 
 
 class State(StrEnum):
-    """Where an order stands; `TRANSITIONS` says what may follow."""
+    """The state of an order; `TRANSITIONS` has the allowed changes."""
 
     PENDING = "PENDING"
     RESERVED = "RESERVED"
@@ -39,7 +39,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.RESERVED: frozenset({State.PAYING, State.CANCELLING}),
     State.PAYING: frozenset({State.PAID, State.CANCELLING}),
     State.PAID: frozenset({State.CONFIRMED}),
-    # A cancelled charge may turn out to have succeeded: then the order goes forward.
+    # If a charge succeeded before it was cancelled, the order goes forward.
     State.CANCELLING: frozenset({State.CANCELLED, State.PAID}),
     State.CONFIRMED: frozenset({State.SHIPPED}),
     State.SHIPPED: frozenset({State.DELIVERED}),
@@ -48,14 +48,14 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.CANCELLED: frozenset(),
 }
 ACTIVE = frozenset({State.PENDING, State.RESERVED, State.PAYING, State.PAID, State.CANCELLING})
-"""The states in which an order still has to be driven on."""
+"""The states from which checkout has a next step to take."""
 CANCELLABLE = frozenset({State.PENDING, State.RESERVED, State.PAYING})
 ANNOUNCED = frozenset({State.CONFIRMED})
-"""The states whose arrival is an event for other systems."""
+"""The states that are published as events when an order reaches them."""
 
 
 class PaymentState(StrEnum):
-    """What became of a charge; UNKNOWN until the provider has decided."""
+    """The state of a payment; UNKNOWN until it is final."""
 
     UNKNOWN = "UNKNOWN"
     SUCCEEDED = "SUCCEEDED"
@@ -64,13 +64,13 @@ class PaymentState(StrEnum):
 
 
 class Conflict(errors.FailedPrecondition):
-    """The order cannot be served as things are."""
+    """The state of the order or of the stock does not allow the request."""
 
     http_status = 409
 
 
 class PaymentDeclined(errors.FailedPrecondition):
-    """The provider refused the charge."""
+    """The payment provider declined the charge."""
 
     http_status = 402
 
@@ -81,12 +81,12 @@ _REFUSALS: Mapping[str, type[errors.Error]] = {
     "TOTAL_TOO_LARGE": errors.Unprocessable,
     "PAYMENT_DECLINED": PaymentDeclined,
 }
-"""The errors of refusals; of any other reason, OUT_OF_STOCK among them, it is `Conflict`."""
+"""The errors of refusals by reason; for any other one, such as OUT_OF_STOCK, it is `Conflict`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A product and how many of it; the price is known once the stock is reserved."""
+    """A product and its quantity; the price is set when the stock is reserved."""
 
     product_id: uuid.UUID
     quantity: int
@@ -95,7 +95,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class NewOrder:
-    """What a client asks for."""
+    """An order that a client places."""
 
     user_id: uuid.UUID
     idempotency_key: str
@@ -104,13 +104,13 @@ class NewOrder:
 
     @property
     def key(self) -> Key:
-        """What finds the order again."""
+        """The user and the idempotency key."""
         return self.user_id, self.idempotency_key
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why an order was not served: all it takes to say so again."""
+    """Why an order was not served: all that the error for its client consists of."""
 
     reason: str
     message: str
@@ -119,7 +119,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order that the shop has taken. `version` counts the changes."""
+    """An order that the shop has accepted. `version` counts the changes."""
 
     order_id: uuid.UUID
     user_id: uuid.UUID
@@ -138,13 +138,13 @@ class Order:
 
     @property
     def key(self) -> Key:
-        """What finds the order again."""
+        """The user and the idempotency key."""
         return self.user_id, self.idempotency_key
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """What became of the charge for an order."""
+    """The payment of an order. `decline_reason` is empty unless it is DECLINED."""
 
     payment_id: uuid.UUID
     state: PaymentState
@@ -155,19 +155,19 @@ def move(order: Order, state: State) -> Order:
     """Return the order in another state.
 
     Raises:
-        Conflict: that state does not follow.
+        Conflict: the transition is not allowed.
     """
     if state not in TRANSITIONS[order.state]:
-        message = f"An order that is {order.state} does not become {state}."
-        raise Conflict("ILLEGAL_STATE_CHANGE", message, metadata=_about(order))
+        message = f"An order that is {order.state} cannot become {state}."
+        raise Conflict("ILLEGAL_STATE_CHANGE", message, metadata=_metadata(order))
     return replace(order, state=state)
 
 
 def reserve(order: Order, prices: Mapping[uuid.UUID, Amount]) -> Order:
-    """Price a pending order whose stock is set aside; one that has no total is to be cancelled."""
+    """Set the prices of a pending order; cancel it if they add up to no valid total."""
     currencies = sorted({prices[line.product_id].currency_code for line in order.lines})
     if len(currencies) > 1:
-        message = f"The products have prices in {' and '.join(currencies)}: order them apart."
+        message = f"The products have prices in {' and '.join(currencies)}: order them separately."
         return cancel(order, Refusal("CURRENCY_MISMATCH", message, {}))
     total_minor = sum(line.quantity * prices[line.product_id].minor for line in order.lines)
     if total_minor > MAX_TOTAL_MINOR:
@@ -184,20 +184,20 @@ def reserve(order: Order, prices: Mapping[uuid.UUID, Amount]) -> Order:
 
 
 def reject(order: Order, refusal: Refusal) -> Order:
-    """Refuse a pending order whose stock cannot be set aside."""
+    """Reject a pending order, whose stock could not be reserved."""
     return replace(move(order, State.REJECTED), refusal=refusal)
 
 
 def cancel(order: Order, refusal: Refusal) -> Order:
-    """Begin to take an order back."""
+    """Begin to compensate for the steps that an order has taken."""
     return replace(move(order, State.CANCELLING), refusal=refusal)
 
 
 def settle(order: Order, payment: Payment) -> Order:
-    """Follow what became of the charge of an order that is PAYING, or of its cancellation.
+    """Apply the result of the charge of an order, or of the cancellation of its payment.
 
-    Money decides: an order that was charged goes forward, even one that was being taken back. As
-    long as the outcome is unknown the order stays as it is.
+    Money decides: an order that was charged goes forward, even one that is CANCELLING. An order
+    whose payment is UNKNOWN stays as it is.
     """
     match payment.state:
         case PaymentState.UNKNOWN:
@@ -212,16 +212,16 @@ def settle(order: Order, payment: Payment) -> Order:
 
 
 def request_cancel(order: Order) -> Order:
-    """Begin to take an order back because its user asks; one that is being taken back stays.
+    """Begin to cancel an order for its user; one that is cancelled or CANCELLING stays as it is.
 
     Raises:
-        Conflict: it is too late for that, or the order was rejected.
+        Conflict: the order was charged or rejected.
     """
     if order.state in {State.CANCELLING, State.CANCELLED}:
         return order
     if order.state not in CANCELLABLE:
         message = f"The order is {order.state} and can no longer be cancelled."
-        raise Conflict("ORDER_NOT_CANCELLABLE", message, metadata=_about(order))
+        raise Conflict("ORDER_NOT_CANCELLABLE", message, metadata=_metadata(order))
     return replace(cancel(order, _CANCELLED), cancel_requested=True)
 
 
@@ -229,40 +229,40 @@ def update_status(order: Order, state: State) -> Order:
     """Ship or deliver an order; one that is in that state already stays as it is.
 
     Raises:
-        Conflict: neither that nor the next.
+        Conflict: the state is not the next one of the order.
     """
     if state is order.state:
         return order
     if order.state not in {State.CONFIRMED, State.SHIPPED}:
         message = f"The order is {order.state}: only confirmed orders are shipped and delivered."
-        raise Conflict("ILLEGAL_STATE_CHANGE", message, metadata=_about(order))
+        raise Conflict("ILLEGAL_STATE_CHANGE", message, metadata=_metadata(order))
     return move(order, state)
 
 
 def find_error(order: Order) -> errors.Error | None:
-    """Return what to tell the one who placed an order that is not confirmed: always the same."""
+    """Return the error for the client of an order that is not confirmed, for every repetition."""
     if order.state in ACTIVE:
         return unfinished(order, "ORDER_UNDER_WAY")
     if order.refusal is None:
         return None
     refusal = order.refusal
     error = _REFUSALS.get(refusal.reason, Conflict)
-    return error(refusal.reason, refusal.message, metadata={**refusal.metadata, **_about(order)})
+    return error(refusal.reason, refusal.message, metadata={**refusal.metadata, **_metadata(order)})
 
 
 def unfinished(order: Order, reason: str) -> errors.Unavailable:
-    """Return the error for an order that is taken, and that cannot be finished right now."""
+    """Return the error for an accepted order that has to wait for another service."""
     message = (
-        "The order is accepted and not finished yet: send it again with the same idempotency key to"
-        " learn its outcome."
+        "The order is accepted but not finished yet: send it again with the same idempotency key to"
+        " get its result."
     )
-    return errors.Unavailable(reason, message, metadata=_about(order))
+    return errors.Unavailable(reason, message, metadata=_metadata(order))
 
 
 def failed(order: Order) -> errors.Error:
-    """Return the error for an order that is accepted, and that a defect keeps from going on."""
-    message = "Something went wrong: the order is accepted, and cannot be finished now."
-    return errors.Error("ORDER_FAILED", message, metadata=_about(order))
+    """Return the error for an accepted order whose next step failed because of a defect."""
+    message = "An internal error occurred: the order is accepted but cannot be finished now."
+    return errors.Error("ORDER_FAILED", message, metadata=_metadata(order))
 
 
 def order_not_found(order_id: uuid.UUID) -> errors.NotFound:
@@ -275,5 +275,5 @@ def order_not_found(order_id: uuid.UUID) -> errors.NotFound:
 _CANCELLED = Refusal("ORDER_CANCELLED", "The order was cancelled.", {})
 
 
-def _about(order: Order) -> dict[str, str]:
+def _metadata(order: Order) -> dict[str, str]:
     return {"order_id": str(order.order_id)}

@@ -1,4 +1,4 @@
-"""The states of an order and what may follow what, without I/O."""
+"""State transitions of orders."""
 
 import datetime as dt
 import uuid
@@ -26,7 +26,7 @@ ORDER = Order(
 )
 PRICES = {LAMP: Amount(300, "GBP"), BULB: Amount(199, "GBP")}
 
-# Written out once more and in another form than in the domain, so that a slip there is seen here.
+# Repeated here in another form than in the domain, so that a mistake there is noticed.
 ALLOWED = """
 PENDING RESERVED | PENDING REJECTED | PENDING CANCELLING | RESERVED PAYING | RESERVED CANCELLING
 PAYING PAID | PAYING CANCELLING | PAID CONFIRMED | CANCELLING CANCELLED | CANCELLING PAID
@@ -45,7 +45,7 @@ def payment(state: PaymentState) -> Payment:
 
 @pytest.mark.parametrize("after", State)
 @pytest.mark.parametrize("before", State)
-def test_move_allows_what_may_follow_and_nothing_else(before: State, after: State) -> None:
+def test_move_allows_the_transitions_and_no_others(before: State, after: State) -> None:
     if (before, after) in MOVES:
         assert domain.move(order_in(before), after) == order_in(after)
         return
@@ -54,7 +54,7 @@ def test_move_allows_what_may_follow_and_nothing_else(before: State, after: Stat
     assert raised.value.reason == "ILLEGAL_STATE_CHANGE"
 
 
-def test_an_order_can_always_come_to_an_end() -> None:
+def test_every_state_leads_to_a_final_one() -> None:
     final = set(State) - domain.ACTIVE
     reaching = final
     while more := {s for s in State if domain.TRANSITIONS[s] & reaching} - reaching:
@@ -62,7 +62,7 @@ def test_an_order_can_always_come_to_an_end() -> None:
     assert reaching == set(State)
 
 
-def test_nothing_leads_back_to_a_state_that_was_left() -> None:
+def test_no_transitions_form_a_cycle() -> None:
     def follow(state: State, seen: tuple[State, ...]) -> None:
         assert state not in seen
         for after in domain.TRANSITIONS[state]:
@@ -71,19 +71,19 @@ def test_nothing_leads_back_to_a_state_that_was_left() -> None:
     follow(State.PENDING, ())
 
 
-def test_reserve_prices_the_lines_and_adds_them_up() -> None:
+def test_reserve_sets_the_prices_and_the_total() -> None:
     reserved = domain.reserve(ORDER, PRICES)
     assert reserved.state is State.RESERVED
     assert reserved.lines == (Line(LAMP, 2, 300), Line(BULB, 5, 199))
     assert reserved.total == Amount(1_595, "GBP")
 
 
-def test_reserve_takes_an_order_in_two_currencies_back() -> None:
-    taken_back = domain.reserve(ORDER, {**PRICES, BULB: Amount(199, "EUR")})
-    assert taken_back.state is State.CANCELLING
-    assert taken_back.refusal is not None
-    assert taken_back.refusal.reason == "CURRENCY_MISMATCH"
-    assert taken_back.total is None
+def test_reserve_cancels_an_order_in_two_currencies() -> None:
+    cancelling = domain.reserve(ORDER, {**PRICES, BULB: Amount(199, "EUR")})
+    assert cancelling.state is State.CANCELLING
+    assert cancelling.refusal is not None
+    assert cancelling.refusal.reason == "CURRENCY_MISMATCH"
+    assert cancelling.total is None
 
 
 @pytest.mark.parametrize(("excess", "state"), [(0, State.RESERVED), (1, State.CANCELLING)])
@@ -94,19 +94,19 @@ def test_reserve_bounds_the_total(excess: int, state: State) -> None:
 
 
 @pytest.mark.parametrize("state", [State.PAYING, State.CANCELLING])
-def test_settle_goes_forward_with_a_charge_that_succeeded(state: State) -> None:
+def test_settle_moves_a_charged_order_forward(state: State) -> None:
     order = replace(order_in(state), refusal=REFUSAL)
     paid = domain.settle(order, payment(PaymentState.SUCCEEDED))
     assert (paid.state, paid.payment_id, paid.refusal) == (State.PAID, uuid.UUID(int=9), None)
 
 
 @pytest.mark.parametrize("state", [State.PAYING, State.CANCELLING])
-def test_settle_waits_for_an_outcome(state: State) -> None:
+def test_settle_leaves_an_order_whose_payment_is_unknown(state: State) -> None:
     order = order_in(state)
     assert domain.settle(order, payment(PaymentState.UNKNOWN)) is order
 
 
-def test_settle_takes_a_declined_order_back_and_says_why() -> None:
+def test_settle_cancels_a_declined_order_with_its_reason() -> None:
     declined = domain.settle(order_in(State.PAYING), payment(PaymentState.DECLINED))
     assert declined.state is State.CANCELLING
     assert declined.refusal is not None
@@ -114,7 +114,7 @@ def test_settle_takes_a_declined_order_back_and_says_why() -> None:
     assert declined.refusal.metadata == {"decline_reason": "card_declined"}
 
 
-def test_settle_takes_an_order_back_whose_payment_was_cancelled() -> None:
+def test_settle_cancels_an_order_whose_payment_was_cancelled() -> None:
     cancelled = domain.settle(order_in(State.PAYING), payment(PaymentState.CANCELLED))
     assert cancelled.state is State.CANCELLING
     assert cancelled.refusal is not None
@@ -122,7 +122,7 @@ def test_settle_takes_an_order_back_whose_payment_was_cancelled() -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_request_cancel_stops_an_order_before_it_is_paid(state: State) -> None:
+def test_request_cancel_cancels_only_before_the_charge(state: State) -> None:
     order = order_in(state)
     if state in {State.CANCELLING, State.CANCELLED}:
         assert domain.request_cancel(order) is order
@@ -137,7 +137,7 @@ def test_request_cancel_stops_an_order_before_it_is_paid(state: State) -> None:
 
 @pytest.mark.parametrize("after", State)
 @pytest.mark.parametrize("before", State)
-def test_update_status_ships_and_delivers_and_does_nothing_else(
+def test_update_status_ships_and_delivers_and_allows_nothing_else(
     before: State, after: State
 ) -> None:
     order = order_in(before)
@@ -151,7 +151,7 @@ def test_update_status_ships_and_delivers_and_does_nothing_else(
 
 
 @pytest.mark.parametrize("state", State)
-def test_find_error_is_silent_about_orders_that_are_placed_only(state: State) -> None:
+def test_only_confirmed_shipped_and_delivered_orders_have_no_error(state: State) -> None:
     refused = state in {State.REJECTED, State.CANCELLED}
     error = domain.find_error(replace(order_in(state), refusal=REFUSAL if refused else None))
     if state in {State.CONFIRMED, State.SHIPPED, State.DELIVERED}:
@@ -173,7 +173,7 @@ def test_find_error_is_silent_about_orders_that_are_placed_only(state: State) ->
         ("SOMETHING_NEW", "FAILED_PRECONDITION", 409),
     ],
 )
-def test_find_error_repeats_a_refusal(reason: str, code: str, http_status: int | None) -> None:
+def test_find_error_returns_the_refusal(reason: str, code: str, http_status: int | None) -> None:
     refusal = Refusal(reason, "No.", {"product_id": "x"})
     error = domain.find_error(replace(order_in(State.REJECTED), refusal=refusal))
     assert isinstance(error, errors.Error)
@@ -181,5 +181,5 @@ def test_find_error_repeats_a_refusal(reason: str, code: str, http_status: int |
     assert error.metadata == {"product_id": "x", "order_id": str(ORDER.order_id)}
 
 
-def test_an_order_does_not_show_its_payment_method() -> None:
+def test_the_repr_of_an_order_has_no_payment_method() -> None:
     assert "pm_card_visa" not in repr(ORDER)

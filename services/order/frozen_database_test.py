@@ -1,4 +1,4 @@
-"""Orders while the database of a service is frozen: none outlasts its deadline, none is lost."""
+"""Orders while the database of a service is frozen: none exceeds its deadline, none is lost."""
 
 import asyncio
 import time
@@ -26,12 +26,12 @@ async def place(shop: Shop, request: order_pb2.CreateOrderRequest) -> grpc.Statu
 
 
 @pytest.mark.parametrize("service", ["user", "product", "payment", "order"])
-async def test_orders_keep_their_deadlines_and_are_placed_when_it_is_over(
+async def test_orders_keep_their_deadlines_and_are_placed_afterwards(
     shop: Shop, urls: Urls, service: str
 ) -> None:
     user_id, product = await shop.new_user(), await shop.new_product(units=100)
     requests = [new_order(user_id, (product, 1), key=str(number)) for number in range(ORDERS)]
-    # Each of the connections that freeze has been in use.
+    # Every connection that freezes has been used before.
     assert await place(shop, requests[0]) == grpc.StatusCode.OK
     with frozen_backends(urls[service]):
         began = time.monotonic()
@@ -46,7 +46,7 @@ async def test_orders_keep_their_deadlines_and_are_placed_when_it_is_over(
         for request in requests:
             while await place(shop, request) != grpc.StatusCode.OK:
                 pass
-        # What was frozen has noticed that nobody waits for it, and is gone.
+        # Frozen backends have noticed that their clients are gone, and have exited.
         while len(list_backends(urls[service])) > CONNECTIONS + 1:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert audit(urls) == []

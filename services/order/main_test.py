@@ -1,4 +1,4 @@
-"""The order service as a process of its own: settings, start, and a stop that loses nothing."""
+"""The order service as a separate process: settings, start and stop."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from services.order.testing import Orders, Shop, Urls, audit, new_order, read
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
-ORDERS_A_CHUNK = 20
+ORDERS_PER_CHUNK = 20
 COMMAND = ("-m", "services.order.main")
 
 
@@ -42,7 +42,7 @@ def environment(shop: Shop, port: int) -> dict[str, str]:
 async def running(
     shop: Shop, stderr: int | IO[bytes] = PIPE
 ) -> AsyncIterator[tuple[Process, Orders]]:
-    """Run the service in the place of the shop's own."""
+    """Run the service on the port of the shop's own, which stops."""
     port = await shop.stop("order")
     process = await asyncio.create_subprocess_exec(
         sys.executable, *COMMAND, env=environment(shop, port), stdout=PIPE, stderr=stderr
@@ -56,7 +56,7 @@ async def running(
         await process.communicate()
 
 
-async def test_a_bad_setting_ends_the_program_before_it_listens(shop: Shop) -> None:
+async def test_an_invalid_setting_ends_the_program_before_it_listens(shop: Shop) -> None:
     bad = environment(shop, 0) | {"USERSERVICE_PORT": "70000", "PAYMENTSERVICE_HOST": ""}
     process = await asyncio.create_subprocess_exec(
         sys.executable, *COMMAND, env=bad, stdout=PIPE, stderr=PIPE
@@ -88,7 +88,7 @@ async def test_orders_are_served_although_the_log_disk_is_full(
 
 
 def new_chunk(seq: int, user_id: str, product: str) -> order_pb2.CreateOrdersRequest:
-    keys = (f"{seq}.{number}" for number in range(ORDERS_A_CHUNK))
+    keys = (f"{seq}.{number}" for number in range(ORDERS_PER_CHUNK))
     orders = [new_order(user_id, (product, 1), key=key) for key in keys]
     return order_pb2.CreateOrdersRequest(seq=seq, orders=orders)
 
@@ -96,41 +96,41 @@ def new_chunk(seq: int, user_id: str, product: str) -> order_pb2.CreateOrdersReq
 async def stop_during_stream(
     process: Process, stop: signal.Signals, stream: AsyncIterable[order_pb2.CreateOrdersResponse]
 ) -> tuple[list[order_pb2.CreateOrdersResponse], grpc.StatusCode]:
-    """Send a signal after a few answers; return all that come, and how the stream ends."""
-    answered = []
+    """Send a signal after five responses; return all responses, and the status of the stream."""
+    responses = []
     try:
-        async for answer in stream:
-            answered.append(answer)
-            if len(answered) == 5:
+        async for response in stream:
+            responses.append(response)
+            if len(responses) == 5:
                 process.send_signal(stop)
     except grpc.aio.AioRpcError as error:
-        return answered, error.code()
-    return answered, grpc.StatusCode.OK
+        return responses, error.code()
+    return responses, grpc.StatusCode.OK
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
-async def test_a_stop_during_a_stream_loses_nothing_that_was_answered(
+async def test_a_stop_during_a_stream_loses_no_order_of_a_response(
     shop: Shop, urls: Urls, stop: signal.Signals
 ) -> None:
     user_id, product = await shop.new_user(), await shop.new_product(units=100_000)
     chunks = (new_chunk(seq, user_id, product) for seq in range(1_000))
     async with running(shop) as (process, orders):
         stream = orders.CreateOrders(chunks, wait_for_ready=True)
-        answered, code = await stop_during_stream(process, stop, stream)
+        responses, code = await stop_during_stream(process, stop, stream)
         status = await process.wait()
-    # grpc.aio calls it INTERNAL where the end of a stream meets a request that is being written.
+    # grpc.aio raises INTERNAL if the stream ends while it writes a request.
     assert code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
     assert status == (0 if stop is signal.SIGTERM else -signal.SIGKILL)
-    acknowledged = [result.order for answer in answered for result in answer.results]
-    assert len(acknowledged) == ORDERS_A_CHUNK * len(answered) >= 5 * ORDERS_A_CHUNK
+    acknowledged = [result.order for response in responses for result in response.results]
+    assert len(acknowledged) == ORDERS_PER_CHUNK * len(responses) >= 5 * ORDERS_PER_CHUNK
     found = {row[0] for row in read(urls["order"], "SELECT order_id::text FROM orders")}
     assert {order.order_id for order in acknowledged} <= found
     if stop is signal.SIGTERM:
         assert len(found) == len(acknowledged)
-    # The client goes on after its last answer, and all that was left lying is finished.
+    # The client continues after the last response, and unfinished orders are finished.
     port = await shop.start("order")
     async with client.open_channel("127.0.0.1", port) as channel:
-        rest = new_chunk(len(answered), user_id, product)
+        rest = new_chunk(len(responses), user_id, product)
         stream = order_pb2_grpc.OrderServiceStub(channel).CreateOrders(iter([rest]))
-        assert [answer.seq async for answer in stream] == [len(answered)]
+        assert [response.seq async for response in stream] == [len(responses)]
     assert audit(urls) == []

@@ -41,14 +41,14 @@ def parse_state(state: order_pb2.OrderState.ValueType) -> State:
 
 
 def to_result(
-    idempotency_key: str, outcome: Order | errors.Error
+    idempotency_key: str, placed: Order | errors.Error
 ) -> order_pb2.CreateOrdersResponse.Result:
-    """Convert what placing an order returned."""
+    """Convert an order that was placed, or the error for its client."""
     result = order_pb2.CreateOrdersResponse.Result(idempotency_key=idempotency_key)
-    if isinstance(outcome, errors.Error):
-        result.error.CopyFrom(status.to_status(outcome))
+    if isinstance(placed, errors.Error):
+        result.error.CopyFrom(status.to_status(placed))
     else:
-        result.order.CopyFrom(to_message(outcome))
+        result.order.CopyFrom(to_message(placed))
     return result
 
 

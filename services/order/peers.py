@@ -1,7 +1,8 @@
-"""What the order service asks of the user, product and payment services: orders in, facts out.
+"""Calls to the user, product and payment services, in terms of the domain of orders.
 
-Each method takes a batch that fits into a message, answers by order id, is keyed by order on the
-other side, and so may be repeated. Which step comes when is in `checkout`.
+Each method takes a batch that fits into a message, and returns its results by order id. Each is
+idempotent, because the other services use the order id as the key. The order of the calls is in
+`checkout`.
 """
 
 import uuid
@@ -33,9 +34,9 @@ _RELEASED = frozenset(
 
 
 class Peers:
-    """The other services, each behind its channel.
+    """Clients of the other services.
 
-    Every method raises errors.Unavailable if its service does not answer in time.
+    Every method raises errors.Unavailable if its service does not respond in time.
     """
 
     def __init__(
@@ -47,55 +48,55 @@ class Peers:
         self._log = log.logger()
 
     async def find_users(self, user_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
-        """Return those of the users that exist."""
+        """Return the existing ones of the users."""
         request = user_pb2.BatchGetUsersRequest(
             user_ids=[str(user_id) for user_id in user_ids],
-            # All else of a thousand users need not fit into a message.
+            # A thousand users with all their fields may not fit into a message.
             read_mask=field_mask_pb2.FieldMask(paths=["user_id"]),
         )
-        answer = await client.call(self._users.BatchGetUsers, request)
-        return {uuid.UUID(user.user_id) for user in answer.users}
+        response = await client.call(self._users.BatchGetUsers, request)
+        return {uuid.UUID(user.user_id) for user in response.users}
 
     async def reserve_stock(self, orders: Sequence[Order]) -> dict[uuid.UUID, Prices | Refusal]:
-        """Set the stock of orders aside for good; leave out orders that must be asked for again."""
+        """Reserve stock without expiry; orders whose call has to be repeated have no result."""
         request = product_pb2.ReserveStockRequest(
             reservations=[_to_reservation(order) for order in orders], pin=True
         )
-        answer = await client.call(self._products.ReserveStock, request)
-        found: dict[uuid.UUID, Prices | Refusal] = {}
-        for result in answer.results:
+        response = await client.call(self._products.ReserveStock, request)
+        results: dict[uuid.UUID, Prices | Refusal] = {}
+        for result in response.results:
             if not result.HasField("error"):
-                found[uuid.UUID(result.order_id)] = _to_prices(result.lines)
+                results[uuid.UUID(result.order_id)] = _to_prices(result.lines)
             elif result.error.code in _REFUSALS:
-                found[uuid.UUID(result.order_id)] = _to_refusal(result.error)
-        return found
+                results[uuid.UUID(result.order_id)] = _to_refusal(result.error)
+        return results
 
     async def commit_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
-        """Sell what orders have set aside; return those for which it is sold."""
+        """Mark the reserved stock of orders as sold; return the orders for which it is."""
         request = product_pb2.CommitStockRequest(order_ids=_ids(orders))
-        answer = await client.call(self._products.CommitStock, request)
+        response = await client.call(self._products.CommitStock, request)
         committed = {product_pb2.RESERVATION_STATE_COMMITTED}
-        return self._in_states(answer.results, committed, "stock_not_committed")
+        return self._in_states(response.results, committed, "stock_not_committed")
 
     async def release_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
-        """Give back what orders may have set aside; return those that hold nothing now."""
+        """Release what orders may have reserved; return the orders that have none reserved now."""
         request = product_pb2.ReleaseStockRequest(order_ids=_ids(orders))
-        answer = await client.call(self._products.ReleaseStock, request)
-        return self._in_states(answer.results, _RELEASED, "stock_not_released")
+        response = await client.call(self._products.ReleaseStock, request)
+        return self._in_states(response.results, _RELEASED, "stock_not_released")
 
     async def charge(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
-        """Charge for orders."""
+        """Charge orders their totals."""
         request = payment_pb2.ProcessPaymentsRequest(
             charges=[_to_charge(order) for order in orders]
         )
-        answer = await client.call(self._payments.ProcessPayments, request)
-        return _to_payments(answer.payments)
+        response = await client.call(self._payments.ProcessPayments, request)
+        return _to_payments(response.payments)
 
     async def cancel_payments(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
-        """Cancel the payments of orders, unless they were charged."""
+        """Cancel the payments of orders that are not charged yet."""
         request = payment_pb2.CancelPaymentsRequest(order_ids=_ids(orders))
-        answer = await client.call(self._payments.CancelPayments, request)
-        return _to_payments(answer.payments)
+        response = await client.call(self._payments.CancelPayments, request)
+        return _to_payments(response.payments)
 
     def _in_states(
         self,
@@ -108,7 +109,7 @@ class Peers:
             if result.state in states:
                 found.add(uuid.UUID(result.order_id))
             else:
-                # Stock and order disagree, which no sequence of calls should lead to.
+                # No sequence of calls should make the stock and the order disagree.
                 reason = status.error_info(result.error).reason
                 self._log.error(event, order_id=result.order_id, reason=reason)
         return found
@@ -143,7 +144,7 @@ def _to_refusal(error: status_pb2.Status) -> Refusal:
 
 def _to_charge(order: Order) -> payment_pb2.ProcessPaymentsRequest.Charge:
     if order.total is None:
-        raise AssertionError(f"order {order.order_id} is to be charged and has no total")
+        raise AssertionError(f"order {order.order_id} cannot be charged without a total")
     return payment_pb2.ProcessPaymentsRequest.Charge(
         order_id=str(order.order_id),
         amount=conversion.to_money(order.total),

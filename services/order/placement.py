@@ -1,6 +1,6 @@
-"""What a client may ask for when it places an order, and whether it asks for the same again.
+"""Rules for placing an order, and for repeating the request.
 
-What becomes of the order then is in `domain`.
+The state transitions of the order are in `domain`.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ MAX_TEXT = 255
 
 
 def check_new_order(order: NewOrder) -> None:
-    """Check every rule of what a client asks for.
+    """Check an order that a client places.
 
     Raises:
-        errors.InvalidArgument: the idempotency key is no key.
-        errors.Unprocessable: naming each field that breaks its rule, and no payment method.
+        errors.InvalidArgument: the idempotency key is invalid.
+        errors.Unprocessable: with a violation per invalid field; it contains no payment method.
     """
     _check_idempotency_key(order.idempotency_key)
     violations = errors.Violations()
@@ -41,19 +41,19 @@ def check_new_order(order: NewOrder) -> None:
 
 
 def hash_request(order: NewOrder) -> bytes:
-    """Return 32 bytes that tell a repeated request from another one under the same key."""
+    """Return 32 bytes that distinguish a repeated request from another one with the same key."""
     lines = (f"{line.product_id} {line.quantity}" for line in order.lines)
     text = "\n".join([str(len(order.lines)), *lines, order.payment_method])
     return hashlib.sha256(text.encode()).digest()
 
 
-def is_same_request(order: Order, again: NewOrder) -> bool:
-    """Tell whether a request under a key that is taken is the one that took it."""
-    return order.request_hash == hash_request(again)
+def is_same_request(order: Order, repeated: NewOrder) -> bool:
+    """Return whether a request with the key of an order is the one that the order was made for."""
+    return order.request_hash == hash_request(repeated)
 
 
 def key_reused(order: Order) -> errors.KeyReused:
-    """Return the error for another request under the key of an order."""
+    """Return the error for another request with the key of an order."""
     message = "The idempotency key was used for another order."
     return errors.KeyReused(
         "IDEMPOTENCY_KEY_REUSED", message, metadata={"order_id": str(order.order_id)}
@@ -61,7 +61,7 @@ def key_reused(order: Order) -> errors.KeyReused:
 
 
 def _check_idempotency_key(idempotency_key: str) -> None:
-    # Not one violation among others: without its key a request cannot be told from another one.
+    # Not a violation among others: without its key, a request cannot be recognized as repeated.
     if not 1 <= len(idempotency_key) <= MAX_TEXT or "\x00" in idempotency_key:
         violation = errors.Violation(
             "idempotency_key", f"must have 1 to {MAX_TEXT} characters, none of them NUL"
@@ -80,6 +80,6 @@ def _check_lines(violations: errors.Violations, lines: Sequence[Line]) -> None:
             f"must be between 1 and {MAX_QUANTITY}",
         )
         violations.check(
-            line.product_id not in seen, f"lines[{index}].product_id", "must not be there twice"
+            line.product_id not in seen, f"lines[{index}].product_id", "must not be repeated"
         )
         seen.add(line.product_id)

@@ -1,4 +1,4 @@
-"""What a client may ask for, without I/O."""
+"""Rules for placing an order."""
 
 import uuid
 from dataclasses import replace
@@ -24,16 +24,16 @@ def test_check_new_order_accepts_an_order() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\x00b"])
-def test_check_new_order_refuses_a_bad_key_apart_from_other_rules(key: str) -> None:
+def test_check_new_order_rejects_an_invalid_key_before_other_fields(key: str) -> None:
     assert fields_of(replace(ORDER, idempotency_key=key, lines=())) == ["idempotency_key"]
 
 
 @pytest.mark.parametrize("method", ["", "x" * 256, "a\x00b"])
-def test_check_new_order_wants_a_payment_method(method: str) -> None:
+def test_check_new_order_requires_a_payment_method(method: str) -> None:
     assert fields_of(replace(ORDER, payment_method=method)) == ["payment_method"]
 
 
-def test_check_new_order_refuses_a_card_number() -> None:
+def test_check_new_order_rejects_a_card_number() -> None:
     assert fields_of(replace(ORDER, payment_method="4242 4242 4242 4242")) == ["payment_method"]
 
 
@@ -43,7 +43,7 @@ def test_check_new_order_bounds_quantities(quantity: int) -> None:
     assert fields_of(replace(ORDER, lines=lines)) == ["lines[1].quantity"]
 
 
-def test_check_new_order_refuses_a_product_twice() -> None:
+def test_check_new_order_rejects_a_repeated_product() -> None:
     lines = (Line(LAMP, 1), Line(BULB, 1), Line(LAMP, 2))
     assert fields_of(replace(ORDER, lines=lines)) == ["lines[2].product_id"]
 
@@ -64,13 +64,13 @@ def test_check_new_order_bounds_the_number_of_lines(count: int) -> None:
         replace(ORDER, lines=ORDER.lines[:1], payment_method=f"{BULB} 1000000\npm_card_visa"),
     ],
 )
-def test_hash_request_tells_requests_apart(other: NewOrder) -> None:
+def test_hash_request_differs_for_other_requests(other: NewOrder) -> None:
     assert placement.hash_request(ORDER) == placement.hash_request(
         replace(ORDER, idempotency_key="z")
     )
     assert placement.hash_request(other) != placement.hash_request(ORDER)
 
 
-def test_hash_request_stays_what_it_was() -> None:
-    """Hashes are kept with orders: another way to make them would refuse keys that are fine."""
+def test_hash_request_is_stable() -> None:
+    """Hashes are stored with orders: with another one, repeated requests would be rejected."""
     assert placement.hash_request(ORDER).hex()[:16] == "f37d9d5bc3f1d888"

@@ -1,4 +1,4 @@
-"""All the SQL of the order service. Takes a connection, returns domain objects, never commits."""
+"""All SQL of the order service. Callers own the connections and their transactions."""
 
 import datetime as dt
 import uuid
@@ -26,7 +26,7 @@ from services.order.domain import (
 from services.order.placement import hash_request
 
 LEASE = dt.timedelta(seconds=30)
-"""For how long an order is left to whoever took or changed it last."""
+"""How long an order is reserved for the process that accepted or changed it last."""
 
 _SELECT: LiteralString = (
     "SELECT orders.order_id, user_id, idempotency_key, request_hash, payment_method,"
@@ -43,28 +43,28 @@ _SELECT: LiteralString = (
 # which PostgreSQL evaluates once. The rows are inserted in the order of their keys, so that two
 # transactions never wait for each other.
 _INSERT: LiteralString = """
-WITH wanted AS MATERIALIZED (
+WITH new AS MATERIALIZED (
     SELECT uuidv7() AS order_id, * FROM unnest(
         %(user_ids)s::uuid[], %(idempotency_keys)s::text[], %(request_hashes)s::bytea[],
         %(payment_methods)s::text[]
-    ) AS wanted (user_id, idempotency_key, request_hash, payment_method)
+    ) AS new (user_id, idempotency_key, request_hash, payment_method)
 )
 INSERT INTO orders (order_id, user_id, idempotency_key, request_hash, payment_method, lease_until)
-SELECT wanted.*, now() + %(lease)s FROM wanted ORDER BY user_id, idempotency_key
+SELECT new.*, now() + %(lease)s FROM new ORDER BY user_id, idempotency_key
 ON CONFLICT (user_id, idempotency_key) DO NOTHING
 RETURNING order_id, user_id, idempotency_key, request_hash, payment_method, create_time, update_time
 """
 
-# Rows are locked in one order by everybody, so that two batches never wait for each other; whoever
-# comes second finds another version when the lock is free, and leaves that order out.
+# Every transaction locks rows in the order of their ids, which prevents deadlocks. The second of
+# two finds another version once it has the lock, and leaves that order out.
 _SAVE: LiteralString = """
 WITH locked AS (
-    SELECT wanted.* FROM unnest(
+    SELECT changed.* FROM unnest(
         %(order_ids)s::uuid[], %(versions)s::integer[], %(states)s::text[],
         %(currency_codes)s::text[], %(totals_minor)s::bigint[], %(payment_ids)s::uuid[],
         %(reasons)s::text[], %(messages)s::text[], %(metadatas)s::jsonb[], %(cancels)s::boolean[],
         %(prices)s::text[]
-    ) AS wanted (order_id, version, state, currency_code, total_minor, payment_id, refusal_reason,
+    ) AS changed (order_id, version, state, currency_code, total_minor, payment_id, refusal_reason,
                  refusal_message, refusal_metadata, cancel_requested, prices)
     JOIN orders USING (order_id, version)
     ORDER BY order_id FOR UPDATE OF orders
@@ -93,22 +93,22 @@ SELECT order_id, version, update_time FROM saved
 """
 
 
-async def accept_orders(connection: Connection, wanted: Sequence[NewOrder]) -> dict[Key, Order]:
-    """Insert the orders whose keys are free; return the orders that hold the keys then.
+async def accept_orders(connection: Connection, orders: Sequence[NewOrder]) -> dict[Key, Order]:
+    """Insert those orders whose keys are new; return the new and the existing ones by key.
 
-    No key may be there twice. With the commit the orders are accepted.
+    No key may be repeated. The orders are accepted when the transaction commits.
     """
-    accepted = await _insert_orders(connection, wanted)
+    accepted = await _insert_orders(connection, orders)
     await _insert_lines(connection, accepted.values())
-    taken = [order.key for order in wanted if order.key not in accepted]
-    if taken:
-        # A statement of its own: its snapshot has the orders that the insert collided with.
-        accepted |= await find_orders(connection, taken)
+    existing = [order.key for order in orders if order.key not in accepted]
+    if existing:
+        # Unlike the insert, a new statement sees the orders that concurrent transactions inserted.
+        accepted |= await find_orders(connection, existing)
     return accepted
 
 
 async def find_orders(connection: Connection, keys: Sequence[Key]) -> dict[Key, Order]:
-    """Find those of the orders that exist by users and idempotency keys."""
+    """Get the existing orders by their keys."""
     found = await _fetch_orders(
         connection,
         f"{_SELECT} WHERE (user_id, idempotency_key)"
@@ -119,10 +119,10 @@ async def find_orders(connection: Connection, keys: Sequence[Key]) -> dict[Key, 
 
 
 async def get_order(connection: Connection, order_id: uuid.UUID, *, lock: bool = False) -> Order:
-    """Get an order.
+    """Get an order; `lock` locks the row until the transaction ends.
 
     Raises:
-        errors.NotFound: there is no such order.
+        errors.NotFound: the order does not exist.
     """
     found = await get_orders(connection, [order_id], lock=lock)
     if not found:
@@ -133,7 +133,7 @@ async def get_order(connection: Connection, order_id: uuid.UUID, *, lock: bool =
 async def get_orders(
     connection: Connection, order_ids: Sequence[uuid.UUID], *, lock: bool = False
 ) -> list[Order]:
-    """Get those of the orders that exist, newest first; `lock` keeps them for the transaction."""
+    """Get the existing ones of the orders, newest first; `lock` is as for one."""
     return await _fetch_orders(
         connection,
         f"{_SELECT} WHERE orders.order_id = ANY(%s) ORDER BY orders.order_id DESC"
@@ -145,9 +145,9 @@ async def get_orders(
 async def list_sizes(
     connection: Connection, user_id: uuid.UUID, before: uuid.UUID | None, limit: int
 ) -> list[tuple[uuid.UUID, int]]:
-    """List a user's orders, newest first, as ids and numbers of lines: at most `limit`.
+    """List the ids and numbers of lines of at most `limit` orders of a user, newest first.
 
-    `before` is the id that the list continues after.
+    `before` is the last id of the previous page.
     """
     cursor = await connection.execute(
         "SELECT order_id, (SELECT count(*) FROM order_lines"
@@ -161,32 +161,32 @@ async def list_sizes(
 
 
 async def save_orders(connection: Connection, orders: Sequence[Order]) -> list[Order]:
-    """Save orders that nobody has changed since they were read; return those, as they are now.
+    """Save those orders that were not changed since they were read; return them as saved.
 
-    Writes the prices of the lines of orders that become RESERVED, and an event for each order that
-    comes to an announced state. One statement, so all or nothing without a transaction around it.
+    Also writes the prices of orders that become RESERVED, and an event for each order that reaches
+    a state of `ANNOUNCED`. It is one statement, which needs no transaction around it.
     """
     cursor = await connection.execute(_SAVE, _to_parameters(orders))
-    given = {order.order_id: order for order in orders}
+    changed = {order.order_id: order for order in orders}
     return [
-        replace(given[order_id], version=version, update_time=update_time)
+        replace(changed[order_id], version=version, update_time=update_time)
         for order_id, version, update_time in await cursor.fetchall()
     ]
 
 
-async def _insert_orders(connection: Connection, wanted: Sequence[NewOrder]) -> dict[Key, Order]:
+async def _insert_orders(connection: Connection, orders: Sequence[NewOrder]) -> dict[Key, Order]:
     cursor = await connection.execute(
         _INSERT,
         {
-            "user_ids": [order.user_id for order in wanted],
-            "idempotency_keys": [order.idempotency_key for order in wanted],
-            "request_hashes": [hash_request(order) for order in wanted],
-            "payment_methods": [order.payment_method for order in wanted],
+            "user_ids": [order.user_id for order in orders],
+            "idempotency_keys": [order.idempotency_key for order in orders],
+            "request_hashes": [hash_request(order) for order in orders],
+            "payment_methods": [order.payment_method for order in orders],
             "lease": LEASE,
         },
     )
     rows = await cursor.fetchall()
-    lines = {order.key: order.lines for order in wanted}
+    lines = {order.key: order.lines for order in orders}
     return {
         (user_id, key): Order(
             order_id, user_id, key, request_hash, method, created, updated, lines[user_id, key]
@@ -239,7 +239,7 @@ def _to_parameters(orders: Sequence[Order]) -> Mapping[str, object]:
 
 
 def _to_prices(order: Order) -> str | None:
-    """Return the prices of an order that becomes RESERVED as SQL writes an array."""
+    """Return the prices of an order that becomes RESERVED as an array literal of PostgreSQL."""
     if order.state is not State.RESERVED:
         return None
     return "{" + ",".join(str(line.unit_price_minor) for line in order.lines) + "}"

@@ -1,4 +1,4 @@
-"""The SQL of orders on a real database: what is kept, who wins, how many statements it takes."""
+"""The SQL of orders on a real database: concurrency, and numbers of statements."""
 
 import asyncio
 import uuid
@@ -34,14 +34,16 @@ async def database(clean_database_url: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
-def wanted(count: int, lines: tuple[Line, ...] = (Line(LAMP, 2), Line(BULB, 5))) -> list[NewOrder]:
+def new_orders(
+    count: int, lines: tuple[Line, ...] = (Line(LAMP, 2), Line(BULB, 5))
+) -> list[NewOrder]:
     return [NewOrder(USER, f"key {number}", "pm_card_visa", lines) for number in range(count)]
 
 
 async def accept(database: Database, orders: list[NewOrder]) -> list[Order]:
     async with database.transaction() as connection:
-        held = await repository.accept_orders(connection, orders)
-    return [held[order.key] for order in orders]
+        accepted = await repository.accept_orders(connection, orders)
+    return [accepted[order.key] for order in orders]
 
 
 async def save(database: Database, orders: list[Order]) -> list[Order]:
@@ -58,48 +60,50 @@ def test_the_schema_has_the_states_of_the_domain(database_url: str) -> None:
     assert read_choices(database_url, "orders", "state") == set(State)
 
 
-async def test_accept_orders_keeps_what_it_was_given(database: Database) -> None:
-    orders = await accept(database, wanted(3))
+async def test_accept_orders_stores_every_field(database: Database) -> None:
+    orders = await accept(database, new_orders(3))
     assert [order.idempotency_key for order in orders] == ["key 0", "key 1", "key 2"]
     assert {order.state for order in orders} == {State.PENDING}
     assert [await get(database, order) for order in orders] == orders
 
 
 async def test_order_ids_ascend_in_request_order_whatever_the_keys(database: Database) -> None:
-    order_ids = [order.order_id for order in await accept(database, wanted(3)[::-1])]
+    order_ids = [order.order_id for order in await accept(database, new_orders(3)[::-1])]
     assert order_ids == sorted(order_ids)
 
 
-async def test_accept_orders_returns_the_order_that_holds_a_key(database: Database) -> None:
-    first = await accept(database, wanted(2))
-    other = replace(wanted(3)[1], payment_method="pm_sandbox")
-    again = await accept(database, [wanted(1)[0], other, wanted(3)[2]])
+async def test_accept_orders_returns_the_existing_order_of_a_key(database: Database) -> None:
+    first = await accept(database, new_orders(2))
+    other = replace(new_orders(3)[1], payment_method="pm_sandbox")
+    again = await accept(database, [new_orders(1)[0], other, new_orders(3)[2]])
     assert again[:2] == first
     assert again[2].idempotency_key == "key 2"
 
 
-async def test_accept_orders_waits_for_whoever_came_first(database: Database) -> None:
-    """The loser of a race answers with the order of the winner, which it could not see at first."""
+async def test_accept_orders_waits_for_a_concurrent_transaction_with_the_key(
+    database: Database,
+) -> None:
+    """The second returns the order of the first, which its insert did not see."""
     async with database.transaction() as connection:
-        first = await repository.accept_orders(connection, wanted(1))
-        second = asyncio.create_task(accept(database, wanted(2)))
+        first = await repository.accept_orders(connection, new_orders(1))
+        second = asyncio.create_task(accept(database, new_orders(2)))
         await wait_for_lock(database)
     assert (await second)[0] == first[USER, "key 0"]
 
 
-async def test_accept_orders_never_waits_in_a_circle(database: Database) -> None:
-    """Whoever waits for a key holds none that sorts after it."""
-    first, second = wanted(2)
+async def test_accept_orders_never_deadlocks(database: Database) -> None:
+    """A transaction that waits for a key has locked none that sorts after it."""
+    first, second = new_orders(2)
     async with database.transaction() as connection:
-        held = await repository.accept_orders(connection, [first])
+        accepted = await repository.accept_orders(connection, [first])
         late = asyncio.create_task(accept(database, [second, first]))
         await wait_for_lock(database)
-        held |= await repository.accept_orders(connection, [second])
-    assert await late == [held[second.key], held[first.key]]
+        accepted |= await repository.accept_orders(connection, [second])
+    assert await late == [accepted[second.key], accepted[first.key]]
 
 
-async def test_save_orders_keeps_every_field(database: Database) -> None:
-    (order,) = await accept(database, wanted(1))
+async def test_save_orders_stores_every_field(database: Database) -> None:
+    (order,) = await accept(database, new_orders(1))
     (reserved,) = await save(database, [domain.reserve(order, PRICES)])
     assert reserved.version == order.version + 1
     assert reserved.update_time > order.update_time
@@ -113,16 +117,16 @@ async def test_save_orders_keeps_every_field(database: Database) -> None:
     assert await get(database, order) == confirmed
 
 
-async def test_save_orders_leaves_out_those_that_somebody_else_changed(database: Database) -> None:
-    orders = await accept(database, wanted(3))
+async def test_save_orders_omits_orders_that_were_changed_meanwhile(database: Database) -> None:
+    orders = await accept(database, new_orders(3))
     await save(database, [domain.reserve(orders[1], PRICES)])
     saved = await save(database, [domain.request_cancel(order) for order in orders])
     assert {order.order_id for order in saved} == {orders[0].order_id, orders[2].order_id}
     assert (await get(database, orders[1])).state is State.RESERVED
 
 
-async def test_save_orders_loses_to_whoever_commits_first(database: Database) -> None:
-    orders = await accept(database, wanted(2))
+async def test_save_orders_loses_to_a_concurrent_transaction(database: Database) -> None:
+    orders = await accept(database, new_orders(2))
     async with database.transaction() as connection:
         await repository.save_orders(connection, [domain.reserve(orders[0], PRICES)])
         late = asyncio.create_task(
@@ -133,8 +137,8 @@ async def test_save_orders_loses_to_whoever_commits_first(database: Database) ->
     assert (await get(database, orders[0])).state is State.RESERVED
 
 
-async def test_save_orders_at_once_in_any_order_never_deadlocks(database: Database) -> None:
-    orders = await accept(database, wanted(200))
+async def test_concurrent_save_orders_in_any_order_never_deadlocks(database: Database) -> None:
+    orders = await accept(database, new_orders(200))
     reserved = [domain.reserve(order, PRICES) for order in orders]
     parts = (reserved, reserved[::-1], reserved[100:] + reserved[:100])
     saved = await asyncio.gather(*(save(database, part) for part in parts))
@@ -144,7 +148,7 @@ async def test_save_orders_at_once_in_any_order_never_deadlocks(database: Databa
 async def test_save_orders_announces_a_confirmed_order_once(
     database: Database, clean_database_url: str
 ) -> None:
-    (order,) = await accept(database, wanted(1))
+    (order,) = await accept(database, new_orders(1))
     (order,) = await save(database, [domain.reserve(order, PRICES)])
     (order,) = await save(database, [domain.move(order, State.PAYING)])
     (order,) = await save(database, [domain.settle(order, PAYMENT)])
@@ -155,11 +159,9 @@ async def test_save_orders_announces_a_confirmed_order_once(
     assert events == [(order.order_id, "CONFIRMED")]
 
 
-async def test_only_orders_that_are_under_way_are_due(
-    database: Database, clean_database_url: str
-) -> None:
+async def test_only_active_orders_are_due(database: Database, clean_database_url: str) -> None:
     query = "SELECT state, next_at <= now(), lease_until > now() FROM orders"
-    (order,) = await accept(database, wanted(1))
+    (order,) = await accept(database, new_orders(1))
     assert read(clean_database_url, query) == [("PENDING", True, True)]
     (order,) = await save(database, [domain.request_cancel(order)])
     assert read(clean_database_url, query) == [("CANCELLING", True, True)]
@@ -167,8 +169,8 @@ async def test_only_orders_that_are_under_way_are_due(
     assert read(clean_database_url, query) == [("CANCELLED", None, None)]
 
 
-async def test_list_sizes_goes_from_the_newest_to_the_oldest(database: Database) -> None:
-    orders = await accept(database, wanted(2) + wanted(3, (Line(LAMP, 1),))[2:])
+async def test_list_sizes_is_newest_first(database: Database) -> None:
+    orders = await accept(database, new_orders(2) + new_orders(3, (Line(LAMP, 1),))[2:])
     sizes = [(orders[2].order_id, 1), (orders[1].order_id, 2), (orders[0].order_id, 2)]
     async with database.connection() as connection:
         assert await repository.list_sizes(connection, USER, None, 9) == sizes
@@ -177,7 +179,7 @@ async def test_list_sizes_goes_from_the_newest_to_the_oldest(database: Database)
         assert await repository.list_sizes(connection, uuid.UUID(int=0), None, 9) == []
 
 
-async def test_1000_orders_are_a_handful_of_statements(
+async def test_1000_orders_take_a_constant_number_of_statements(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements: list[object] = []
@@ -188,13 +190,13 @@ async def test_1000_orders_are_a_handful_of_statements(
         return await execute(self, query, *args, **kwargs)
 
     monkeypatch.setattr(psycopg.AsyncCursor, "execute", count)
-    orders = await accept(database, wanted(1_000))
+    orders = await accept(database, new_orders(1_000))
     assert len(statements) == 2
     reserved = await save(database, [domain.reserve(order, PRICES) for order in orders])
     assert len(statements) == 3
     await save(database, [domain.move(order, State.PAYING) for order in reserved])
     assert len(statements) == 4
-    await accept(database, wanted(1_000))
+    await accept(database, new_orders(1_000))
     assert len(statements) == 6
 
 

@@ -41,10 +41,10 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, request: order_pb2.CreateOrderRequest, context: Context
     ) -> order_pb2.Order:
         order = _parse(request, request.idempotency_key or _default_idempotency_key(context))
-        (outcome,) = await self._checkout.place([order])
-        if isinstance(outcome, errors.Error):
-            raise outcome
-        return messages.to_message(outcome)
+        (result,) = await self._checkout.place([order])
+        if isinstance(result, errors.Error):
+            raise result
+        return messages.to_message(result)
 
     async def CreateOrders(
         self, requests: AsyncIterator[order_pb2.CreateOrdersRequest], context: Context
@@ -123,10 +123,11 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         placed = iter(
             await self._checkout.place([order for order in parsed if isinstance(order, NewOrder)])
         )
-        outcomes = [next(placed) if isinstance(order, NewOrder) else order for order in parsed]
         return [
-            messages.to_result(request.idempotency_key, outcome)
-            for request, outcome in zip(requests, outcomes, strict=True)
+            messages.to_result(
+                request.idempotency_key, next(placed) if isinstance(order, NewOrder) else order
+            )
+            for request, order in zip(requests, parsed, strict=True)
         ]
 
 

@@ -1,4 +1,5 @@
-"""The unary methods and the lists of the order service, with the other three services at work."""
+"""OrderService through a channel, with the other three services running. For CreateOrders see
+`chunks_test`."""
 
 import asyncio
 import uuid
@@ -66,7 +67,7 @@ async def test_create_order_reserves_charges_and_confirms(shop: Shop, urls: Urls
     assert audit(urls) == []
 
 
-async def test_create_order_takes_an_order_that_costs_nothing(shop: Shop, urls: Urls) -> None:
+async def test_create_order_accepts_a_total_of_0(shop: Shop, urls: Urls) -> None:
     gift = await shop.new_product(price=0)
     order = await shop.orders.CreateOrder(new_order(await shop.new_user(), (gift, 1)))
     assert order.state == order_pb2.ORDER_STATE_CONFIRMED
@@ -74,7 +75,7 @@ async def test_create_order_takes_an_order_that_costs_nothing(shop: Shop, urls: 
     assert audit(urls) == []
 
 
-async def test_create_order_takes_an_order_of_1000_lines(shop: Shop, urls: Urls) -> None:
+async def test_create_order_accepts_1000_lines(shop: Shop, urls: Urls) -> None:
     products = await asyncio.gather(*(shop.new_product(f"P{n}") for n in range(1_000)))
     request = new_order(await shop.new_user(), *((product, 1) for product in products))
     order = await shop.orders.CreateOrder(request)
@@ -83,14 +84,14 @@ async def test_create_order_takes_an_order_of_1000_lines(shop: Shop, urls: Urls)
     assert audit(urls) == []
 
 
-async def test_create_order_gives_the_same_order_for_the_same_key(shop: Shop, urls: Urls) -> None:
+async def test_create_order_is_idempotent(shop: Shop, urls: Urls) -> None:
     request = new_order(await shop.new_user(), (await shop.new_product(), 1))
     first = await shop.orders.CreateOrder(request)
     assert await shop.orders.CreateOrder(request) == first
     assert audit(urls) == []
 
 
-async def test_create_order_keeps_the_keys_of_users_apart(shop: Shop, urls: Urls) -> None:
+async def test_idempotency_keys_are_per_user(shop: Shop, urls: Urls) -> None:
     product = await shop.new_product()
     ada, bob = await shop.new_user("ada@example.com"), await shop.new_user("bob@example.com")
     first = await shop.orders.CreateOrder(new_order(ada, (product, 1)))
@@ -99,7 +100,7 @@ async def test_create_order_keeps_the_keys_of_users_apart(shop: Shop, urls: Urls
     assert audit(urls) == []
 
 
-async def test_create_order_refuses_a_key_that_was_used_for_another_order(
+async def test_create_order_rejects_a_key_that_was_used_for_another_order(
     shop: Shop, urls: Urls
 ) -> None:
     user_id, product = await shop.new_user(), await shop.new_product()
@@ -113,7 +114,7 @@ async def test_create_order_refuses_a_key_that_was_used_for_another_order(
     assert audit(urls) == []
 
 
-async def test_create_order_takes_the_key_of_the_metadata(shop: Shop) -> None:
+async def test_create_order_takes_the_key_from_the_metadata(shop: Shop) -> None:
     request = new_order(await shop.new_user(), (await shop.new_product(), 1), key="")
     metadata = (("idempotency-key", "from-metadata"),)
     order = await shop.orders.CreateOrder(request, metadata=metadata)
@@ -121,21 +122,21 @@ async def test_create_order_takes_the_key_of_the_metadata(shop: Shop) -> None:
     assert await shop.orders.CreateOrder(request, metadata=metadata) == order
 
 
-async def test_create_order_makes_a_new_order_each_time_without_a_key(shop: Shop) -> None:
+async def test_create_order_without_a_key_is_not_idempotent(shop: Shop) -> None:
     request = new_order(await shop.new_user(), (await shop.new_product(), 1), key="")
     first, second = await shop.orders.CreateOrder(request), await shop.orders.CreateOrder(request)
     assert first.order_id != second.order_id
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
-async def test_create_order_refuses_a_bad_key_in_the_metadata(shop: Shop, key: str) -> None:
+async def test_create_order_rejects_an_invalid_key_in_the_metadata(shop: Shop, key: str) -> None:
     request = new_order(UNKNOWN_ID, (UNKNOWN_ID, 1), key="")
     refused = await refusal(shop.orders.CreateOrder(request, metadata=(("idempotency-key", key),)))
     assert (refused.reason, refused.fields) == ("INVALID_IDEMPOTENCY_KEY", ["idempotency_key"])
     assert "http_status" not in refused.metadata
 
 
-async def test_create_order_refuses_an_unknown_user_and_writes_nothing(
+async def test_create_order_rejects_a_missing_user_and_writes_nothing(
     shop: Shop, urls: Urls
 ) -> None:
     request = new_order(UNKNOWN_ID, (await shop.new_product(), 1))
@@ -145,14 +146,14 @@ async def test_create_order_refuses_an_unknown_user_and_writes_nothing(
     assert read(urls["order"], "SELECT * FROM orders") == []
 
 
-async def test_create_order_finds_the_order_of_a_user_who_is_gone(shop: Shop) -> None:
+async def test_create_order_finds_the_order_of_a_deleted_user(shop: Shop) -> None:
     request = new_order(await shop.new_user(), (await shop.new_product(), 1))
     order = await shop.orders.CreateOrder(request)
     await shop.users.DeleteUser(user_pb2.DeleteUserRequest(user_id=order.user_id))
     assert await shop.orders.CreateOrder(request) == order
 
 
-async def test_create_order_refuses_an_unknown_product(shop: Shop, urls: Urls) -> None:
+async def test_create_order_rejects_a_missing_product(shop: Shop, urls: Urls) -> None:
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 1), (UNKNOWN_ID, 1))
     refused = await refusal(shop.orders.CreateOrder(request))
@@ -164,7 +165,7 @@ async def test_create_order_refuses_an_unknown_product(shop: Shop, urls: Urls) -
     assert audit(urls) == []
 
 
-async def test_create_order_refuses_more_than_there_is(shop: Shop, urls: Urls) -> None:
+async def test_create_order_rejects_more_than_is_available(shop: Shop, urls: Urls) -> None:
     plenty, scarce = await shop.new_product("P", units=9), await shop.new_product("S", units=1)
     request = new_order(await shop.new_user(), (plenty, 2), (scarce, 2))
     refused = await refusal(shop.orders.CreateOrder(request))
@@ -178,7 +179,7 @@ async def test_create_order_refuses_more_than_there_is(shop: Shop, urls: Urls) -
     assert audit(urls) == []
 
 
-async def test_create_order_gives_the_same_refusal_again(shop: Shop, urls: Urls) -> None:
+async def test_create_order_repeats_its_refusal(shop: Shop, urls: Urls) -> None:
     product = await shop.new_product(units=1)
     request = new_order(await shop.new_user(), (product, 2))
     first = await refusal(shop.orders.CreateOrder(request))
@@ -189,7 +190,7 @@ async def test_create_order_gives_the_same_refusal_again(shop: Shop, urls: Urls)
     assert audit(urls) == []
 
 
-async def test_create_order_takes_a_declined_order_back(shop: Shop, urls: Urls) -> None:
+async def test_create_order_compensates_a_declined_order(shop: Shop, urls: Urls) -> None:
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2), payment_method=DECLINED_CARD)
     refused = await refusal(shop.orders.CreateOrder(request))
@@ -207,7 +208,7 @@ async def test_create_order_takes_a_declined_order_back(shop: Shop, urls: Urls) 
     assert audit(urls) == []
 
 
-async def test_create_order_refuses_two_currencies(shop: Shop, urls: Urls) -> None:
+async def test_create_order_rejects_two_currencies(shop: Shop, urls: Urls) -> None:
     pounds = await shop.new_product("P", currency_code="GBP")
     euros = await shop.new_product("E", currency_code="EUR")
     request = new_order(await shop.new_user(), (pounds, 1), (euros, 1))
@@ -222,9 +223,7 @@ async def test_create_order_refuses_two_currencies(shop: Shop, urls: Urls) -> No
     assert audit(urls) == []
 
 
-async def test_create_order_refuses_a_total_that_no_payment_can_have(
-    shop: Shop, urls: Urls
-) -> None:
+async def test_create_order_rejects_a_total_that_is_too_large(shop: Shop, urls: Urls) -> None:
     product = await shop.new_product(units=1_000_000, price=10**8)
     request = new_order(await shop.new_user(), (product, 1_000_000))
     refused = await refusal(shop.orders.CreateOrder(request))
@@ -232,7 +231,7 @@ async def test_create_order_refuses_a_total_that_no_payment_can_have(
     assert audit(urls) == []
 
 
-async def test_create_order_names_every_bad_field(shop: Shop, urls: Urls) -> None:
+async def test_create_order_names_every_invalid_field(shop: Shop, urls: Urls) -> None:
     lines = [(UNKNOWN_ID, 0), (UNKNOWN_ID, 1_000_001)]
     request = new_order(UNKNOWN_ID, *lines, payment_method="4111 1111 1111 1111")
     refused = await refusal(shop.orders.CreateOrder(request))
@@ -247,7 +246,7 @@ async def test_create_order_names_every_bad_field(shop: Shop, urls: Urls) -> Non
     assert read(urls["order"], "SELECT * FROM orders") == []
 
 
-async def test_create_order_can_say_that_1000_lines_are_bad(shop: Shop) -> None:
+async def test_create_order_can_report_1000_invalid_lines(shop: Shop) -> None:
     request = new_order(UNKNOWN_ID, *[(UNKNOWN_ID, 0)] * 1_000)
     refused = await refusal(shop.orders.CreateOrder(request))
     assert refused.reason == "INVALID_FIELD"
@@ -262,14 +261,14 @@ async def test_create_order_bounds_the_number_of_lines(shop: Shop, count: int) -
     assert refused.fields == ["lines"]
 
 
-async def test_create_order_names_the_id_that_is_none(shop: Shop) -> None:
+async def test_create_order_names_the_invalid_id(shop: Shop) -> None:
     request = new_order(UNKNOWN_ID, (UNKNOWN_ID, 1), ("lamp", 1))
     refused = await refusal(shop.orders.CreateOrder(request))
     assert refused.fields == ["lines[1].product_id"]
     assert "http_status" not in refused.metadata
 
 
-async def test_get_order_does_not_find_what_does_not_exist(shop: Shop) -> None:
+async def test_get_order_of_a_missing_id_is_not_found(shop: Shop) -> None:
     refused = await refusal(get(shop, UNKNOWN_ID))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "ORDER_NOT_FOUND")
 
@@ -293,7 +292,7 @@ async def test_list_orders_pages_newest_first(shop: Shop) -> None:
     assert found == orders[::-1]
 
 
-async def test_list_orders_refuses_the_page_token_of_another_user(shop: Shop) -> None:
+async def test_list_orders_rejects_the_page_token_of_another_user(shop: Shop) -> None:
     user_id, product = await shop.new_user(), await shop.new_product()
     for key in ("one", "two"):
         await shop.orders.CreateOrder(new_order(user_id, (product, 1), key=key))
@@ -302,11 +301,11 @@ async def test_list_orders_refuses_the_page_token_of_another_user(shop: Shop) ->
     assert refused.reason == "INVALID_PAGE_TOKEN"
 
 
-async def test_list_orders_of_nobody_is_one_empty_page(shop: Shop) -> None:
+async def test_list_orders_of_a_missing_user_is_one_empty_page(shop: Shop) -> None:
     assert await list_orders(shop, UNKNOWN_ID) == [order_pb2.ListOrdersResponse()]
 
 
-async def test_list_orders_splits_what_does_not_fit_into_a_message(shop: Shop, urls: Urls) -> None:
+async def test_list_orders_splits_pages_that_exceed_a_message(shop: Shop, urls: Urls) -> None:
     lines = tuple(Line(uuid.UUID(int=number), 1) for number in range(1_000))
     user_id = uuid.UUID(UNKNOWN_ID)
     orders = [NewOrder(user_id, f"key {number}", "pm", lines) for number in range(130)]
@@ -323,7 +322,7 @@ async def test_list_orders_splits_what_does_not_fit_into_a_message(shop: Shop, u
     assert pages[-1].next_page_token == ""
 
 
-async def test_list_orders_keeps_none_while_its_client_does_not_read(
+async def test_list_orders_retains_nothing_while_the_client_does_not_read(
     shop: Shop, urls: Urls
 ) -> None:
     lines = (Line(uuid.UUID(int=1), 1),)
@@ -351,7 +350,7 @@ async def test_update_order_status_ships_and_delivers(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("state", ["PENDING", "PAID", "CANCELLED", "DELIVERED"])
-async def test_update_order_status_refuses_other_moves(shop: Shop, state: str) -> None:
+async def test_update_order_status_rejects_other_transitions(shop: Shop, state: str) -> None:
     request = new_order(await shop.new_user(), (await shop.new_product(), 1))
     order = await shop.orders.CreateOrder(request)
     refused = await refusal(update(shop, order.order_id, state))
@@ -362,9 +361,7 @@ async def test_update_order_status_refuses_other_moves(shop: Shop, state: str) -
     assert await get(shop, order.order_id) == order
 
 
-async def test_update_order_status_decides_on_what_a_concurrent_change_left(
-    shop: Shop, urls: Urls
-) -> None:
+async def test_update_order_status_sees_a_concurrent_change(shop: Shop, urls: Urls) -> None:
     request = new_order(await shop.new_user(), (await shop.new_product(), 1))
     order = await shop.orders.CreateOrder(request)
     change = "UPDATE orders SET state = 'DELIVERED', version = version + 1"
@@ -374,12 +371,12 @@ async def test_update_order_status_decides_on_what_a_concurrent_change_left(
     assert (await get(shop, order.order_id)).state == order_pb2.ORDER_STATE_DELIVERED
 
 
-async def test_update_order_status_wants_a_state_and_an_order(shop: Shop) -> None:
+async def test_update_order_status_requires_a_state_and_an_existing_order(shop: Shop) -> None:
     assert (await refusal(update(shop, UNKNOWN_ID, "UNSPECIFIED"))).fields == ["state"]
     assert (await refusal(update(shop, UNKNOWN_ID, "SHIPPED"))).reason == "ORDER_NOT_FOUND"
 
 
-async def test_cancel_order_is_too_late_for_a_confirmed_one(shop: Shop, urls: Urls) -> None:
+async def test_cancel_order_rejects_a_confirmed_order(shop: Shop, urls: Urls) -> None:
     request = new_order(await shop.new_user(), (await shop.new_product(), 1))
     order = await shop.orders.CreateOrder(request)
     cancel = order_pb2.CancelOrderRequest(order_id=order.order_id)
@@ -392,6 +389,6 @@ async def test_cancel_order_is_too_late_for_a_confirmed_one(shop: Shop, urls: Ur
     assert audit(urls) == []
 
 
-async def test_watch_order_is_not_served_yet(shop: Shop) -> None:
+async def test_watch_order_is_unimplemented(shop: Shop) -> None:
     refused = await refusal(anext(aiter(shop.orders.WatchOrder(order_pb2.WatchOrderRequest()))))
     assert refused.code == grpc.StatusCode.UNIMPLEMENTED

@@ -1,8 +1,7 @@
-"""What the tests of orders need: the four real services in one process, faults, and an audit.
+"""Test fixtures of orders: the four services in one process, faults, and an audit.
 
-Every service has its own database and its own port; the orders' calls to the others go through real
-channels. A fault is put between the order service and a peer, where the network is. A test module
-asks for the fixtures with
+Every service has its own database and port, and the order service calls the others through
+channels. Faults are injected into these calls. A test module gets the fixtures with
 
     pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
@@ -13,8 +12,6 @@ import asyncio
 import uuid
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
-    Callable,
     Collection,
     Iterator,
     Mapping,
@@ -22,7 +19,7 @@ from collections.abc import (
 )
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any, LiteralString, TypeAlias, TypeVar
+from typing import Any, LiteralString, TypeAlias
 
 import grpc
 import psycopg
@@ -42,7 +39,7 @@ from services.order.domain import Order, Payment, Refusal
 from services.order.peers import Peers, Prices
 from services.order.servicer import OrderServicer
 from services.payment import main as payment
-from services.payment.testing import find_discrepancies
+from services.payment.testing import Hooks, find_discrepancies
 from services.product import main as product
 from services.user import main as user
 from tools.postgres.testing import Databases, clear
@@ -50,11 +47,8 @@ from tools.postgres.testing import Databases, clear
 CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_declined"
 
-Answer = TypeVar("Answer")
-Items = TypeVar("Items")
-Hook = Callable[[], Awaitable[None]]
 Urls = Mapping[str, str]
-"""The URLs of the databases, by the names of the services."""
+"""The URLs of the databases by service."""
 
 Users: TypeAlias = "user_pb2_grpc.UserServiceAsyncStub"
 Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
@@ -91,58 +85,46 @@ _SOLD: LiteralString = "SELECT format('%s %s', product_id, sold) FROM stock WHER
 
 
 async def lose() -> None:
-    """Lose a message: a hook."""
+    """Simulate the loss of a message: a hook."""
     raise errors.Unavailable("PEER_UNAVAILABLE", "lost")
 
 
 class HookedPeers(Peers):
-    """Peers with hooks: at "before charge" a request gets lost, at "after charge" its answer."""
+    """Peers with hooks: `lose` loses the request "before charge", the response "after charge"."""
 
     def __init__(
         self, users: grpc.aio.Channel, products: grpc.aio.Channel, payments: grpc.aio.Channel
     ) -> None:
         super().__init__(users, products, payments)
-        self.hooks: dict[str, Hook] = {}
+        self.hooks = Hooks()
 
     async def find_users(self, user_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
         """Find users, with hooks."""
-        return await self._around("find_users", super().find_users, user_ids)
+        return await self.hooks.call("find_users", super().find_users, user_ids)
 
     async def reserve_stock(self, orders: Sequence[Order]) -> dict[uuid.UUID, Prices | Refusal]:
         """Reserve, with hooks."""
-        return await self._around("reserve_stock", super().reserve_stock, orders)
+        return await self.hooks.call("reserve_stock", super().reserve_stock, orders)
 
     async def commit_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
         """Commit, with hooks."""
-        return await self._around("commit_stock", super().commit_stock, orders)
+        return await self.hooks.call("commit_stock", super().commit_stock, orders)
 
     async def release_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
         """Release, with hooks."""
-        return await self._around("release_stock", super().release_stock, orders)
+        return await self.hooks.call("release_stock", super().release_stock, orders)
 
     async def charge(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
         """Charge, with hooks."""
-        return await self._around("charge", super().charge, orders)
+        return await self.hooks.call("charge", super().charge, orders)
 
     async def cancel_payments(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
         """Cancel, with hooks."""
-        return await self._around("cancel_payments", super().cancel_payments, orders)
-
-    async def _around(
-        self, name: str, method: Callable[[Items], Awaitable[Answer]], items: Items
-    ) -> Answer:
-        await self._run(f"before {name}")
-        answer = await method(items)
-        await self._run(f"after {name}")
-        return answer
-
-    async def _run(self, point: str) -> None:
-        if point in self.hooks:
-            await self.hooks[point]()
+        return await self.hooks.call("cancel_payments", super().cancel_payments, orders)
 
 
 class Shop:
-    """Four services that run, and clients of three of them."""
+    """Four running services, and clients of three of them."""
 
     def __init__(self, urls: Urls, stack: AsyncExitStack) -> None:
         self.urls = urls
@@ -171,13 +153,13 @@ class Shop:
         self._stack.push_async_callback(self._stop_all)
 
     async def stop(self, name: str) -> int:
-        """Stop a service at once, whatever it is doing, and return the port that it had."""
+        """Stop a service without a grace period, and return its port."""
         server = self._servers.pop(name)
         await server.stop(grace_seconds=0)
         return server.port
 
     async def start(self, name: str, port: int = 0) -> int:
-        """Start a service on a port, and return that."""
+        """Start a service on a port, by default a free one, and return the port."""
         resources = Resources(Database(self.urls[name]), draining=self.draining)
         server = self._services[name].make_server(resources, f"127.0.0.1:{port}")
         await server.start()
@@ -185,7 +167,7 @@ class Shop:
         return server.port
 
     def port(self, name: str) -> int:
-        """Return the port of a service that runs."""
+        """Return the port of a running service."""
         return self._servers[name].port
 
     async def new_user(self, email: str = "ada@example.com") -> str:
@@ -198,7 +180,7 @@ class Shop:
     async def new_product(
         self, sku: str = "A", *, units: int = 10, price: int = 3, currency_code: str = "GBP"
     ) -> str:
-        """Add a product at a whole price and return the id."""
+        """Add a product, with its price in whole units, and return the id."""
         product = product_pb2.Product(
             sku=sku,
             name=sku,
@@ -230,7 +212,7 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def urls(databases: Databases) -> Iterator[Urls]:
-    """Yield the migrated databases of the four services, which the tests of a module share."""
+    """Yield the migrated databases of the four services, shared by the tests of a module."""
     made = {name: databases.create(name) for name in ("user", "product", "payment", "order")}
     yield made
     for url in made.values():
@@ -239,7 +221,7 @@ def urls(databases: Databases) -> Iterator[Urls]:
 
 @pytest.fixture
 async def shop(urls: Urls) -> AsyncIterator[Shop]:
-    """Yield a shop that runs; what it knows is deleted after the test."""
+    """Yield a running shop; its databases are cleared after the test."""
     async with AsyncExitStack() as stack:
         opened = Shop(urls, stack)
         await opened.open()
@@ -264,10 +246,11 @@ def new_order(
 
 
 def audit(urls: Urls) -> list[str]:
-    """Compare the books of all services once no order is under way; empty means that they agree.
+    """Compare the databases of all services, none of which has an active order.
 
-    No order is stuck, each confirmed one was charged its total once and announced once, nobody else
-    was charged, every unit is available or sold, and those sold are those of the confirmed orders.
+    An empty list means that no order is stuck, each confirmed one was charged its total once and
+    announced once, no other was charged, every unit is available or sold, and those sold are those
+    of the confirmed orders.
     """
     found = find_discrepancies(urls["payment"]) + _read(urls["product"], _STOCK)
     found += _read(urls["order"], _STUCK) + _read(urls["order"], _UNANNOUNCED)
@@ -277,7 +260,7 @@ def audit(urls: Urls) -> list[str]:
 
 
 def read(url: str, query: LiteralString) -> list[tuple[Any, ...]]:
-    """Return the rows that a query finds."""
+    """Return the rows that a query selects."""
     with psycopg.connect(url) as connection:
         return connection.execute(query).fetchall()
 

@@ -1,4 +1,4 @@
-"""All SQL of the payment service. Functions take a connection and leave transactions to the caller.
+"""All SQL of the payment service. Callers own the connections and their transactions.
 
 Every statement locks payments in the order of their order ids, which prevents deadlocks.
 """

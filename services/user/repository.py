@@ -1,4 +1,4 @@
-"""All SQL of the user service. Functions take a connection and leave transactions to the caller.
+"""All SQL of the user service. Callers own the connections and their transactions.
 
 Every change of a user sets its update_time and increments its version, which is the etag.
 """
