@@ -14,29 +14,29 @@ import falcon.asgi
 from chassis import log
 from chassis.database import Database
 from chassis.supervision import BackgroundTask
-from gateway.compression import GzipSender, Send, accepts_gzip
-from gateway.cors import CrossOrigin
-from gateway.descriptors import DescriptorSet, DescriptorSetError
+from gateway.calls.call_limit import CallLimit
+from gateway.calls.formats import CutOffError
+from gateway.calls.handler import Handler
+from gateway.calls.idempotency import SWEEP_SECONDS, IdempotencyRecords
+from gateway.calls.open_streams import OpenStreams, StreamLimits
+from gateway.calls.responses import Replies
+from gateway.calls.streaming import StreamCalls
+from gateway.calls.unary import UnaryCalls
 from gateway.docs import page
-from gateway.error_handlers import add_error_handlers
-from gateway.exchange import SCOPE_KEY, Exchange
-from gateway.handler import Handler
 from gateway.health import Liveness, Readiness
-from gateway.http.limits import ConnectionLimits
+from gateway.http.compression import GzipSender, Send, accepts_gzip
+from gateway.http.cors import CrossOrigin
+from gateway.http.error_handlers import add_error_handlers
+from gateway.http.exchange import SCOPE_KEY, Exchange
 from gateway.openapi import resource
 from gateway.openapi.document import make_document
 from gateway.protojson.codec import JsonCodec
 from gateway.routing.routes import Route, compile_routes
 from gateway.routing.templates import PathTree
+from gateway.server.limits import ConnectionLimits
 from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
-from gateway.streams.calls import StreamCalls
-from gateway.streams.formats import CutOffError
-from gateway.streams.open_streams import OpenStreams, StreamLimits
-from gateway.unary.call_limit import CallLimit
-from gateway.unary.calls import UnaryCalls
-from gateway.unary.idempotency import SWEEP_SECONDS, IdempotencyRecords
-from gateway.unary.replies import Replies
-from gateway.upstream import Upstream
+from gateway.upstream.channels import Upstream
+from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
 
 DRAIN_SECONDS = 20.0
 """How long a stream may go on when the server stops; it is less than the server's own patience."""

@@ -8,7 +8,7 @@ import orjson
 
 from chassis import errors
 from chassis.database import Database
-from gateway.upstream import Upstream
+from gateway.upstream.channels import Upstream
 
 
 class Liveness:

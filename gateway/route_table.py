@@ -3,8 +3,8 @@
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from gateway.openapi.names import shortest_names
 from gateway.openapi.parameters import query_fields
+from gateway.routing.names import shortest_names
 from gateway.routing.routes import Body, Route
 
 QUERY_WIDTH = 48

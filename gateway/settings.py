@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis import settings
 from chassis.database import CONNECTIONS
-from gateway.descriptors import DescriptorSet, DescriptorSetError
+from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
 
 DESCRIPTOR_SET = Path(__file__).parents[1] / "proto" / "bazaar_descriptors.binpb"
 """The descriptor set that the build puts beside the program."""

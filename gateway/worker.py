@@ -15,7 +15,7 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gateway.app import GatewayApp
-from gateway.http.connection import Connection
+from gateway.server.connection import Connection
 
 SHUTDOWN_SECONDS = 22.0
 """How long open requests may take after SIGTERM; gunicorn kills the worker after 25 seconds."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import falcon.asgi
 
-from gateway.errors import Problem
+from gateway.http.problems import Problem
 
 DIRECTORY = Path(__file__).parent
 """Where the build puts the files of the page."""

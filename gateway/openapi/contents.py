@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from gateway.media_types import BINARY, EVENT_STREAM, JSON, NDJSON
+from gateway.http.media_types import BINARY, EVENT_STREAM, JSON, NDJSON
 from gateway.openapi.comments import Comments
 from gateway.openapi.examples import of_answers, of_requests
 from gateway.openapi.problems import failure_record, problem

@@ -9,16 +9,16 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.descriptors import DescriptorSet
 from gateway.openapi.comments import Comments
 from gateway.openapi.info import make_info
-from gateway.openapi.names import shortest_names
 from gateway.openapi.operations import Operations
 from gateway.openapi.paths import REST, path_parameters, shape_of, write_path
 from gateway.openapi.problems import COMMON_RESPONSE, common_response
 from gateway.openapi.schemas import Schemas
+from gateway.routing.names import shortest_names
 from gateway.routing.routes import Route
 from gateway.routing.templates import ANY_METHOD, PathTree
+from gateway.upstream.descriptors import DescriptorSet
 
 VERSION = "3.1.0"
 UNLISTED = "x-unlisted-routes"

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
-from gateway.descriptors import DescriptorSet
 from gateway.openapi.document import make_document
 from gateway.routing.routes import compile_routes
 from gateway.testing.protos import compile_library, compile_protos
+from gateway.upstream.descriptors import DescriptorSet
 
 SETS = ("BAZAAR_DESCRIPTORS", "PROBE_DESCRIPTORS")
 

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from gateway.descriptors import behaviors, is_map
 from gateway.openapi.comments import Comments
 from gateway.openapi.values import FLOATS, NULL_VALUE, WRAPPERS, is_long
+from gateway.upstream.descriptors import behaviors, is_map
 
 MAX_DEPTH = 5
 """How many messages an example has within each other."""

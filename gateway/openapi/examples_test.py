@@ -12,7 +12,6 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.descriptors import DescriptorSet
 from gateway.openapi.comments import Comments
 from gateway.openapi.document import make_document
 from gateway.openapi.examples import of_answers, of_requests
@@ -22,6 +21,7 @@ from gateway.routing.routes import Route, compile_routes
 from gateway.routing.templates import Match
 from gateway.routing.transcoding import RequestParts
 from gateway.testing.protos import compile_library
+from gateway.upstream.descriptors import DescriptorSet
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

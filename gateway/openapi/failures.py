@@ -8,7 +8,7 @@ own says so in parentheses: `(reason OUT_OF_STOCK, HTTP 409)`.
 import re
 from collections.abc import Iterator
 
-from gateway.errors import HTTP_STATUSES
+from gateway.http.problems import HTTP_STATUSES
 from gateway.openapi.comments import sentences
 
 _OPENING = re.compile(r"(?:Returns|Every method answers)\b")

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from gateway.calls.idempotency import HEADER, MAX_KEY_LENGTH, REPLAYED_HEADER
+from gateway.calls.responses import is_tagged
+from gateway.calls.resumption import find_resumption
 from gateway.routing.routes import Route
-from gateway.streams.resumption import find_resumption
-from gateway.unary.idempotency import HEADER, MAX_KEY_LENGTH, REPLAYED_HEADER
-from gateway.unary.replies import is_tagged
 
 Header = dict[str, Any]
 

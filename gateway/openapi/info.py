@@ -4,8 +4,8 @@ import re
 from collections.abc import Collection, Sequence
 from itertools import takewhile
 
-from gateway.descriptors import DescriptorSet
 from gateway.openapi.comments import Comments
+from gateway.upstream.descriptors import DescriptorSet
 
 _VERSION = re.compile(r"v[0-9]+(?:(?:alpha|beta|p)[0-9]+)*")
 

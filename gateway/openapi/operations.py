@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.descriptors import behaviors
 from gateway.openapi.comments import Comments, first_sentence
 from gateway.openapi.contents import Contents, bound_fields
 from gateway.openapi.headers import header_parameters
@@ -12,6 +11,7 @@ from gateway.openapi.paths import PathParameter
 from gateway.openapi.responses import failures, successes
 from gateway.openapi.schemas import Schemas
 from gateway.routing.routes import Body, Route
+from gateway.upstream.descriptors import behaviors
 
 Operation = dict[str, Any]
 

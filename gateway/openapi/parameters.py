@@ -7,7 +7,6 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from gateway.descriptors import behaviors, is_output_only
 from gateway.openapi.comments import Comments
 from gateway.openapi.examples import of_requests
 from gateway.openapi.paths import PathParameter
@@ -16,6 +15,7 @@ from gateway.openapi.values import NULL_VALUE, Schema
 from gateway.routing.parameters import ParameterError, resolve
 from gateway.routing.routes import HTTP_BODY, Route
 from gateway.routing.update_mask import UPDATE_MASK
+from gateway.upstream.descriptors import behaviors, is_output_only
 
 MAX_NAMES = 4
 """How many names a query parameter of the document has; the gateway takes longer ones."""

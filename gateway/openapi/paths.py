@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from gateway.openapi.names import free_name
+from gateway.routing.names import free_name
 from gateway.routing.routes import Route
 from gateway.routing.templates import Template, Variable
 

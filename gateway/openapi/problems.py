@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.errors import HTTP_STATUSES, PROBLEM_JSON, FieldError, Problem
+from gateway.http.problems import HTTP_STATUSES, PROBLEM_JSON, FieldError, Problem
 from gateway.openapi.schemas import Schemas
 from gateway.openapi.values import Schema
 

@@ -7,7 +7,7 @@ from typing import Any
 import falcon.asgi
 import orjson
 
-from gateway.media_types import JSON
+from gateway.http.media_types import JSON
 from gateway.routing.preconditions import parse_entity_tags
 
 PATH = "/openapi.json"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gateway.calls.resumption import END_ID, find_resumption
 from gateway.openapi.comments import Comments
 from gateway.openapi.contents import Contents
 from gateway.openapi.failures import named_failures
@@ -9,7 +10,6 @@ from gateway.openapi.headers import answer_headers
 from gateway.openapi.problems import COMMON_RESPONSE, problem_content
 from gateway.openapi.schemas import Schemas
 from gateway.routing.routes import Route
-from gateway.streams.resumption import END_ID, find_resumption
 
 Responses = dict[str, dict[str, Any]]
 """By status."""

@@ -11,9 +11,7 @@ from typing import cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from gateway.descriptors import behaviors, is_map
 from gateway.openapi.comments import Comments
-from gateway.openapi.names import shortest_names
 from gateway.openapi.values import (
     FLOATS,
     WRAPPERS,
@@ -25,6 +23,8 @@ from gateway.openapi.values import (
     scalar,
     well_known,
 )
+from gateway.routing.names import shortest_names
+from gateway.upstream.descriptors import behaviors, is_map
 
 _OWN = ("gateway.Failure", "gateway.NotANumber", "gateway.Problem")
 """The gateway's own components, which compete with types for short names."""

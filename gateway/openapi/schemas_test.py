@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from openapi_schema_validator import OAS31Validator
 
-from gateway.descriptors import DescriptorSet
 from gateway.openapi.comments import Comments
 from gateway.openapi.schemas import Schemas
 from gateway.openapi.values import Schema
 from gateway.testing.protos import compile_library, compile_protos
+from gateway.upstream.descriptors import DescriptorSet
 
 TEXT = """
 // Something to read.

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from openapi_schema_validator import OAS31Validator
 from probe.v1 import probe_pb2
 
-from gateway.descriptors import DescriptorSet
 from gateway.openapi.comments import Comments
 from gateway.openapi.schemas import Schemas
 from gateway.protojson.codec import JsonCodec
+from gateway.protojson.hypothesis_messages import messages
+from gateway.protojson.hypothesis_types import message_types
 from gateway.testing.harness import descriptor_set
-from gateway.testing.message_types import message_types
-from gateway.testing.message_values import messages
+from gateway.upstream.descriptors import DescriptorSet
 
 DESCRIPTORS = DescriptorSet(descriptor_set(probe_pb2.DESCRIPTOR))
 PROBE = DESCRIPTORS.pool.FindMessageTypeByName("probe.v1.Probe")

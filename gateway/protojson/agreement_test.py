@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from probe.v1 import probe_pb2
 
-from gateway.descriptors import DescriptorSet
-from gateway.errors import Problem
+from gateway.http.problems import Problem
 from gateway.protojson.codec import JsonCodec, parse_json
 from gateway.protojson.encoding import Encoders
+from gateway.protojson.hypothesis_json import objects
+from gateway.protojson.hypothesis_messages import messages
+from gateway.protojson.hypothesis_types import message_types
 from gateway.testing.harness import descriptor_set
-from gateway.testing.message_json import objects
-from gateway.testing.message_types import message_types
-from gateway.testing.message_values import messages
+from gateway.upstream.descriptors import DescriptorSet
 
 PROBE = DescriptorSet(descriptor_set(probe_pb2.DESCRIPTOR)).pool.FindMessageTypeByName(
     "probe.v1.Probe"

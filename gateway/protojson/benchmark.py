@@ -18,8 +18,8 @@ import orjson
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from gateway.descriptors import DescriptorSet
 from gateway.protojson.codec import JsonCodec, parse_json
+from gateway.upstream.descriptors import DescriptorSet
 
 SLICE_SECONDS = 0.005
 """How long each converter works in a round, at least."""

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from gateway.protojson.decoding import Decoders
 from gateway.protojson.encoding import Encoders
-from gateway.protojson.refusals import Refusal, UnwritableError
+from gateway.protojson.errors import Refusal, UnwritableError
 from gateway.protojson.text import parse_json
 
 __all__ = ["JsonCodec", "given_paths", "parse_json"]

@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from probe.v1 import probe_pb2
 
-from gateway.descriptors import DescriptorSet
-from gateway.errors import Problem
+from gateway.http.problems import Problem
 from gateway.protojson.codec import JsonCodec, given_paths, parse_json
 from gateway.testing.harness import descriptor_set
+from gateway.upstream.descriptors import DescriptorSet
 
 DESCRIPTORS = DescriptorSet(descriptor_set(probe_pb2.DESCRIPTOR))
 CODEC = JsonCodec(DESCRIPTORS.pool)

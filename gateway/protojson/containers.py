@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from gateway.protojson.refusals import MAX_DEPTH, Refusal, refuse, refuse_depth, shown
+from gateway.protojson.errors import MAX_DEPTH, Refusal, refuse, refuse_depth, shown
 from gateway.protojson.scalars import scalar_reader
 
 Reader = Callable[[Any], Any]

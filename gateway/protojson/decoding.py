@@ -15,8 +15,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import EncodeError, Message
 
-from gateway.descriptors import is_map
-from gateway.protojson import struct_values, text_forms
+from gateway.protojson import string_values, struct_values
 from gateway.protojson.containers import (
     Filler,
     Reader,
@@ -27,13 +26,14 @@ from gateway.protojson.containers import (
     scalar_map_filler,
 )
 from gateway.protojson.encoding import ANY, define, is_object, is_wrapper, read_source
-from gateway.protojson.refusals import MAX_DEPTH, Refusal, refuse, refuse_depth, shown
+from gateway.protojson.errors import MAX_DEPTH, Refusal, refuse, refuse_depth, shown
 from gateway.protojson.scalars import INTEGER_RANGES, scalar_reader
+from gateway.upstream.descriptors import is_map
 
 Setter = Callable[[Any, Any, int], None]
 """Sets a field of a message from a JSON value that is not null; the number is of the message."""
 
-_WELL_KNOWN: Mapping[str, Filler] = {**text_forms.FILLERS, **struct_values.FILLERS}
+_WELL_KNOWN: Mapping[str, Filler] = {**string_values.FILLERS, **struct_values.FILLERS}
 _NULL_TYPES = ("google.protobuf.Value", "google.protobuf.NullValue")
 # Integers of 64 bits are texts, and any number of 18 digits is in their range.
 _SHORT_NUMBER = "type(item) is str and len(item) < 19 and item.isascii() and item.isdecimal()"

@@ -16,17 +16,17 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
-from gateway.descriptors import is_map
-from gateway.protojson import struct_values, text_forms
-from gateway.protojson.refusals import UnwritableError
+from gateway.protojson import string_values, struct_values
+from gateway.protojson.errors import UnwritableError
 from gateway.protojson.scalars import scalar_writer
+from gateway.upstream.descriptors import is_map
 
 Writer = Callable[[Any], Any]
 """Makes JSON of a message or of a field's value, and raises UnwritableError where there is none."""
 
 ANY = "google.protobuf.Any"
 _WRAPPERS_FILE = "google/protobuf/wrappers.proto"
-_WELL_KNOWN: Mapping[str, Writer] = {**text_forms.WRITERS, **struct_values.WRITERS}
+_WELL_KNOWN: Mapping[str, Writer] = {**string_values.WRITERS, **struct_values.WRITERS}
 _WIDE = 20
 """A type of so many fields is mostly empty in most messages."""
 

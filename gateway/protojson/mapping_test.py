@@ -7,11 +7,11 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.message import DecodeError, Message
 from probe.v1 import probe_pb2
 
-from gateway.descriptors import DescriptorSet
-from gateway.errors import Problem
+from gateway.http.problems import Problem
 from gateway.protojson.codec import JsonCodec, parse_json
-from gateway.protojson.refusals import UnwritableError
+from gateway.protojson.errors import UnwritableError
 from gateway.testing.harness import descriptor_set
+from gateway.upstream.descriptors import DescriptorSet
 
 POOL = DescriptorSet(descriptor_set(probe_pb2.DESCRIPTOR)).pool
 CODEC = JsonCodec(POOL)

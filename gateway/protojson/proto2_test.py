@@ -8,9 +8,9 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
-from gateway.errors import Problem
+from gateway.http.problems import Problem
 from gateway.protojson.codec import JsonCodec, parse_json
-from gateway.protojson.refusals import UnwritableError
+from gateway.protojson.errors import UnwritableError
 from gateway.testing.protos import compile_protos
 
 TREES = compile_protos(

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-from gateway.protojson.refusals import refuse
+from gateway.protojson.errors import refuse
 
 _INT32 = (-(2**31), 2**31 - 1)
 _INT64 = (-(2**63), 2**63 - 1)

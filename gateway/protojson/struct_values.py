@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Value
 
-from gateway.protojson.refusals import (
+from gateway.protojson.errors import (
     MAX_DEPTH,
     Refusal,
     UnwritableError,

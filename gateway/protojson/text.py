@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import Problem, invalid_argument
-from gateway.protojson.refusals import Refusal, refuse, shown
+from gateway.http.problems import Problem, invalid_argument
+from gateway.protojson.errors import Refusal, refuse, shown
 
 _SPACE = b" \t\n\r"
 

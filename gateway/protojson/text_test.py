@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import Problem
+from gateway.http.problems import Problem
 from gateway.protojson.text import parse_json
 
 # Names that are often the same, of letters that mean something between names and values.

@@ -14,12 +14,12 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.descriptors import find_field, is_map
-from gateway.errors import Problem, invalid_field
-from gateway.protojson.refusals import Refusal, shown
+from gateway.http.problems import Problem, invalid_field
+from gateway.protojson.errors import Refusal, shown
 from gateway.protojson.scalars import scalar_reader
+from gateway.protojson.string_values import FILLERS
 from gateway.protojson.text import check_text
-from gateway.protojson.text_forms import FILLERS
+from gateway.upstream.descriptors import find_field, is_map
 
 MAX_PATH_LENGTH = 10
 """How many names a parameter may have: recursive messages would allow any number."""

@@ -15,10 +15,10 @@ from urllib.parse import quote, unquote
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.answer_metadata import ENTITY_TAG
-from gateway.descriptors import Method
-from gateway.errors import Problem, invalid_argument
-from gateway.exchange import Exchange
+from gateway.http.exchange import Exchange
+from gateway.http.metadata import ENTITY_TAG
+from gateway.http.problems import Problem, invalid_argument
+from gateway.upstream.descriptors import Method
 
 ETAG = "etag"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.errors import Problem
+from gateway.http.problems import Problem
 from gateway.routing.preconditions import EntityTags, entity_tag, parse_entity_tags
 
 

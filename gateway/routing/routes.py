@@ -11,7 +11,6 @@ from google.api import http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.descriptors import DescriptorSet, DescriptorSetError, Method, find_field
 from gateway.routing.location import Location, compile_location
 from gateway.routing.parameters import Parameter, ParameterError, Query, resolve
 from gateway.routing.preconditions import Preconditions, compile_preconditions
@@ -24,6 +23,7 @@ from gateway.routing.templates import (
     parse_template,
 )
 from gateway.routing.update_mask import UPDATE_MASK, UpdateMask
+from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError, Method, find_field
 
 HTTP_BODY = "google.api.HttpBody"
 EMPTY = "google.protobuf.Empty"

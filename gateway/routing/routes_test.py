@@ -5,9 +5,9 @@ from google.protobuf import descriptor_pb2, text_format
 from probe.v1 import probe_pb2
 from rest.v1 import annotations_pb2
 
-from gateway.descriptors import DescriptorSet, DescriptorSetError
 from gateway.routing.routes import compile_routes
 from gateway.testing.harness import descriptor_set
+from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
 
 FILE = """
 name: "books.proto"

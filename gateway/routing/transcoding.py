@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.errors import Problem, invalid_argument, invalid_field
+from gateway.http.problems import Problem, invalid_argument, invalid_field
 from gateway.protojson.codec import JsonCodec, parse_json
 from gateway.routing.parameters import assign
 from gateway.routing.routes import Body, Route

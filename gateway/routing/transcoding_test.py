@@ -3,7 +3,7 @@
 import pytest
 from google.protobuf import json_format
 
-from gateway.errors import Problem
+from gateway.http.problems import Problem
 from gateway.protojson.codec import JsonCodec
 from gateway.routing.routes import compile_routes
 from gateway.routing.templates import Match

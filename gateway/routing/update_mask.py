@@ -10,11 +10,11 @@ from typing import Any, cast
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from gateway.descriptors import behaviors
-from gateway.errors import Problem, invalid_argument, invalid_field
+from gateway.http.problems import Problem, invalid_argument, invalid_field
 from gateway.protojson.codec import given_paths
-from gateway.protojson.refusals import shown
+from gateway.protojson.errors import shown
 from gateway.routing.preconditions import ETAG
+from gateway.upstream.descriptors import behaviors
 
 UPDATE_MASK = "update_mask"
 

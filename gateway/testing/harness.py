@@ -22,16 +22,16 @@ from google.protobuf.descriptor import FileDescriptor
 
 from chassis.database import Database
 from gateway.app import Dependencies, GatewayApp, Plan, create_app
-from gateway.descriptors import DescriptorSet
-from gateway.http.connection import Connection
-from gateway.http.cycle import Application
-from gateway.http.limits import ConnectionLimits
+from gateway.calls.idempotency import IdempotencyRecords
+from gateway.calls.open_streams import OpenStreams, StreamLimits
 from gateway.openapi.document import make_document
 from gateway.routing.routes import compile_routes
+from gateway.server.connection import Connection
+from gateway.server.cycle import Application
+from gateway.server.limits import ConnectionLimits
 from gateway.settings import GatewaySettings
-from gateway.streams.open_streams import OpenStreams, StreamLimits
-from gateway.unary.idempotency import IdempotencyRecords
-from gateway.upstream import Upstream
+from gateway.upstream.channels import Upstream
+from gateway.upstream.descriptors import DescriptorSet
 
 READY_TIMEOUT_SECONDS = 20.0
 POLL_SECONDS = 0.05

@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE: nothing here asserts.
 import tempfile
 from pathlib import Path
 
-from gateway.descriptors import DescriptorSet
+from gateway.upstream.descriptors import DescriptorSet
 from tools.proto.protoc import run_protoc
 
 _HEAD = """

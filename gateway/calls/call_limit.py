@@ -1,0 +1,33 @@
+"""A limit on the unary calls that one process has in flight.
+
+A call counts from before its body is read until its response is made.
+"""
+
+from gateway.http.problems import Problem
+
+
+class CallLimit:
+    """A context manager around each call, which refuses calls beyond the limit at once."""
+
+    def __init__(self, max_calls: int) -> None:
+        self._max_calls = max_calls
+        self._calls = 0
+
+    def __enter__(self) -> None:
+        """Count a call.
+
+        Raises:
+            Problem: there are as many calls as there may be.
+        """
+        if self._calls >= self._max_calls:
+            raise _too_many()
+        self._calls += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Stop counting the call."""
+        self._calls -= 1
+
+
+def _too_many() -> Problem:
+    detail = "The server has as many calls in flight as it may have."
+    return Problem(503, "UNAVAILABLE", detail, "TOO_MANY_CALLS", headers={"Retry-After": "1"})

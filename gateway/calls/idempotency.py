@@ -1,0 +1,228 @@
+"""Idempotency-Key: a POST that is sent again gets the first one's answer.
+
+A record is claimed before the call and finished after it. Only outcomes that stay true are kept;
+otherwise the claim is given up and the key is free again. The record is not what makes a service
+exact: a gateway can die between call and record, so the key travels on to the service too.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import LiteralString
+
+from chassis import call_context, errors, log
+from chassis.database import Connection, Database
+from gateway.calls.responses import Reply, reply_of
+from gateway.http.problems import RESPONSE_TOO_LARGE, Problem, invalid_argument
+
+HEADER = "Idempotency-Key"
+REPLAYED_HEADER = "Idempotent-Replayed"
+MAX_KEY_LENGTH = 255
+WAIT_SECONDS = 2.0
+POLL_SECONDS = 0.05
+CLAIM_SECONDS = 2.0
+"""How long claiming a key may take, if the deadline does not come first."""
+SETTLE_SECONDS = 0.5
+"""How long finishing or giving up a claim may take at least, however near the deadline is."""
+SWEEP_SECONDS = 60.0
+SWEEP_BATCH = 1_000
+
+PASSING_CODES = frozenset(
+    {
+        *("CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"),
+        *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+    }
+)
+"""Outcomes that may be another the next time: the caller is meant to try again."""
+
+_CLAIM: LiteralString = """
+INSERT INTO idempotency_records AS record (record_id, request_hash, attempt, expire_time)
+VALUES (%(record_id)s, %(request_hash)s, %(attempt)s,
+        now() + make_interval(secs => %(lease_seconds)s))
+ON CONFLICT (record_id) DO UPDATE
+   SET request_hash = excluded.request_hash, attempt = excluded.attempt,
+       create_time = now(), expire_time = excluded.expire_time,
+       status = NULL, headers = NULL, body = NULL
+ WHERE record.expire_time <= now()
+RETURNING attempt
+"""
+_READ: LiteralString = """
+SELECT request_hash, status, headers, body
+  FROM idempotency_records
+ WHERE record_id = %s AND expire_time > now()
+"""
+_FINISH: LiteralString = """
+UPDATE idempotency_records
+   SET status = %(status)s, headers = %(headers)s, body = %(body)s,
+       expire_time = now() + make_interval(secs => %(keep_seconds)s)
+ WHERE attempt = %(attempt)s
+"""
+_GIVE_UP: LiteralString = "DELETE FROM idempotency_records WHERE attempt = %(attempt)s"
+_SWEEP: LiteralString = """
+DELETE FROM idempotency_records
+ WHERE attempt IN (SELECT attempt FROM idempotency_records WHERE expire_time <= now()
+                    ORDER BY expire_time LIMIT %s FOR UPDATE SKIP LOCKED)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Which request this is, and what it says; both are SHA-256 digests."""
+
+    record_id: bytes
+    request_hash: bytes
+
+
+def make_claim(method: str, path: str, authorization: str, key: str, request: bytes) -> Claim:
+    """Return the claim of a request; `request` is all that it says, in one canonical form.
+
+    A key means nothing outside of its method, path and caller: nobody is told another's answer.
+    """
+    identity = json.dumps([method, path, authorization, key]).encode()
+    return Claim(hashlib.sha256(identity).digest(), hashlib.sha256(request).digest())
+
+
+def check_key(key: str) -> None:
+    """Check an Idempotency-Key.
+
+    Raises:
+        Problem: it is empty, too long, or not printable ASCII, which is all that gRPC can carry.
+    """
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+        detail = f"{HEADER} must have 1 to {MAX_KEY_LENGTH} printable ASCII characters."
+        raise invalid_argument(detail, "INVALID_IDEMPOTENCY_KEY")
+
+
+class IdempotencyRecords:
+    """The records of one database."""
+
+    def __init__(self, database: Database, keep_seconds: float) -> None:
+        """Keep finished records for `keep_seconds`."""
+        self._database = database
+        self._keep_seconds = keep_seconds
+        self._log = log.logger()
+
+    async def answer(
+        self, claim: Claim, perform: Callable[[], Awaitable[Reply]], lease_seconds: float
+    ) -> Reply:
+        """Perform a request once, or repeat what it was answered.
+
+        A claim whose gateway died can be taken over after `lease_seconds`, which must be longer
+        than the performance may take.
+
+        Raises:
+            Problem: what the performance raised; or the key belongs to another request (422), or
+                to one that is still being performed after WAIT_SECONDS (409).
+            errors.Unavailable: the database is down or frozen; nothing was done.
+            errors.DeadlineExceeded: the database is slow; nothing was done.
+        """
+        attempt = await self._claim(claim, lease_seconds)
+        if isinstance(attempt, Reply):
+            return attempt
+        try:
+            reply = await perform()
+        except Problem as problem:
+            if problem.code in PASSING_CODES and problem.reason != RESPONSE_TOO_LARGE:
+                await self._settle(_GIVE_UP, {"attempt": attempt})
+            else:
+                await self._finish(attempt, reply_of(problem))
+            raise
+        except BaseException:
+            await self._settle(_GIVE_UP, {"attempt": attempt})
+            raise
+        await self._finish(attempt, reply)
+        return reply
+
+    async def sweep(self) -> int:
+        """Delete at most SWEEP_BATCH expired records; return how many there were."""
+        async with self._database.connection() as connection:
+            return (await connection.execute(_SWEEP, (SWEEP_BATCH,))).rowcount
+
+    async def sweep_all(self) -> None:
+        """Delete all expired records, in batches."""
+        while await self.sweep() == SWEEP_BATCH:
+            pass
+
+    async def _claim(self, claim: Claim, lease_seconds: float) -> uuid.UUID | Reply:
+        limit = time.monotonic() + WAIT_SECONDS
+        while True:
+            found = await self._claim_or_read(claim, lease_seconds)
+            if found is not None:
+                return found
+            if time.monotonic() > limit:
+                raise _still_running()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _claim_or_read(self, claim: Claim, lease_seconds: float) -> uuid.UUID | Reply | None:
+        with call_context.time_limit(call_context.remaining_seconds(CLAIM_SECONDS)):
+            async with self._database.connection() as connection:
+                attempt = await _try_claim(connection, claim, lease_seconds)
+                return attempt or await _read(connection, claim)
+
+    async def _finish(self, attempt: uuid.UUID, reply: Reply) -> None:
+        await self._settle(
+            _FINISH,
+            {
+                "attempt": attempt,
+                "status": reply.status,
+                "headers": json.dumps(dict(reply.headers)),
+                "body": reply.body,
+                "keep_seconds": self._keep_seconds,
+            },
+        )
+
+    async def _settle(self, statement: LiteralString, parameters: Mapping[str, object]) -> None:
+        """End a claim; what was done is done, so a database that is down does not change it."""
+        seconds = max(SETTLE_SECONDS, call_context.remaining_seconds(CLAIM_SECONDS))
+        try:
+            with call_context.time_limit(seconds):
+                async with self._database.connection() as connection:
+                    await connection.execute(statement, parameters)
+        except errors.Error as error:
+            self._log.warning("idempotency_record_lost", reason=error.reason)
+
+
+async def _try_claim(
+    connection: Connection, claim: Claim, lease_seconds: float
+) -> uuid.UUID | None:
+    attempt = uuid.uuid4()
+    parameters = {
+        "record_id": claim.record_id,
+        "request_hash": claim.request_hash,
+        "attempt": attempt,
+        "lease_seconds": lease_seconds,
+    }
+    row = await (await connection.execute(_CLAIM, parameters)).fetchone()
+    return None if row is None else attempt
+
+
+async def _read(connection: Connection, claim: Claim) -> Reply | None:
+    """Return the recorded answer, or None while there is none.
+
+    Raises:
+        Problem: the key belongs to another request.
+    """
+    row = await (await connection.execute(_READ, (claim.record_id,))).fetchone()
+    if row is None:
+        return None
+    request_hash, status, headers, body = row
+    if request_hash != claim.request_hash:
+        detail = f"This {HEADER} was used for another request."
+        raise invalid_argument(detail, "IDEMPOTENCY_KEY_REUSED", status=422)
+    if status is None:
+        return None
+    return Reply(status, body, {**headers, REPLAYED_HEADER: "true"})
+
+
+def _still_running() -> Problem:
+    return Problem(
+        status=409,
+        code="ABORTED",
+        detail=f"A request with this {HEADER} is still running.",
+        reason="IDEMPOTENCY_KEY_IN_USE",
+        headers={"Retry-After": "1"},
+    )

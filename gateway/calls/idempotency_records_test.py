@@ -1,0 +1,134 @@
+"""The records of Idempotency-Key: claims, leases and what becomes of them when a gateway dies."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from chassis.database import Database
+from gateway.calls import idempotency
+from gateway.calls.idempotency import SWEEP_BATCH, Claim, IdempotencyRecords, make_claim
+from gateway.calls.responses import Reply
+from gateway.http.problems import Problem
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "gateway"
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CLAIM = make_claim("POST", "/v1/things", "", "key", b"request")
+LEASE_SECONDS = 30.0
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def records(clean_database_url: str) -> AsyncIterator[IdempotencyRecords]:
+    database = Database(clean_database_url)
+    await database.open()
+    yield IdempotencyRecords(database, keep_seconds=60)
+    await database.close()
+
+
+def count(url: str, condition: str = "true") -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            f"SELECT count(*) FROM idempotency_records WHERE {condition}".encode()
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def perform() -> Reply:
+    return Reply(200, b"first", {"Content-Type": "text/plain"})
+
+
+async def never() -> Reply:
+    raise AssertionError("performed twice")
+
+
+async def hold(records: IdempotencyRecords, lease_seconds: float) -> asyncio.Task[Reply]:
+    """Claim the key and keep on performing until the task is cancelled."""
+    claimed = asyncio.Event()
+
+    async def forever() -> Reply:
+        claimed.set()
+        await asyncio.sleep(60)
+        return Reply(200, b"late")
+
+    task = asyncio.create_task(records.answer(CLAIM, forever, lease_seconds))
+    await claimed.wait()
+    return task
+
+
+async def test_claim_whose_gateway_died_is_taken_over_after_its_lease(
+    records: IdempotencyRecords,
+) -> None:
+    dead = await hold(records, lease_seconds=0.2)
+    reply = await records.answer(CLAIM, perform, LEASE_SECONDS)
+    assert reply.body == b"first"
+    dead.cancel()
+    await asyncio.gather(dead, return_exceptions=True)
+    # The former owner, giving up late, did not take the new owner's record with it.
+    assert (await records.answer(CLAIM, never, LEASE_SECONDS)).body == b"first"
+
+
+async def test_claim_within_its_lease_is_not_taken_over(records: IdempotencyRecords) -> None:
+    running = await hold(records, LEASE_SECONDS)
+    with pytest.raises(Problem) as caught:
+        await records.answer(CLAIM, never, LEASE_SECONDS)
+    assert caught.value.status == 409
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_key_that_is_free_again_does_not_repeat_its_former_response(
+    clean_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0)
+    database = Database(clean_database_url)
+    await database.open()
+    brief = IdempotencyRecords(database, keep_seconds=0)
+    await brief.answer(CLAIM, perform, LEASE_SECONDS)
+    running = await hold(brief, LEASE_SECONDS)
+    with pytest.raises(Problem) as caught:
+        await brief.answer(CLAIM, never, LEASE_SECONDS)
+    assert caught.value.reason == "IDEMPOTENCY_KEY_IN_USE"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await database.close()
+
+
+async def test_performance_that_is_cancelled_frees_the_key(records: IdempotencyRecords) -> None:
+    running = await hold(records, LEASE_SECONDS)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (await records.answer(CLAIM, perform, LEASE_SECONDS)).body == b"first"
+
+
+async def test_record_expires_and_is_swept(clean_database_url: str) -> None:
+    database = Database(clean_database_url)
+    await database.open()
+    brief = IdempotencyRecords(database, keep_seconds=0)
+    for number in range(3):
+        claim = Claim(bytes([number] * 32), b"h" * 32)
+        await brief.answer(claim, perform, LEASE_SECONDS)
+    running = await hold(IdempotencyRecords(database, keep_seconds=60), LEASE_SECONDS)
+    assert count(clean_database_url) == 4
+    assert await brief.sweep() == 3
+    assert count(clean_database_url, "status IS NULL") == count(clean_database_url) == 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await database.close()
+
+
+async def test_sweep_is_bounded(records: IdempotencyRecords, clean_database_url: str) -> None:
+    with psycopg.connect(clean_database_url) as connection:
+        connection.execute(
+            "INSERT INTO idempotency_records (record_id, request_hash, attempt, expire_time)"
+            " SELECT sha256(n::text::bytea), sha256(''), uuidv7(), now() - interval '1 hour'"
+            " FROM generate_series(1, %s) AS n",
+            (SWEEP_BATCH + 1,),
+        )
+    assert await records.sweep() == SWEEP_BATCH
+    assert await records.sweep() == 1

@@ -1,0 +1,95 @@
+"""The gRPC requests that the body of an HTTP request becomes: one, or a stream of them."""
+
+from collections.abc import AsyncIterator, Collection
+
+from google.protobuf.message import Message
+
+from gateway.http.exchange import Exchange
+from gateway.http.media_types import JSON, NDJSON, NDJSON_ALIASES
+from gateway.http.problems import Problem, invalid_argument
+from gateway.routing.transcoding import RequestParts
+
+
+async def read_message(parts: RequestParts, exchange: Exchange) -> Message:
+    """Read the body of a request that is one message."""
+    binding = parts.route.body
+    content_type = exchange.header(b"content-type")
+    if binding is None:
+        if exchange.body.expected:
+            raise invalid_argument("This request takes no body.", "UNEXPECTED_BODY")
+        return parts.message(b"", content_type)
+    _check_encoding(exchange)
+    body = await exchange.body.read()
+    if body and not binding.raw:
+        _check_type(content_type, (JSON,))
+    return parts.message(body, content_type)
+
+
+def read_messages(parts: RequestParts, exchange: Exchange) -> AsyncIterator[Message]:
+    """Read the body of a request that is a stream of messages, as it comes.
+
+    Raises:
+        Problem: the body has another type, or an encoding; raised before any of it is read.
+    """
+    content_type = exchange.header(b"content-type")
+    _check_encoding(exchange)
+    if parts.route.body is not None and parts.route.body.raw:
+        return _read_pieces(parts, exchange, content_type)
+    if exchange.body.expected:
+        _check_type(content_type, (NDJSON, *NDJSON_ALIASES))
+    return _read_lines(parts, exchange, content_type)
+
+
+async def _read_pieces(
+    parts: RequestParts, exchange: Exchange, content_type: str
+) -> AsyncIterator[Message]:
+    async for chunk in exchange.body.chunks():
+        yield parts.message(chunk, content_type)
+
+
+async def _read_lines(
+    parts: RequestParts, exchange: Exchange, content_type: str
+) -> AsyncIterator[Message]:
+    number = 0
+    async for line in exchange.body.lines():
+        number += 1
+        try:
+            message = parts.message(line, content_type)
+        except Problem as problem:
+            problem.detail = f"Record {number}: {problem.detail}"
+            problem.metadata = {**problem.metadata, "record": str(number)}
+            raise
+        yield message
+
+
+def _check_encoding(exchange: Exchange) -> None:
+    """Refuse a body that is compressed (RFC 9110 §8.4, §12.5.3).
+
+    The bounds on bodies are those of their content. Raw bytes are refused too: HttpBody has no
+    field in which the service could learn of their encoding.
+    """
+    encoding = exchange.list_header(b"content-encoding")
+    if encoding is None or not exchange.body.expected or encoding.strip().lower() == "identity":
+        return
+    raise Problem(
+        status=415,
+        code="INVALID_ARGUMENT",
+        detail="The body must not have a Content-Encoding other than identity.",
+        reason="UNSUPPORTED_CONTENT_ENCODING",
+        headers={"Accept-Encoding": "identity"},
+    )
+
+
+def _check_type(content_type: str, wanted: Collection[str]) -> None:
+    """Refuse a body of another type, or of none; JSON is UTF-8 (RFC 8259).
+
+    A body without a type may come from a page of any site: browsers send a Blob that has none
+    without a preflight (Fetch, "CORS-safelisted request-header").
+    """
+    name, _, parameters = content_type.lower().partition(";")
+    charset = parameters.strip().replace('"', "")
+    if name.strip() in wanted and charset in ("", "charset=utf-8"):
+        return
+    names = " or ".join(sorted(wanted))
+    detail = f"The Content-Type of the body must be {names}, in UTF-8."
+    raise Problem(415, "INVALID_ARGUMENT", detail, "UNSUPPORTED_MEDIA_TYPE")

@@ -1,0 +1,116 @@
+"""Unary RPCs: one request read, one gRPC call made, one answer written."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from typing import NamedTuple
+
+import grpc
+from google.protobuf.message import Message
+
+from chassis import call_context
+from gateway.calls.client_watch import ClientWatch
+from gateway.calls.idempotency import IdempotencyRecords, make_claim
+from gateway.calls.requests import read_message
+from gateway.calls.responses import Replies, Reply
+from gateway.http.exchange import Exchange
+from gateway.http.metadata import success_headers
+from gateway.http.problems import Problem, from_rpc_error
+from gateway.routing.preconditions import Conditions, read_conditions
+from gateway.routing.routes import Route
+from gateway.routing.transcoding import RequestParts
+from gateway.upstream.channels import Upstream
+
+MAX_TIMEOUT_SECONDS = 300.0
+"""The longest deadline of a unary call that a client may ask for."""
+
+LEASE_HEADROOM_SECONDS = 5.0
+"""How much longer than its call an idempotency claim is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryCalls:
+    """Makes the unary calls of one descriptor set."""
+
+    upstream: Upstream
+    records: IdempotencyRecords
+    replies: Replies
+    call_timeout_seconds: float
+    client_watch: ClientWatch = field(default_factory=ClientWatch)
+
+    async def serve(self, parts: RequestParts, exchange: Exchange) -> Reply:
+        """Serve a request; one with an Idempotency-Key is performed once.
+
+        If the client disconnects, the call is cancelled, unless it has a key: then it runs to its
+        end, and its response is recorded for the client to ask for again.
+
+        Raises:
+            Problem: what the client is told instead of an answer.
+            errors.Unavailable: the gateway's own database is needed and down.
+            ClientGoneError: the client left before the request or the response was complete.
+        """
+        route = parts.route
+        conditions = read_conditions(exchange)
+        request = await read_message(parts, exchange)
+        if conditions is not None:
+            route.preconditions.admit(conditions, request)
+        asked = exchange.timeout_seconds(MAX_TIMEOUT_SECONDS)
+        timeout = self.call_timeout_seconds if asked is None else asked
+        metadata = exchange.metadata()
+        key = exchange.header(b"idempotency-key")
+        recorded = bool(key) and exchange.method == "POST" and not route.only_validates(request)
+        attempt = _Attempt(route, request, timeout, metadata, conditions, exchange, recorded)
+        if not recorded:
+            return await self._perform(attempt)
+        claim = make_claim(
+            method=exchange.method,
+            path=exchange.raw_path,
+            authorization=exchange.header(b"authorization"),
+            key=key,
+            request=request.SerializeToString(deterministic=True),
+        )
+        perform = partial(self._perform, attempt)
+        with call_context.time_limit(timeout):
+            return await self.records.answer(claim, perform, timeout + LEASE_HEADROOM_SECONDS)
+
+    async def _perform(self, attempt: "_Attempt") -> Reply:
+        route, conditions = attempt.route, attempt.conditions
+        timeout = call_context.remaining_seconds(attempt.timeout_seconds)
+        call = self.upstream.call(route.rpc)(
+            attempt.request, timeout=timeout, metadata=attempt.metadata
+        )
+        try:
+            if attempt.recorded:
+                answer = await call
+            else:
+                with self.client_watch.over(call, attempt.exchange.body):
+                    answer = await call
+        except grpc.aio.AioRpcError as error:
+            raise _problem(error, attempt) from error
+        sent = success_headers(await call.initial_metadata(), await call.trailing_metadata())
+        validated = route.only_validates(attempt.request)
+        reply = self.replies.make(route, answer, sent, validated=validated)
+        tag = reply.headers.get("ETag", "")
+        if conditions is not None and route.preconditions.is_unmodified(conditions, tag):
+            return Reply(HTTPStatus.NOT_MODIFIED, b"", {"ETag": tag} if tag else {})
+        return reply
+
+
+class _Attempt(NamedTuple):
+    """One request as the call that it becomes."""
+
+    route: Route
+    request: Message
+    timeout_seconds: float
+    metadata: list[tuple[str, str]]
+    conditions: Conditions | None
+    exchange: Exchange
+    recorded: bool
+
+
+def _problem(error: grpc.aio.AioRpcError, attempt: _Attempt) -> Problem:
+    problem = from_rpc_error(error)
+    if attempt.conditions is not None:
+        attempt.conditions.explain(problem)
+    attempt.exchange.note_failure(problem, error.details() or "")
+    return problem

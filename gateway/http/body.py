@@ -1,0 +1,118 @@
+"""The body of an HTTP request as it comes over ASGI: whole and bounded, or line by line.
+
+Falcon's own stream ends in the same way when the client leaves as when the body is complete; here
+a client that leaves is an error, so that half an upload is never taken for all of it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from gateway.http.problems import Problem
+
+MAX_BODY_BYTES = 1024 * 1024
+"""The most that a body read whole, or one line of a longer one, may have."""
+
+READ_TIMEOUT_SECONDS = 60.0
+"""How long a body that is read whole may take, however it comes."""
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection."""
+
+
+class RequestBody:
+    """Reads one body, once."""
+
+    def __init__(self, receive: Receive, content_length: str | None, chunked: bool) -> None:
+        self._receive = receive
+        self._length = int(content_length) if content_length else 0
+        self.expected = chunked or self._length > 0
+        """Whether the client announced a body."""
+        self._more = self.expected
+
+    async def read(self) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            Problem: it is longer than MAX_BODY_BYTES, or takes too long.
+            ClientGoneError: the client left.
+        """
+        if self._length > MAX_BODY_BYTES:
+            raise too_large("body")
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_SECONDS):
+                return await self._read()
+        except TimeoutError as error:
+            headers = {"Connection": "close"}
+            detail = f"The body did not come within {READ_TIMEOUT_SECONDS:g} seconds."
+            raise Problem(408, "DEADLINE_EXCEEDED", detail, "SLOW_BODY", headers=headers) from error
+
+    async def _read(self) -> bytes:
+        chunks = []
+        size = 0
+        while self._more:
+            chunk = await self._next()
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise too_large("body")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes, in pieces that are not empty.
+
+        Raises:
+            ClientGoneError: the client left before the end.
+        """
+        while self._more:
+            chunk = await self._next()
+            if chunk:
+                yield chunk
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Yield the lines of the body as they come; empty ones are passed over.
+
+        Raises:
+            Problem: a line is longer than MAX_BODY_BYTES.
+            ClientGoneError: the client left before the end.
+        """
+        line = bytearray()
+        async for chunk in self.chunks():
+            first, *others = chunk.split(b"\n")
+            _extend(line, first)
+            for begun in others:
+                if line.strip():
+                    yield bytes(line)
+                line.clear()
+                _extend(line, begun)
+        if line.strip():
+            yield bytes(line)
+
+    async def wait_for_disconnect(self) -> None:
+        """Return when the client closes the connection; what it still sends is thrown away."""
+        event = await self._receive()
+        while event["type"] != "http.disconnect":
+            event = await self._receive()
+
+    async def _next(self) -> bytes:
+        event = await self._receive()
+        if event["type"] == "http.disconnect":
+            raise ClientGoneError
+        self._more = event.get("more_body", False)
+        chunk: bytes = event.get("body", b"")
+        return chunk
+
+
+def _extend(line: bytearray, piece: bytes) -> None:
+    if len(line) + len(piece) > MAX_BODY_BYTES:
+        raise too_large("line")
+    line += piece
+
+
+def too_large(what: str) -> Problem:
+    """Return the problem of a body or a line that is over the bound."""
+    detail = f"The {what} is larger than {MAX_BODY_BYTES} bytes."
+    return Problem(413, "INVALID_ARGUMENT", detail, "TOO_LARGE")

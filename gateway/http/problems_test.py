@@ -1,0 +1,155 @@
+import json
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from gateway.http.problems import HTTP_STATUSES, RESPONSE_TOO_LARGE, from_rpc_error, from_status
+from gateway.testing.serving import listening
+
+
+def trailing(*details: Message) -> grpc.aio.Metadata:
+    status = status_pb2.Status(details=[pack(detail) for detail in details])
+    return grpc.aio.Metadata(("grpc-status-details-bin", status.SerializeToString()))
+
+
+def pack(message: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+@pytest.mark.parametrize("side", ["server", "channel"])
+async def test_what_grpc_says_of_a_response_over_a_limit_is_understood(side: str) -> None:
+    limits = {
+        "server": [("grpc.max_send_message_length", 10)],
+        "channel": [("grpc.max_receive_message_length", 10)],
+    }
+    handlers: dict[str, Any] = {"Get": grpc.unary_unary_rpc_method_handler(give_eleven_bytes)}
+    server = grpc.aio.server(options=limits["server"] if side == "server" else None)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("a.B", handlers),))
+    options = limits["channel"] if side == "channel" else None
+    async with (
+        listening(server) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel,
+    ):
+        call: Any = channel.unary_unary("/a.B/Get")
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call(b"")
+    problem = from_rpc_error(raised.value)
+    assert (problem.status, problem.code) == (500, "INTERNAL")
+    assert problem.reason == RESPONSE_TOO_LARGE
+
+
+async def give_eleven_bytes(
+    _request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]
+) -> bytes:
+    return bytes(11)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "title"),
+    [
+        ("CANCELLED", 499, "Client Closed Request"),
+        ("UNKNOWN", 500, "Internal Server Error"),
+        ("INVALID_ARGUMENT", 400, "Bad Request"),
+        ("DEADLINE_EXCEEDED", 504, "Gateway Timeout"),
+        ("NOT_FOUND", 404, "Not Found"),
+        ("ALREADY_EXISTS", 409, "Conflict"),
+        ("PERMISSION_DENIED", 403, "Forbidden"),
+        ("UNAUTHENTICATED", 401, "Unauthorized"),
+        ("RESOURCE_EXHAUSTED", 429, "Too Many Requests"),
+        ("FAILED_PRECONDITION", 400, "Bad Request"),
+        ("ABORTED", 409, "Conflict"),
+        ("OUT_OF_RANGE", 400, "Bad Request"),
+        ("UNIMPLEMENTED", 501, "Not Implemented"),
+        ("INTERNAL", 500, "Internal Server Error"),
+        ("UNAVAILABLE", 503, "Service Unavailable"),
+        ("DATA_LOSS", 500, "Internal Server Error"),
+    ],
+)
+def test_statuses_are_those_of_the_canonical_table(code: str, status: int, title: str) -> None:
+    problem = from_status(grpc.StatusCode[code], "what happened", None).as_object()
+    assert (problem["status"], problem["title"], problem["code"]) == (status, title, code)
+
+
+def test_every_code_has_a_status() -> None:
+    assert HTTP_STATUSES.keys() == {code.name for code in grpc.StatusCode} - {"OK"}
+
+
+def test_details_are_shown() -> None:
+    problem = from_status(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "There is too little.",
+        trailing(
+            error_details_pb2.ErrorInfo(reason="OUT_OF_STOCK", metadata={"product_id": "7"}),
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(field="a.b", description="is bad")
+                ]
+            ),
+        ),
+    )
+    assert json.loads(problem.as_json()) == {
+        "type": "about:blank",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "There is too little.",
+        "code": "FAILED_PRECONDITION",
+        "reason": "OUT_OF_STOCK",
+        "errors": [{"field": "a.b", "description": "is bad"}],
+        "metadata": {"product_id": "7"},
+    }
+
+
+def test_a_service_may_ask_for_a_more_precise_status() -> None:
+    info = error_details_pb2.ErrorInfo(reason="R", metadata={"http_status": "402", "a": "b"})
+    problem = from_status(grpc.StatusCode.FAILED_PRECONDITION, "m", trailing(info))
+    assert problem.status == 402
+    assert problem.metadata == {"a": "b"}
+
+
+@pytest.mark.parametrize("asked", ["200", "302", "500", "999", "-1", "x", "", "4e2", "٤٠٠"])
+def test_only_a_client_error_may_be_asked_for(asked: str) -> None:
+    info = error_details_pb2.ErrorInfo(reason="R", metadata={"http_status": asked})
+    problem = from_status(grpc.StatusCode.ABORTED, "m", trailing(info))
+    assert problem.status == 409
+    assert problem.metadata == {}
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS"])
+def test_what_grpc_says_of_a_server_is_not_shown(code: str) -> None:
+    told = "failed to connect to all addresses; ipv4:10.0.0.7:50051: Connection refused"
+    assert "10.0.0.7" not in str(from_status(grpc.StatusCode[code], told, None).as_object())
+
+
+def test_what_a_service_vouches_for_is_shown() -> None:
+    info = error_details_pb2.ErrorInfo(reason="DATABASE_UNAVAILABLE")
+    problem = from_status(grpc.StatusCode.UNAVAILABLE, "Try again.", trailing(info))
+    assert (problem.detail, problem.reason) == ("Try again.", "DATABASE_UNAVAILABLE")
+
+
+@pytest.mark.parametrize(("nanos", "header"), [(0, "3"), (1, "4")])
+def test_retry_delay_becomes_retry_after_in_whole_seconds(nanos: int, header: str) -> None:
+    delay = duration_pb2.Duration(seconds=3, nanos=nanos)
+    retry = error_details_pb2.RetryInfo(retry_delay=delay)
+    problem = from_status(grpc.StatusCode.UNAVAILABLE, "m", trailing(retry))
+    assert problem.headers == {"Retry-After": header}
+
+
+def test_unauthenticated_says_how_to_authenticate() -> None:
+    problem = from_status(grpc.StatusCode.UNAUTHENTICATED, "m", None)
+    assert problem.headers == {"WWW-Authenticate": "Bearer"}
+
+
+def test_broken_details_are_passed_over() -> None:
+    broken = grpc.aio.Metadata(("grpc-status-details-bin", b"\xff\xff"))
+    assert from_status(grpc.StatusCode.NOT_FOUND, "m", broken).as_object()["detail"] == "m"
+    half = status_pb2.Status(
+        details=[any_pb2.Any(type_url="x/google.rpc.ErrorInfo", value=b"\xff\xff")]
+    )
+    broken = grpc.aio.Metadata(("grpc-status-details-bin", half.SerializeToString()))
+    assert from_status(grpc.StatusCode.NOT_FOUND, "m", broken).reason == ""

@@ -1,0 +1,23 @@
+"""Names that are short and never twice."""
+
+from gateway.routing.names import free_name, shortest_names
+
+
+def test_name_is_as_short_as_others_let_it() -> None:
+    names = {"a.v1.Book", "b.v1.Book", "a.v1.Shelf", "a.v1.Shelf.Part", "b.v2.Part"}
+    assert shortest_names(names) == {
+        "a.v1.Book": "a.v1.Book",
+        "b.v1.Book": "b.v1.Book",
+        "a.v1.Shelf": "Shelf",
+        "a.v1.Shelf.Part": "Shelf.Part",
+        "b.v2.Part": "v2.Part",
+    }
+
+
+def test_name_that_is_the_end_of_another_is_whole() -> None:
+    assert shortest_names({"Book", "a.Book"}) == {"Book": "Book", "a.Book": "a.Book"}
+
+
+def test_free_name_is_numbered_until_it_is_free() -> None:
+    assert free_name("book", {}) == "book"
+    assert free_name("book", {"book", "book2"}) == "book3"

@@ -1,0 +1,306 @@
+"""One HTTP/1.1 connection: what it waits for, for how long, and how it ends.
+
+A connection serves one request after the other. What a client sends ahead stays unparsed, at most
+what one read has brought, and nothing more is read until its turn comes (RFC 9112 section 9.3.2).
+So responses leave in order, whatever follows, and a client that does not read is not read from.
+
+    WAITING -> HEAD -> SERVING -> WAITING ...     requests, one at a time
+    any     -> LINGERING -> CLOSED                after the last response, or a refusal
+"""
+
+import asyncio
+import contextvars
+import math
+from enum import Enum
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from chassis import log
+from gateway.http.problems import Problem
+from gateway.server.cycle import Cycle
+from gateway.server.deadline import Deadline
+from gateway.server.limits import (
+    BODY_BUFFER_BYTES,
+    LINGER_SECONDS_WHEN_STOPPING,
+    WRITE_BUFFER_BYTES,
+    ConnectionLimits,
+    head_too_slow,
+    too_many_connections,
+)
+from gateway.server.parser import Head, RequestParser
+from gateway.server.receive_buffer import ReceiveBuffer
+from gateway.server.response import Headers, format_problem
+from gateway.server.scope import make_scope
+from gateway.server.sockets import address_of, bound_unsent
+
+_LOG = log.logger()
+
+
+class State(Enum):
+    """What a connection waits for or does, which decides how long it may take."""
+
+    WAITING = "waiting"
+    """For the first byte of a request."""
+    HEAD = "head"
+    """For the rest of request line and headers."""
+    SERVING = "serving"
+    """The application has a request, and bounds all waits itself, that for the body too."""
+    LINGERING = "lingering"
+    """Nothing more is served; what comes is discarded until the client closes."""
+    CLOSED = "closed"
+
+
+class Connection(asyncio.Protocol):
+    """A connection of uvicorn's server, in place of uvicorn's own protocol."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        limits: ConnectionLimits | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._config = config
+        self._server = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._limits = limits or ConnectionLimits()
+        self._state = State.WAITING
+        self._deadline = Deadline(self._loop, self._time_out)
+        self._parser = RequestParser()
+        self._transport: asyncio.Transport
+        self._cycle: Cycle | None = None
+        self._received = ReceiveBuffer()
+        self._lingered_bytes = 0
+        self._writable: asyncio.Event | None = None
+        """Set when the client has read enough; None while nobody has to wait for that."""
+        self._first = True
+        """No request has come yet."""
+        self._stopping = False
+        """The connection takes no more requests: the server stops, or has too many of them."""
+
+    # What the event loop calls.
+
+    def connection_made(  # type: ignore[override]
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Begin to wait for the first request, or refuse a connection too many."""
+        self._transport = transport
+        server, client = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        self._addresses = (address_of(server), address_of(client))
+        self._expiry = self._loop.time() + self._limits.max_age_seconds
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        bound_unsent(transport.get_extra_info("socket"))
+        self._enter(State.WAITING)
+        if len(self._server.connections) < self._limits.max_connections:
+            self._server.connections.add(self)  # type: ignore[arg-type]
+        else:
+            self._stopping = True
+            self._refuse(too_many_connections())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Release what the connection holds, and all that waits for its client."""
+        self._state = State.CLOSED
+        self._received.data = b""
+        self._parser.close()
+        self._server.connections.discard(self)
+        self.resume_writing()
+        self._deadline.close()
+        if self._cycle is not None:
+            self._cycle.disconnect()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has its turn, and keep the rest."""
+        if self._state is State.LINGERING:
+            self._discard(len(data))
+        else:
+            self._received.add(data)
+            self._advance()
+
+    def eof_received(self) -> None:
+        """Treat a client that sends no more as one that left; asyncio closes on None."""
+        if self._cycle is not None:
+            self._cycle.disconnect()
+
+    def pause_writing(self) -> None:
+        """Have writers wait; the client has `write_seconds` to read what is buffered."""
+        self._writable = asyncio.Event()
+        self._deadline.set(self._limits.write_seconds)
+
+    def resume_writing(self) -> None:
+        """Let writers go on."""
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+            self._deadline.set(self._state_seconds())
+
+    # What uvicorn's server calls.
+
+    def shutdown(self) -> None:
+        """Take no more requests; one that is being served gets its whole response."""
+        self._stopping = True
+        if self._state is State.WAITING and self._writable is None:
+            self._transport.close()
+        elif self._state is State.LINGERING:
+            self._enter(State.LINGERING)  # It has less time now.
+        elif self._state is not State.SERVING:
+            self._linger()
+
+    # What the cycle calls.
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the client has taken most of what was written."""
+        if self._writable is not None:
+            await self._writable.wait()
+
+    def read_on(self) -> None:
+        """Hand on more of the body."""
+        self._advance()
+
+    def may_stay_open(self) -> bool:
+        """Say whether the connection can take another request after this one."""
+        return not self._stopping and self._loop.time() < self._expiry
+
+    def default_headers(self) -> Headers:
+        """Return the headers of every response: the date."""
+        return self._server.default_headers
+
+    def end_cycle(self, cycle: Cycle) -> None:
+        """Take the next request after a complete response, or close."""
+        self._server.total_requests += 1
+        self._cycle = None
+        if cycle.stays_open and cycle.body_complete and self._state is State.SERVING:
+            self._enter(State.WAITING)
+            self._advance()
+        else:
+            self._linger()
+
+    def close_cut_off(self) -> None:
+        """Close in the middle of a response, whose framing shows that it is incomplete."""
+        self._cycle = None
+        if self._writable is not None:
+            self._transport.abort()
+        else:
+            self._linger()
+
+    def _advance(self) -> None:
+        """Parse what has its turn of what was received, and pause or resume reading."""
+        try:
+            while self._received.data and self._take():
+                pass
+        except Problem as problem:
+            self._refuse(problem)
+            return
+        if self._state is State.SERVING and (self._received.data or self._is_full()):
+            self._transport.pause_reading()
+            if not self._is_full() and not self._parser.complete:
+                # Let other connections have their turn between two pieces of a body.
+                self._loop.call_soon(self._advance)
+        else:
+            self._transport.resume_reading()
+
+    def _take(self) -> bool:
+        """Take a head or a piece of a body, and return whether to take more at once."""
+        if self._state is State.SERVING:
+            return self._take_body()
+        return self._state in (State.WAITING, State.HEAD) and self._take_head()
+
+    def _take_head(self) -> bool:
+        head = self._received.take_head()
+        if head is not None:
+            self._serve(self._parser.read_head(head))
+            return True
+        if self._received.has_begun_head and self._state is State.WAITING:
+            self._enter(State.HEAD)
+        return False
+
+    def _take_body(self) -> bool:
+        cycle = self._cycle
+        if cycle is None or cycle.body_complete or cycle.is_full:
+            return False
+        content, taken = self._parser.read_body(self._received.data[:BODY_BUFFER_BYTES])
+        self._received.take(taken)
+        cycle.take_body(content, complete=self._parser.complete)
+        return False
+
+    def _serve(self, head: Head) -> None:
+        self._first = False
+        self._enter(State.SERVING)
+        self._cycle = cycle = Cycle(head, self)
+        scope = make_scope(head, self._config, self._app_state, self._addresses)
+        run = cycle.run(self._config.loaded_app, scope)
+        task = self._loop.create_task(run, context=contextvars.Context())
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+
+    def _is_full(self) -> bool:
+        return self._cycle is not None and self._cycle.is_full
+
+    # How it ends.
+
+    def _refuse(self, problem: Problem) -> None:
+        """Respond with a problem to what cannot be served, and close.
+
+        A response that has begun leaves no room for that: the connection is aborted.
+        """
+        _LOG.info("request_refused", status=problem.status, reason=problem.reason)
+        cycle, self._cycle = self._cycle, None
+        if cycle is not None:
+            cycle.disconnect()
+        if cycle is not None and cycle.response_begun:
+            self._transport.abort()
+        else:
+            self.write(format_problem(problem))
+            self._linger()
+
+    def _linger(self) -> None:
+        """Close for writing, and discard what comes until the client closes, within bounds.
+
+        To close with something unread would reset the connection, and the client might lose a
+        response that it has not read yet (RFC 9112 section 9.6).
+        """
+        if self._state in (State.LINGERING, State.CLOSED) or self._transport.is_closing():
+            return
+        self._received.data = b""
+        self._enter(State.LINGERING)
+        self._transport.resume_reading()
+        self._transport.write_eof()
+
+    def _discard(self, size: int) -> None:
+        self._lingered_bytes += size
+        if self._lingered_bytes > self._limits.linger_bytes:
+            self._transport.abort()
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        if self._writable is None:
+            self._deadline.set(self._state_seconds())
+
+    def _state_seconds(self) -> float:
+        """Return how long the connection may stay in its state."""
+        limits = self._limits
+        if self._state is State.SERVING:
+            return math.inf
+        if self._state is State.LINGERING:
+            return LINGER_SECONDS_WHEN_STOPPING if self._stopping else limits.linger_seconds
+        if self._state is State.HEAD or self._first:
+            return limits.head_seconds
+        return max(0.0, min(limits.keep_alive_seconds, self._expiry - self._loop.time()))
+
+    def _time_out(self) -> None:
+        if self._writable is not None or self._state is State.LINGERING:
+            self._transport.abort()
+        elif self._state is State.HEAD or self._first:
+            self._refuse(head_too_slow())
+        else:
+            self._linger()

@@ -1,0 +1,60 @@
+"""What was received on a connection and is not parsed yet, and where a head ends in it."""
+
+import re
+
+from gateway.server.limits import MAX_HEAD_BYTES, head_too_large
+from gateway.server.parser import EMPTY_LINE, check_begun_head
+
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
+
+
+class ReceiveBuffer:
+    """Received bytes, in order; a head is taken from it when it is complete."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self._searched = 0
+        """Where the empty line that ends the head may begin."""
+        self._skipped = 0
+        """How many bytes of empty lines came before the head."""
+
+    @property
+    def has_begun_head(self) -> bool:
+        """Whether any of a head was received; empty lines are not."""
+        return self.data not in (b"", b"\r")
+
+    def add(self, data: bytes) -> None:
+        """Add what was received."""
+        self.data = self.data + data if self.data else data
+
+    def take(self, size: int) -> None:
+        """Remove what was parsed."""
+        self.data = self.data[size:]
+
+    def take_head(self) -> bytes | None:
+        """Take a head, with the empty line at its end; return None if it is not complete.
+
+        Raises:
+            Problem: the head is too large, or does not begin as one.
+        """
+        self._skip_empty_lines()
+        at = self.data.find(EMPTY_LINE, self._searched)
+        size = len(self.data) if at == -1 else at + len(EMPTY_LINE)
+        if self._skipped + size > MAX_HEAD_BYTES:
+            raise head_too_large()
+        if at == -1:
+            if self.has_begun_head:
+                check_begun_head(self.data)
+            self._searched = max(0, size - len(EMPTY_LINE) + 1)
+            return None
+        head = self.data[:size]
+        self.take(size)
+        self._searched = self._skipped = 0
+        return head
+
+    def _skip_empty_lines(self) -> None:
+        """Skip empty lines before a head (RFC 9112 section 2.2); they count towards its bound."""
+        if self.data.startswith(b"\r"):
+            rest = _EMPTY_LINES.sub(b"", self.data, count=1)
+            self._skipped += len(self.data) - len(rest)
+            self.data = rest

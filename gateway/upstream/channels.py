@@ -1,0 +1,115 @@
+"""The gRPC services behind the gateway: one channel a service, one multicallable a method.
+
+Channels belong to the event loop of the process that uses them: `open` comes after any fork.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from chassis.client import CONNECTION_OPTIONS
+from gateway.upstream.descriptors import Method
+
+HEALTH_TIMEOUT_SECONDS = 1.0
+
+STREAM_WINDOW_BYTES = 64 * 1024
+"""How much of an answer may wait for a client that does not read; a larger message is read whole.
+
+Left to itself gRPC probes the bandwidth and lets a stream run ahead by many megabytes.
+"""
+
+KEEPALIVE_MILLISECONDS = 330_000
+"""How often a silent connection is probed. Servers that were not told otherwise take a probe every
+five minutes; one that is probed more often closes the connection and every call on it."""
+
+_RETRY_POLICY = {
+    "maxAttempts": 3,
+    "initialBackoff": "0.05s",
+    "maxBackoff": "0.5s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+
+MultiCallable = Any
+"""One of the four kinds of grpc.aio multicallable."""
+
+
+class Upstream:
+    """The methods of a set of services, ready to be called."""
+
+    def __init__(self, methods: Iterable[Method], addresses: Mapping[str, str]) -> None:
+        """Take the methods to call and `host:port` of each service, by its full name."""
+        self._methods = list(methods)
+        self._addresses = addresses
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._calls: dict[str, MultiCallable] = {}
+
+    async def open(self) -> None:
+        """Make the channels; they connect when they are first used."""
+        for service, address in self._addresses.items():
+            safe = [rpc for rpc in self._methods if rpc.service == service and _is_safe(rpc)]
+            self._channels[service] = grpc.aio.insecure_channel(address, options=_options(safe))
+        for rpc in self._methods:
+            self._calls[rpc.path] = _multicallable(self._channels[rpc.service], rpc)
+
+    async def close(self) -> None:
+        """Close the channels; calls that are still open are cancelled."""
+        for channel in self._channels.values():
+            await channel.close()
+
+    def call(self, rpc: Method) -> MultiCallable:
+        """Return the multicallable of a method."""
+        return self._calls[rpc.path]
+
+    async def check(self) -> dict[str, bool]:
+        """Ask every service whether it serves, at the same time, for at most a second."""
+        names = list(self._channels)
+        answers = await asyncio.gather(*(_serves(self._channels[name]) for name in names))
+        return dict(zip(names, answers, strict=True))
+
+
+def _is_safe(rpc: Method) -> bool:
+    """Say whether a call may be made twice: a rule for GET promises that it changes nothing."""
+    return rpc.rule.WhichOneof("pattern") == "get" and not rpc.client_streaming
+
+
+def _options(safe: Iterable[Method]) -> list[tuple[str, Any]]:
+    """Return channel options; only safe methods are retried, the services do the rest by key."""
+    names = [{"service": rpc.service, "method": rpc.descriptor.name} for rpc in safe]
+    config = {
+        "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else [],
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+    }
+    options = {
+        **dict(CONNECTION_OPTIONS),
+        "grpc.keepalive_time_ms": KEEPALIVE_MILLISECONDS,
+        "grpc.service_config": json.dumps(config),
+        "grpc.http2.bdp_probe": 0,
+        "grpc.http2.lookahead_bytes": STREAM_WINDOW_BYTES,
+    }
+    return list(options.items())
+
+
+def _multicallable(channel: grpc.aio.Channel, rpc: Method) -> MultiCallable:
+    requests = "stream" if rpc.client_streaming else "unary"
+    responses = "stream" if rpc.server_streaming else "unary"
+    make = getattr(channel, f"{requests}_{responses}")
+    return make(
+        rpc.path,
+        request_serializer=rpc.request_class.SerializeToString,
+        response_deserializer=rpc.response_class.FromString,
+    )
+
+
+async def _serves(channel: grpc.aio.Channel) -> bool:
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    try:
+        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        # Who has no health service has answered all the same.
+        return error.code() is grpc.StatusCode.UNIMPLEMENTED
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
