@@ -1,4 +1,4 @@
-"""The ASGI application: Falcon with one sink for all routes, and its start and stop.
+"""The ASGI application: Falcon with one sink for all routes, its start and its stop.
 
 `create_app` takes its dependencies; `get_app` makes them from the environment.
 """
@@ -19,7 +19,6 @@ from gateway.calls.formats import CutOffError
 from gateway.calls.handler import Handler
 from gateway.calls.idempotency import SWEEP_SECONDS, IdempotencyRecords
 from gateway.calls.open_streams import OpenStreams, StreamLimits
-from gateway.calls.responses import Replies
 from gateway.calls.streaming import StreamCalls
 from gateway.calls.unary import UnaryCalls
 from gateway.docs import page
@@ -30,7 +29,6 @@ from gateway.http.error_handlers import add_error_handlers
 from gateway.http.exchange import SCOPE_KEY, Exchange
 from gateway.openapi import resource
 from gateway.openapi.document import make_document
-from gateway.protojson.codec import JsonCodec
 from gateway.routing.routes import Route, compile_routes
 from gateway.routing.templates import PathTree
 from gateway.server.limits import ConnectionLimits
@@ -39,17 +37,17 @@ from gateway.upstream.channels import Upstream
 from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
 
 DRAIN_SECONDS = 20.0
-"""How long a stream may go on when the server stops; it is less than the server's own patience."""
+"""How long a stream may go on when the server stops; less than the server waits for requests."""
 
 QUIET_PATHS = ("/healthz", "/readyz")
 
 OWN_PATHS = (*QUIET_PATHS, resource.PATH, page.PATH)
-"""The gateway's own paths, which no http rule may be bound to."""
+"""The gateway's own paths, which no http rule may have."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is fixed before any worker starts: what to serve, and the settings to do it with."""
+    """What is fixed before any worker starts: the routes to serve, and the settings."""
 
     descriptors: DescriptorSet
     routes: PathTree[Route]
@@ -61,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """What belongs to one process and its event loop."""
+    """The connections and the state of one process and its event loop."""
 
     upstream: Upstream
     database: Database
@@ -70,7 +68,7 @@ class Dependencies:
 
 
 class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
-    """Falcon, with what every request needs around it."""
+    """Falcon; around every request there is an Exchange, the access log and compression."""
 
     def __init__(
         self,
@@ -82,7 +80,7 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ) -> None:
         super().__init__(middleware=middleware)  # type: ignore[arg-type]
         self.connection_limits = connection_limits
-        """The limits on connections that the server of the application is to keep."""
+        """The limits on connections that the server of the application enforces."""
         self._streams = streams
         self._compression = compression
 
@@ -96,9 +94,9 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         exchange = scope[SCOPE_KEY] = Exchange(scope, receive, send)
         exchange.bind_log()
         try:
-            # Falcon would parse the query; the gateway does so itself, by the descriptors.
+            # Falcon would parse the query, which is parsed by the descriptors instead.
             await super().__call__(
-                {**scope, "query_string": b""}, _nothing_yet, self._sender(scope, exchange)
+                {**scope, "query_string": b""}, _empty_event, self._sender(scope, exchange)
             )
         except CutOffError:
             exchange.abandoned = True
@@ -119,12 +117,12 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         return GzipSender(exchange.send).send
 
     def drain(self) -> None:
-        """Prepare to stop: open streams come to an end."""
+        """Prepare to stop: bring open streams to an end."""
         self._streams.drain()
 
 
 class Lifecycle:
-    """Opens and closes what the application depends on, in the process that serves."""
+    """Opens and closes the dependencies of the application, in the process that serves."""
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
@@ -133,7 +131,7 @@ class Lifecycle:
         )
 
     async def process_startup(self, _scope: object, _event: object) -> None:
-        """Open everything; nothing has to be up yet."""
+        """Open everything; neither services nor database need to be up yet."""
         await self._dependencies.upstream.open()
         await self._dependencies.database.open()
         self._sweeper.start()
@@ -175,29 +173,19 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
 
 
 def _make_handler(plan: Plan, dependencies: Dependencies) -> Handler:
-    """Compile what the routes need, before anything listens."""
-    routes = plan.routes.targets
-    codec = JsonCodec(plan.descriptors.pool)
-    for route in routes:
-        codec.prepare(route.rpc.request_class, route.rpc.response_class)
-    replies = Replies(codec, routes)
     return Handler(
         routes=plan.routes,
-        codec=codec,
         unary_calls=UnaryCalls(
             upstream=dependencies.upstream,
             records=dependencies.records,
-            replies=replies,
             call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
         ),
-        stream_calls=StreamCalls(
-            routes, codec, replies, dependencies.upstream, dependencies.streams
-        ),
+        stream_calls=StreamCalls(dependencies.upstream, dependencies.streams),
         call_limit=CallLimit(plan.settings.apigateway_max_calls),
     )
 
 
-def connect(plan: Plan) -> Dependencies:
+def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
     """Make the dependencies; they open when the application starts."""
     settings = plan.settings
     database = Database(
@@ -212,7 +200,7 @@ def connect(plan: Plan) -> Dependencies:
             StreamLimits(
                 max_streams=settings.apigateway_max_streams,
                 idle_seconds=settings.apigateway_stream_idle_seconds,
-                drain_seconds=DRAIN_SECONDS,
+                drain_seconds=drain_seconds,
             )
         ),
     )
@@ -243,9 +231,9 @@ def get_app() -> GatewayApp:
     return create_app(plan, connect(plan))
 
 
-async def _nothing_yet() -> dict[str, object]:
-    """Be the first event that Falcon waits for; the body is read from the server itself.
+async def _empty_event() -> dict[str, object]:
+    """Return the first event that Falcon waits for; the body is read from the server itself.
 
-    So a request is served before its body has begun, and a body is never mixed up with an end.
+    So a request is served before its body has begun.
     """
     return {"type": "http.request", "body": b"", "more_body": True}

@@ -5,6 +5,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway.settings import explain_variables
 
@@ -14,18 +15,28 @@ Any other name that begins with APIGATEWAY_, or that is one typo away from one o
 refused as misspelt. Variables of other programs, such as POSTGRES_DB, are left alone."""
 
 
-class Command(StrEnum):
-    """What the program is to do."""
+class Action(StrEnum):
+    """The commands of the program."""
 
     SERVE = "serve"
     DESCRIBE = "describe"
     OPENAPI = "openapi"
+    CODEC = "codec"
+
+
+class Command(NamedTuple):
+    """A command with its argument."""
+
+    action: Action
+    message: str = ""
+    """The full name of a message type, for `codec`."""
 
 
 _HELP = {
-    Command.SERVE: "serve requests until told to stop; so does no command",
-    Command.DESCRIBE: "print the routes: what each method and path calls, and what it takes",
-    Command.OPENAPI: "print the OpenAPI document, as /openapi.json has it",
+    Action.SERVE: "serve requests until told to stop; the default",
+    Action.DESCRIBE: "print the routes: what each method and path calls, and what it takes",
+    Action.OPENAPI: "print the OpenAPI document, as /openapi.json has it",
+    Action.CODEC: "print the functions that convert a message type to JSON and back",
 }
 
 
@@ -37,16 +48,17 @@ def parse_command(arguments: Sequence[str]) -> Command:
         epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for command, text in _HELP.items():
-        commands.add_parser(command.value, help=text)
-    return Command(parser.parse_args(arguments).command or Command.SERVE)
+    commands = parser.add_subparsers(title="commands", dest="action", metavar="COMMAND")
+    parsers = {action: commands.add_parser(action.value, help=_HELP[action]) for action in Action}
+    parsers[Action.CODEC].add_argument("message", help="for example library.v1.Book")
+    given = parser.parse_args(arguments)
+    return Command(Action(given.action or Action.SERVE), getattr(given, "message", ""))
 
 
 def _epilog() -> str:
     width = shutil.get_terminal_size().columns
     indent = " " * _INDENT
-    lines = ["environment, or lines of .env (describe and openapi need the descriptor set):"]
+    lines = ["environment, or lines of .env (only serve needs more than the descriptor set):"]
     for names, text in explain_variables():
         lines.append(f"  {names}")
         lines.extend(textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent))

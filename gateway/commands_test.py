@@ -136,6 +136,19 @@ async def test_bad_descriptor_set_is_refused_alike_by_every_command(
     assert outcome.errors.count("\n") == 1
 
 
+async def test_codec_prints_the_functions_of_a_message_type(library: str) -> None:
+    outcome = await run("codec", "library.v1.Book", APIGATEWAY_DESCRIPTOR_SET=library)
+    assert (outcome.status, outcome.errors) == (0, "")
+    assert "if item := message.title: value['title'] = item" in outcome.output
+    assert "message.title = item if type(item) is str" in outcome.output
+
+
+async def test_codec_of_an_unknown_message_type_is_refused(library: str) -> None:
+    outcome = await run("codec", "library.v1.Shelf", APIGATEWAY_DESCRIPTOR_SET=library)
+    assert (outcome.status, outcome.output) == (1, "")
+    assert "no message type library.v1.Shelf" in outcome.errors
+
+
 async def test_help_names_every_command_and_variable() -> None:
     outcome = await run("--help", COLUMNS="80")
     assert (outcome.status, outcome.errors) == (0, "")
@@ -145,13 +158,15 @@ async def test_help_names_every_command_and_variable() -> None:
     }
     named = {line.strip() for line in outcome.output.splitlines()}
     assert variables | {"APIGATEWAY_DESCRIPTOR_SET", "<SERVICE>_HOST, <SERVICE>_PORT"} <= named
-    assert "How many processes serve. Default: 1." in named
+    assert "How many worker processes serve. Default: 1." in named
     assert max(map(len, outcome.output.splitlines())) <= 80
-    for command in ("serve", "describe", "openapi"):
+    for command in ("serve", "describe", "openapi", "codec"):
         assert f"\n    {command} " in outcome.output
 
 
-@pytest.mark.parametrize("arguments", [("sing",), ("describe", "more"), ("--bind=0.0.0.0:80",)])
+@pytest.mark.parametrize(
+    "arguments", [("sing",), ("describe", "more"), ("codec",), ("--bind=0.0.0.0:80",)]
+)
 async def test_unknown_argument_is_refused(library: str, arguments: tuple[str, ...]) -> None:
     outcome = await run(*arguments, APIGATEWAY_DESCRIPTOR_SET=library)
     assert (outcome.status, outcome.output) == (2, "")

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from probe.v1 import probe_pb2
 
-from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.servicer import ProbeServicer, serve_probes
 from tools.postgres.freezing import find_server, frozen, list_backends
 
@@ -41,7 +41,7 @@ class Setup:
 @asynccontextmanager
 async def running(database_url: str) -> AsyncIterator[Setup]:
     async with serve_probes() as (servicer, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, Options(database_url))
+        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, database_url=database_url)
         async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
             yield Setup(client, servicer)
 

@@ -7,7 +7,7 @@ import pytest_asyncio
 from probe.v1 import probe_pb2
 
 from gateway.testing.brief_servicer import BriefServicer
-from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.servicer import serve_probes
 from tools.testing.fuzzing import Findings, fuzz
 
@@ -27,8 +27,7 @@ UNFIT_CHECKS = (
 @pytest_asyncio.fixture
 async def url(database_url: str) -> AsyncIterator[str]:
     async with serve_probes(BriefServicer) as (_, port):
-        options = Options(database_url=database_url)
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, options)
+        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, database_url=database_url)
         async with serve_app(app) as url:
             yield url
 

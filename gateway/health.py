@@ -1,4 +1,4 @@
-"""Whether the gateway lives, and whether it can serve: for load balancers and start-up scripts."""
+"""Liveness and readiness of the gateway, for load balancers and start-up scripts."""
 
 import asyncio
 from collections.abc import Collection
@@ -12,10 +12,10 @@ from gateway.upstream.channels import Upstream
 
 
 class Liveness:
-    """/healthz: the process answers."""
+    """/healthz: the process responds."""
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Answer 200."""
+        """Respond with 200."""
         resp.data = b'{"status":"ok"}'
 
     on_head = on_get
@@ -33,8 +33,8 @@ class Readiness:
         self._required = required
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Answer 200, or 503 if something is missing; the body says what."""
-        services, database = await asyncio.gather(self._upstream.check(), self._answers())
+        """Respond with 200, or with 503 if something is missing; the body says what."""
+        services, database = await asyncio.gather(self._upstream.check(), self._database_responds())
         ready = database and all(services[name] for name in self._required)
         resp.status = 200 if ready else 503
         resp.data = orjson.dumps(
@@ -47,7 +47,7 @@ class Readiness:
 
     on_head = on_get
 
-    async def _answers(self) -> bool:
+    async def _database_responds(self) -> bool:
         try:
             await self._database.check()
         except errors.Error:

@@ -1,6 +1,6 @@
-"""The gateway as a program: its commands, and gunicorn with one worker class for the first of them.
+"""The gateway as a program: its commands, and gunicorn, which serves.
 
-What can be wrong with settings and descriptor set is found out here, before anything listens.
+Errors in the settings and the descriptor set are found here, before anything listens.
 """
 
 import json
@@ -13,8 +13,9 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from chassis import log
 from chassis.settings import address
 from gateway.app import GatewayApp, Plan, connect, create_app, load_plan, load_routes
-from gateway.commands import Command, parse_command
+from gateway.commands import Action, Command, parse_command
 from gateway.openapi.document import make_document
+from gateway.protojson.codec import JsonCodec
 from gateway.route_table import write_table
 
 GRACEFUL_TIMEOUT_SECONDS = 25
@@ -28,7 +29,7 @@ class GatewayServer(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def load_config(self) -> None:
-        """Set what differs from gunicorn's defaults."""
+        """Set the options that differ from gunicorn's defaults."""
         settings = self._plan.settings
         options: dict[str, Any] = {
             "bind": address(settings.apigateway_host, settings.apigateway_port),
@@ -36,7 +37,7 @@ class GatewayServer(BaseApplication):  # type: ignore[misc]
             "worker_class": "gateway.worker.GatewayWorker",
             "graceful_timeout": GRACEFUL_TIMEOUT_SECONDS,
             "logger_class": PlainLogger,
-            # All masters of a machine would share one socket.
+            # By default all masters of a machine share one socket.
             "control_socket_disable": True,
         }
         for name, value in options.items():
@@ -48,27 +49,37 @@ class GatewayServer(BaseApplication):  # type: ignore[misc]
 
 
 class PlainLogger(Logger):  # type: ignore[misc]
-    """Gunicorn's logger without handlers of its own: its events go where all the others go."""
+    """Gunicorn's logger without handlers of its own, so that its events go to the root logger."""
 
     def setup(self, cfg: Any) -> None:
-        """Leave everything to the root logger."""
+        """Pass all events on to the root logger."""
         self.error_log.propagate = True
         self.access_log.propagate = True
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command of the command line."""
     command = parse_command(sys.argv[1:])
-    if command is Command.DESCRIBE:
-        _, routes = load_routes()
-        sys.stdout.write(write_table(routes.targets))
-    elif command is Command.OPENAPI:
-        document = make_document(*load_routes())
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    else:
+    if command.action is Action.SERVE:
         plan = load_plan()
         log.configure(plan.settings.log_format, plan.settings.log_level)
         GatewayServer(plan).run()
+    else:
+        sys.stdout.write(_print(command))
+
+
+def _print(command: Command) -> str:
+    """Return the output of a command that only prints."""
+    descriptors, routes = load_routes()
+    if command.action is Action.DESCRIBE:
+        return write_table(routes.targets)
+    if command.action is Action.OPENAPI:
+        return json.dumps(make_document(descriptors, routes), indent=2) + "\n"
+    try:
+        kind = descriptors.pool.FindMessageTypeByName(command.message)
+    except KeyError:
+        sys.exit(f"There is no message type {command.message} in the descriptor set.")
+    return JsonCodec(descriptors.pool).source(descriptors.message_class(kind))
 
 
 if __name__ == "__main__":

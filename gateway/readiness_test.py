@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from probe.v1 import probe_pb2
 
-from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.serving import listening
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -31,8 +31,13 @@ async def serve_nothing(status: int | None) -> AsyncIterator[int]:
         yield port
 
 
-async def read_readiness(options: Options, port: int) -> httpx.Response:
-    app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, options)
+async def read_readiness(port: int, database_url: str, required: set[str]) -> httpx.Response:
+    app = make_app(
+        descriptor_set(probe_pb2.DESCRIPTOR),
+        port,
+        database_url=database_url,
+        apigateway_ready_services=frozenset(required),
+    )
     async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
         return await client.get("/readyz")
 
@@ -50,13 +55,12 @@ async def read_readiness(options: Options, port: int) -> httpx.Response:
 async def test_only_required_services_make_a_gateway_unready(
     clean_database_url: str, status: int | None, required: set[str], *, serves: bool, ready: int
 ) -> None:
-    options = Options(clean_database_url, ready_services=frozenset(required))
     async with serve_nothing(status) as port:
-        response = await read_readiness(options, port)
+        response = await read_readiness(port, clean_database_url, required)
     assert response.json()["services"] == {SERVICE: serves}
     assert response.status_code == ready
 
 
 async def test_service_that_cannot_be_reached_does_not_serve(clean_database_url: str) -> None:
-    response = await read_readiness(Options(clean_database_url), port=1)
+    response = await read_readiness(1, clean_database_url, {"*"})
     assert (response.status_code, response.json()["services"]) == (503, {SERVICE: False})

@@ -3,12 +3,13 @@
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from gateway.openapi.parameters import query_fields
+from gateway.routing.bodies import RequestBody
 from gateway.routing.names import shortest_names
-from gateway.routing.routes import Body, Route
+from gateway.routing.query_fields import query_fields
+from gateway.routing.routes import Route
 
 QUERY_WIDTH = 48
-"""How many characters of query fields stand on one line."""
+"""The width of the last column, in characters."""
 
 _HEAD = ("METHOD", "PATH", "RPC", "STREAM", "BODY", "QUERY")
 _GAP = "  "
@@ -18,11 +19,11 @@ _STREAMS = {
     (False, True): "server",
     (True, True): "both",
 }
-"""By whether the client streams, and whether the server does."""
+"""By whether the client streams and whether the server streams."""
 
 
 def write_table(routes: Iterable[Route]) -> str:
-    """Return a line for each route by its path, and further lines for long queries."""
+    """Return a line for each route in the order of paths, and more lines for long queries."""
     ordered = sorted(routes, key=lambda route: (route.template.text, route.http_method))
     services = shortest_names(route.rpc.service for route in ordered)
     rows: list[tuple[str, ...]] = [_HEAD]
@@ -54,7 +55,7 @@ def _stream(route: Route) -> str:
     return _STREAMS[route.rpc.client_streaming, route.rpc.server_streaming]
 
 
-def _body(body: Body | None) -> str:
+def _body(body: RequestBody | None) -> str:
     if body is None:
         return ""
     name = "*" if body.field is None else body.field.name
@@ -62,6 +63,6 @@ def _body(body: Body | None) -> str:
 
 
 def _query(route: Route) -> Iterable[str]:
-    """Return the fields that a query may set; of a message, that there are some in it."""
-    ways = query_fields(route)
-    return dict.fromkeys(way[0].name if len(way) == 1 else f"{way[0].name}.*" for way in ways)
+    """Return the fields that a query may set; fields of a message are summed up as `name.*`."""
+    paths = query_fields(route)
+    return dict.fromkeys(path[0].name if len(path) == 1 else f"{path[0].name}.*" for path in paths)

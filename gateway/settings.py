@@ -50,7 +50,7 @@ class _DescriptorSetSettings(BaseSettings):
     )
 
     apigateway_descriptor_set: Path = DESCRIPTOR_SET
-    """A file with the FileDescriptorSet that says what to serve."""
+    """The file with the FileDescriptorSet to serve."""
 
 
 class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
@@ -63,34 +63,34 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     apigateway_port: settings.Port
     """The port to listen on."""
     apigateway_workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many processes serve."""
+    """How many worker processes serve."""
     apigateway_database_connections: Annotated[int, Field(ge=1, le=1_000)] = CONNECTIONS
-    """How many connections to its own database one worker holds at most, beside one for probes."""
+    """How many connections to its own database one worker may have, besides one for readiness."""
     apigateway_call_timeout_seconds: Seconds = 10.0
-    """The deadline of a unary call whose client names none."""
+    """The deadline of a unary call whose client does not set one."""
     apigateway_max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """How many unary calls one worker may have in flight at once."""
+    """How many unary calls one worker may have in flight."""
     apigateway_max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
     """How many connections one worker may have at once."""
     apigateway_connection_seconds: Seconds = 3_600.0
-    """How long a connection takes requests; then it is closed as soon as it is idle."""
+    """How long a connection takes requests; after that it is closed as soon as it is idle."""
     apigateway_max_streams: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """How many streams one worker may have open at once."""
     apigateway_stream_idle_seconds: Seconds = 60.0
-    """How long nothing may move on a stream; a heartbeat of an event stream is a move."""
+    """How long there may be no activity on a stream; a heartbeat of an event stream is activity."""
     apigateway_idempotency_seconds: Annotated[float, Field(ge=60, le=30 * 86_400)] = 86_400.0
-    """How long the answer to an Idempotency-Key is kept."""
+    """How long the response to an Idempotency-Key is kept."""
     apigateway_compression: bool = True
-    """Answers are compressed with gzip for clients that ask for it."""
+    """Whether responses are compressed with gzip for clients that accept it."""
     apigateway_cors_origins: Origins = frozenset()
-    """Which web origins may read answers, separated by commas; `*` is all of them."""
+    """The web origins that may read responses, separated by commas, or `*` for all."""
     apigateway_ready_services: Names = frozenset({ALL})
     """Which services must serve for the gateway to be ready: full names, separated by commas, or
     `*` for all. A service without the gRPC health service counts as serving if it is reachable."""
     postgres_database: Annotated[str, Field(min_length=1)] = "gatewaydb"
     """The name of the gateway's own database."""
     database_url: settings.DatabaseUrl = settings.own_database()
-    """The URL of the gateway's own database, in place of what POSTGRES_* say."""
+    """The URL of the gateway's own database, in place of POSTGRES_*."""
 
     def addresses(self, services: Iterable[str]) -> Mapping[str, str]:
         """Return `host:port` of services by their full names."""
@@ -101,7 +101,7 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
         }
 
     def required_services(self, services: Iterable[str]) -> frozenset[str]:
-        """Return which of the services must serve for the gateway to be ready."""
+        """Return the services that must serve for the gateway to be ready."""
         required = self.apigateway_ready_services
         return frozenset(services) if ALL in required else required
 
@@ -146,11 +146,11 @@ def _check_names(known: frozenset[str], given: frozenset[str]) -> frozenset[str]
 
 
 def explain_variables() -> Iterator[tuple[str, str]]:
-    """Yield the name of each variable and what it is for, the required ones first."""
+    """Yield the name of each variable and its description, the required ones first."""
     yield (
         "<SERVICE>_HOST, <SERVICE>_PORT",
-        "Where each service of the descriptor set is, by its simple name: USERSERVICE_HOST. If"
-        " two have the same simple name, by their full names: USER_V1_USERSERVICE_HOST.",
+        "The address of each service of the descriptor set, by its simple name: USERSERVICE_HOST."
+        " Two with the same simple name go by their full names: USER_V1_USERSERVICE_HOST.",
     )
     fields = {**_DescriptorSetSettings.model_fields, **GatewaySettings.model_fields}
     for name, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):
@@ -166,7 +166,7 @@ def _explain(field: FieldInfo) -> str:
 
 
 def refuse_descriptor_set(why: str) -> NoReturn:
-    """End the program with status 78 because of the descriptor set."""
+    """End the program with status 78, and say why the descriptor set cannot be served."""
     print(f"APIGATEWAY_DESCRIPTOR_SET: {why}", file=sys.stderr)
     raise SystemExit(settings.EX_CONFIG)
 
@@ -174,8 +174,8 @@ def refuse_descriptor_set(why: str) -> NoReturn:
 def _prefixes(services: Iterable[str]) -> dict[str, str]:
     """Return the prefix of each service's variables, in lower case, by its full name.
 
-    It is the simple name, or the full one if the simple one is that of two services, in two
-    packages, or that of the gateway or of PostgreSQL.
+    It is the simple name, or the full name if the simple one is ambiguous or belongs to the gateway
+    or to PostgreSQL.
     """
     simple = {service: service.rpartition(".")[2].lower() for service in services}
     owners = Counter(simple.values())

@@ -1,4 +1,4 @@
-"""The gunicorn worker: uvicorn's, which tells the application at once when it has to stop."""
+"""The gunicorn worker: uvicorn's, which also tells the application at once when it must stop."""
 
 import asyncio
 import os
@@ -22,9 +22,9 @@ SHUTDOWN_SECONDS = 22.0
 
 
 class GatewayWorker(UvicornWorker):  # type: ignore[misc]
-    """Serves the application on uvloop, on connections of our own.
+    """Serves the application on uvloop, with the connections of `gateway.server`.
 
-    Forwarded-For headers are not believed: nothing says that the peer is a proxy. The application
+    X-Forwarded-For is ignored, because the peer may be a client and not a proxy. The application
     writes the access log.
     """
 
@@ -43,7 +43,7 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
         self.config.app = self.wsgi
         self.config.http = partial(Connection, limits=self.wsgi.connection_limits)
         server = _DrainingServer(self.config, self.wsgi, self.ppid)
-        # Gunicorn's master sends SIGQUIT to its workers when it gets SIGINT or SIGQUIT itself.
+        # Gunicorn's master sends SIGQUIT to its workers when it receives SIGINT or SIGQUIT.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.stop)
         await server.serve(sockets=self.sockets)
         if not server.started:
@@ -66,7 +66,7 @@ class _DrainingServer(Server):
         return await super().on_tick(counter) or orphaned
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Tell the application, then stop as uvicorn does."""
+        """Tell the application to drain, then stop as uvicorn does."""
         self._loop.call_soon_threadsafe(self._app.drain)
         super().handle_exit(sig, frame)
 
@@ -78,5 +78,5 @@ class _DrainingServer(Server):
 
 def _allow_many_files() -> None:
     """Raise the limit on open files to the hard limit: each connection takes one."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

@@ -1,6 +1,6 @@
 """A limit on the unary calls that one process has in flight.
 
-A call counts from before its body is read until its response is made.
+A call counts from before its body is read until its response is written.
 """
 
 from gateway.http.problems import Problem
@@ -17,7 +17,7 @@ class CallLimit:
         """Count a call.
 
         Raises:
-            Problem: there are as many calls as there may be.
+            Problem: the limit is reached.
         """
         if self._calls >= self._max_calls:
             raise _too_many()

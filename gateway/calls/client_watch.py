@@ -7,8 +7,8 @@ from typing import Any
 from gateway.http.body import ClientGoneError, RequestBody
 
 WATCH_AFTER_SECONDS = 0.1
-"""The least time for which a call runs unwatched. Most are over by then and need no task, and one
-timer serves all calls."""
+"""How long a call runs unwatched at least. Most are over by then and need no task, and one timer
+serves all calls."""
 
 
 class ClientWatch:
@@ -34,7 +34,7 @@ class ClientWatch:
         self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._tick)
 
     def _tick(self) -> None:
-        """Begin to watch the calls that were there at the tick before this one."""
+        """Begin to watch the calls that were in flight at the previous tick."""
         self._timer = None
         for watched in tuple(self._unwatched):
             watched.tick()
@@ -45,14 +45,14 @@ class ClientWatch:
 class WatchedCall:
     """A context manager around one call."""
 
-    __slots__ = ("_body", "_call", "_client_left", "_has_ticked", "_unwatched", "_watching")
+    __slots__ = ("_body", "_call", "_client_is_gone", "_has_ticked", "_unwatched", "_watching")
 
     def __init__(self, call: Any, body: RequestBody, unwatched: "set[WatchedCall]") -> None:
         self._call = call
         self._body = body
         self._unwatched = unwatched
         self._has_ticked = False
-        self._client_left = False
+        self._client_is_gone = False
         self._watching: asyncio.Task[None] | None = None
 
     def __enter__(self) -> None:
@@ -64,13 +64,13 @@ class WatchedCall:
         """Stop watching.
 
         Raises:
-            ClientGoneError: the client left. The call was cancelled for that, which grpc.aio
-                reports as CancelledError, like the cancellation of the current task.
+            ClientGoneError: the client disconnected. grpc.aio reports the cancelled call as a
+                CancelledError, like the cancellation of the current task.
         """
         self._unwatched.discard(self)
         if self._watching is not None:
             self._watching.cancel()
-        if self._client_left and kind is asyncio.CancelledError:
+        if self._client_is_gone and kind is asyncio.CancelledError:
             raise ClientGoneError from None
 
     def tick(self) -> None:
@@ -82,5 +82,5 @@ class WatchedCall:
 
     async def _watch(self) -> None:
         await self._body.wait_for_disconnect()
-        self._client_left = True
+        self._client_is_gone = True
         self._call.cancel()

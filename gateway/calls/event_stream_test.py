@@ -10,7 +10,7 @@ from probe.v1 import probe_pb2
 
 from gateway.app import GatewayApp
 from gateway.testing.events import EVENT_STREAM, EventParser, EventSource
-from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.servicer import ProbeServicer, serve_probes
 from gateway.testing.wire import TIMEOUT_SECONDS, Wire, connect
 
@@ -39,9 +39,9 @@ class Setup:
 
 @pytest.fixture
 async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
-    options = getattr(request, "param", Options())
+    settings = getattr(request, "param", {})
     async with serve_probes() as (servicer, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, options)
+        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, **settings)
         async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
             yield Setup(url, client, app, servicer)
 
@@ -166,7 +166,7 @@ async def test_failure_before_the_first_answer_is_an_ordinary_problem(setup: Set
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("setup", [Options(idle_seconds=0.5)], indirect=True)
+@pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 0.5}], indirect=True)
 async def test_silent_stream_has_heartbeats_and_is_never_idle(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await wire.send_head("GET", "/v1/probes:watch?count=2&pause_seconds=1.5", ACCEPT)
@@ -176,7 +176,7 @@ async def test_silent_stream_has_heartbeats_and_is_never_idle(setup: Setup) -> N
     assert source.comments >= 2
 
 
-@pytest.mark.parametrize("setup", [Options(idle_seconds=0.5)], indirect=True)
+@pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 0.5}], indirect=True)
 async def test_stream_that_is_silent_from_the_start_begins_with_a_heartbeat(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await wire.send_head("POST", "/v1/probes:chat", ACCEPT | NDJSON)
@@ -189,7 +189,7 @@ async def test_stream_that_is_silent_from_the_start_begins_with_a_heartbeat(setu
         assert (await read_until(wire, events=1)).events[0].json()["code"] == "ABORTED"
 
 
-@pytest.mark.parametrize("setup", [Options(idle_seconds=0.5)], indirect=True)
+@pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 0.5}], indirect=True)
 async def test_client_that_leaves_between_heartbeats_cancels_the_call(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await wire.send_head("GET", "/v1/probes:watch?count=2&pause_seconds=60", ACCEPT)
@@ -200,7 +200,7 @@ async def test_client_that_leaves_between_heartbeats_cancels_the_call(setup: Set
         await asyncio.wait_for(setup.servicer.cancelled.wait(), timeout=5)
 
 
-@pytest.mark.parametrize("setup", [Options(idle_seconds=0.5)], indirect=True)
+@pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 0.5}], indirect=True)
 async def test_heartbeats_do_not_hide_that_an_upload_is_not_taken(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await wire.send_head("POST", "/v1/probes:chat", ACCEPT | NDJSON)
@@ -219,7 +219,7 @@ async def send_for_ever(wire: Wire) -> None:
         await wire.send_record({"id": "x" * 10_000})
 
 
-@pytest.mark.parametrize("setup", [Options(drain_seconds=0.1)], indirect=True)
+@pytest.mark.parametrize("setup", [{"drain_seconds": 0.1}], indirect=True)
 async def test_stream_that_the_server_ends_can_be_resumed_elsewhere(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await wire.send_head("GET", "/v1/probes:watch?count=-1&pause_seconds=0.05", ACCEPT)

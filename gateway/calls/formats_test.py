@@ -11,17 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from probe.v1 import probe_pb2
 
-from gateway.calls.formats import (
-    Answers,
-    CutOffError,
-    EventStream,
-    JsonArray,
-    JsonLines,
-    RawBytes,
-    StreamFormat,
-)
-from gateway.calls.resumption import END_ID, Resumption, read_id, write_id
+from gateway.calls.event_stream import END_ID, EventStream, read_id, write_id
+from gateway.calls.formats import CutOffError, JsonArray, JsonLines, RawBytes, StreamFormat
 from gateway.http.problems import Problem
+from gateway.routing.resumption import Resumption
 from gateway.testing.events import EventParser
 
 PAGES = Resumption(attrgetter("next_page_token"), "page_token", ends_without_token=True)
@@ -48,7 +41,7 @@ def pages(*tokens: str) -> list[Message]:
 
 
 def write(form: StreamFormat, messages: Sequence[Message], problem: Problem | None = None) -> bytes:
-    written = [form.begin(), *(form.answer(message) for message in messages)]
+    written = [form.begin(), *(form.write(message) for message in messages)]
     written.append(form.end() if problem is None else form.problem(problem))
     return b"".join(written)
 
@@ -73,19 +66,18 @@ def parse(body: bytes) -> EventParser:
 def test_records_and_a_last_one_that_says_why(
     form: type[StreamFormat], read: Callable[[bytes], list[object]], texts: Sequence[str]
 ) -> None:
-    answers = Answers(dump, None)
     records = [{"text": text} for text in texts]
-    assert read(write(form(answers), probes(*texts))) == records
-    failed = read(write(form(answers), probes(*texts), ABORTED))
+    assert read(write(form(dump), probes(*texts))) == records
+    failed = read(write(form(dump), probes(*texts), ABORTED))
     assert failed == [*records, {"error": ABORTED.as_object()}]
 
 
 def test_ndjson_has_a_line_for_each_answer() -> None:
-    assert write(JsonLines(Answers(dump, None)), probes("a", "b")).count(b"\n") == 2
+    assert write(JsonLines(dump), probes("a", "b")).count(b"\n") == 2
 
 
 def test_raw_bytes_are_as_they_are_and_cannot_fail() -> None:
-    form = RawBytes(Answers(attrgetter("bytes_value"), None))
+    form = RawBytes(attrgetter("bytes_value"))
     pieces: list[Message] = [probe_pb2.Probe(bytes_value=piece) for piece in (b"\x00a", b"\n")]
     assert write(form, pieces) == b"\x00a\n"
     with pytest.raises(CutOffError):
@@ -93,7 +85,7 @@ def test_raw_bytes_are_as_they_are_and_cannot_fail() -> None:
 
 
 def test_events_have_no_ids_where_nothing_can_be_resumed() -> None:
-    source = parse(write(EventStream(Answers(dump, None), "7"), probes("a", LINES)))
+    source = parse(write(EventStream(dump, None, "7"), probes("a", LINES)))
     assert [(event.name, event.json(), event.last_id) for event in source.events] == [
         ("message", {"text": "a"}, ""),
         ("message", {"text": LINES}, ""),
@@ -102,7 +94,7 @@ def test_events_have_no_ids_where_nothing_can_be_resumed() -> None:
 
 
 def test_each_page_has_the_id_that_goes_on_after_it_and_the_last_has_the_end() -> None:
-    source = parse(write(EventStream(Answers(dump, PAGES)), pages("one", "two", "")))
+    source = parse(write(EventStream(dump, PAGES), pages("one", "two", "")))
     names_and_ids = [(event.name, event.last_id) for event in source.events]
     assert names_and_ids == [
         *(("message", "one"), ("message", "two"), ("message", END_ID), ("end", END_ID)),
@@ -111,18 +103,18 @@ def test_each_page_has_the_id_that_goes_on_after_it_and_the_last_has_the_end() -
 
 
 def test_list_that_was_not_read_to_its_end_still_ends() -> None:
-    source = parse(write(EventStream(Answers(dump, PAGES)), pages("one", "two")))
+    source = parse(write(EventStream(dump, PAGES), pages("one", "two")))
     assert [event.last_id for event in source.events] == ["one", "two", END_ID]
 
 
 def test_page_without_a_token_in_the_middle_takes_no_end_on_itself() -> None:
-    source = parse(write(EventStream(Answers(dump, PAGES)), pages("one", "", "three", "")))
+    source = parse(write(EventStream(dump, PAGES), pages("one", "", "three", "")))
     assert [event.last_id for event in source.events] == ["one", "one", "three", END_ID, END_ID]
 
 
 def test_page_that_is_kept_back_leaves_with_the_next_heartbeat() -> None:
-    form = EventStream(Answers(dump, PAGES))
-    body = b"".join([form.begin(), *(form.answer(page) for page in pages("one", ""))])
+    form = EventStream(dump, PAGES)
+    body = b"".join([form.begin(), *(form.write(page) for page in pages("one", ""))])
     assert len(parse(body).events) == 1
     body += form.heartbeat()
     assert [event.last_id for event in parse(body).events] == ["one", "one"]
@@ -136,21 +128,21 @@ def test_change_without_a_sound_token_keeps_the_last_id(token: str) -> None:
         probe_pb2.FollowResponse(number=1, resume_token="one"),
         probe_pb2.FollowResponse(number=2, resume_token=token),
     ]
-    source = parse(write(EventStream(Answers(dump, CHANGES)), changes))
+    source = parse(write(EventStream(dump, CHANGES), changes))
     assert [event.last_id for event in source.events] == ["one", "one", END_ID]
 
 
 def test_heartbeats_are_no_events() -> None:
-    form = EventStream(Answers(dump, None))
-    body = form.begin() + form.heartbeat() + form.answer(probes("a")[0]) + form.heartbeat()
+    form = EventStream(dump)
+    body = form.begin() + form.heartbeat() + form.write(probes("a")[0]) + form.heartbeat()
     source = parse(body)
     assert (len(source.events), source.comments) == (1, 2)
 
 
 def test_resumed_stream_repeats_its_id_and_a_client_does_not_lose_it() -> None:
-    form = EventStream(Answers(dump, CHANGES), "one")
+    form = EventStream(dump, CHANGES, "one")
     body = form.begin() + form.heartbeat()
-    body += form.answer(probe_pb2.FollowResponse(number=2))
+    body += form.write(probe_pb2.FollowResponse(number=2))
     assert parse(body).last_id == "one"
 
 
@@ -168,7 +160,7 @@ def test_resumed_stream_repeats_its_id_and_a_client_does_not_lose_it() -> None:
 def test_failure_is_an_event_that_says_whether_to_come_back(
     problem: Problem, last_id: str, retry_milliseconds: int | None
 ) -> None:
-    source = parse(write(EventStream(Answers(dump, PAGES)), pages("one"), problem))
+    source = parse(write(EventStream(dump, PAGES), pages("one"), problem))
     assert source.events[-1].name == "problem"
     assert source.events[-1].json() == problem.as_object()
     assert (source.last_id, source.retry_milliseconds) == (last_id, retry_milliseconds)
@@ -176,7 +168,7 @@ def test_failure_is_an_event_that_says_whether_to_come_back(
 
 
 def test_failure_brings_what_was_kept_back() -> None:
-    source = parse(write(EventStream(Answers(dump, PAGES)), pages("one", ""), ABORTED))
+    source = parse(write(EventStream(dump, PAGES), pages("one", ""), ABORTED))
     assert [event.name for event in source.events] == ["message", "message", "problem"]
     assert source.last_id == "one"
 
@@ -190,11 +182,11 @@ def test_cut_anywhere_and_resumed_a_list_is_read_once(
         probe_pb2.ListProbesResponse(probes=[probe_pb2.Probe(text=text)], next_page_token=token)
         for text, token in zip(texts, tokens, strict=False)
     ]
-    body = write(EventStream(Answers(dump, PAGES)), messages)
+    body = write(EventStream(dump, PAGES), messages)
     source = parse(body[: data.draw(st.integers(0, len(body)))])
     if source.last_id != END_ID:
         rest = messages[int(source.last_id or 0) :]
-        source.parse(write(EventStream(Answers(dump, PAGES), source.last_id), rest))
+        source.parse(write(EventStream(dump, PAGES, source.last_id), rest))
     read = [event.json() for event in source.events if event.name == "message"]
     assert read == [json_format.MessageToDict(message) for message in messages]
     assert source.last_id == END_ID

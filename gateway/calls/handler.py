@@ -1,4 +1,4 @@
-"""Serves one HTTP request: finds its route, and has the call made that the route stands for."""
+"""Serves one HTTP request: finds its route, and has the route's call made."""
 
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -9,10 +9,9 @@ from gateway.calls.call_limit import CallLimit
 from gateway.calls.idempotency import check_key
 from gateway.calls.streaming import StreamCalls
 from gateway.calls.unary import UnaryCalls
+from gateway.http.conditions import read_conditions
 from gateway.http.exchange import Exchange
 from gateway.http.problems import Problem, invalid_argument
-from gateway.protojson.codec import JsonCodec
-from gateway.routing.preconditions import read_conditions
 from gateway.routing.routes import Route
 from gateway.routing.templates import ANY_METHOD, Match, PathError, PathTree
 from gateway.routing.transcoding import QueryPairs, RequestParts
@@ -20,7 +19,7 @@ from gateway.routing.transcoding import QueryPairs, RequestParts
 MAX_QUERY_PARAMETERS = 200
 
 _USUAL_METHODS = frozenset({"DELETE", "GET", "PATCH", "POST", "PUT"})
-"""What Allow names for a rule that takes any method."""
+"""The methods in Allow for a rule that takes any method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,6 @@ class Handler:
     """Serves the routes of one descriptor set."""
 
     routes: PathTree[Route]
-    codec: JsonCodec
     unary_calls: UnaryCalls
     stream_calls: StreamCalls
     call_limit: CallLimit
@@ -37,9 +35,9 @@ class Handler:
         """Serve a request.
 
         Raises:
-            Problem: what the client is told instead of an answer.
+            Problem: the response to send instead.
             errors.Unavailable: the gateway's own database is needed and down.
-            ClientGoneError: the client left before the request was complete.
+            ClientGoneError: the client disconnected before the request was complete.
         """
         match = self._find(method, exchange)
         if not isinstance(match, Match):
@@ -50,7 +48,7 @@ class Handler:
         exchange.rpc = route.rpc.name
         if exchange.has_header(b"idempotency-key"):
             check_key(exchange.header(b"idempotency-key"))
-        parts = RequestParts(route, self.codec, match.variables, _query_pairs(exchange.query))
+        parts = RequestParts(route, match.variables, _query_pairs(exchange.query))
         if route.rpc.client_streaming or route.rpc.server_streaming:
             if method == "HEAD" and route.rpc.server_streaming:
                 raise _not_allowed(method, self.routes.methods(exchange.raw_path))
@@ -64,9 +62,9 @@ class Handler:
         exchange.code = "OK"
 
     def _find(self, method: str, exchange: Exchange) -> Match[Route] | frozenset[str]:
-        """Find a route; OPTIONS without a route of its own finds the methods of its path.
+        """Find a route, or the methods of a path for OPTIONS without a route of its own.
 
-        So does a preflight, which asks what a page may do and must not do it (Fetch §4.8).
+        A CORS preflight (Fetch §4.8) finds the methods too, and never makes a call.
         """
         raw_path = exchange.raw_path
         found: Match[Route] | frozenset[str]

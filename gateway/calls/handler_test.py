@@ -213,7 +213,7 @@ async def test_header_that_grpc_cannot_carry_is_refused(setup: Setup) -> None:
 @pytest.mark.parametrize(
     ("asked", "lowest", "highest"),
     [
-        (None, 4, 5.5),
+        (None, 9, 10.5),
         ("2S", 1, 2.5),
         ("1500m", 1, 1.9),
         ("1H", 290, 310),

@@ -1,8 +1,8 @@
-"""Idempotency-Key: a POST that is sent again gets the first one's answer.
+"""Idempotency-Key: a POST that is repeated gets the response of the first one.
 
-A record is claimed before the call and finished after it. Only outcomes that stay true are kept;
-otherwise the claim is given up and the key is free again. The record is not what makes a service
-exact: a gateway can die between call and record, so the key travels on to the service too.
+A record is claimed before the call and finished after it. Only final responses are kept; otherwise
+the claim is released and the key is free again. Records alone do not make a request idempotent,
+because a gateway can die between call and record: the key is forwarded to the service too.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from typing import LiteralString
 
 from chassis import call_context, errors, log
 from chassis.database import Connection, Database
-from gateway.calls.responses import Reply, reply_of
-from gateway.http.problems import RESPONSE_TOO_LARGE, Problem, invalid_argument
+from gateway.calls.responses import Response, problem_response
+from gateway.http.problems import Problem, invalid_argument
+from gateway.http.statuses import RESPONSE_TOO_LARGE
 
 HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
@@ -25,19 +26,27 @@ MAX_KEY_LENGTH = 255
 WAIT_SECONDS = 2.0
 POLL_SECONDS = 0.05
 CLAIM_SECONDS = 2.0
-"""How long claiming a key may take, if the deadline does not come first."""
+"""How long claiming a key may take, unless the deadline is earlier."""
 SETTLE_SECONDS = 0.5
-"""How long finishing or giving up a claim may take at least, however near the deadline is."""
+"""How long finishing or releasing a claim may take at least, however near the deadline is."""
 SWEEP_SECONDS = 60.0
 SWEEP_BATCH = 1_000
 
-PASSING_CODES = frozenset(
+TRANSIENT_CODES = frozenset(
     {
-        *("CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"),
-        *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+        "ABORTED",
+        "CANCELLED",
+        "DATA_LOSS",
+        "DEADLINE_EXCEEDED",
+        "INTERNAL",
+        "RESOURCE_EXHAUSTED",
+        "UNAUTHENTICATED",
+        "UNAVAILABLE",
+        "UNIMPLEMENTED",
+        "UNKNOWN",
     }
 )
-"""Outcomes that may be another the next time: the caller is meant to try again."""
+"""Failures that are not recorded: the client is meant to retry with the same key."""
 
 _CLAIM: LiteralString = """
 INSERT INTO idempotency_records AS record (record_id, request_hash, attempt, expire_time)
@@ -61,7 +70,7 @@ UPDATE idempotency_records
        expire_time = now() + make_interval(secs => %(keep_seconds)s)
  WHERE attempt = %(attempt)s
 """
-_GIVE_UP: LiteralString = "DELETE FROM idempotency_records WHERE attempt = %(attempt)s"
+_RELEASE: LiteralString = "DELETE FROM idempotency_records WHERE attempt = %(attempt)s"
 _SWEEP: LiteralString = """
 DELETE FROM idempotency_records
  WHERE attempt IN (SELECT attempt FROM idempotency_records WHERE expire_time <= now()
@@ -71,16 +80,16 @@ DELETE FROM idempotency_records
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Which request this is, and what it says; both are SHA-256 digests."""
+    """The identity of a request and its content, as SHA-256 digests."""
 
     record_id: bytes
     request_hash: bytes
 
 
 def make_claim(method: str, path: str, authorization: str, key: str, request: bytes) -> Claim:
-    """Return the claim of a request; `request` is all that it says, in one canonical form.
+    """Return the claim of a request; `request` is its whole content, serialized deterministically.
 
-    A key means nothing outside of its method, path and caller: nobody is told another's answer.
+    A key is scoped to method, path and caller: no client gets the response of another.
     """
     identity = json.dumps([method, path, authorization, key]).encode()
     return Claim(hashlib.sha256(identity).digest(), hashlib.sha256(request).digest())
@@ -98,7 +107,7 @@ def check_key(key: str) -> None:
 
 
 class IdempotencyRecords:
-    """The records of one database."""
+    """The idempotency records of one database."""
 
     def __init__(self, database: Database, keep_seconds: float) -> None:
         """Keep finished records for `keep_seconds`."""
@@ -106,36 +115,36 @@ class IdempotencyRecords:
         self._keep_seconds = keep_seconds
         self._log = log.logger()
 
-    async def answer(
-        self, claim: Claim, perform: Callable[[], Awaitable[Reply]], lease_seconds: float
-    ) -> Reply:
-        """Perform a request once, or repeat what it was answered.
+    async def perform_once(
+        self, claim: Claim, perform: Callable[[], Awaitable[Response]], lease_seconds: float
+    ) -> Response:
+        """Perform a request once, or repeat its recorded response.
 
         A claim whose gateway died can be taken over after `lease_seconds`, which must be longer
-        than the performance may take.
+        than `perform` may take.
 
         Raises:
-            Problem: what the performance raised; or the key belongs to another request (422), or
-                to one that is still being performed after WAIT_SECONDS (409).
-            errors.Unavailable: the database is down or frozen; nothing was done.
-            errors.DeadlineExceeded: the database is slow; nothing was done.
+            Problem: `perform` raised it; or the key belongs to another request (422), or to one
+                that is still being performed after WAIT_SECONDS (409).
+            errors.Unavailable: the database is down or frozen; nothing was performed.
+            errors.DeadlineExceeded: the database is slow; nothing was performed.
         """
         attempt = await self._claim(claim, lease_seconds)
-        if isinstance(attempt, Reply):
+        if isinstance(attempt, Response):
             return attempt
         try:
-            reply = await perform()
+            response = await perform()
         except Problem as problem:
-            if problem.code in PASSING_CODES and problem.reason != RESPONSE_TOO_LARGE:
-                await self._settle(_GIVE_UP, {"attempt": attempt})
+            if problem.code in TRANSIENT_CODES and problem.reason != RESPONSE_TOO_LARGE:
+                await self._settle(_RELEASE, {"attempt": attempt})
             else:
-                await self._finish(attempt, reply_of(problem))
+                await self._finish(attempt, problem_response(problem))
             raise
         except BaseException:
-            await self._settle(_GIVE_UP, {"attempt": attempt})
+            await self._settle(_RELEASE, {"attempt": attempt})
             raise
-        await self._finish(attempt, reply)
-        return reply
+        await self._finish(attempt, response)
+        return response
 
     async def sweep(self) -> int:
         """Delete at most SWEEP_BATCH expired records; return how many there were."""
@@ -147,7 +156,7 @@ class IdempotencyRecords:
         while await self.sweep() == SWEEP_BATCH:
             pass
 
-    async def _claim(self, claim: Claim, lease_seconds: float) -> uuid.UUID | Reply:
+    async def _claim(self, claim: Claim, lease_seconds: float) -> uuid.UUID | Response:
         limit = time.monotonic() + WAIT_SECONDS
         while True:
             found = await self._claim_or_read(claim, lease_seconds)
@@ -157,26 +166,28 @@ class IdempotencyRecords:
                 raise _still_running()
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _claim_or_read(self, claim: Claim, lease_seconds: float) -> uuid.UUID | Reply | None:
+    async def _claim_or_read(
+        self, claim: Claim, lease_seconds: float
+    ) -> uuid.UUID | Response | None:
         with call_context.time_limit(call_context.remaining_seconds(CLAIM_SECONDS)):
             async with self._database.connection() as connection:
                 attempt = await _try_claim(connection, claim, lease_seconds)
                 return attempt or await _read(connection, claim)
 
-    async def _finish(self, attempt: uuid.UUID, reply: Reply) -> None:
+    async def _finish(self, attempt: uuid.UUID, response: Response) -> None:
         await self._settle(
             _FINISH,
             {
                 "attempt": attempt,
-                "status": reply.status,
-                "headers": json.dumps(dict(reply.headers)),
-                "body": reply.body,
+                "status": response.status,
+                "headers": json.dumps(dict(response.headers)),
+                "body": response.body,
                 "keep_seconds": self._keep_seconds,
             },
         )
 
     async def _settle(self, statement: LiteralString, parameters: Mapping[str, object]) -> None:
-        """End a claim; what was done is done, so a database that is down does not change it."""
+        """Finish or release a claim; whatever becomes of it, the request was performed."""
         seconds = max(SETTLE_SECONDS, call_context.remaining_seconds(CLAIM_SECONDS))
         try:
             with call_context.time_limit(seconds):
@@ -200,8 +211,8 @@ async def _try_claim(
     return None if row is None else attempt
 
 
-async def _read(connection: Connection, claim: Claim) -> Reply | None:
-    """Return the recorded answer, or None while there is none.
+async def _read(connection: Connection, claim: Claim) -> Response | None:
+    """Return the recorded response, or None while there is none.
 
     Raises:
         Problem: the key belongs to another request.
@@ -215,7 +226,7 @@ async def _read(connection: Connection, claim: Claim) -> Reply | None:
         raise invalid_argument(detail, "IDEMPOTENCY_KEY_REUSED", status=422)
     if status is None:
         return None
-    return Reply(status, body, {**headers, REPLAYED_HEADER: "true"})
+    return Response(status, body, {**headers, REPLAYED_HEADER: "true"})
 
 
 def _still_running() -> Problem:

@@ -10,7 +10,7 @@ import pytest_asyncio
 from chassis.database import Database
 from gateway.calls import idempotency
 from gateway.calls.idempotency import SWEEP_BATCH, Claim, IdempotencyRecords, make_claim
-from gateway.calls.responses import Reply
+from gateway.calls.responses import Response
 from gateway.http.problems import Problem
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -39,24 +39,24 @@ def count(url: str, condition: str = "true") -> int:
     return int(row[0])
 
 
-async def perform() -> Reply:
-    return Reply(200, b"first", {"Content-Type": "text/plain"})
+async def perform() -> Response:
+    return Response(200, b"first", {"Content-Type": "text/plain"})
 
 
-async def never() -> Reply:
+async def never() -> Response:
     raise AssertionError("performed twice")
 
 
-async def hold(records: IdempotencyRecords, lease_seconds: float) -> asyncio.Task[Reply]:
+async def hold(records: IdempotencyRecords, lease_seconds: float) -> asyncio.Task[Response]:
     """Claim the key and keep on performing until the task is cancelled."""
     claimed = asyncio.Event()
 
-    async def forever() -> Reply:
+    async def forever() -> Response:
         claimed.set()
         await asyncio.sleep(60)
-        return Reply(200, b"late")
+        return Response(200, b"late")
 
-    task = asyncio.create_task(records.answer(CLAIM, forever, lease_seconds))
+    task = asyncio.create_task(records.perform_once(CLAIM, forever, lease_seconds))
     await claimed.wait()
     return task
 
@@ -65,18 +65,18 @@ async def test_claim_whose_gateway_died_is_taken_over_after_its_lease(
     records: IdempotencyRecords,
 ) -> None:
     dead = await hold(records, lease_seconds=0.2)
-    reply = await records.answer(CLAIM, perform, LEASE_SECONDS)
-    assert reply.body == b"first"
+    response = await records.perform_once(CLAIM, perform, LEASE_SECONDS)
+    assert response.body == b"first"
     dead.cancel()
     await asyncio.gather(dead, return_exceptions=True)
     # The former owner, giving up late, did not take the new owner's record with it.
-    assert (await records.answer(CLAIM, never, LEASE_SECONDS)).body == b"first"
+    assert (await records.perform_once(CLAIM, never, LEASE_SECONDS)).body == b"first"
 
 
 async def test_claim_within_its_lease_is_not_taken_over(records: IdempotencyRecords) -> None:
     running = await hold(records, LEASE_SECONDS)
     with pytest.raises(Problem) as caught:
-        await records.answer(CLAIM, never, LEASE_SECONDS)
+        await records.perform_once(CLAIM, never, LEASE_SECONDS)
     assert caught.value.status == 409
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -89,10 +89,10 @@ async def test_key_that_is_free_again_does_not_repeat_its_former_response(
     database = Database(clean_database_url)
     await database.open()
     brief = IdempotencyRecords(database, keep_seconds=0)
-    await brief.answer(CLAIM, perform, LEASE_SECONDS)
+    await brief.perform_once(CLAIM, perform, LEASE_SECONDS)
     running = await hold(brief, LEASE_SECONDS)
     with pytest.raises(Problem) as caught:
-        await brief.answer(CLAIM, never, LEASE_SECONDS)
+        await brief.perform_once(CLAIM, never, LEASE_SECONDS)
     assert caught.value.reason == "IDEMPOTENCY_KEY_IN_USE"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -103,7 +103,7 @@ async def test_performance_that_is_cancelled_frees_the_key(records: IdempotencyR
     running = await hold(records, LEASE_SECONDS)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert (await records.answer(CLAIM, perform, LEASE_SECONDS)).body == b"first"
+    assert (await records.perform_once(CLAIM, perform, LEASE_SECONDS)).body == b"first"
 
 
 async def test_record_expires_and_is_swept(clean_database_url: str) -> None:
@@ -112,7 +112,7 @@ async def test_record_expires_and_is_swept(clean_database_url: str) -> None:
     brief = IdempotencyRecords(database, keep_seconds=0)
     for number in range(3):
         claim = Claim(bytes([number] * 32), b"h" * 32)
-        await brief.answer(claim, perform, LEASE_SECONDS)
+        await brief.perform_once(claim, perform, LEASE_SECONDS)
     running = await hold(IdempotencyRecords(database, keep_seconds=60), LEASE_SECONDS)
     assert count(clean_database_url) == 4
     assert await brief.sweep() == 3

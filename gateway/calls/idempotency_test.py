@@ -11,7 +11,7 @@ import pytest_asyncio
 from note.v1 import note_pb2
 from probe.v1 import probe_pb2
 
-from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.note_servicer import NoteServicer, serve_notes
 from gateway.testing.servicer import ProbeServicer, serve_probes
 
@@ -39,8 +39,7 @@ class Setup:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(database_url: str) -> AsyncIterator[Setup]:
     async with serve_probes() as (servicer, port):
-        options = Options(database_url=database_url)
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, options)
+        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, database_url=database_url)
         async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
             yield Setup(client, servicer)
 
@@ -75,8 +74,7 @@ async def test_second_request_gets_the_first_answer(setup: Setup) -> None:
 @pytest_asyncio.fixture(loop_scope="module")
 async def notes(clean_database_url: str) -> AsyncIterator[tuple[httpx.AsyncClient, NoteServicer]]:
     async with serve_notes() as (servicer, port):
-        options = Options(database_url=clean_database_url)
-        app = make_app(descriptor_set(note_pb2.DESCRIPTOR), port, options)
+        app = make_app(descriptor_set(note_pb2.DESCRIPTOR), port, database_url=clean_database_url)
         async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
             client.headers["Idempotency-Key"] = "key"
             yield client, servicer

@@ -1,7 +1,4 @@
-"""The streams that one process has open: how many there may be, how long, and how they end.
-
-What a stream does is not known here.
-"""
+"""The streams that one process has open: how many there may be, for how long, and how they end."""
 
 import asyncio
 from dataclasses import dataclass
@@ -10,44 +7,44 @@ from typing import Protocol
 from gateway.http.problems import Problem
 
 HEARTBEAT_SECONDS = 15.0
-"""How often an event stream without events shows that it lives (HTML Living Standard §9.2.7)."""
+"""The interval of heartbeats on a silent event stream (HTML Living Standard §9.2.7)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """Bounds on the streams of one process."""
+    """Limits on the streams of one process."""
 
     max_streams: int
-    """How many may be open at once: each holds memory that its client decides how to use."""
+    """How many may be open at once."""
     idle_seconds: float
-    """How long nothing may move: no answer comes, none leaves, nothing of an upload is passed on.
+    """How long there may be no activity: no response arrives or leaves, no request is passed on.
 
-    In NDJSON and in an array silence looks the same whether a service has nothing to say or is
-    stuck, to the client and to every proxy between, so it is bounded. An event stream has
-    heartbeats instead, and each that the client takes is a move: a watch may be silent for days.
-    A client that takes nothing more, not even heartbeats, loses a stream of any form.
+    In NDJSON and in a JSON array, clients and proxies cannot tell a service that has nothing to
+    send from one that is stuck. An event stream has heartbeats, and each that the client takes is
+    activity: a watch may be silent for days. A client that takes nothing loses a stream of any
+    format.
     """
     drain_seconds: float
-    """How long a stream may go on when the server is told to stop."""
+    """How long a stream may go on after the server was told to stop."""
 
     @property
     def heartbeat_seconds(self) -> float:
-        """How long an event stream may be silent; less than `idle_seconds`."""
+        """The interval of heartbeats, which is less than `idle_seconds`."""
         return min(HEARTBEAT_SECONDS, self.idle_seconds / 2)
 
 
 class Stream(Protocol):
-    """What can be told to a stream."""
+    """A stream as far as it is ended from outside."""
 
     def stop_upload(self) -> None:
-        """Take no more of the upload; what was taken is still answered."""
+        """Take no more of the upload; requests that were taken still get their responses."""
 
     def end(self, problem: Problem) -> None:
         """End with a problem."""
 
 
 class OpenStreams:
-    """All streams that are open now."""
+    """The streams that are open, and whether more may be opened."""
 
     def __init__(self, limits: StreamLimits) -> None:
         self.limits = limits
@@ -58,7 +55,7 @@ class OpenStreams:
         """Count a stream as open.
 
         Raises:
-            Problem: the server is stopping, or has as many as it may have.
+            Problem: the server is stopping, or as many streams are open as there may be.
         """
         if self._draining:
             raise stopping()
@@ -71,7 +68,7 @@ class OpenStreams:
         self._streams.discard(stream)
 
     def drain(self) -> None:
-        """Take no more of any upload, and give what is under way some time to end."""
+        """Open no more streams, take no more of any upload, and end what is left after a while."""
         self._draining = True
         for stream in list(self._streams):
             stream.stop_upload()
@@ -84,7 +81,7 @@ class OpenStreams:
 
 def stopping() -> Problem:
     """Return the problem of a stream that ends because the server does."""
-    detail = "The server is stopping. What was answered stands; the rest may be sent again."
+    detail = "The server is stopping. What got a response took effect; the rest may be sent again."
     return Problem(503, "UNAVAILABLE", detail, "SERVER_STOPPING", headers={"Retry-After": "1"})
 
 

@@ -13,7 +13,7 @@ from probe.v1 import probe_pb2
 
 from gateway.app import GatewayApp
 from gateway.http.body import MAX_BODY_BYTES
-from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.servicer import ProbeServicer, serve_probes
 from gateway.testing.wire import Wire, connect
 
@@ -37,9 +37,9 @@ class Setup:
 
 @pytest.fixture
 async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
-    options = getattr(request, "param", Options())
+    settings = getattr(request, "param", {})
     async with serve_probes() as (servicer, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, options)
+        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, **settings)
         async with serve_app(app) as url:
             yield Setup(url, app, servicer)
 
@@ -234,7 +234,7 @@ async def test_line_over_the_bound_is_let_go_at_once(setup: Setup) -> None:
     assert held_bytes < 2 * MAX_BODY_BYTES
 
 
-@pytest.mark.parametrize("setup", [Options(idle_seconds=0.3)], indirect=True)
+@pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 0.3}], indirect=True)
 async def test_idle_stream_ends_with_a_typed_record(setup: Setup) -> None:
     async with httpx.AsyncClient(base_url=setup.url) as client:
         answer = await client.get("/v1/probes:watch?count=2&pause_seconds=30")
@@ -244,7 +244,7 @@ async def test_idle_stream_ends_with_a_typed_record(setup: Setup) -> None:
     await setup.cancelled()
 
 
-@pytest.mark.parametrize("setup", [Options(idle_seconds=0.3)], indirect=True)
+@pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 0.3}], indirect=True)
 async def test_stream_that_moves_is_not_idle(setup: Setup) -> None:
     async with httpx.AsyncClient(base_url=setup.url) as client:
         answer = await client.get("/v1/probes:watch?count=8&pause_seconds=0.1")
@@ -253,7 +253,7 @@ async def test_stream_that_moves_is_not_idle(setup: Setup) -> None:
 
 
 @all_forms
-@pytest.mark.parametrize("setup", [Options(idle_seconds=1.0)], indirect=True)
+@pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 1.0}], indirect=True)
 async def test_reader_that_takes_nothing_is_cut_off(setup: Setup, accept: str) -> None:
     async with connect(setup.url) as wire:
         path = "/v1/probes:watch?count=-1&size=100000"
@@ -286,7 +286,7 @@ async def test_grpc_timeout_bounds_a_stream(setup: Setup) -> None:
     assert json.loads(last)["error"]["status"] == 504
 
 
-@pytest.mark.parametrize("setup", [Options(drain_seconds=60)], indirect=True)
+@pytest.mark.parametrize("setup", [{"drain_seconds": 60}], indirect=True)
 async def test_draining_answers_what_was_taken_and_refuses_what_comes(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await begin_chat(wire)

@@ -1,4 +1,4 @@
-"""The gRPC requests that the body of an HTTP request becomes: one, or a stream of them."""
+"""The body of an HTTP request as one gRPC request, or as a stream of them."""
 
 from collections.abc import AsyncIterator, Collection
 
@@ -11,7 +11,12 @@ from gateway.routing.transcoding import RequestParts
 
 
 async def read_message(parts: RequestParts, exchange: Exchange) -> Message:
-    """Read the body of a request that is one message."""
+    """Read the body of a request that is one message.
+
+    Raises:
+        Problem: the body has the wrong type or an encoding, is too large, or does not fit.
+        ClientGoneError: the client disconnected before the end.
+    """
     binding = parts.route.body
     content_type = exchange.header(b"content-type")
     if binding is None:
@@ -26,10 +31,10 @@ async def read_message(parts: RequestParts, exchange: Exchange) -> Message:
 
 
 def read_messages(parts: RequestParts, exchange: Exchange) -> AsyncIterator[Message]:
-    """Read the body of a request that is a stream of messages, as it comes.
+    """Read the body of a request that is a stream of messages, as it arrives.
 
     Raises:
-        Problem: the body has another type, or an encoding; raised before any of it is read.
+        Problem: the body has the wrong type, or an encoding; raised before any of it is read.
     """
     content_type = exchange.header(b"content-type")
     _check_encoding(exchange)
@@ -65,8 +70,8 @@ async def _read_lines(
 def _check_encoding(exchange: Exchange) -> None:
     """Refuse a body that is compressed (RFC 9110 §8.4, §12.5.3).
 
-    The bounds on bodies are those of their content. Raw bytes are refused too: HttpBody has no
-    field in which the service could learn of their encoding.
+    The limits on bodies are meant for their decoded content. Raw bytes are refused too, because
+    HttpBody has no field for their encoding.
     """
     encoding = exchange.list_header(b"content-encoding")
     if encoding is None or not exchange.body.expected or encoding.strip().lower() == "identity":
@@ -80,16 +85,16 @@ def _check_encoding(exchange: Exchange) -> None:
     )
 
 
-def _check_type(content_type: str, wanted: Collection[str]) -> None:
-    """Refuse a body of another type, or of none; JSON is UTF-8 (RFC 8259).
+def _check_type(content_type: str, expected: Collection[str]) -> None:
+    """Refuse a body of another media type, or of none; JSON is UTF-8 (RFC 8259).
 
-    A body without a type may come from a page of any site: browsers send a Blob that has none
-    without a preflight (Fetch, "CORS-safelisted request-header").
+    A body without a type may come from a page of any site, because browsers send it without a
+    preflight (Fetch, "CORS-safelisted request-header").
     """
     name, _, parameters = content_type.lower().partition(";")
     charset = parameters.strip().replace('"', "")
-    if name.strip() in wanted and charset in ("", "charset=utf-8"):
+    if name.strip() in expected and charset in ("", "charset=utf-8"):
         return
-    names = " or ".join(sorted(wanted))
+    names = " or ".join(sorted(expected))
     detail = f"The Content-Type of the body must be {names}, in UTF-8."
     raise Problem(415, "INVALID_ARGUMENT", detail, "UNSUPPORTED_MEDIA_TYPE")

@@ -1,7 +1,7 @@
-"""The body of an HTTP answer that is a stream: answers are read, written in a form, and handed on.
+"""The body of a streaming response: responses are read, written in a format, and handed on.
 
-Flow control is here: an answer is read when the client has taken the one before, and until then
-nothing of it is held but what is on its way out.
+Flow control is here: a response is read when the client has taken the one before, and until then
+only the piece that is being sent is held.
 """
 
 from collections.abc import AsyncIterator
@@ -16,21 +16,21 @@ from gateway.http.problems import Problem, internal
 
 
 class StreamBody:
-    """What Falcon sends piece by piece, and closes whatever happens.
+    """An iterator over the pieces of the body; Falcon closes it in any case.
 
-    `start` waits for the first answer, so that a call that fails at once is an ordinary problem.
+    `start` waits for the first response, so that a call that fails at once is an ordinary problem.
     """
 
-    def __init__(self, relay: Relay, form: StreamFormat, exchange: Exchange) -> None:
+    def __init__(self, relay: Relay, stream_format: StreamFormat, exchange: Exchange) -> None:
         self._relay = relay
-        self._form = form
+        self._format = stream_format
         self._exchange = exchange
-        self._read = relay.read_or_pause if form.has_heartbeat else relay.read
+        self._read = relay.read_or_pause if stream_format.has_heartbeat else relay.read
         self._piece = b""
         self._over = False
 
     async def start(self) -> Message | Mark:
-        """Make the call and return what comes first.
+        """Make the call and return what is read first.
 
         Raises:
             Problem: the call failed before anything was written.
@@ -38,7 +38,7 @@ class StreamBody:
         try:
             self._relay.begin()
             first = await self._read()
-            self._piece = self._form.begin() + self._write(first)
+            self._piece = self._format.begin() + self._write(first)
         except BaseException:
             await self.close()
             raise
@@ -57,11 +57,11 @@ class StreamBody:
             self._piece = await self._next_piece()
 
     async def close(self) -> None:
-        """End the call if it is not over."""
+        """Cancel the call if it is not over."""
         await self._relay.close()
 
     def _take_piece(self) -> bytes:
-        """Give the piece away: only who sends it is to hold it."""
+        """Return the piece without keeping it: only its sender is to hold it."""
         piece, self._piece = self._piece, b""
         return piece
 
@@ -71,19 +71,19 @@ class StreamBody:
         except Problem as problem:
             self._over = True
             self._exchange.code = problem.code
-            return self._form.problem(problem)
+            return self._format.problem(problem)
 
-    def _write(self, answer: Message | Mark) -> bytes:
-        if isinstance(answer, Message):
-            return self._dump(answer)
-        if answer is Mark.PAUSE:
-            return self._form.heartbeat()
+    def _write(self, read: Message | Mark) -> bytes:
+        if isinstance(read, Message):
+            return self._write_message(read)
+        if read is Mark.PAUSE:
+            return self._format.heartbeat()
         self._over = True
-        return self._form.end()
+        return self._format.end()
 
-    def _dump(self, message: Message) -> bytes:
+    def _write_message(self, message: Message) -> bytes:
         try:
-            return self._form.answer(message)
+            return self._format.write(message)
         except (TypeError, ValueError) as error:
-            log.logger().exception("answer_not_json", rpc=self._exchange.rpc)
+            log.logger().exception("response_not_json", rpc=self._exchange.rpc)
             raise internal() from error

@@ -1,68 +1,66 @@
-"""Streaming RPCs: the form of the answers is chosen, the call is made, and both are handed on."""
+"""Streaming RPCs: a format is chosen, the call is made, and Falcon sends the responses."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 
 import falcon.asgi
-from google.protobuf.message import Message
 
-from gateway.calls.formats import FORMATS, Answers, RawBytes
+from gateway.calls.event_stream import END_ID, EventStream, read_id
+from gateway.calls.formats import JsonArray, JsonLines, RawBytes, StreamFormat
 from gateway.calls.open_streams import OpenStreams
 from gateway.calls.relay import Mark, Relay
 from gateway.calls.requests import read_message, read_messages
-from gateway.calls.responses import RAW_HEADERS, Replies, raw_type
-from gateway.calls.resumption import END_ID, find_resumption, read_id
+from gateway.calls.responses import RAW_HEADERS, raw_content_type, write_response
 from gateway.calls.stream_body import StreamBody
 from gateway.http.exchange import Exchange
-from gateway.http.media_types import EVENT_STREAM, choose_media_type
-from gateway.http.metadata import success_headers
+from gateway.http.media_types import (
+    BINARY,
+    EVENT_STREAM,
+    JSON,
+    NDJSON,
+    NDJSON_ALIASES,
+    choose_media_type,
+)
+from gateway.http.metadata import call_metadata, call_timeout_seconds, success_headers
 from gateway.http.problems import Problem
-from gateway.protojson.codec import JsonCodec
-from gateway.routing.routes import Route
 from gateway.routing.transcoding import RequestParts
 from gateway.upstream.channels import Upstream
 
 MAX_TIMEOUT_SECONDS = 30 * 86_400.0
-"""The longest deadline of a stream that a client may ask for. A deadline that overflows gRPC's
+"""The longest deadline of a stream that a client may set. A deadline that overflows gRPC's
 nanoseconds would count as passed."""
 
-_OFFERED = tuple(FORMATS)
+_FORMATS: Mapping[str, Callable[..., StreamFormat]] = {
+    NDJSON: JsonLines,
+    EVENT_STREAM: EventStream,
+    JSON: JsonArray,
+    **dict.fromkeys(NDJSON_ALIASES, JsonLines),
+}
+"""The formats that a client chooses from by Accept, the default first."""
+
+_OFFERED = tuple(_FORMATS)
 
 
+@dataclass(frozen=True, slots=True)
 class StreamCalls:
     """Makes the streaming calls of one descriptor set."""
 
-    def __init__(
-        self,
-        routes: Iterable[Route],
-        codec: JsonCodec,
-        replies: Replies,
-        upstream: Upstream,
-        streams: OpenStreams,
-    ) -> None:
-        """Compile what the answers of each route are."""
-        self._replies = replies
-        self._upstream = upstream
-        self._streams = streams
-        self._answers = {
-            route: Answers(_dumper(route, codec), find_resumption(route.rpc))
-            for route in routes
-            if route.rpc.server_streaming
-        }
+    upstream: Upstream
+    streams: OpenStreams
 
     async def serve(
         self, parts: RequestParts, exchange: Exchange, resp: falcon.asgi.Response
     ) -> None:
-        """Serve a request; the answer is whole, or a stream that goes on after this returns.
+        """Serve a request; the response is whole, or a stream that goes on after this returns.
 
         Raises:
-            Problem: what the client is told instead of an answer.
-            ClientGoneError: the client left before the request was complete.
+            Problem: the response to send instead.
+            ClientGoneError: the client disconnected before the request was complete.
         """
         if not parts.route.rpc.server_streaming:
             await self._serve_whole(parts, exchange, resp)
-        elif parts.route.returns_raw:
+        elif parts.route.response.raw_type is not None:
             await self._serve_raw(parts, exchange, resp)
         else:
             await self._serve_records(parts, exchange, resp)
@@ -73,20 +71,21 @@ class StreamCalls:
         relay = await self._make_relay(parts, exchange)
         try:
             relay.begin()
-            answer = await relay.result()
-            sent = success_headers(*await relay.metadata())
+            message = await relay.result()
+            headers = success_headers(*await relay.metadata())
         finally:
             await relay.close()
-        self._replies.make(parts.route, answer, sent).apply(resp)
+        write_response(parts.route, message, headers).apply(resp)
 
     async def _serve_raw(
         self, parts: RequestParts, exchange: Exchange, resp: falcon.asgi.Response
     ) -> None:
-        """Serve bytes in the only form that they have, whatever Accept says."""
+        """Serve bytes in the only format that they have, whatever Accept says."""
         relay = await self._make_relay(parts, exchange)
-        body = StreamBody(relay, RawBytes(self._answers[parts.route]), exchange)
+        response = parts.route.response
+        body = StreamBody(relay, RawBytes(response.write), exchange)
         first = await body.start()
-        resp.content_type = raw_type(parts.route, None if isinstance(first, Mark) else first)
+        resp.content_type = BINARY if isinstance(first, Mark) else raw_content_type(response, first)
         resp.set_headers(dict(RAW_HEADERS))
         resp.stream = body  # type: ignore[assignment]
 
@@ -98,15 +97,18 @@ class StreamCalls:
         if media_type is None:
             raise _not_acceptable()
         last_id = ""
+        make_format = partial(_FORMATS[media_type], parts.route.response.write)
         if media_type == EVENT_STREAM:
             last_id = read_id(exchange.header(b"last-event-id"))
-        form = FORMATS[media_type](self._answers[parts.route], last_id)
-        resp.set_headers(form.headers)
+            make_format = partial(make_format, parts.route.resumption, last_id)
+        stream_format = make_format()
+        resp.set_headers(stream_format.headers)
         if last_id == END_ID:
             # It makes EventSource stop (HTML Living Standard §9.2.3).
             resp.status = 204
             return
-        body = StreamBody(await self._make_relay(parts, exchange, last_id), form, exchange)
+        relay = await self._make_relay(parts, exchange, last_id)
+        body = StreamBody(relay, stream_format, exchange)
         await body.start()
         resp.content_type = media_type
         resp.stream = body  # type: ignore[assignment]
@@ -114,32 +116,20 @@ class StreamCalls:
     async def _make_relay(
         self, parts: RequestParts, exchange: Exchange, last_id: str = ""
     ) -> Relay:
-        rpc = parts.route.rpc
-        timeout = exchange.timeout_seconds(MAX_TIMEOUT_SECONDS)
-        options = {"timeout": timeout, "metadata": exchange.metadata()}
-        call = self._upstream.call(rpc)
-        if rpc.client_streaming:
+        """Make the relay of a call that resumes after the event `last_id`, if it can."""
+        route = parts.route
+        timeout = call_timeout_seconds(exchange, MAX_TIMEOUT_SECONDS)
+        options = {"timeout": timeout, "metadata": call_metadata(exchange)}
+        call = self.upstream.call(route.rpc)
+        if route.rpc.client_streaming:
             requests = read_messages(parts, exchange)
-            return Relay(partial(call, **options), exchange, self._streams, requests)
+            return Relay(partial(call, **options), exchange, self.streams, requests)
         request = await read_message(parts, exchange)
-        if last_id:
-            self._resume(parts.route, request, last_id)
-        return Relay(partial(call, request, **options), exchange, self._streams)
-
-    def _resume(self, route: Route, request: Message, last_id: str) -> None:
-        """Ask for what comes after an event; a stream that has no such place starts over."""
-        resumption = self._answers[route].resumption
-        if resumption is not None:
-            setattr(request, resumption.request_field, last_id)
-
-
-def _dumper(route: Route, codec: JsonCodec) -> Callable[[Message], bytes]:
-    field = route.response_field
-    if route.returns_raw:
-        return attrgetter("data" if field is None else f"{field.name}.data")
-    return codec.dump if field is None else partial(codec.dump_field, field=field)
+        if last_id and route.resumption is not None:
+            setattr(request, route.resumption.request_field, last_id)
+        return Relay(partial(call, request, **options), exchange, self.streams)
 
 
 def _not_acceptable() -> Problem:
-    detail = f"Answers of this stream can be {', '.join(_OFFERED)}."
+    detail = f"Responses of this stream can be {', '.join(_OFFERED)}."
     return Problem(406, "INVALID_ARGUMENT", detail, "NOT_ACCEPTABLE")

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from gateway.testing.events import EventParser
 from gateway.testing.fixtures import Setup
-from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.servicer import serve_probes
 from gateway.testing.wire import connect
 
@@ -172,7 +172,7 @@ async def test_what_has_one_form_takes_no_notice_of_accept(setup: Setup, accept:
 
 async def test_more_streams_than_there_may_be_are_refused() -> None:
     async with serve_probes() as (servicer, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, Options(max_streams=2))
+        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, apigateway_max_streams=2)
         async with (
             serve_app(app) as url,
             httpx.AsyncClient(base_url=url) as client,

@@ -1,4 +1,4 @@
-"""Unary RPCs: one request read, one gRPC call made, one answer written."""
+"""Unary RPCs: one request is read, one gRPC call made, and one response written."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,17 +12,18 @@ from chassis import call_context
 from gateway.calls.client_watch import ClientWatch
 from gateway.calls.idempotency import IdempotencyRecords, make_claim
 from gateway.calls.requests import read_message
-from gateway.calls.responses import Replies, Reply
+from gateway.calls.responses import Response, write_response
+from gateway.http.conditions import Conditions, read_conditions
 from gateway.http.exchange import Exchange
-from gateway.http.metadata import success_headers
-from gateway.http.problems import Problem, from_rpc_error
-from gateway.routing.preconditions import Conditions, read_conditions
+from gateway.http.metadata import call_metadata, call_timeout_seconds, success_headers
+from gateway.http.problems import Problem
+from gateway.http.statuses import from_rpc_error
 from gateway.routing.routes import Route
 from gateway.routing.transcoding import RequestParts
 from gateway.upstream.channels import Upstream
 
 MAX_TIMEOUT_SECONDS = 300.0
-"""The longest deadline of a unary call that a client may ask for."""
+"""The longest deadline of a unary call that a client may set."""
 
 LEASE_HEADROOM_SECONDS = 5.0
 """How much longer than its call an idempotency claim is held."""
@@ -34,30 +35,31 @@ class UnaryCalls:
 
     upstream: Upstream
     records: IdempotencyRecords
-    replies: Replies
     call_timeout_seconds: float
     client_watch: ClientWatch = field(default_factory=ClientWatch)
 
-    async def serve(self, parts: RequestParts, exchange: Exchange) -> Reply:
+    async def serve(self, parts: RequestParts, exchange: Exchange) -> Response:
         """Serve a request; one with an Idempotency-Key is performed once.
 
         If the client disconnects, the call is cancelled, unless it has a key: then it runs to its
         end, and its response is recorded for the client to ask for again.
 
         Raises:
-            Problem: what the client is told instead of an answer.
+            Problem: the response to send instead.
             errors.Unavailable: the gateway's own database is needed and down.
-            ClientGoneError: the client left before the request or the response was complete.
+            ClientGoneError: the client disconnected before the response was complete.
         """
         route = parts.route
         conditions = read_conditions(exchange)
         request = await read_message(parts, exchange)
         if conditions is not None:
             route.preconditions.admit(conditions, request)
-        asked = exchange.timeout_seconds(MAX_TIMEOUT_SECONDS)
-        timeout = self.call_timeout_seconds if asked is None else asked
-        metadata = exchange.metadata()
-        key = exchange.header(b"idempotency-key")
+        timeout = call_timeout_seconds(exchange, MAX_TIMEOUT_SECONDS)
+        if timeout is None:
+            timeout = self.call_timeout_seconds
+        metadata = call_metadata(exchange)
+        key = exchange.header(b"idempotency-key") if route.takes_idempotency_key else ""
+        # The route of any method takes a key too, but only with POST.
         recorded = bool(key) and exchange.method == "POST" and not route.only_validates(request)
         attempt = _Attempt(route, request, timeout, metadata, conditions, exchange, recorded)
         if not recorded:
@@ -71,9 +73,9 @@ class UnaryCalls:
         )
         perform = partial(self._perform, attempt)
         with call_context.time_limit(timeout):
-            return await self.records.answer(claim, perform, timeout + LEASE_HEADROOM_SECONDS)
+            return await self.records.perform_once(claim, perform, timeout + LEASE_HEADROOM_SECONDS)
 
-    async def _perform(self, attempt: "_Attempt") -> Reply:
+    async def _perform(self, attempt: "_Attempt") -> Response:
         route, conditions = attempt.route, attempt.conditions
         timeout = call_context.remaining_seconds(attempt.timeout_seconds)
         call = self.upstream.call(route.rpc)(
@@ -81,23 +83,23 @@ class UnaryCalls:
         )
         try:
             if attempt.recorded:
-                answer = await call
+                message = await call
             else:
                 with self.client_watch.over(call, attempt.exchange.body):
-                    answer = await call
+                    message = await call
         except grpc.aio.AioRpcError as error:
             raise _problem(error, attempt) from error
         sent = success_headers(await call.initial_metadata(), await call.trailing_metadata())
         validated = route.only_validates(attempt.request)
-        reply = self.replies.make(route, answer, sent, validated=validated)
-        tag = reply.headers.get("ETag", "")
+        response = write_response(route, message, sent, validated=validated)
+        tag = response.headers.get("ETag", "")
         if conditions is not None and route.preconditions.is_unmodified(conditions, tag):
-            return Reply(HTTPStatus.NOT_MODIFIED, b"", {"ETag": tag} if tag else {})
-        return reply
+            return Response(HTTPStatus.NOT_MODIFIED, b"", {"ETag": tag} if tag else {})
+        return response
 
 
 class _Attempt(NamedTuple):
-    """One request as the call that it becomes."""
+    """One request and the call that it becomes."""
 
     route: Route
     request: Message

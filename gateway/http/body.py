@@ -1,7 +1,7 @@
-"""The body of an HTTP request as it comes over ASGI: whole and bounded, or line by line.
+"""The body of an HTTP request over ASGI: whole and bounded, in chunks, or line by line.
 
-Falcon's own stream ends in the same way when the client leaves as when the body is complete; here
-a client that leaves is an error, so that half an upload is never taken for all of it.
+Falcon's own stream ends alike when the client disconnects and when the body is complete. Here a
+disconnect is an error, so that an incomplete upload is never mistaken for a complete one.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ from typing import Any
 from gateway.http.problems import Problem
 
 MAX_BODY_BYTES = 1024 * 1024
-"""The most that a body read whole, or one line of a longer one, may have."""
+"""The limit of a body that is read whole, and of each line of one that is streamed."""
 
 READ_TIMEOUT_SECONDS = 60.0
-"""How long a body that is read whole may take, however it comes."""
+"""How long a body that is read whole may take in total."""
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -38,16 +38,16 @@ class RequestBody:
 
         Raises:
             Problem: it is longer than MAX_BODY_BYTES, or takes too long.
-            ClientGoneError: the client left.
+            ClientGoneError: the client disconnected.
         """
         if self._length > MAX_BODY_BYTES:
-            raise too_large("body")
+            raise _too_large("body")
         try:
             async with asyncio.timeout(READ_TIMEOUT_SECONDS):
                 return await self._read()
         except TimeoutError as error:
             headers = {"Connection": "close"}
-            detail = f"The body did not come within {READ_TIMEOUT_SECONDS:g} seconds."
+            detail = f"The body did not arrive within {READ_TIMEOUT_SECONDS:g} seconds."
             raise Problem(408, "DEADLINE_EXCEEDED", detail, "SLOW_BODY", headers=headers) from error
 
     async def _read(self) -> bytes:
@@ -57,15 +57,15 @@ class RequestBody:
             chunk = await self._next()
             size += len(chunk)
             if size > MAX_BODY_BYTES:
-                raise too_large("body")
+                raise _too_large("body")
             chunks.append(chunk)
         return b"".join(chunks)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes, in pieces that are not empty.
+        """Yield the body in chunks as they arrive; none is empty.
 
         Raises:
-            ClientGoneError: the client left before the end.
+            ClientGoneError: the client disconnected before the end.
         """
         while self._more:
             chunk = await self._next()
@@ -73,11 +73,11 @@ class RequestBody:
                 yield chunk
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """Yield the lines of the body as they come; empty ones are passed over.
+        """Yield the lines of the body as they arrive; empty ones are skipped.
 
         Raises:
             Problem: a line is longer than MAX_BODY_BYTES.
-            ClientGoneError: the client left before the end.
+            ClientGoneError: the client disconnected before the end.
         """
         line = bytearray()
         async for chunk in self.chunks():
@@ -92,7 +92,7 @@ class RequestBody:
             yield bytes(line)
 
     async def wait_for_disconnect(self) -> None:
-        """Return when the client closes the connection; what it still sends is thrown away."""
+        """Return when the client closes the connection; what it still sends is discarded."""
         event = await self._receive()
         while event["type"] != "http.disconnect":
             event = await self._receive()
@@ -108,11 +108,11 @@ class RequestBody:
 
 def _extend(line: bytearray, piece: bytes) -> None:
     if len(line) + len(piece) > MAX_BODY_BYTES:
-        raise too_large("line")
+        raise _too_large("line")
     line += piece
 
 
-def too_large(what: str) -> Problem:
-    """Return the problem of a body or a line that is over the bound."""
+def _too_large(what: str) -> Problem:
+    """Return the problem of a body or a line that exceeds MAX_BODY_BYTES."""
     detail = f"The {what} is larger than {MAX_BODY_BYTES} bytes."
     return Problem(413, "INVALID_ARGUMENT", detail, "TOO_LARGE")

@@ -1,8 +1,7 @@
 """Compression of responses with gzip, for clients that ask for it (RFC 9110 §12.5.3).
 
-A short response is not worth it. One with a strong ETag is sent as it is: the tag stands for these
-very bytes (RFC 9110 §8.8.3), and clients send it back in If-Match. A stream is flushed after each
-piece.
+Short responses are not compressed. Neither are those with a strong ETag, which identifies exactly
+these bytes (RFC 9110 §8.8.3) and comes back in If-Match. A stream is flushed after each piece.
 """
 
 import zlib
@@ -34,25 +33,25 @@ Headers = list[tuple[bytes, bytes]]
 
 @lru_cache(maxsize=64)
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Say whether an Accept-Encoding header takes gzip, by name or by `*`."""
+    """Return whether an Accept-Encoding header accepts gzip, by name or by `*`."""
     weights = read_weights(accept_encoding)
     return weights.get("gzip", weights.get("*", 0.0)) > 0
 
 
 def varies_by_encoding(status: int, headers: Headers) -> bool:
-    """Say whether a response depends on Accept-Encoding.
+    """Return whether a response depends on Accept-Encoding.
 
-    A 304 must have the Vary of the 200 that it stands for (RFC 9110 §15.4.5), whose length it does
-    not know: it has one if its ETag would let that response be compressed.
+    A 304 must have the Vary of the 200 that it stands for (RFC 9110 §15.4.5), whose length is not
+    known here; its ETag tells whether that response may be compressed.
     """
     found = dict(headers)
     if status == HTTPStatus.NOT_MODIFIED:
         return found.get(b"etag", b"").startswith(b"W/")
-    return _is_worth_it(found)
+    return _is_compressible(found)
 
 
 class GzipSender:
-    """Sends the ASGI events of one response on, compressed if that is worth it."""
+    """Passes on the ASGI events of one response, compressed if it is compressible."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -60,7 +59,7 @@ class GzipSender:
         self._held: dict[str, Any] | None = None
 
     async def send(self, event: dict[str, Any]) -> None:
-        """Take an event; the start of a whole answer waits until its length is known."""
+        """Take an event; the start of a whole response waits until its length is known."""
         if event["type"] == "http.response.start":
             await self._begin(event)
         elif self._compressor is None:
@@ -70,7 +69,7 @@ class GzipSender:
 
     async def _begin(self, event: dict[str, Any]) -> None:
         headers: Headers = event["headers"]
-        if not _is_worth_it(dict(headers)):
+        if not _is_compressible(dict(headers)):
             await self._send(event)
             return
         self._compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP_WINDOW_BITS, _MEMORY_LEVEL)
@@ -84,7 +83,7 @@ class GzipSender:
     async def _continue(self, event: dict[str, Any]) -> None:
         more = event.get("more_body", False)
         if more and not event.get("body"):
-            await self._send(event)  # Each flush would write something, even of nothing.
+            await self._send(event)  # A flush writes something even if there is no data.
             return
         body = self._compressor.compress(event.get("body", b""))
         body += self._compressor.flush(zlib.Z_SYNC_FLUSH if more else zlib.Z_FINISH)
@@ -96,7 +95,7 @@ class GzipSender:
         await self._send({**event, "body": body})
 
 
-def _is_worth_it(headers: dict[bytes, bytes]) -> bool:
+def _is_compressible(headers: dict[bytes, bytes]) -> bool:
     length = int(headers.get(b"content-length", MIN_BYTES))
     return (
         length >= MIN_BYTES

@@ -1,4 +1,4 @@
-"""Which web pages of other origins may read answers (the Fetch standard's CORS protocol)."""
+"""Responses for web pages of other origins (the CORS protocol of the Fetch standard)."""
 
 from collections.abc import Collection
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import falcon
 
 EXPOSED_HEADERS = "Allow, ETag, Idempotent-Replayed, Location, Retry-After, X-Request-Id"
-"""What a page may read besides the headers that the standard always shows."""
+"""The headers that a page may read in addition to those that the standard exposes always."""
 
 
 class CrossOrigin(falcon.CORSMiddleware[Any, Any]):
-    """Falcon's middleware, which also tells caches that the answer depends on the origin."""
+    """Falcon's middleware, with a Vary header where responses depend on the origin."""
 
     def __init__(self, origins: Collection[str]) -> None:
         every = "*" in origins

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from probe.v1 import probe_pb2
 
-from gateway.testing.harness import Options, descriptor_set, make_app, serve_app
+from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.servicer import ProbeServicer, serve_probes
 
 SHOP = "https://shop.example"
@@ -29,7 +29,9 @@ async def client(
     request: pytest.FixtureRequest, servicer_and_port: tuple[ProbeServicer, int]
 ) -> AsyncIterator[httpx.AsyncClient]:
     port = servicer_and_port[1]
-    app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, Options(cors_origins=request.param))
+    app = make_app(
+        descriptor_set(probe_pb2.DESCRIPTOR), port, apigateway_cors_origins=request.param
+    )
     async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
         yield client
 

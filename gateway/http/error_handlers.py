@@ -1,4 +1,4 @@
-"""What is answered when serving a request raises: always a problem, whatever was raised."""
+"""Responses to requests whose handling raised an exception: always a problem."""
 
 import falcon
 import falcon.asgi
@@ -6,13 +6,19 @@ import falcon.asgi
 from chassis import errors, log
 from gateway.http.body import ClientGoneError
 from gateway.http.exchange import SCOPE_KEY
-from gateway.http.problems import HTTP_STATUSES, PROBLEM_JSON, Problem, internal
+from gateway.http.problems import (
+    CLIENT_CLOSED_REQUEST,
+    HTTP_STATUSES,
+    PROBLEM_JSON,
+    Problem,
+    internal,
+)
 
 App = falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]
 
 
 def add_error_handlers(app: App) -> None:
-    """Answer everything that can be raised."""
+    """Respond to every exception with a problem; the nearest class decides which."""
     app.add_error_handler(Problem, _show_problem)
     app.add_error_handler(errors.Error, _show_own_error)
     app.add_error_handler(ClientGoneError, _show_client_gone)
@@ -40,7 +46,8 @@ async def _show_own_error(
 async def _show_client_gone(
     req: falcon.asgi.Request, resp: falcon.asgi.Response, _error: ClientGoneError, params: object
 ) -> None:
-    await _show_problem(req, resp, Problem(499, "CANCELLED", "The client left."), params)
+    problem = Problem(CLIENT_CLOSED_REQUEST, "CANCELLED", "The client disconnected.")
+    await _show_problem(req, resp, problem, params)
 
 
 async def _show_falcon_error(

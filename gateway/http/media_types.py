@@ -8,7 +8,7 @@ BINARY = "application/octet-stream"
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 NDJSON_ALIASES = ("application/ndjson", "application/jsonl")
-"""Nobody registered any of the three."""
+"""None of the three is registered."""
 EVENT_STREAM = "text/event-stream"
 
 _ELEMENTS = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
@@ -19,11 +19,11 @@ _CHARSETS = frozenset({"charset=utf-8", 'charset="utf-8"'})
 
 @lru_cache(maxsize=64)
 def choose_media_type(accept: str, offered: tuple[str, ...]) -> str | None:
-    """Return which of the offered types a client wants most, or None if it takes none of them.
+    """Return the offered type that a client prefers, or None if it accepts none of them.
 
-    `accept` is the whole Accept header (RFC 9110 §12.5.1); without one anything is taken. Of types
-    that are wanted equally, one that is named goes before one that only a wildcard covers: whoever
-    names a type can read it. Then the order of the offer decides.
+    `accept` is the whole Accept header (RFC 9110 §12.5.1); an empty one accepts anything. Of types
+    with the same weight, a type that the client names goes before one that a wildcard covers, and
+    then the order of the offer decides.
     """
     if not accept.strip():
         return offered[0]
@@ -37,9 +37,9 @@ def choose_media_type(accept: str, offered: tuple[str, ...]) -> str | None:
 
 
 def read_weights(header: str) -> dict[str, float]:
-    """Return the weight of each thing that Accept, or a header like it, names (RFC 9110 §12.4.2).
+    """Return the weight of each element of Accept, or of a header like it (RFC 9110 §12.4.2).
 
-    An element that cannot be read describes nothing.
+    A malformed element is ignored.
     """
     weights: dict[str, float] = {}
     for element in _ELEMENTS.findall(header.lower()):
@@ -52,18 +52,18 @@ def read_weights(header: str) -> dict[str, float]:
 
 
 def _rank(media_type: str, weights: Mapping[str, float]) -> tuple[float, int]:
-    """Return the weight of a type, and how closely the range that says so describes it."""
+    """Return the weight of a type, and how specific the range is that matches it."""
     main = media_type.partition("/")[0]
-    for closeness, media_range in ((2, media_type), (1, f"{main}/*"), (0, "*/*")):
+    for specificity, media_range in ((2, media_type), (1, f"{main}/*"), (0, "*/*")):
         if media_range in weights:
-            return weights[media_range], closeness
+            return weights[media_range], specificity
     return 0.0, 0
 
 
 def _read_weight(parameters: Sequence[str]) -> float | None:
-    """Return the weight among the parameters of a range, or None if it describes other types.
+    """Return the weight among the parameters of a range, or None if it cannot match.
 
-    All that is written here is UTF-8; what has any further parameter is another type.
+    Everything is written in UTF-8; any other parameter denotes another type.
     """
     for parameter in parameters:
         if parameter.startswith("q="):

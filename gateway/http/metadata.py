@@ -1,15 +1,20 @@
-"""What of a call's metadata goes back to the client: an allow-list, never whatever a service sends.
-
-A value that cannot stand in its header is passed over, as if the service had not sent it.
-"""
+"""Headers to gRPC metadata and back, by allow-lists: never whatever a client or a service sends."""
 
 import re
 from collections.abc import Iterable, Mapping
+
+from gateway.http.exchange import Exchange
+from gateway.http.problems import invalid_argument
 
 Pairs = Iterable[tuple[str, str | bytes]]
 
 ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 """RFC 9110 §8.8.3."""
+
+_FORWARDED = ((b"authorization", "authorization"), (b"idempotency-key", "idempotency-key"))
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[ -~]*)?")
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 _URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
 _RETRY_AFTER = re.compile(
@@ -23,13 +28,52 @@ _FAILURE = {"retry-after": ("Retry-After", _RETRY_AFTER)}
 _Headers = Mapping[str, tuple[str, re.Pattern[str]]]
 
 
+def call_metadata(exchange: Exchange) -> list[tuple[str, str]]:
+    """Return the metadata of the call that a request becomes.
+
+    Raises:
+        Problem: gRPC cannot carry the value of a header.
+    """
+    metadata = [("x-request-id", exchange.request_id)]
+    for header, name in _FORWARDED:
+        value = exchange.header(header)
+        if value:
+            if not (value.isascii() and value.isprintable()):
+                detail = f"The header {name} must be printable ASCII."
+                raise invalid_argument(detail, "INVALID_HEADER")
+            metadata.append((name, value))
+    trace = exchange.header(b"traceparent")
+    if trace and _TRACEPARENT.fullmatch(trace) is not None:
+        metadata.append(("traceparent", trace))
+    return metadata
+
+
+def call_timeout_seconds(exchange: Exchange, longest: float) -> float | None:
+    """Return the value of Grpc-Timeout, at most `longest`; None if there is no such header.
+
+    Raises:
+        Problem: it is malformed.
+    """
+    given = exchange.header(b"grpc-timeout")
+    if not given:
+        return None
+    found = _TIMEOUT.fullmatch(given)
+    if found is None:
+        detail = "Grpc-Timeout must be up to 8 digits and one of H, M, S, m, u, n."
+        raise invalid_argument(detail, "INVALID_HEADER")
+    return min(int(found[1]) * _TIMEOUT_UNITS[found[2]], longest)
+
+
 def success_headers(*metadata: Pairs) -> dict[str, str]:
-    """Return the headers that a call which succeeded brings with it; later metadata wins."""
+    """Return the headers that the metadata of a successful call becomes; later metadata wins.
+
+    A value that is not valid in its header is ignored, here and in `failure_headers`.
+    """
     return _allowed(_SUCCESS, metadata)
 
 
 def failure_headers(*metadata: Pairs) -> dict[str, str]:
-    """Return the headers that a call which failed brings with it; later metadata wins."""
+    """Return the headers that the metadata of a failed call becomes; later metadata wins."""
     return _allowed(_FAILURE, metadata)
 
 

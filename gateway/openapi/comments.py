@@ -1,7 +1,6 @@
-"""The comments of protos, by the name of what they stand above, as Markdown.
+"""The comments of protos as Markdown, by the full names of their elements.
 
-They are in the source info of a FileDescriptorSet, if its compiler was told to put them there. What
-the sentences of a comment mean is not known here.
+A FileDescriptorSet has them if protoc was run with --include_source_info.
 """
 
 import re
@@ -33,14 +32,14 @@ class Comments:
                     self._elements[name] = text
 
     def of(self, full_name: str) -> str:
-        """Return the comment of an element, or an empty text.
+        """Return the comment of an element, or an empty string.
 
         A value of an enum is named `package.Enum.VALUE`.
         """
         return self._elements.get(full_name, "")
 
     def of_file(self, name: str) -> str:
-        """Return the comment at the head of a file, or an empty text."""
+        """Return the comment at the head of a file, or an empty string."""
         return self._files.get(name, "")
 
 
@@ -60,7 +59,7 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def _full_name(file: FileDescriptorProto, path: Sequence[int]) -> str:
-    """Return the full name of what a path of source info leads to, if that has a name."""
+    """Return the full name of the element that a path of source info leads to, if it has a name."""
     element: Any = file
     name = file.package
     if len(path) % 2:
@@ -75,7 +74,7 @@ def _full_name(file: FileDescriptorProto, path: Sequence[int]) -> str:
 
 
 def _clean(text: str) -> str:
-    """Drop what is not for readers (AIP-192), and undo the wrapping of lines."""
+    """Remove internal comments (AIP-192) and lint directives, and unwrap lines."""
     shown = _TOOL_LINE.sub("", _INTERNAL.sub("", text))
     lines = (line.removeprefix(" ").rstrip() for line in shown.splitlines())
     return _WRAP.sub(" ", "\n".join(lines).strip())

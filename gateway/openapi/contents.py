@@ -1,7 +1,7 @@
-"""What requests and answers hold, by media type, each with an example.
+"""The contents of requests and responses by media type, each with an example.
 
-OpenAPI 3.1 has no schema for what repeats in a sequence: a stream is a text here, and its records
-are described by `x-item-schema`, as OpenAPI 3.2 does by `itemSchema`.
+OpenAPI 3.1 cannot describe the items of a sequence: a stream is a string here, and its records are
+described by `x-item-schema`, as OpenAPI 3.2 does it by `itemSchema`.
 """
 
 from typing import Any
@@ -10,11 +10,12 @@ import orjson
 
 from gateway.http.media_types import BINARY, EVENT_STREAM, JSON, NDJSON
 from gateway.openapi.comments import Comments
-from gateway.openapi.examples import of_answers, of_requests
+from gateway.openapi.examples import of_requests, of_responses
 from gateway.openapi.problems import failure_record, problem
 from gateway.openapi.schemas import Schemas
 from gateway.openapi.values import Schema
-from gateway.routing.routes import Body, Route
+from gateway.routing.bodies import RequestBody
+from gateway.routing.routes import Route
 
 ITEM_SCHEMA = "x-item-schema"
 
@@ -23,7 +24,7 @@ Content = dict[str, dict[str, Any]]
 
 _ANY_TYPE = "*/*"
 _BYTES: Schema = {"type": "string", "format": "binary"}
-_TEXT: Schema = {"type": "string"}
+_STRING: Schema = {"type": "string"}
 
 
 class Contents:
@@ -32,32 +33,32 @@ class Contents:
     def __init__(self, schemas: Schemas, comments: Comments) -> None:
         self._schemas = schemas
         self._sent = of_requests(comments)
-        self._answered = of_answers(comments)
+        self._received = of_responses(comments)
 
-    def of_request(self, route: Route, body: Body) -> Content:
-        """Return what a body may be. Clients can name the type of raw bytes as they please."""
+    def of_request(self, route: Route, body: RequestBody) -> Content:
+        """Return the content of a request; raw bytes may have any media type."""
         if body.raw:
             return {BINARY: {"schema": _BYTES}}
         schema, example = self._request_value(route, body)
         if route.rpc.client_streaming:
-            # Octets, for clients send what they are given, and would quote a text as JSON.
+            # Bytes, because generated clients would encode a string as JSON.
             return {NDJSON: {"schema": _BYTES, ITEM_SCHEMA: schema, "example": _line(example)}}
         return {JSON: {"schema": schema, "example": example}}
 
-    def of_answer(self, route: Route) -> Content:
-        """Return what the body of an answer may be."""
-        if route.returns_raw:
+    def of_response(self, route: Route) -> Content:
+        """Return the content of a response."""
+        if route.response.raw_type is not None:
             return {BINARY: {"schema": _BYTES}, _ANY_TYPE: {"schema": _BYTES}}
-        answer, field = route.rpc.descriptor.output_type, route.response_field
+        message, field = route.rpc.descriptor.output_type, route.response.field
         if field is None:
-            schema, example = self._schemas.message(answer), self._answered.message(answer)
+            schema, example = self._schemas.message(message), self._received.message(message)
         else:
-            schema, example = self._schemas.field(field), self._answered.field(field)
+            schema, example = self._schemas.field(field), self._received.field(field)
         if route.rpc.server_streaming:
             return self._stream(schema, example)
         return {JSON: {"schema": schema, "example": example}}
 
-    def _request_value(self, route: Route, body: Body) -> tuple[Schema, Any]:
+    def _request_value(self, route: Route, body: RequestBody) -> tuple[Schema, Any]:
         if body.field is not None:
             return self._schemas.field(body.field), self._sent.field(body.field)
         request = route.rpc.descriptor.input_type
@@ -68,13 +69,13 @@ class Contents:
         return self._schemas.message(request), example
 
     def _stream(self, schema: Schema, example: Any) -> Content:
-        """Return the forms of a stream, the one that is written without an Accept header first."""
+        """Return the formats of a stream, the default first."""
         record = {"anyOf": [schema, failure_record(self._schemas)]}
         line = _line(example)
         return {
-            NDJSON: {"schema": _TEXT, ITEM_SCHEMA: record, "example": line},
+            NDJSON: {"schema": _STRING, ITEM_SCHEMA: record, "example": line},
             EVENT_STREAM: {
-                "schema": _TEXT,
+                "schema": _STRING,
                 ITEM_SCHEMA: _event(schema, problem(self._schemas)),
                 "example": f"data: {line}\nevent: end\nid: $end\ndata: {{}}\n\n",
             },
@@ -83,23 +84,23 @@ class Contents:
 
 
 def bound_fields(route: Route) -> frozenset[str]:
-    """Return the names of the fields that a path sets and a body of the whole message need not."""
+    """Return the names of the fields that the path sets, which a body of the whole may omit."""
     paths = (parameter.names for parameter in route.variables.values())
     return frozenset(names[0] for names in paths if len(names) == 1)
 
 
-def _event(answered: Schema, failed: Schema) -> Schema:
-    """Return the schema of an event as its listener gets it: without a name it is a `message`."""
+def _event(response: Schema, failure: Schema) -> Schema:
+    """Return the schema of an event; EventSource calls an event without a name `message`."""
     document = {"type": "string", "contentMediaType": JSON}
     data_by_name = {
-        "message": {**document, "contentSchema": answered},
-        "problem": {**document, "contentSchema": failed},
+        "message": {**document, "contentSchema": response},
+        "problem": {**document, "contentSchema": failure},
         "end": {"const": "{}"},
     }
     return {
         "type": "object",
-        "description": "A `message` holds an answer, `problem` says why the stream failed, and"
-        " `end` that it is complete.",
+        "description": "A `message` has a response, `problem` says why the stream failed, and `end`"
+        " that it is complete.",
         "properties": {
             "event": {"type": "string", "default": "message"},
             "id": {"type": "string"},

@@ -1,7 +1,6 @@
 """The OpenAPI document of a descriptor set, made once from its routes and comments.
 
-What cannot be said truthfully in OpenAPI is left out and listed with the reason. What one operation
-or one schema looks like is not decided here.
+Routes that OpenAPI cannot describe correctly are left out, and listed with the reason.
 """
 
 from collections import Counter
@@ -24,13 +23,13 @@ VERSION = "3.1.0"
 UNLISTED = "x-unlisted-routes"
 
 _METHODS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
-"""What a path item of OpenAPI 3.1 has operations for."""
+"""The methods that a path item of OpenAPI 3.1 can have."""
 
 _AUTHORIZATION = "authorization"
 _AUTHORIZATION_SCHEME = {
     "type": "http",
     "scheme": "bearer",
-    "description": "A token, which the service gets as it is and may ask for.",
+    "description": "A token, which is forwarded to the service; the service may require it.",
 }
 
 Part = dict[str, Any]
@@ -44,8 +43,8 @@ def make_document(descriptors: DescriptorSet, tree: PathTree[Route]) -> Part:
     methods = [route.rpc.descriptor for route in routes]
     schemas = Schemas(
         comments,
-        sent=[method.input_type for method in methods],
-        answered=[method.output_type for method in methods],
+        requests=[method.input_type for method in methods],
+        responses=[method.output_type for method in methods],
     )
     tags = shortest_names(route.rpc.service for route in routes)
     reasons = _reasons(routes)
@@ -82,7 +81,7 @@ def _paths(
         if route in unlisted:
             continue
         parameters = path_parameters(route)
-        # OpenAPI takes two paths for one if only the names of their parameters differ.
+        # To OpenAPI, paths that differ only in the names of their parameters are equal.
         shared = names.setdefault(shape_of(route.template), [at.name for at in parameters])
         renamed = [replace(at, name=name) for at, name in zip(parameters, shared, strict=True)]
         item = paths.setdefault(write_path(route.template, shared), {})
@@ -103,7 +102,7 @@ def _numbered(routes: Iterable[Route], tags: Mapping[str, str]) -> Iterator[tupl
 
 
 def _reasons(routes: Sequence[Route]) -> dict[Route, str]:
-    """Return the routes that the document cannot have, each with the reason."""
+    """Return the routes that the document cannot describe, each with the reason."""
     plain = {_key(route) for route in routes if REST not in route.template.segments}
     reasons = {}
     for route in routes:

@@ -1,7 +1,7 @@
 """Examples of messages in JSON, exactly as the gateway writes them.
 
-A value comes from the field's comment, where that says `for example "home"`, or from what fields of
-that name hold as a rule, or else from its type.
+A value comes from the comment of the field if it says `for example "home"`, or from the usual
+meaning of its name, or from its type.
 """
 
 import re
@@ -11,18 +11,19 @@ from typing import Any, cast
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from gateway.openapi.comments import Comments
-from gateway.openapi.values import FLOATS, NULL_VALUE, WRAPPERS, is_long
-from gateway.upstream.descriptors import behaviors, is_map
+from gateway.openapi.values import FLOATS, NULL_VALUE, is_long
+from gateway.protojson.kinds import is_map, is_wrapper
+from gateway.routing.fields import behaviors
 
 MAX_DEPTH = 5
-"""How many messages an example has within each other."""
+"""How deep messages nest in an example."""
 
-_SAID = re.compile(
+_EXAMPLE = re.compile(
     r'\b[Ff]or example[,:]? (?:"([^"]+)"|`([^`]+)`|([A-Z][A-Z0-9_]+|[0-9]+)(?![\w-]))'
 )
 
 _UNSENT = frozenset({"etag", "page_token", "update_mask", "validate_only"})
-"""Fields that make another request of one: conditions, positions and dry runs."""
+"""Fields that change the meaning of a request: conditions, page tokens and dry runs."""
 
 _UUID = "01932c07-209b-7a3e-9d2f-3c5b8e1a4f60"
 _BY_NAME: Mapping[str, str] = {
@@ -54,20 +55,20 @@ _WELL_KNOWN: Mapping[str, Any] = {
     "google.type.Money": {"currencyCode": "EUR", "units": "12", "nanos": 500_000_000},
 }
 _ABSENT = object()
-"""There is no value of which the gateway would write something."""
+"""The field is left out: every value that it could have would be its default."""
 
 
 class Examples:
-    """Makes the examples of one direction: of what is sent, or of what is answered."""
+    """Makes the examples of one direction: of requests, or of responses."""
 
     def __init__(self, comments: Comments, hidden: str, left_out: frozenset[str]) -> None:
-        """Leave out the fields with the behaviour `hidden` and those of the names `left_out`."""
+        """Leave out the fields with the behaviour `hidden` and those named in `left_out`."""
         self._comments = comments
         self._hidden = hidden
         self._left_out = left_out
 
     def message(self, message: Descriptor, without: Collection[str] = ()) -> Any:
-        """Return an example of a message, without the fields of some names."""
+        """Return an example of a message, without the fields named in `without`."""
         return self._message(message, without, ())
 
     def field(self, field: FieldDescriptor) -> Any:
@@ -83,7 +84,7 @@ class Examples:
     ) -> Any:
         if message.full_name in _WELL_KNOWN:
             return _WELL_KNOWN[message.full_name]
-        if message.full_name in WRAPPERS:
+        if is_wrapper(message):
             return self._single(message.fields_by_name["value"], entered)
         if message.full_name in entered or len(entered) == MAX_DEPTH:
             return _ABSENT
@@ -114,33 +115,33 @@ class Examples:
     def _single(self, field: FieldDescriptor, entered: tuple[str, ...]) -> Any:
         if field.message_type is not None:
             return self._message(field.message_type, (), entered)
-        said = _said(self._comments.of(field.full_name))
+        given = _comment_example(self._comments.of(field.full_name))
         if field.enum_type is not None:
-            return _enum_value(field.enum_type, said)
+            return _enum_value(field.enum_type, given)
         if field.type == FieldDescriptor.TYPE_STRING:
-            return said or _text(field.name)
+            return given or _text(field.name)
         if field.type == FieldDescriptor.TYPE_BYTES:
             return "aGVsbG8="
         if field.type == FieldDescriptor.TYPE_BOOL:
             return True
         if field.type in FLOATS:
             return 1.5
-        whole = int(said) if said.isdecimal() and int(said) else 1
+        whole = int(given) if given.isdecimal() and int(given) else 1
         return str(whole) if is_long(field) else whole
 
 
 def of_requests(comments: Comments) -> Examples:
-    """Return the maker of examples of what is sent."""
+    """Return the maker of examples of requests."""
     return Examples(comments, "OUTPUT_ONLY", _UNSENT)
 
 
-def of_answers(comments: Comments) -> Examples:
-    """Return the maker of examples of what is answered."""
+def of_responses(comments: Comments) -> Examples:
+    """Return the maker of examples of responses."""
     return Examples(comments, "INPUT_ONLY", frozenset())
 
 
-def _said(comment: str) -> str:
-    found = _SAID.search(comment)
+def _comment_example(comment: str) -> str:
+    found = _EXAMPLE.search(comment)
     return "" if found is None else next(text for text in found.groups() if text)
 
 
@@ -150,9 +151,9 @@ def _text(name: str) -> str:
     return next((_BY_NAME[end] for end in ends if end in _BY_NAME), " ".join(words))
 
 
-def _enum_value(enum: EnumDescriptor, said: str) -> Any:
-    if said in enum.values_by_name:
-        return said
+def _enum_value(enum: EnumDescriptor, given: str) -> Any:
+    if given in enum.values_by_name:
+        return given
     return next((value.name for value in enum.values if value.number), _ABSENT)
 
 

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from gateway.openapi.comments import Comments
 from gateway.openapi.document import make_document
-from gateway.openapi.examples import of_answers, of_requests
+from gateway.openapi.examples import of_requests, of_responses
 from gateway.protojson.codec import JsonCodec
 from gateway.routing.parameters import assign
 from gateway.routing.routes import Route, compile_routes
@@ -120,7 +120,7 @@ def test_example_is_what_comment_name_or_type_give(library: DescriptorSet) -> No
 
 def test_example_of_an_answer_has_what_only_the_service_sets(library: DescriptorSet) -> None:
     book = library.pool.FindMessageTypeByName("library.v1.Book")
-    assert of_answers(Comments(library.files)).message(book) == {
+    assert of_responses(Comments(library.files)).message(book) == {
         **BOOK,
         "given": "given",
         "etag": "5d41402abc4b2a76",
@@ -149,7 +149,7 @@ def test_example_can_lack_fields_at_the_top(library: DescriptorSet) -> None:
 )
 def test_field_by_itself_has_an_example(library: DescriptorSet, name: str, example: Any) -> None:
     book = library.pool.FindMessageTypeByName("library.v1.Book")
-    assert of_answers(Comments(library.files)).field(book.fields_by_name[name]) == example
+    assert of_responses(Comments(library.files)).field(book.fields_by_name[name]) == example
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def field_path(route: Route, variable: str) -> list[str]:
 
 @pytest.mark.parametrize("found", ALL)
 def test_example_of_a_body_is_taken(found: Documented) -> None:
-    parts = RequestParts(found.route, found.codec, {}, ())
+    parts = RequestParts(found.route, {}, ())
     contents = found.operation.get("requestBody", {}).get("content", {})
     for media_type, content in contents.items():
         for record in records(media_type, content.get("example")):
@@ -260,7 +260,7 @@ def records(media_type: str, example: Any) -> list[Any]:
 
 def written(found: Documented, record: Any) -> Any:
     answer = found.route.rpc.response_class()
-    field = found.route.response_field
+    field = found.route.response.field
     if field is None:
         found.codec.merge(record, answer)
     else:

@@ -1,4 +1,4 @@
-"""What a document says of the API as a whole, from the packages and files of its services."""
+"""Title, version and description of an API, from the packages and files of its services."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -13,7 +13,7 @@ _VERSION = re.compile(r"v[0-9]+(?:(?:alpha|beta|p)[0-9]+)*")
 def make_info(
     descriptors: DescriptorSet, services: Collection[str], comments: Comments
 ) -> dict[str, str]:
-    """Return title, version and description of the API that some services make up."""
+    """Return title, version and description of the API of some services."""
     packages = [service.rpartition(".")[0].split(".") for service in services]
     files = {descriptors.pool.FindFileContainingSymbol(service).name: None for service in services}
     described = [comments.of_file(name) for name in files]
@@ -24,7 +24,7 @@ def make_info(
 
 
 def _title(packages: Sequence[Sequence[str]]) -> str:
-    """Return what the packages have in common as a name, for example `Bazaar API`."""
+    """Return a name made of the common prefix of the packages, for example `Bazaar API`."""
     common = [
         parts[0]
         for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*packages, strict=False))
@@ -35,6 +35,6 @@ def _title(packages: Sequence[Sequence[str]]) -> str:
 
 
 def _version(packages: Sequence[Sequence[str]]) -> str:
-    """Return the versions at the ends of packages, as `buf` and AIP-215 want them."""
+    """Return the versions at the ends of packages, where buf and AIP-215 require them."""
     versions = {package[-1]: None for package in packages if _VERSION.fullmatch(package[-1])}
     return ", ".join(versions) or "1"

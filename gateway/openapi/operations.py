@@ -1,4 +1,4 @@
-"""One route as an OpenAPI operation, put together from its parts."""
+"""One route as an OpenAPI operation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,9 @@ from gateway.openapi.parameters import Parameters
 from gateway.openapi.paths import PathParameter
 from gateway.openapi.responses import failures, successes
 from gateway.openapi.schemas import Schemas
-from gateway.routing.routes import Body, Route
-from gateway.upstream.descriptors import behaviors
+from gateway.routing.bodies import RequestBody
+from gateway.routing.fields import behaviors
+from gateway.routing.routes import Route
 
 Operation = dict[str, Any]
 
@@ -28,8 +29,8 @@ class Operations:
     def make(
         self, route: Route, operation_id: str, tag: str, path: Sequence[PathParameter]
     ) -> Operation:
-        """Return the operation of a route, whose path has some parameters."""
-        operation: Operation = {"operationId": operation_id, "tags": [tag], **self._said(route)}
+        """Return the operation of a route whose path has the parameters `path`."""
+        operation: Operation = {"operationId": operation_id, "tags": [tag], **self._summary(route)}
         parameters = [
             *(self._parameters.in_path(at) for at in path),
             *self._parameters.in_query(route),
@@ -45,25 +46,25 @@ class Operations:
         }
         return operation
 
-    def _said(self, route: Route) -> Operation:
-        """Return what is said of an operation: a sentence, the rest, and whether it is to go."""
+    def _summary(self, route: Route) -> Operation:
+        """Return summary and description of an operation, and whether it is deprecated."""
         method = route.rpc.descriptor
         summary, description = first_sentence(self._comments.of(method.full_name))
-        said: Operation = {"summary": summary, "description": description}
-        said["deprecated"] = method.GetOptions().deprecated
-        return {name: value for name, value in said.items() if value}
+        texts: Operation = {"summary": summary, "description": description}
+        texts["deprecated"] = method.GetOptions().deprecated
+        return {name: value for name, value in texts.items() if value}
 
-    def _body(self, route: Route, body: Body) -> Operation:
+    def _body(self, route: Route, body: RequestBody) -> Operation:
         part: Operation = {"content": self._contents.of_request(route, body)}
         if body.raw:
-            return {"description": "Any bytes; their Content-Type goes along with them.", **part}
+            return {"description": "Any bytes, with any Content-Type.", **part}
         if route.rpc.client_streaming:
             return {"description": "A line of JSON for each message.", **part}
         return {**part, "required": True} if _is_required(route, body) else part
 
 
-def _is_required(route: Route, body: Body) -> bool:
-    """Say whether a body may not be empty; an empty one is an empty message."""
+def _is_required(route: Route, body: RequestBody) -> bool:
+    """Return whether a body must not be empty; an empty one is an empty message."""
     if body.field is not None:
         return "REQUIRED" in behaviors(body.field)
     bound = bound_fields(route)

@@ -170,7 +170,7 @@ def test_query_parameter_says_what_is_known_of_its_field() -> None:
 def test_mask_that_may_be_left_out_says_what_happens_then() -> None:
     mask = parameters(UPDATE, "query")["updateMask"]
     assert mask["description"] == (
-        "What to change. Without it, the fields that the body gives are changed."
+        "What to change. Without it, the fields in the body are changed."
     )
     change = PATHS["/v1/authors/{author}:change"]["post"]
     assert parameters(change, "query")["updateMask"]["description"] == "What to change."

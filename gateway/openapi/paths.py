@@ -1,11 +1,11 @@
 """Path templates of http rules as OpenAPI writes paths.
 
-OpenAPI has one parameter a segment. So each `*` becomes one, also within a variable that takes many
-segments; and `**` becomes a parameter of one segment, for clients encode the slashes of a value.
+In OpenAPI a parameter is one segment. So each `*` becomes a parameter, even within a variable of
+several segments, and `**` becomes one of a single segment, because clients encode slashes.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import repeat
 from typing import cast
@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from gateway.routing.names import free_name
 from gateway.routing.routes import Route
 from gateway.routing.templates import Template, Variable
 
@@ -29,13 +28,13 @@ class PathParameter:
     """A segment of a path that the client fills in."""
 
     name: str
-    """Free for the document to choose, and unique in the path."""
+    """Chosen freely, and unique in the path."""
     field: FieldDescriptor | None
-    """The field that the segment goes into, if it is bound."""
+    """The field that the segment sets, if it is bound."""
     variable: Variable | None
-    """The variable that it is only a part of, if it is."""
+    """The variable of several segments that it is a part of, if any."""
     takes_rest: bool
-    """The gateway would take more segments than this one."""
+    """The gateway takes any number of segments here."""
 
 
 def path_parameters(route: Route) -> list[PathParameter]:
@@ -47,13 +46,13 @@ def path_parameters(route: Route) -> list[PathParameter]:
             variable = _variable_at(route.template, position)
             fields = [] if variable is None else fields_of(route, variable.field_path)
             whole = variable is not None and _length(route.template, variable) == 1
-            # Clients cannot fill in `{a.b}`, and do not need to: the name is the document's.
+            # Generated clients cannot fill in `{a.b}`; the name is the document's to choose.
             wanted = (
                 "_".join(field.json_name for field in fields)
                 if whole
                 else _singular(segments[position - 1] if position else "")
             )
-            name = free_name(wanted, found)
+            name = _free_name(wanted, found)
             found[name] = PathParameter(
                 name=name,
                 field=fields[-1] if fields else None,
@@ -64,7 +63,7 @@ def path_parameters(route: Route) -> list[PathParameter]:
 
 
 def fields_of(route: Route, variable: str) -> list[FieldDescriptor]:
-    """Return the fields on the way to what a path variable sets, its own last."""
+    """Return the fields that lead to what a path variable sets, its own last."""
     fields: list[FieldDescriptor] = []
     message = route.rpc.descriptor.input_type
     for name in route.variables[variable].names:
@@ -85,7 +84,7 @@ def write_path(template: Template, names: Iterable[str]) -> str:
 
 
 def shape_of(template: Template) -> str:
-    """Return what OpenAPI tells paths apart by: all but the names of parameters."""
+    """Return a path without the names of its parameters, by which OpenAPI distinguishes paths."""
     return write_path(template, repeat(""))
 
 
@@ -101,6 +100,16 @@ def _length(template: Template, variable: Variable) -> int:
 
 
 def _singular(collection: str) -> str:
-    """Return a name for the segment after a collection's, which is a plural (AIP-122)."""
+    """Return a name for the segment after that of a collection, a plural (AIP-122)."""
     words = "" if collection in _WILDCARDS else _NO_NAME.sub("_", collection).strip("_")
     return words.removesuffix("s") or "segment"
+
+
+def _free_name(wanted: str, taken: Collection[str]) -> str:
+    """Return the wanted name, with a number if it is taken."""
+    name = wanted
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}{number}"
+    return name

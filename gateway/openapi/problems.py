@@ -1,4 +1,4 @@
-"""Problems in a document: the schema of what every failure is answered with, and its record."""
+"""Problems in a document: their schema, their response, and the last record of a failed stream."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from gateway.openapi.schemas import Schemas
 from gateway.openapi.values import Schema
 
 COMMON_RESPONSE = "Problem"
-"""The name of the response that stands for any failure."""
+"""The name of the response to any failure."""
 
-_TEXT: Schema = {"type": "string"}
+_STRING: Schema = {"type": "string"}
 _EXAMPLE = Problem(
     status=400,
     code="INVALID_ARGUMENT",
@@ -25,7 +25,7 @@ def problem(schemas: Schemas) -> Schema:
 
 
 def failure_record(schemas: Schemas) -> Schema:
-    """Return a reference to the schema of the record that ends a stream which failed."""
+    """Return a reference to the schema of the last record of a stream that failed."""
     return schemas.own(
         "Failure",
         lambda: {
@@ -44,10 +44,10 @@ def problem_content(schemas: Schemas) -> dict[str, Any]:
 
 
 def common_response(schemas: Schemas) -> dict[str, Any]:
-    """Return the response that stands for any failure."""
+    """Return the response to any failure."""
     return {
-        "description": "What went wrong. `code` says what kind of failure it is; its status may be"
-        " a more precise one than is usual for that code, if the service asks for it.",
+        "description": "What went wrong. `code` is the kind of failure; the status may be more"
+        " precise than is usual for that code.",
         "content": {PROBLEM_JSON: {"schema": problem(schemas), "example": _EXAMPLE.as_object()}},
     }
 
@@ -68,22 +68,22 @@ def _problem() -> Schema:
             },
             "reason": {
                 "type": "string",
-                "description": "What went wrong, for programs: in capitals, and stable.",
+                "description": "What went wrong, for programs: UPPER_SNAKE_CASE, and stable.",
             },
             "errors": {
                 "type": "array",
                 "description": "The fields that break a rule.",
                 "items": {
                     "type": "object",
-                    "properties": {"field": _TEXT, "description": _TEXT},
+                    "properties": {"field": _STRING, "description": _STRING},
                     "required": ["field", "description"],
                     "additionalProperties": False,
                 },
             },
             "metadata": {
                 "type": "object",
-                "description": "What it was about.",
-                "additionalProperties": _TEXT,
+                "description": "Details for programs, by name.",
+                "additionalProperties": _STRING,
             },
         },
         "required": ["type", "title", "status", "code"],

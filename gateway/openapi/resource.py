@@ -7,8 +7,8 @@ from typing import Any
 import falcon.asgi
 import orjson
 
+from gateway.http.conditions import parse_entity_tags
 from gateway.http.media_types import JSON
-from gateway.routing.preconditions import parse_entity_tags
 
 PATH = "/openapi.json"
 
@@ -22,14 +22,14 @@ class OpenApi:
         self._etag = f'W/"{hashlib.sha256(self._data).hexdigest()[:32]}"'
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Answer with the document, or 304 if the client has it (RFC 9110 §13.1.2).
+        """Respond with the document, or 304 if the client has it (RFC 9110 §13.1.2).
 
         Raises:
             Problem: If-None-Match is malformed.
         """
         resp.set_headers({"ETag": self._etag, "Cache-Control": "no-cache"})
-        held = req.get_header("If-None-Match")
-        if held is not None and parse_entity_tags("If-None-Match", held).match_weakly(self._etag):
+        known = req.get_header("If-None-Match")
+        if known is not None and parse_entity_tags("If-None-Match", known).match_weakly(self._etag):
             resp.status = 304
         else:
             resp.data = self._data

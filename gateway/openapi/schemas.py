@@ -1,8 +1,8 @@
 """JSON Schemas of the message and enum types of a document: its components.
 
-One schema a message, which says what the gateway writes. It leaves out fields with default values
-(the proto3 JSON mapping), so nothing is required of an answer; `required` stands in the schemas of
-messages that are only sent.
+There is one schema for each message, which describes what the gateway writes. Fields with default
+values are left out (the proto3 JSON mapping), so that nothing is required in a response; only the
+schemas of messages that occur in no response have `required`.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -14,7 +14,6 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from gateway.openapi.comments import Comments
 from gateway.openapi.values import (
     FLOATS,
-    WRAPPERS,
     Schema,
     enum_number,
     key_names,
@@ -23,27 +22,28 @@ from gateway.openapi.values import (
     scalar,
     well_known,
 )
+from gateway.protojson.kinds import is_map, is_wrapper
+from gateway.routing.fields import behaviors
 from gateway.routing.names import shortest_names
-from gateway.upstream.descriptors import behaviors, is_map
 
 _OWN = ("gateway.Failure", "gateway.NotANumber", "gateway.Problem")
-"""The gateway's own components, which compete with types for short names."""
+"""The gateway's own components, whose names must not collide with those of types."""
 
 
 class Schemas:
-    """The components of one document; each is made when it is first referred to."""
+    """The components of one document; each is made at the first reference to it."""
 
     def __init__(
-        self, comments: Comments, sent: Iterable[Descriptor], answered: Iterable[Descriptor]
+        self, comments: Comments, requests: Iterable[Descriptor], responses: Iterable[Descriptor]
     ) -> None:
-        """Name the types of all that is `sent` and `answered`."""
+        """Name all types that occur in requests and responses."""
         self._comments = comments
-        self._answered = _reachable(answered)
-        self._names = shortest_names({*_reachable(sent), *self._answered, *_OWN})
+        self._in_responses = _reachable(responses)
+        self._names = shortest_names({*_reachable(requests), *self._in_responses, *_OWN})
         self._components: dict[str, Schema] = {}
 
     def components(self) -> dict[str, Schema]:
-        """Return what was referred to, by component name, in alphabetical order."""
+        """Return the schemas that were referred to by name, in alphabetical order."""
         return dict(sorted(self._components.items()))
 
     def own(self, name: str, make: Callable[[], Schema]) -> Schema:
@@ -51,8 +51,8 @@ class Schemas:
         return self._refer(f"gateway.{name}", make)
 
     def message(self, message: Descriptor) -> Schema:
-        """Return the schema of a message: a reference, unless it has a JSON form of its own."""
-        if message.full_name in WRAPPERS:
+        """Return the schema of a message: a reference, unless JSON represents it in its own way."""
+        if is_wrapper(message):
             return self._single(message.fields_by_name["value"])
         known = well_known(message.full_name)
         if known is not None:
@@ -60,7 +60,7 @@ class Schemas:
         return self._refer(message.full_name, lambda: self.object_of(message))
 
     def object_of(self, message: Descriptor, without: Collection[str] = ()) -> Schema:
-        """Return the schema of a message as an object, without the fields of some names."""
+        """Return the schema of a message as an object, without the fields named in `without`."""
         fields = [field for field in _all_fields(message) if field.name not in without]
         schema: Schema = {"type": "object"}
         if comment := self._comments.of(message.full_name):
@@ -84,12 +84,12 @@ class Schemas:
 
     def _property(self, field: FieldDescriptor) -> Schema:
         schema = self.field(field)
-        said = behaviors(field)
+        named = behaviors(field)
         if description := self._description(field):
             schema["description"] = description
-        if "OUTPUT_ONLY" in said:
+        if "OUTPUT_ONLY" in named:
             schema["readOnly"] = True
-        if "INPUT_ONLY" in said:
+        if "INPUT_ONLY" in named:
             schema["writeOnly"] = True
             if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
                 schema["format"] = "password"
@@ -98,19 +98,19 @@ class Schemas:
         return schema
 
     def _description(self, field: FieldDescriptor) -> str:
-        """Return the comment of a field, and what a schema that is shared cannot say."""
+        """Return the comment of a field, and what a shared schema cannot express."""
         parts = [self._comments.of(field.full_name)]
         if "REQUIRED" in behaviors(field) and not self._is_required(field):
-            parts.append("Required where the whole is sent.")
+            parts.append("Required in requests with the whole message.")
         if "IMMUTABLE" in behaviors(field):
             parts.append("No update changes it.")
         parts.append(exclusion(field))
         return " ".join(part for part in parts if part)
 
     def _is_required(self, field: FieldDescriptor) -> bool:
-        """Say whether every object has the field; of what is answered, that is never certain."""
+        """Return whether every object has the field, which is never certain in a response."""
         owner = cast("Descriptor", field.containing_type)
-        return "REQUIRED" in behaviors(field) and owner.full_name not in self._answered
+        return "REQUIRED" in behaviors(field) and owner.full_name not in self._in_responses
 
     def _map(self, entry: Descriptor) -> Schema:
         schema: Schema = {
@@ -130,7 +130,7 @@ class Schemas:
         return scalar(field)
 
     def _enum_value(self, enum: EnumDescriptor) -> Schema:
-        """Return the schema of an enum's values: a name, or a number that has none yet."""
+        """Return the schema of an enum's values: a name, or a number without one."""
         known = well_known(enum.full_name)
         if known is not None:
             return known
@@ -149,19 +149,19 @@ class Schemas:
     def _refer(self, full_name: str, make: Callable[[], Schema]) -> Schema:
         name = self._names[full_name]
         if name not in self._components:
-            self._components[name] = {}  # A message may hold itself.
+            self._components[name] = {}  # A message may contain itself.
             self._components[name] = make()
         return {"$ref": f"#/components/schemas/{name}"}
 
 
 def exclusion(field: FieldDescriptor) -> str:
-    """Return a sentence that names what cannot stand beside a field, if there is anything."""
+    """Return a sentence that names the other members of a field's oneof, if there are any."""
     others = ", ".join(f"`{other.json_name}`" for other in _rivals(field))
     return f"Excludes {others}." if others else ""
 
 
 def _reachable(messages: Iterable[Descriptor]) -> set[str]:
-    """Return the full names of messages and of all message and enum types within them."""
+    """Return the full names of messages, and of all message and enum types in them."""
     found: set[str] = set()
     waiting = list(messages)
     while waiting:
@@ -178,7 +178,7 @@ def _reachable(messages: Iterable[Descriptor]) -> set[str]:
 
 
 def _all_fields(message: Descriptor) -> list[FieldDescriptor]:
-    """Return the fields of a message, and those that others add to it (proto2 and editions)."""
+    """Return the fields of a message, its extensions last (proto2 and editions)."""
     extensions = message.file.pool.FindAllExtensions(message)
     return [*message.fields, *sorted(extensions, key=lambda field: field.number)]
 
@@ -193,7 +193,7 @@ def _rivals(field: FieldDescriptor) -> list[FieldDescriptor]:
 
 
 def _exclusive_pairs(fields: Collection[FieldDescriptor]) -> list[list[str]]:
-    """Return the JSON names of each two fields of which at most one can be given."""
+    """Return the JSON names of each pair of fields that exclude each other."""
     return [
         [one.json_name, other.json_name]
         for one, other in combinations(fields, 2)

@@ -98,7 +98,7 @@ class Library:
         self.book = find("library.v1.Book")
         self.request = find("library.v1.AddBookRequest")
         self.schemas = Schemas(
-            Comments(descriptors.files), sent=[self.book, self.request], answered=[self.book]
+            Comments(descriptors.files), requests=[self.book, self.request], responses=[self.book]
         )
         self.schemas.message(self.book)
         self.schemas.message(self.request)
@@ -205,10 +205,11 @@ def test_enum_is_explained_by_its_values() -> None:
     }
 
 
-def test_nothing_is_required_of_an_answer() -> None:
+def test_nothing_is_required_in_a_response() -> None:
     assert "required" not in LIBRARY.components["Book"]
     assert (
-        LIBRARY.property("isbn")["description"] == "Its number. Required where the whole is sent."
+        LIBRARY.property("isbn")["description"]
+        == "Its number. Required in requests with the whole message."
     )
 
 
@@ -221,7 +222,7 @@ def test_what_is_only_sent_says_what_is_required() -> None:
 def test_component_is_there_when_it_is_referred_to() -> None:
     library = compile_library("message Book {} message Shelf { Book book = 1; }")
     shelf = library.pool.FindMessageTypeByName("library.v1.Shelf")
-    schemas = Schemas(Comments(library.files), sent=[], answered=[shelf])
+    schemas = Schemas(Comments(library.files), requests=[], responses=[shelf])
     assert schemas.components() == {}
     assert schemas.message(shelf) == {"$ref": "#/components/schemas/Shelf"}
     assert list(schemas.components()) == ["Book", "Shelf"]
@@ -244,7 +245,7 @@ def test_names_are_told_apart_from_those_of_other_packages_and_of_the_gateway() 
         }
     )
     book = descriptors.pool.FindMessageTypeByName("b.v1.Book")
-    schemas = Schemas(Comments(descriptors.files), sent=[book], answered=[])
+    schemas = Schemas(Comments(descriptors.files), requests=[book], responses=[])
     assert schemas.message(book) == {"$ref": "#/components/schemas/b.v1.Book"}
     assert schemas.own("Problem", dict) == {"$ref": "#/components/schemas/gateway.Problem"}
     assert list(schemas.components()) == ["a.v1.Book", "b.v1.Book", "gateway.Problem", "v1.Problem"]
@@ -254,7 +255,7 @@ def test_closed_enum_has_names_only() -> None:
     text = 'syntax = "proto2"; enum Kind { NOVEL = 1; } message Book { optional Kind kind = 1; }'
     descriptors = compile_protos({"old.proto": text})
     book = descriptors.pool.FindMessageTypeByName("Book")
-    schemas = Schemas(Comments(descriptors.files), sent=[book], answered=[])
+    schemas = Schemas(Comments(descriptors.files), requests=[book], responses=[])
     schemas.message(book)
     assert schemas.components()["Book"]["properties"]["kind"] == {
         "$ref": "#/components/schemas/Kind"
@@ -271,7 +272,7 @@ def test_extensions_are_properties_too() -> None:
     """
     descriptors = compile_protos({"old.proto": text})
     book = descriptors.pool.FindMessageTypeByName("library.v1.Book")
-    schemas = Schemas(Comments(descriptors.files), sent=[book], answered=[])
+    schemas = Schemas(Comments(descriptors.files), requests=[book], responses=[])
     schemas.message(book)
     assert schemas.components()["Book"]["properties"] == {
         "[library.v1.title]": {"type": "string"},
@@ -282,6 +283,6 @@ def test_extensions_are_properties_too() -> None:
 def test_message_with_a_form_of_its_own_is_no_component() -> None:
     descriptors: DescriptorSet = compile_library("message Book {}")
     wrapper = descriptors.pool.FindMessageTypeByName("google.protobuf.UInt64Value")
-    schemas = Schemas(Comments(descriptors.files), sent=[wrapper], answered=[])
+    schemas = Schemas(Comments(descriptors.files), requests=[wrapper], responses=[])
     assert schemas.message(wrapper) == UINT64
     assert schemas.components() == {}

@@ -20,7 +20,7 @@ PROBE = DESCRIPTORS.pool.FindMessageTypeByName("probe.v1.Probe")
 
 
 def validator_of(message: Descriptor) -> OAS31Validator:
-    schemas = Schemas(Comments([]), sent=[], answered=[message])
+    schemas = Schemas(Comments([]), requests=[], responses=[message])
     reference = schemas.message(message)
     return OAS31Validator({**reference, "components": {"schemas": schemas.components()}})
 

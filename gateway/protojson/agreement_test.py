@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from probe.v1 import probe_pb2
 
-from gateway.http.problems import Problem
-from gateway.protojson.codec import JsonCodec, parse_json
+from gateway.protojson.codec import JsonCodec
 from gateway.protojson.encoding import Encoders
+from gateway.protojson.errors import InvalidJsonError, Violation
 from gateway.protojson.hypothesis_json import objects
 from gateway.protojson.hypothesis_messages import messages
 from gateway.protojson.hypothesis_types import message_types
+from gateway.protojson.text import parse_json
 from gateway.testing.harness import descriptor_set
 from gateway.upstream.descriptors import DescriptorSet
 
@@ -57,10 +58,8 @@ def assert_agree(kind: Descriptor, text: bytes) -> None:
     try:
         expected = read_with_json_format(kind, text)
     except json_format.ParseError:
-        with pytest.raises(Problem) as caught:
+        with pytest.raises((InvalidJsonError, Violation)):
             read(kind, text)
-        assert caught.value.status in (400, 422)
-        json.loads(caught.value.as_json())
     else:
         assert wire(read(kind, text)) == wire(expected)
 

@@ -18,7 +18,8 @@ import orjson
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from gateway.protojson.codec import JsonCodec, parse_json
+from gateway.protojson.codec import JsonCodec
+from gateway.protojson.text import parse_json
 from gateway.upstream.descriptors import DescriptorSet
 
 SLICE_SECONDS = 0.005

@@ -1,11 +1,8 @@
-"""JSON to messages and back, by the proto3 JSON mapping.
+"""JSON to messages and back, by the proto3 JSON mapping: what the other rooms use of this one."""
 
-The converters of a message type are compiled from its descriptor, once; here is what the rest of
-the gateway sees of them.
-"""
-
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import orjson
@@ -15,12 +12,12 @@ from google.protobuf.message import Message
 
 from gateway.protojson.decoding import Decoders
 from gateway.protojson.encoding import Encoders
-from gateway.protojson.errors import Refusal, UnwritableError
-from gateway.protojson.text import parse_json
+from gateway.protojson.errors import UnwritableError
 
-__all__ = ["JsonCodec", "given_paths", "parse_json"]
+_Converter = TypeVar("_Converter", bound=Callable[..., Any])
 
-_Converter = TypeVar("_Converter")
+_UNWRITABLE = (RecursionError, orjson.JSONEncodeError)
+"""What nests too deep; and a proto2 string that is not UTF-8, which protobuf returns as bytes."""
 
 
 class JsonCodec:
@@ -33,37 +30,36 @@ class JsonCodec:
         self._fillers = _ByClass(self._decoders.message_filler)
 
     def prepare(self, *message_classes: type[Message]) -> None:
-        """Compile converters now, and not when the first message of a type is met."""
+        """Compile the converters of message types now, instead of at their first message."""
         for message_class in message_classes:
             _ = self._writers[message_class], self._fillers[message_class]
 
+    def source(self, message_class: type[Message]) -> str:
+        """Return the source of the functions that write and fill messages of a type."""
+        writer, filler = self._writers[message_class], self._fillers[message_class]
+        return f"{_source(writer)}\n{_source(filler)}"
+
     def merge(self, value: Any, message: Message) -> None:
-        """Put a value that parse_json returned into an empty message.
+        """Fill an empty message from a value that parse_json returned.
 
         Raises:
-            Problem: the value does not fit; the problem names the field.
+            Violation: the value does not fit.
         """
-        try:
-            self._fillers[type(message)](message, value, 1)
-        except Refusal as refusal:
-            raise refusal.problem() from refusal
+        self._fillers[type(message)](message, value, 1)
 
     def merge_field(self, value: Any, message: Message, field: FieldDescriptor) -> None:
-        """Put a value that parse_json returned, not null, into a field that is not set.
+        """Set a field that is not set yet from a value, not None, that parse_json returned.
 
         Raises:
-            Problem: the value does not fit; the problem names the place within the value.
+            Violation: the value does not fit; its path begins within the value.
         """
-        try:
-            self._decoders.field_setter(field)(message, value, 1)
-        except Refusal as refusal:
-            raise refusal.problem() from refusal
+        self._decoders.field_setter(field)(message, value, 1)
 
     def dump(self, message: Message) -> bytes:
-        """Write a message as JSON on one line; fields with default values are left out.
+        """Write a message as one line of JSON; fields with default values are left out.
 
         Raises:
-            UnwritableError: it has no JSON form.
+            UnwritableError: JSON cannot represent it.
         """
         try:
             return orjson.dumps(self._writers[type(message)](message))
@@ -71,10 +67,10 @@ class JsonCodec:
             raise UnwritableError(f"{message.DESCRIPTOR.full_name}: {error}") from error
 
     def dump_field(self, message: Message, field: FieldDescriptor) -> bytes:
-        """Write one field of a message as JSON, the default value if it is not set.
+        """Write one field of a message as JSON, its default value if it is not set.
 
         Raises:
-            UnwritableError: it has no JSON form.
+            UnwritableError: JSON cannot represent it.
         """
         try:
             return orjson.dumps(self._encoders.field_writer(field)(message))
@@ -82,39 +78,8 @@ class JsonCodec:
             raise UnwritableError(f"{field.full_name}: {error}") from error
 
 
-def given_paths(value: Mapping[str, Any], message: Descriptor) -> list[str]:
-    """Return the paths of the fields that a JSON object gives, in proto names, leaves only.
-
-    A map, a repeated field and a well-known type count as one leaf, and so does a null.
-    """
-    paths = []
-    fields = _fields(message)
-    for given, item in value.items():
-        name, nested = fields[given]
-        if nested is None or not item:
-            paths.append(name)
-        else:
-            paths.extend(f"{name}.{path}" for path in given_paths(item, nested))
-    return paths
-
-
-@lru_cache(maxsize=1024)
-def _fields(message: Descriptor) -> Mapping[str, tuple[str, Descriptor | None]]:
-    """Return each field by both its names: its proto name, and its message unless it is a leaf."""
-    fields = {}
-    for field in message.fields:
-        nested = field.message_type
-        is_leaf = nested is None or field.is_repeated or nested.file.package == "google.protobuf"
-        fields[field.name] = (field.name, None if is_leaf else nested)
-    return {**fields, **{field.json_name: fields[field.name] for field in message.fields}}
-
-
-_UNWRITABLE = (RecursionError, orjson.JSONEncodeError)
-"""What nests too deep, and a text of proto2 that is no UTF-8 and that protobuf gives as bytes."""
-
-
 class _ByClass(dict[type[Message], _Converter], Generic[_Converter]):
-    """The converter of each message class, made when it is first wanted."""
+    """The converter of each message class, compiled at its first look-up."""
 
     def __init__(self, make: Callable[[Descriptor], _Converter]) -> None:
         super().__init__()
@@ -123,3 +88,7 @@ class _ByClass(dict[type[Message], _Converter], Generic[_Converter]):
     def __missing__(self, message_class: type[Message]) -> _Converter:
         converter = self[message_class] = self._make(cast("Descriptor", message_class.DESCRIPTOR))
         return converter
+
+
+def _source(function: Callable[..., Any]) -> str:
+    return inspect.getsource(function.func if isinstance(function, partial) else function)

@@ -1,25 +1,25 @@
-"""JSON arrays and objects to repeated fields and maps; what is in them is read elsewhere."""
+"""JSON arrays and objects as repeated fields and maps, whatever their elements are."""
 
 from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from gateway.protojson.errors import MAX_DEPTH, Refusal, refuse, refuse_depth, shown
+from gateway.protojson.errors import MAX_DEPTH, Violation, excerpt, too_deep
 from gateway.protojson.scalars import scalar_reader
 
 Reader = Callable[[Any], Any]
 Filler = Callable[[Any, Any, int], None]
-"""Fills an empty message or container from a JSON value, or raises a Refusal.
+"""Fills an empty message or container from a JSON value, or raises a Violation.
 
-The number is how many messages the message, or each one in the container, lies in, and itself.
+The number is the depth of the message, or of each message in the container: 1 at the top.
 """
 
 
 def scalar_list_filler(field: FieldDescriptor) -> Filler:
     """Return the filler for a repeated field of scalars."""
     if field.type == FieldDescriptor.TYPE_STRING:
-        return _fill_texts
+        return _fill_strings
     read = scalar_reader(field)
 
     def fill(items: Any, value: Any, _depth: int) -> None:
@@ -27,8 +27,8 @@ def scalar_list_filler(field: FieldDescriptor) -> Filler:
         for item in expect_array(value):
             try:
                 values.append(read(item))
-            except Refusal as refusal:
-                raise refusal.within(f"[{len(values)}]") from None
+            except Violation as violation:
+                raise violation.within(f"[{len(values)}]") from None
         items.extend(values)
 
     return fill
@@ -41,8 +41,8 @@ def message_list_filler(fill_message: Filler) -> Filler:
         for item in expect_array(value):
             try:
                 fill_message(items.add(), item, depth)
-            except Refusal as refusal:
-                raise refusal.within(f"[{len(items) - 1}]") from None
+            except Violation as violation:
+                raise violation.within(f"[{len(items) - 1}]") from None
 
     return fill
 
@@ -55,8 +55,8 @@ def scalar_map_filler(key: FieldDescriptor, read: Reader) -> Filler:
         for name, item in expect_object(value).items():
             try:
                 items[_unused(items, read_key(name), depth)] = read(item)
-            except Refusal as refusal:
-                raise refusal.within(shown(name)) from None
+            except Violation as violation:
+                raise violation.within(excerpt(name)) from None
 
     return fill
 
@@ -69,56 +69,56 @@ def message_map_filler(key: FieldDescriptor, fill_message: Filler) -> Filler:
         for name, item in expect_object(value).items():
             try:
                 fill_message(items[_unused(items, read_key(name), depth)], item, depth + 1)
-            except Refusal as refusal:
-                raise refusal.within(shown(name)) from None
+            except Violation as violation:
+                raise violation.within(excerpt(name)) from None
 
     return fill
 
 
 def expect_array(value: Any) -> list[Any]:
-    """Take an array.
+    """Return the value if it is an array.
 
     Raises:
-        Refusal: it is none.
+        Violation: it is not.
     """
     if type(value) is not list:
-        refuse("must be an array")
+        raise Violation("must be an array")
     return value
 
 
 def expect_object(value: Any) -> dict[str, Any]:
-    """Take an object.
+    """Return the value if it is an object.
 
     Raises:
-        Refusal: it is none.
+        Violation: it is not.
     """
     if type(value) is not dict:
-        refuse("must be an object")
+        raise Violation("must be an object")
     return value
 
 
-def _fill_texts(items: Any, value: Any, _depth: int) -> None:
+def _fill_strings(items: Any, value: Any, _depth: int) -> None:
     try:
         items.extend(expect_array(value))
     except TypeError:
         index = next(index for index, item in enumerate(value) if type(item) is not str)
-        raise Refusal("must be a string").within(f"[{index}]") from None
+        raise Violation("must be a string").within(f"[{index}]") from None
 
 
 def _unused(items: Any, key: Any, depth: int) -> Any:
-    """Take a key for a new entry, which is a message of its own at a depth."""
+    """Return the key of a new entry; on the wire each entry is a message, here at `depth`."""
     if depth > MAX_DEPTH:
-        refuse_depth()
+        raise too_deep()
     if key in items:
-        refuse("is the same key as another")
+        raise Violation("is the same key as another")
     return key
 
 
 def _key_reader(field: FieldDescriptor) -> Reader:
-    return _read_truth if field.type == FieldDescriptor.TYPE_BOOL else scalar_reader(field)
+    return _read_boolean if field.type == FieldDescriptor.TYPE_BOOL else scalar_reader(field)
 
 
-def _read_truth(name: str) -> bool:
+def _read_boolean(name: str) -> bool:
     if name not in ("true", "false"):
-        refuse("must have true or false for a key")
+        raise Violation("must have true or false for a key")
     return name == "true"

@@ -1,8 +1,8 @@
-"""JSON values to messages: a function for each message type, compiled from its descriptor.
+"""JSON values as messages: one function for each message type, compiled from its descriptor.
 
-Rules are checked while fields are set, in one pass; a message is of no use once a rule was broken.
-Stricter than json_format where security asks for it: no field twice under its two names, no key of
-a map twice in two forms, and no nesting that a service could not read from the wire.
+Rules are checked while fields are set, in one pass; after a violation the message is of no use.
+Stricter than json_format where leniency would hide a mistake: no field under both of its names, no
+key of a map in two spellings, and no nesting that a service could not read from the wire.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,19 +25,19 @@ from gateway.protojson.containers import (
     scalar_list_filler,
     scalar_map_filler,
 )
-from gateway.protojson.encoding import ANY, define, is_object, is_wrapper, read_source
-from gateway.protojson.errors import MAX_DEPTH, Refusal, refuse, refuse_depth, shown
+from gateway.protojson.errors import MAX_DEPTH, Violation, excerpt, too_deep
+from gateway.protojson.kinds import ANY, is_map, is_object, is_single_scalar, is_wrapper
 from gateway.protojson.scalars import INTEGER_RANGES, scalar_reader
-from gateway.upstream.descriptors import is_map
+from gateway.protojson.source import define, field_access
 
 Setter = Callable[[Any, Any, int], None]
-"""Sets a field of a message from a JSON value that is not null; the number is of the message."""
+"""Sets a field of a message, whose depth is the number, from a JSON value that is not null."""
 
 _WELL_KNOWN: Mapping[str, Filler] = {**string_values.FILLERS, **struct_values.FILLERS}
 _NULL_TYPES = ("google.protobuf.Value", "google.protobuf.NullValue")
-# Integers of 64 bits are texts, and any number of 18 digits is in their range.
+# Integers of 64 bits are strings, and any number of 18 digits is in their range.
 _SHORT_NUMBER = "type(item) is str and len(item) < 19 and item.isascii() and item.isdecimal()"
-_AT_ONCE: Mapping[int, str] = {
+_INLINE: Mapping[int, str] = {
     **{
         kind: f"item if type(item) is int and {lowest} <= item <= {highest}"
         if highest < 2**32
@@ -48,13 +48,13 @@ _AT_ONCE: Mapping[int, str] = {
     FieldDescriptor.TYPE_DOUBLE: "item if type(item) is float",
     FieldDescriptor.TYPE_STRING: "item if type(item) is str",
 }
-"""Source that takes a JSON value in its usual form, by the type of the field."""
+"""The beginning of a conditional expression that converts the usual JSON value of a field type."""
 
 _ABSENT = object()
 
 
 class Decoders:
-    """Fillers for the message types of one pool, each made when it is first wanted."""
+    """Fillers for the message types of one pool, each compiled when it is first needed."""
 
     def __init__(self, pool: DescriptorPool) -> None:
         self._pool = pool
@@ -62,7 +62,7 @@ class Decoders:
         self._setters: dict[FieldDescriptor, Setter] = {}
 
     def message_filler(self, kind: Descriptor) -> Filler:
-        """Return the filler for the messages of a type."""
+        """Return the filler of a message type."""
         filler = self._fillers.get(kind)
         if filler is None:
             filler = self._compile(kind) if is_object(kind) else self._well_known_filler(kind)
@@ -70,14 +70,14 @@ class Decoders:
         return filler
 
     def field_setter(self, field: FieldDescriptor) -> Setter:
-        """Return what sets one field of a message."""
+        """Return a function that sets one field of a message."""
         setter = self._setters.get(field)
         if setter is None:
             setter = self._setters[field] = self._make_setter(field)
         return setter
 
     def _make_setter(self, field: FieldDescriptor) -> Setter:
-        if not _is_scalar(field):
+        if not is_single_scalar(field):
             fill = self._field_filler(field)
             return lambda message, value, depth: fill(_held(message, field), value, depth + 1)
         read = _reader(field)
@@ -91,7 +91,7 @@ class Decoders:
         return set_scalar
 
     def _field_filler(self, field: FieldDescriptor) -> Filler:
-        """Return the filler for what a field has, which is not one scalar."""
+        """Return the filler for the value of a field that is not a single scalar."""
         kind = field.message_type
         if is_map(field):
             return self._map_filler(cast("Descriptor", kind))
@@ -115,23 +115,23 @@ class Decoders:
 
     def _fill_any(self, message: Any, value: Any, depth: int) -> None:
         if depth > MAX_DEPTH:
-            refuse_depth()
+            raise too_deep()
         message.SetInParent()
         if not expect_object(value):
             return
         url = value.get("@type")
         if type(url) is not str:
-            raise Refusal("must name a type").within("@type")
+            raise Violation("must name a type").within("@type")
         try:
             kind = self._pool.FindMessageTypeByName(url.rpartition("/")[2])
         except KeyError:
-            raise Refusal("is not a known type").within("@type") from None
+            raise Violation("is not a known type").within("@type") from None
         rest = {name: item for name, item in value.items() if name != "@type"}
         inner = message_factory.GetMessageClass(kind)()
         if is_object(kind):
             self.message_filler(kind)(inner, rest, depth + 1)
         elif rest.keys() != {"value"}:
-            refuse("must have a value and nothing else beside its @type")
+            raise Violation("must have a value and nothing else beside its @type")
         else:
             self.message_filler(kind)(inner, rest["value"], depth + 1)
         message.type_url = url
@@ -141,7 +141,7 @@ class Decoders:
         message_class = message_factory.GetMessageClass(kind)
         proto_names = {field.json_name: field.name for field in kind.fields}
         names: dict[str, Any] = {
-            # The class's own: to look a method up in a message costs more than to call it.
+            # Found once, in the class: a look-up in each message would cost more than the call.
             "set_in_parent": message_class.SetInParent,
             "which": message_class.WhichOneof,
             "json_names": frozenset(proto_names),
@@ -149,32 +149,31 @@ class Decoders:
             "rename": partial(self._rename, kind, _names(kind)),
             "set_extension": self._set_extension,
             "absent": _ABSENT,
-            "refuse": refuse,
-            "refuse_depth": refuse_depth,
-            "Refusal": Refusal,
+            "too_deep": too_deep,
+            "Violation": Violation,
         }
-        define(_source(kind), f"<{kind.full_name} of JSON>", names)
+        define(_source(kind), f"<JSON to {kind.full_name}>", names)
         fill = cast("Filler", names["fill"])
-        # A type that holds itself finds this one while the fillers of its fields are made.
+        # Registered first, for a type that contains itself.
         self._fillers[kind] = fill
         for field in kind.fields:
-            part = f"read_{field.number}" if _is_scalar(field) else f"fill_{field.number}"
-            names[part] = _reader(field) if _is_scalar(field) else self._field_filler(field)
+            part = f"read_{field.number}" if is_single_scalar(field) else f"fill_{field.number}"
+            names[part] = _reader(field) if is_single_scalar(field) else self._field_filler(field)
         return fill
 
     def _rename(
         self, kind: Descriptor, names: Mapping[str, str], value: dict[str, Any]
     ) -> dict[str, Any]:
-        """Return an object with its JSON names for the others that its fields may have."""
+        """Return an object with each field under its JSON name."""
         renamed: dict[str, Any] = {}
         for given, item in value.items():
             name = names.get(given)
             if name is None and self._find_extension(kind, given) is not None:
                 name = given
             if name is None:
-                raise Refusal("is not known", "UNKNOWN_FIELD").within(shown(given))
+                raise Violation("is not known", "UNKNOWN_FIELD").within(excerpt(given))
             if name in renamed:
-                raise Refusal("excludes another field that is given").within(given)
+                raise Violation("excludes another field that is given").within(given)
             renamed[name] = item
         return renamed
 
@@ -183,8 +182,8 @@ class Decoders:
             field = self._pool.FindExtensionByName(name[1:-1])
         except KeyError:
             return None
-        is_it = field.containing_type == kind and name == f"[{field.full_name}]"
-        return field if is_it else None
+        extends = field.containing_type == kind and name == f"[{field.full_name}]"
+        return field if extends else None
 
     def _set_extension(self, message: Any, name: str, value: Any, depth: int) -> None:
         field = self._find_extension(message.DESCRIPTOR, name)
@@ -198,7 +197,7 @@ def _held(message: Any, field: FieldDescriptor) -> Any:
 
 
 def _names(kind: Descriptor) -> dict[str, str]:
-    """Return the JSON name for every name that a field goes by; a JSON name comes first."""
+    """Return the JSON name of each field by both of its names; JSON names win over proto names."""
     by_proto_name = {field.name: field.json_name for field in kind.fields}
     return {**by_proto_name, **{field.json_name: field.json_name for field in kind.fields}}
 
@@ -206,8 +205,8 @@ def _names(kind: Descriptor) -> dict[str, str]:
 def _source(kind: Descriptor) -> Iterator[str]:
     """Yield the function that fills a message from an object, field by field."""
     yield "def fill(message, value, depth):"
-    yield f"    if depth > {MAX_DEPTH}: refuse_depth()"
-    yield "    if type(value) is not dict: refuse('must be an object')"
+    yield f"    if depth > {MAX_DEPTH}: raise too_deep()"
+    yield "    if type(value) is not dict: raise Violation('must be an object')"
     yield "    set_in_parent(message)"
     yield "    given = value if json_names.issuperset(value) else rename(value)"
     yield "    get = given.get"
@@ -219,8 +218,8 @@ def _source(kind: Descriptor) -> Iterator[str]:
         yield "        for name in given.keys() - json_names:"
         yield "            set_extension(message, name, given[name], depth)"
     yield "        pass"
-    yield "    except Refusal as refusal:"
-    yield "        raise refusal.within(name if name in value else proto_names[name]) from None"
+    yield "    except Violation as violation:"
+    yield "        raise violation.within(name if name in value else proto_names[name]) from None"
 
 
 def _field_source(field: FieldDescriptor) -> Iterator[str]:
@@ -232,9 +231,9 @@ def _field_source(field: FieldDescriptor) -> Iterator[str]:
     oneof = field.containing_oneof
     if oneof is not None and len(oneof.fields) > 1:
         yield f"    if which(message, {oneof.name!r}):"
-        yield "        refuse('excludes another field that is given')"
-    if not _is_scalar(field):
-        yield f"    fill_{field.number}({read_source(field)}, item, depth + 1)"
+        yield "        raise Violation('excludes another field that is given')"
+    if not is_single_scalar(field):
+        yield f"    fill_{field.number}({field_access(field)}, item, depth + 1)"
     elif iskeyword(field.name):
         yield f"    setattr(message, {field.name!r}, {_scalar_source(field)})"
     else:
@@ -243,16 +242,12 @@ def _field_source(field: FieldDescriptor) -> Iterator[str]:
 
 def _scalar_source(field: FieldDescriptor) -> str:
     read = f"read_{field.number}(item)"
-    return f"{_AT_ONCE[field.type]} else {read}" if field.type in _AT_ONCE else read
+    return f"{_INLINE[field.type]} else {read}" if field.type in _INLINE else read
 
 
 def _reader(field: FieldDescriptor) -> Reader:
     read = scalar_reader(field)
     return (lambda value: 0 if value is None else read(value)) if _takes_null(field) else read
-
-
-def _is_scalar(field: FieldDescriptor) -> bool:
-    return field.message_type is None and not field.is_repeated
 
 
 def _takes_null(field: FieldDescriptor) -> bool:
@@ -262,7 +257,7 @@ def _takes_null(field: FieldDescriptor) -> bool:
 
 def _fill_wrapper(read: Reader, message: Any, value: Any, depth: int) -> None:
     if depth > MAX_DEPTH:
-        refuse_depth()
+        raise too_deep()
     message.value = read(value)
 
 
@@ -270,4 +265,4 @@ def _serialize(message: Message) -> bytes:
     try:
         return message.SerializeToString()
     except EncodeError:
-        refuse("lacks a required field")
+        raise Violation("lacks a required field") from None

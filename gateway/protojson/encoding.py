@@ -1,12 +1,10 @@
-"""Messages to JSON values: a function for each message type, compiled from its descriptor.
+"""Messages as JSON values: one function for each message type, compiled from its descriptor.
 
-The functions are Python source, because source reads a field at half the cost of a loop over
-fields; it asks for each, though, and for a wide type that costs more than to go through those that
-are set. What single values and well-known types become is decided elsewhere.
+Generated source reads a field at half the cost of a loop over the fields. It tests every field,
+though, and for a wide type that costs more than a loop over the fields that are set.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from keyword import iskeyword
+from collections.abc import Callable, Iterator, Mapping
 from math import copysign
 from operator import itemgetter
 from typing import Any, cast
@@ -18,34 +16,23 @@ from google.protobuf.message import DecodeError
 
 from gateway.protojson import string_values, struct_values
 from gateway.protojson.errors import UnwritableError
+from gateway.protojson.kinds import ANY, is_map, is_object, is_wrapper
 from gateway.protojson.scalars import scalar_writer
-from gateway.upstream.descriptors import is_map
+from gateway.protojson.source import define, field_access
 
 Writer = Callable[[Any], Any]
-"""Makes JSON of a message or of a field's value, and raises UnwritableError where there is none."""
+"""Makes JSON of a message or of a field's value, or raises UnwritableError."""
 
-ANY = "google.protobuf.Any"
-_WRAPPERS_FILE = "google/protobuf/wrappers.proto"
 _WELL_KNOWN: Mapping[str, Writer] = {**string_values.WRITERS, **struct_values.WRITERS}
 _WIDE = 20
-"""A type of so many fields is mostly empty in most messages."""
+"""With so many fields, most are not set in most messages."""
 
 _FLOATS = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
 _copy: Writer = itemgetter(slice(None))
 
 
-def is_wrapper(kind: Descriptor) -> bool:
-    """Say whether a message is in JSON what its field `value` is."""
-    return bool(kind.file.name == _WRAPPERS_FILE)
-
-
-def is_object(kind: Descriptor) -> bool:
-    """Say whether a message is an object of its fields in JSON: some well-known types are not."""
-    return kind.full_name != ANY and kind.full_name not in _WELL_KNOWN and not is_wrapper(kind)
-
-
 class Encoders:
-    """Writers for the message types of one pool, each made when it is first wanted."""
+    """Writers for the message types of one pool, each compiled when it is first needed."""
 
     def __init__(self, pool: DescriptorPool) -> None:
         self._pool = pool
@@ -53,7 +40,7 @@ class Encoders:
         self._field_writers: dict[FieldDescriptor, Writer] = {}
 
     def message_writer(self, kind: Descriptor) -> Writer:
-        """Return the writer for the messages of a type."""
+        """Return the writer of a message type."""
         writer = self._writers.get(kind)
         if writer is None:
             writer = self._writers[kind] = self._make_message_writer(kind)
@@ -67,9 +54,9 @@ class Encoders:
         return self._wide_writer(kind)
 
     def field_writer(self, field: FieldDescriptor) -> Writer:
-        """Return what makes JSON of one field of a message, of its default if it is not set.
+        """Return a function that makes JSON of one field of a message.
 
-        A scalar that has presence has no default: it is null.
+        A field that is not set has its default value, or is null if it is a scalar with presence.
         """
         writer = self._field_writers.get(field)
         if writer is None:
@@ -86,7 +73,7 @@ class Encoders:
         return lambda message: write(getattr(message, name))
 
     def _value_writer(self, field: FieldDescriptor) -> Writer | None:
-        """Return the writer for what a field has; None if that is JSON as it is."""
+        """Return the writer of a field's value; None if the value is JSON already."""
         if is_map(field):
             return self._map_writer(cast("Descriptor", field.message_type))
         single = self._single_writer(field)
@@ -139,7 +126,7 @@ class Encoders:
                 value[name] = write_item(item)
             return value
 
-        # A type that holds itself finds this one while the writers of its fields are made.
+        # Registered first, for a type that contains itself.
         self._writers[kind] = write
         for field in kind.fields:
             parts[field] = (field.json_name, self._value_writer(field) or _write_as_it_is)
@@ -147,14 +134,14 @@ class Encoders:
 
     def _compile(self, kind: Descriptor) -> Writer:
         names: dict[str, Any] = {
-            # The class's own: to look a method up in a message costs more than to call it.
+            # Found once, in the class: a look-up in each message would cost more than the call.
             "has": message_factory.GetMessageClass(kind).HasField,
             "is_below_zero": _is_below_zero,
             "write_extensions": self._write_extensions,
         }
-        define(_source(kind), f"<JSON of {kind.full_name}>", names)
+        define(_source(kind), f"<{kind.full_name} to JSON>", names)
         writer = cast("Writer", names["write"])
-        # A type that holds itself finds this one while the writers of its fields are made.
+        # Registered first, for a type that contains itself.
         self._writers[kind] = writer
         for field in kind.fields:
             names[f"write_{field.number}"] = self._value_writer(field)
@@ -162,7 +149,7 @@ class Encoders:
 
 
 def _source(kind: Descriptor) -> Iterator[str]:
-    """Yield the function that makes an object of a message, its fields by their numbers."""
+    """Yield the function that makes an object of a message, its fields ordered by number."""
     yield "def write(message):"
     yield "    value = {}"
     for field in sorted(kind.fields, key=lambda field: field.number):
@@ -173,43 +160,32 @@ def _source(kind: Descriptor) -> Iterator[str]:
 
 
 def _condition(field: FieldDescriptor) -> str:
-    """Return the source that says whether a field is shown; of many values `item` is the JSON."""
+    """Return the condition under which a field is written; it binds `item` for `_value`."""
     if field.has_presence:
         return f"has(message, {field.name!r})"
     if field.is_repeated and _is_json(field):
-        return f"item := {read_source(field)}[:]"
+        return f"item := {field_access(field)}[:]"
     if field.is_repeated:
-        return f"item := write_{field.number}({read_source(field)})"
+        return f"item := write_{field.number}({field_access(field)})"
     if field.type in _FLOATS:
-        return f"(item := {read_source(field)}) or is_below_zero(item)"
-    return f"item := {read_source(field)}"
+        return f"(item := {field_access(field)}) or is_below_zero(item)"
+    return f"item := {field_access(field)}"
 
 
 def _value(field: FieldDescriptor) -> str:
     if field.is_repeated:
         return "item"
-    item = read_source(field) if field.has_presence else "item"
+    item = field_access(field) if field.has_presence else "item"
     return item if _is_json(field) else f"write_{field.number}({item})"
 
 
 def _is_json(field: FieldDescriptor) -> bool:
-    """Say whether a value of a field is JSON as it is."""
+    """Return whether a value of a field is JSON already."""
     return field.message_type is None and scalar_writer(field) is None
 
 
-def define(source: Iterable[str], title: str, names: dict[str, Any]) -> None:
-    """Run source that defines a function among names; the title stands in tracebacks."""
-    # It is made of field names, which protobuf has checked, and of quoted texts.
-    exec(compile("\n".join(source), title, "exec"), names)  # noqa: S102
-
-
-def read_source(field: FieldDescriptor) -> str:
-    """Return the source that reads a field of `message`."""
-    return f"getattr(message, {field.name!r})" if iskeyword(field.name) else f"message.{field.name}"
-
-
 def _is_below_zero(number: float) -> bool:
-    """Say whether a zero has a minus sign: it is not the default then."""
+    """Return whether a zero has a minus sign, and so is not the default."""
     return copysign(1.0, number) < 0.0
 
 

@@ -1,52 +1,47 @@
-"""What is raised, deep within a value, where the value has no counterpart on the other side.
-
-A client's value becomes a problem with the path to the place once the whole way to it is known.
-"""
-
-from typing import NoReturn
-
-from gateway.http.problems import Problem, invalid_field
+"""What the codec raises, without a word of HTTP or gRPC: callers say what it means to a client."""
 
 MAX_DEPTH = 100
 """How deep messages may nest: what protobuf reads from the wire in every language."""
 
 
-class Refusal(Exception):
-    """A client's value that breaks a rule; the path to it is put together while it travels up."""
+class InvalidJsonError(Exception):
+    """The text is not JSON, or is ambiguous; the message says what is wrong, and where."""
 
-    def __init__(self, rule: str, reason: str = "INVALID_FIELD", status: int = 400) -> None:
+
+class Violation(Exception):
+    """A JSON value breaks a rule of the field that it is for.
+
+    The path to the value is put together while the exception travels up.
+    """
+
+    def __init__(self, rule: str, reason: str = "INVALID_FIELD") -> None:
         super().__init__(rule)
         self.rule = rule
+        """What the value must be, or what it is and must not be, as a predicate of the path."""
         self.reason = reason
-        self.status = status
+        """INVALID_FIELD, OUT_OF_RANGE or UNKNOWN_FIELD."""
         self._parts: list[str] = []
 
-    def within(self, part: str) -> "Refusal":
-        """Add the name or index under which the value was found."""
+    def within(self, part: str) -> "Violation":
+        """Add the name or `[index]` under which the value was found, from the inside out."""
         self._parts.append(part)
         return self
 
-    def problem(self, root: str = "") -> Problem:
-        """Return the problem with the path to the value, from `root` on."""
+    def path(self, root: str = "") -> str:
+        """Return the path to the value from `root` on, for example `items[1].name`."""
         path = "".join([root, *(f".{part}" for part in reversed(self._parts))])
-        path = path.removeprefix(".").replace(".[", "[")
-        return invalid_field(path, self.rule, self.reason, status=self.status)
+        return path.removeprefix(".").replace(".[", "[")
 
 
 class UnwritableError(ValueError):
-    """A service's message that has no JSON form; the message says why."""
+    """A message cannot be represented in JSON; the text says why."""
 
 
-def refuse(rule: str, reason: str = "INVALID_FIELD", status: int = 400) -> NoReturn:
-    """Raise a Refusal."""
-    raise Refusal(rule, reason, status)
+def too_deep() -> Violation:
+    """Return the violation of a message that nests deeper than MAX_DEPTH."""
+    return Violation(f"must not nest deeper than {MAX_DEPTH} messages")
 
 
-def refuse_depth() -> NoReturn:
-    """Refuse a message that lies deeper than MAX_DEPTH."""
-    refuse(f"must not nest deeper than {MAX_DEPTH} messages")
-
-
-def shown(name: str) -> str:
-    """Return a client's own name for something, fit to be shown to it."""
+def excerpt(name: str) -> str:
+    """Return the beginning of a name that a client chose, in characters that can be encoded."""
     return name[:100].encode("utf-8", "replace").decode()

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import strategies as st
 
 from gateway.protojson.hypothesis_messages import JSON_VALUES, TEXTS
-from gateway.upstream.descriptors import is_map
+from gateway.protojson.kinds import is_map, is_wrapper
 
 _DEEPEST = 3
 _INTEGERS: Mapping[int, tuple[int, int]] = {
@@ -142,7 +142,7 @@ def _message(kind: Descriptor, depth: int) -> st.SearchStrategy[Any]:
         return _mostly(*_WELL_KNOWN[kind.full_name])
     if kind.full_name == "google.protobuf.Any":
         return _mostly(_any(kind, depth), ([], "x", {"@type": 1}, {"@type": "x/no.Such"}, {"a": 1}))
-    if kind.file.name == "google/protobuf/wrappers.proto":
+    if is_wrapper(kind):
         return _single(kind.fields_by_name["value"], depth)
     if depth > _DEEPEST:
         return st.just({})

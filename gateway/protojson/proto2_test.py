@@ -8,9 +8,9 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
-from gateway.http.problems import Problem
-from gateway.protojson.codec import JsonCodec, parse_json
-from gateway.protojson.errors import UnwritableError
+from gateway.protojson.codec import JsonCodec
+from gateway.protojson.errors import UnwritableError, Violation
+from gateway.protojson.text import parse_json
 from gateway.testing.protos import compile_protos
 
 TREES = compile_protos(
@@ -96,9 +96,9 @@ def test_messages_of_proto2_are_written_as_they_were_read(text: str) -> None:
     ],
 )
 def test_values_that_break_a_rule_of_proto2_are_refused(value: Any, field: str) -> None:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(Violation) as caught:
         read(value)
-    assert [error.field for error in caught.value.errors] == [field]
+    assert caught.value.path() == field
     with pytest.raises(json_format.ParseError):
         json_format.Parse(json.dumps(value), new(), descriptor_pool=TREES.pool)
 
@@ -108,7 +108,7 @@ def test_first_of_two_names_for_a_number_is_written_and_either_is_read() -> None
 
 
 def test_extensions_are_of_one_type_only() -> None:
-    with pytest.raises(Problem):
+    with pytest.raises(Violation):
         read({"by": "a", "[tree.v1.owner]": 5}, "Certified")
 
 
@@ -135,7 +135,7 @@ def nest_wire(data: bytes, levels: int) -> bytes:
 def is_read(read_it: Callable[[Any], object], value: Any) -> bool:
     try:
         read_it(value)
-    except (Problem, DecodeError):
+    except (Violation, DecodeError):
         return False
     return True
 

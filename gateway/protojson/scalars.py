@@ -1,7 +1,7 @@
-"""Single values of the proto3 JSON mapping, both ways: numbers, texts, bytes, truths and enums.
+"""Scalars of the proto3 JSON mapping, both ways: numbers, strings, bytes, booleans and enums.
 
-Stricter than json_format where security asks for it: no number with a fraction or an exponent for
-an integer, and no base64 with stray characters.
+Stricter than json_format where leniency would hide a mistake: an integer has neither a fraction nor
+an exponent, and base64 has no other characters.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-from gateway.protojson.errors import refuse
+from gateway.protojson.errors import Violation
 
 _INT32 = (-(2**31), 2**31 - 1)
 _INT64 = (-(2**63), 2**63 - 1)
@@ -43,10 +43,10 @@ _TO_STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
 
 def scalar_reader(field: FieldDescriptor) -> Callable[[Any], Any]:
-    """Return what takes a parsed JSON value for a field, or for one element of it.
+    """Return a function that converts a parsed JSON value for a field, or for one element of it.
 
-    It raises a Refusal where the value breaks a rule, with status 422 for a number that is outside
-    of the field's range.
+    It raises a Violation for any other value, with the reason OUT_OF_RANGE for a number that the
+    type of the field cannot hold.
     """
     if field.type in INTEGER_RANGES:
         return partial(_read_integer, *INTEGER_RANGES[field.type])
@@ -56,7 +56,7 @@ def scalar_reader(field: FieldDescriptor) -> Callable[[Any], Any]:
 
 
 def scalar_writer(field: FieldDescriptor) -> Callable[[Any], Any] | None:
-    """Return what makes JSON of a value of a field; None if the value is JSON as it is."""
+    """Return a function that makes JSON of a field's value; None if the value is JSON already."""
     if field.type == FieldDescriptor.TYPE_ENUM:
         return _enum_writer(cast("EnumDescriptor", field.enum_type))
     if INTEGER_RANGES.get(field.type) in (_INT64, _UINT64):
@@ -64,15 +64,15 @@ def scalar_writer(field: FieldDescriptor) -> Callable[[Any], Any] | None:
     return _WRITERS.get(field.type)
 
 
-def _read_text(value: Any) -> str:
+def _read_string(value: Any) -> str:
     if type(value) is not str:
-        refuse("must be a string")
+        raise Violation("must be a string")
     return value
 
 
-def _read_truth(value: Any) -> bool:
+def _read_boolean(value: Any) -> bool:
     if type(value) is not bool:
-        refuse("must be true or false")
+        raise Violation("must be true or false")
     return value
 
 
@@ -80,9 +80,9 @@ def _read_integer(lowest: int, highest: int, value: Any) -> int:
     if type(value) is str and _INTEGER.fullmatch(value) is not None:
         value = int(value)
     if type(value) is not int:
-        refuse("must be an integer")
+        raise Violation("must be an integer")
     if not lowest <= value <= highest:
-        refuse(f"must be between {lowest} and {highest}", "OUT_OF_RANGE", 422)
+        raise Violation(f"must be between {lowest} and {highest}", "OUT_OF_RANGE")
     return value
 
 
@@ -92,13 +92,13 @@ def _read_double(value: Any) -> float:
     else:
         is_number = type(value) is float or type(value) is int
     if not is_number:
-        refuse("must be a number")
+        raise Violation("must be a number")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if math.isinf(number) and value not in _NOT_FINITE:
-        refuse("is too large for a number")
+        raise Violation("is too large for a number")
     return number
 
 
@@ -107,16 +107,16 @@ def _read_float(value: Any) -> float:
     try:
         _FOUR_BYTES.pack(number)
     except OverflowError:
-        refuse("is out of range", "OUT_OF_RANGE", 422)
+        raise Violation("is out of range", "OUT_OF_RANGE") from None
     return number
 
 
 def _read_bytes(value: Any) -> bytes:
     if type(value) is not str or _BASE64.fullmatch(value) is None:
-        refuse("must be base64")
+        raise Violation("must be base64")
     bare = value.rstrip("=").translate(_TO_STANDARD_ALPHABET)
     if len(bare) % 4 == 1:
-        refuse("must be base64")
+        raise Violation("must be base64")
     return a2b_base64(bare + "=" * (-len(bare) % 4))
 
 
@@ -128,10 +128,10 @@ def _enum_reader(enum: EnumDescriptor) -> Callable[[Any], int]:
         if type(value) is str and value in numbers:
             return numbers[value]
         if value is None or (type(value) is str and _INTEGER.fullmatch(value) is None):
-            refuse(f"must be one of {', '.join(list(numbers)[:20])}")
+            raise Violation(f"must be one of {', '.join(list(numbers)[:20])}")
         number = _read_integer(*_INT32, value)
         if known is not None and number not in known:
-            refuse("is not a number of the enum")
+            raise Violation("is not a number of the enum")
         return number
 
     return read
@@ -142,7 +142,7 @@ def _enum_writer(enum: EnumDescriptor) -> Callable[[int], str | int | None]:
         return _write_null
     names: dict[int, str] = {}
     for value in enum.values:
-        # Of two names for a number the first is written.
+        # The first of several names for one number is the one to write.
         names.setdefault(value.number, value.name)
     return lambda number: names.get(number, number)
 
@@ -160,7 +160,7 @@ def _write_double(number: float) -> float | str:
 
 
 def _write_float(number: float) -> float | str:
-    """Write the number of fewest digits that is the same in four bytes: nine always are."""
+    """Return the number with the fewest digits, at most nine, that is equal in 32 bits."""
     for digits in range(6, 9):
         shortest = float(f"{number:.{digits}g}")
         if _FOUR_BYTES.unpack(_FOUR_BYTES.pack(shortest))[0] == number:
@@ -173,9 +173,9 @@ def _write_bytes(data: bytes) -> str:
 
 
 _READERS: Mapping[int, Callable[[Any], Any]] = {
-    FieldDescriptor.TYPE_STRING: _read_text,
+    FieldDescriptor.TYPE_STRING: _read_string,
     FieldDescriptor.TYPE_BYTES: _read_bytes,
-    FieldDescriptor.TYPE_BOOL: _read_truth,
+    FieldDescriptor.TYPE_BOOL: _read_boolean,
     FieldDescriptor.TYPE_FLOAT: _read_float,
     FieldDescriptor.TYPE_DOUBLE: _read_double,
 }

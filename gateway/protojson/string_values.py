@@ -1,7 +1,7 @@
-"""The well-known types that are texts in JSON, both ways: Timestamp, Duration and FieldMask.
+"""Well-known types that are strings in JSON, both ways: Timestamp, Duration and FieldMask.
 
-Stricter than google.protobuf where the JSON mapping is: a Timestamp is as RFC 3339 has it, every
-part with all of its digits, and no fraction of a second has more than nine.
+Stricter than google.protobuf, as the JSON mapping demands: a Timestamp has the format of RFC 3339
+with all of its digits, and at most nine for the fraction of a second.
 """
 
 import re
@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from gateway.protojson.errors import MAX_DEPTH, UnwritableError, refuse, refuse_depth
+from gateway.protojson.errors import MAX_DEPTH, UnwritableError, Violation, too_deep
 
 _match_timestamp = re.compile(
     r"[0-9]{4}-[0-9][0-9]-[0-9][0-9]T(?:[01][0-9]|2[0-3]):[0-9][0-9]:[0-9][0-9]"
     r"(?:\.[0-9]{1,6}([0-9]{0,3}))?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 ).fullmatch
-"""Matches a text by its form; its group is what of a fraction lies beyond the microseconds."""
+"""Matches the format; the group has the digits of the fraction after the microseconds."""
 
 _match_duration = re.compile(r"(-?)([0-9]{1,20})(?:\.([0-9]{1,9}))?s").fullmatch
 
@@ -44,25 +44,25 @@ def write_timestamp(message: Any) -> str:
 
 
 def fill_timestamp(message: Any, value: Any, depth: int) -> None:
-    """Fill a Timestamp from a text by RFC 3339 §5.6, in upper case.
+    """Fill a Timestamp from a string by RFC 3339 §5.6, in upper case.
 
     Raises:
-        Refusal: it is no such text, or before the year 1 or after 9999 in UTC.
+        Violation: it has another format, or is before the year 1 or after 9999 in UTC.
     """
     if depth > MAX_DEPTH:
-        refuse_depth()
+        raise too_deep()
     if type(value) is not str:
-        refuse("must be a string")
+        raise Violation("must be a string")
     match = _match_timestamp(value)
     if match is None:
-        refuse("is not a valid Timestamp")
+        raise Violation("is not a valid Timestamp")
     try:
         since = datetime.fromisoformat(value) - _EPOCH
     except ValueError:
-        refuse("is not a valid Timestamp")
+        raise Violation("is not a valid Timestamp") from None
     seconds = since.days * 86_400 + since.seconds
     if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
-        refuse("is not a valid Timestamp")
+        raise Violation("is not a valid Timestamp")
     message.seconds = seconds
     nanos = since.microseconds * 1000
     beyond = match[1]
@@ -70,7 +70,7 @@ def fill_timestamp(message: Any, value: Any, depth: int) -> None:
 
 
 def write_duration(message: Any) -> str:
-    """Write a Duration in seconds, with 0, 3, 6 or 9 digits behind the point.
+    """Write a Duration in seconds, with 0, 3, 6 or 9 decimal places.
 
     Raises:
         UnwritableError: it is longer than 10,000 years, or its parts have different signs.
@@ -83,47 +83,47 @@ def write_duration(message: Any) -> str:
 
 
 def fill_duration(message: Any, value: Any, depth: int) -> None:
-    """Fill a Duration from a text such as "-1.5s".
+    """Fill a Duration from a string such as "-1.5s".
 
     Raises:
-        Refusal: it is no such text, or longer than 10,000 years.
+        Violation: it has another format, or is longer than 10,000 years.
     """
     if depth > MAX_DEPTH:
-        refuse_depth()
+        raise too_deep()
     if type(value) is not str:
-        refuse("must be a string")
+        raise Violation("must be a string")
     match = _match_duration(value)
     if match is None:
-        refuse("is not a valid Duration")
+        raise Violation("is not a valid Duration")
     sign, whole, digits = match.groups(default="")
     seconds, nanos = int(whole), int(digits.ljust(9, "0"))
     if seconds > _DURATION_SECONDS_MAX:
-        refuse("is not a valid Duration")
+        raise Violation("is not a valid Duration")
     message.seconds = -seconds if sign else seconds
     message.nanos = -nanos if sign else nanos
 
 
 def write_mask(message: Any) -> str:
-    """Write a FieldMask: paths with commas, their names in lowerCamelCase.
+    """Write a FieldMask: paths in lowerCamelCase, separated by commas.
 
     Raises:
-        UnwritableError: a name could not be read back.
+        UnwritableError: a path would not be read back as it is.
     """
     return ",".join(map(_write_path, message.paths))
 
 
 def fill_mask(message: Any, value: Any, depth: int) -> None:
-    """Fill a FieldMask from paths with commas, their names in lowerCamelCase.
+    """Fill a FieldMask from paths in lowerCamelCase, separated by commas.
 
     Raises:
-        Refusal: it is no text, or has a name in snake_case.
+        Violation: it is not a string, or has a name in snake_case.
     """
     if depth > MAX_DEPTH:
-        refuse_depth()
+        raise too_deep()
     if type(value) is not str:
-        refuse("must be a string")
+        raise Violation("must be a string")
     if "_" in value:
-        refuse("is not a valid FieldMask")
+        raise Violation("is not a valid FieldMask")
     snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in value)
     message.paths.extend(snake.split(",") if snake else ())
 
@@ -142,7 +142,7 @@ FILLERS: Mapping[str, Callable[[Any, Any, int], None]] = {
 
 @lru_cache(maxsize=4096)
 def _write_hour(hours: int) -> str:
-    """Write a time up to its hour and the colon after it; answers have few different ones."""
+    """Write a time up to its hour and the colon after it; most responses have few hours."""
     try:
         return (_EPOCH + timedelta(hours=hours)).isoformat()[:14]
     except OverflowError as error:

@@ -1,4 +1,4 @@
-"""Struct, Value and ListValue: messages that are any JSON, both ways."""
+"""Struct, Value and ListValue, both ways: messages that stand for any JSON."""
 
 from collections.abc import Callable, Mapping
 from math import isfinite
@@ -6,16 +6,9 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Value
 
-from gateway.protojson.errors import (
-    MAX_DEPTH,
-    Refusal,
-    UnwritableError,
-    refuse,
-    refuse_depth,
-    shown,
-)
+from gateway.protojson.errors import MAX_DEPTH, UnwritableError, Violation, excerpt, too_deep
 
-# Methods of the class, which is any message's: to find one in a message costs more than to call it.
+# Found once, in the class: a look-up in each message would cost more than the call.
 _which = Value.WhichOneof
 _set_in_parent = Value.SetInParent
 
@@ -24,7 +17,7 @@ def write_struct(message: Any) -> dict[str, Any]:
     """Make JSON of a Struct.
 
     Raises:
-        UnwritableError: it holds a number that is not finite, which JSON has not.
+        UnwritableError: it holds a number that is not finite, and JSON has none.
     """
     value = {}
     fields = message.fields
@@ -44,7 +37,7 @@ def write_list(message: Any) -> list[Any]:
 
 
 def write_value(message: Any) -> Any:
-    """Make JSON of a Value; one that is not set is null.
+    """Make JSON of a Value; null if none of its kinds is set.
 
     Raises:
         UnwritableError: as for a Struct.
@@ -53,7 +46,7 @@ def write_value(message: Any) -> Any:
 
 
 def _write_other(message: Any) -> Any:
-    """Make JSON of a Value that is no text, or an empty one."""
+    """Make JSON of a Value that is not a string, or an empty one."""
     number = message.number_value
     if number:
         if not isfinite(number):
@@ -68,52 +61,52 @@ def _write_other(message: Any) -> Any:
 
 
 def fill_struct(message: Any, value: Any, depth: int) -> None:
-    """Fill a Struct from JSON; `depth` counts the messages that it lies in, and itself.
+    """Fill a Struct from JSON; `depth` is its own, 1 at the top.
 
     Raises:
-        Refusal: it is no object, or nests too deep.
+        Violation: it is not an object, or nests too deep.
     """
     if depth > MAX_DEPTH:
-        refuse_depth()
+        raise too_deep()
     if type(value) is not dict:
-        refuse("must be an object")
+        raise Violation("must be an object")
     _set_in_parent(message)
     fields = message.fields
     name = ""
     try:
         for name, item in value.items():
             fill_value(fields[name], item, depth + 2)
-    except Refusal as refusal:
-        raise refusal.within(shown(name)) from None
+    except Violation as violation:
+        raise violation.within(excerpt(name)) from None
 
 
 def fill_list(message: Any, value: Any, depth: int) -> None:
     """Fill a ListValue from JSON.
 
     Raises:
-        Refusal: it is no array, or nests too deep.
+        Violation: it is not an array, or nests too deep.
     """
     if depth > MAX_DEPTH:
-        refuse_depth()
+        raise too_deep()
     if type(value) is not list:
-        refuse("must be an array")
+        raise Violation("must be an array")
     _set_in_parent(message)
     values = message.values
     try:
         for item in value:
             fill_value(values.add(), item, depth + 1)
-    except Refusal as refusal:
-        raise refusal.within(f"[{len(values) - 1}]") from None
+    except Violation as violation:
+        raise violation.within(f"[{len(values) - 1}]") from None
 
 
 def fill_value(message: Any, value: Any, depth: int) -> None:
     """Fill a Value from JSON.
 
     Raises:
-        Refusal: it nests too deep, or is too large for a number.
+        Violation: it nests too deep, or is a number too large for a double.
     """
     if depth > MAX_DEPTH:
-        refuse_depth()
+        raise too_deep()
     kind = type(value)
     if kind is str:
         message.string_value = value
@@ -121,7 +114,7 @@ def fill_value(message: Any, value: Any, depth: int) -> None:
         try:
             message.number_value = value
         except OverflowError:
-            refuse("is too large for a number")
+            raise Violation("is too large for a number") from None
     elif kind is bool:
         message.bool_value = value
     elif kind is dict:

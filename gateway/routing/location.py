@@ -1,4 +1,4 @@
-"""Where a new resource is: the path in the option rest.v1.location, filled from an answer."""
+"""The location of a new resource: the option rest.v1.location, filled in from a response."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,18 +8,12 @@ from urllib.parse import quote
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from gateway.protojson.scalars import INTEGER_RANGES
 from gateway.routing.parameters import ParameterError, resolve
 from gateway.routing.templates import Template, TemplateError, parse_template
 
 _UNFIT = frozenset({"", ".", ".."})
-"""No segment of a path: clients take dots out, encoded or not (RFC 3986 §5.2.4, URL Standard)."""
-
-_INTEGERS = frozenset(
-    {
-        *(FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32),
-        *(FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64),
-    }
-)
+"""Not segments of a path: clients remove dots, encoded or not (RFC 3986 §5.2.4, URL Standard)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +24,7 @@ class _Slot:
     segments: tuple[str, ...]
 
     def fill(self, message: Message) -> str | None:
-        """Return the encoded value of a message, or None if it does not fit."""
+        """Return the percent-encoded value, or None if it does not match the variable."""
         text = str(self.read(message))
         values = [text] if self.segments == ("*",) else text.split("/")
         if not _fit(values, self.segments):
@@ -40,16 +34,16 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A path with fields of a message for variables."""
+    """A path whose variables are fields of a message."""
 
     sample: str
-    """The path with some value for each variable."""
+    """The path with a made-up value for each variable."""
     _parts: tuple[str | _Slot, ...]
 
     def path(self, message: Message) -> str | None:
-        """Return the path of what a message describes, percent-encoded.
+        """Return the percent-encoded path of the resource that a message describes.
 
-        It is None if a field does not fit into the path, above all if it is empty.
+        None if a field does not match its variable, in particular if it is empty.
         """
         path = ""
         for part in self._parts:
@@ -60,24 +54,24 @@ class Location:
         return path
 
 
-def compile_location(answer: Descriptor, text: str) -> Location:
+def compile_location(response: Descriptor, text: str) -> Location:
     """Compile the template of a path.
 
     Raises:
-        TemplateError: it is none, or has a wildcard that no field fills.
-        ParameterError: a variable is no field of the answer that can stand in a path.
+        TemplateError: it is malformed, or has a wildcard that is not a variable.
+        ParameterError: a variable is not a string or integer field of the response.
     """
     template = parse_template(text)
-    parts = tuple(_parts(answer, template))
+    parts = tuple(_parts(response, template))
     sample = "".join(part if isinstance(part, str) else _sample(part.segments) for part in parts)
     return Location(sample, parts)
 
 
-def _parts(answer: Descriptor, template: Template) -> Iterator[str | _Slot]:
+def _parts(response: Descriptor, template: Template) -> Iterator[str | _Slot]:
     slots = {}
     for variable in template.variables:
         segments = template.segments[variable.start : variable.end]
-        slots[variable.start] = _Slot(_reader(answer, variable.field_path), segments)
+        slots[variable.start] = _Slot(_reader(response, variable.field_path), segments)
     position = 0
     while position < len(template.segments):
         yield "/"
@@ -95,19 +89,21 @@ def _literal(template: Template, position: int) -> str:
     return quote(segment, safe="")
 
 
-def _reader(answer: Descriptor, path: str) -> Callable[[Message], object]:
+def _reader(response: Descriptor, path: str) -> Callable[[Message], object]:
     try:
-        parameter = resolve(answer, path)
+        parameter = resolve(response, path)
     except ParameterError as error:
         raise ParameterError(f"the variable {path} of its location {error}") from error
     if parameter.repeated or not _can_fill(parameter.field):
-        raise ParameterError(f"the variable {path} of its location is no string and no integer")
+        raise ParameterError(
+            f"the variable {path} of its location is neither a string nor an integer"
+        )
     read: Callable[[Message], object] = attrgetter(parameter.path)
     return read
 
 
 def _can_fill(field: FieldDescriptor) -> bool:
-    return field.type == FieldDescriptor.TYPE_STRING or field.cpp_type in _INTEGERS
+    return field.type == FieldDescriptor.TYPE_STRING or field.type in INTEGER_RANGES
 
 
 def _fit(values: Sequence[str], segments: Sequence[str]) -> bool:

@@ -68,10 +68,10 @@ def test_rest_of_a_path_has_no_empty_segments_and_no_dots(value: str) -> None:
         ("/v1/**", "a wildcard that no field fills"),
         ("/v1/{missing}", "the variable missing of its location is not known"),
         ("/v1/{nested}", "is a message"),
-        ("/v1/{tags}", "is no string and no integer"),
-        ("/v1/{bool_value}", "is no string and no integer"),
-        ("/v1/{moment}", "is no string and no integer"),
-        ("/v1/{kind}", "is no string and no integer"),
+        ("/v1/{tags}", "is neither a string nor an integer"),
+        ("/v1/{bool_value}", "is neither a string nor an integer"),
+        ("/v1/{moment}", "is neither a string nor an integer"),
+        ("/v1/{kind}", "is neither a string nor an integer"),
     ],
 )
 def test_template_that_cannot_be_filled_is_refused(template: str, why: str) -> None:

@@ -1,9 +1,7 @@
-"""Names that are short and never twice."""
-
-from gateway.routing.names import free_name, shortest_names
+from gateway.routing.names import shortest_names
 
 
-def test_name_is_as_short_as_others_let_it() -> None:
+def test_name_is_as_short_as_the_others_allow() -> None:
     names = {"a.v1.Book", "b.v1.Book", "a.v1.Shelf", "a.v1.Shelf.Part", "b.v2.Part"}
     assert shortest_names(names) == {
         "a.v1.Book": "a.v1.Book",
@@ -14,10 +12,5 @@ def test_name_is_as_short_as_others_let_it() -> None:
     }
 
 
-def test_name_that_is_the_end_of_another_is_whole() -> None:
+def test_name_that_is_the_suffix_of_another_is_whole() -> None:
     assert shortest_names({"Book", "a.Book"}) == {"Book": "Book", "a.Book": "a.Book"}
-
-
-def test_free_name_is_numbered_until_it_is_free() -> None:
-    assert free_name("book", {}) == "book"
-    assert free_name("book", {"book", "book2"}) == "book3"

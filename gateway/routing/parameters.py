@@ -1,7 +1,7 @@
-"""Fields of a request that come as text: path variables and query parameters.
+"""Fields of a request that are given as strings: path variables and query parameters.
 
 A parameter is a path of fields, by proto or JSON names, to a scalar, a repeated scalar, or a
-well-known type that has a text form. Which parameters a route takes is decided by its caller.
+well-known type that has a string representation.
 """
 
 import re
@@ -15,50 +15,43 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.http.problems import Problem, invalid_field
-from gateway.protojson.errors import Refusal, shown
+from gateway.protojson.errors import Violation, excerpt
+from gateway.protojson.kinds import is_map, is_wrapper
 from gateway.protojson.scalars import scalar_reader
 from gateway.protojson.string_values import FILLERS
-from gateway.protojson.text import check_text
-from gateway.upstream.descriptors import find_field, is_map
+from gateway.protojson.text import check_string
+from gateway.routing.fields import find_field
+from gateway.routing.violations import problem_of
 
 MAX_PATH_LENGTH = 10
-"""How many names a parameter may have: recursive messages would allow any number."""
+"""How many names a parameter may have; recursive messages would allow any number."""
 
-_TEXT_TYPES = frozenset(
-    f"google.protobuf.{name}"
-    for name in (
-        *("Duration", "FieldMask", "Timestamp"),
-        *("DoubleValue", "FloatValue", "Int64Value", "UInt64Value", "Int32Value", "UInt32Value"),
-        *("BoolValue", "StringValue", "BytesValue"),
-    )
-)
-
-_TRUTHS = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "false": False}
 
 
 class ParameterError(Exception):
-    """A path that is not a parameter of the message."""
+    """A path is not a parameter of the message; the text says why, as a predicate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A field that can be set from text."""
+    """A field that can be set from strings."""
 
     names: tuple[str, ...]
-    """The proto names on the way to the field, its own last."""
+    """The proto names that lead to the field, its own last."""
     path: str
-    """The same with dots."""
+    """The same, joined by dots."""
     field: FieldDescriptor
     repeated: bool
     oneofs: tuple[tuple[str, str], ...]
-    """Each oneof on the way, by its path, and its member that this parameter sets."""
+    """The path of each oneof that the parameter goes through, and the member that it sets."""
     parse: Callable[[str], Any]
 
     def assign(self, message: Message, texts: Sequence[str]) -> None:
-        """Set the field from one text, or from many if it is repeated.
+        """Set the field from one string, or from several if it is repeated.
 
         Raises:
-            Refusal: a text is not a value of the field.
+            Violation: a string is not a value of the field.
         """
         *parents, leaf = self.names
         for name in parents:
@@ -78,7 +71,7 @@ def resolve(message: Descriptor, path: str) -> Parameter:
     """Find the parameter that a dotted path leads to.
 
     Raises:
-        ParameterError: there is no such field, or it cannot be given as text.
+        ParameterError: there is no such field, or it has no string representation.
     """
     given = path.split(".")
     if len(given) > MAX_PATH_LENGTH:
@@ -90,7 +83,7 @@ def resolve(message: Descriptor, path: str) -> Parameter:
         if field is None or (fields and fields[-1].is_repeated):
             raise ParameterError("is not known")
         fields.append(field)
-        at = None if _has_text_form(field) else field.message_type
+        at = None if _is_string(field) else field.message_type
     leaf = fields[-1]
     if at is not None or is_map(leaf):
         raise ParameterError("is a message and cannot be given as text")
@@ -101,7 +94,7 @@ def resolve(message: Descriptor, path: str) -> Parameter:
         field=leaf,
         repeated=leaf.is_repeated,
         oneofs=tuple(_oneofs(fields)),
-        parse=_text_parser(leaf),
+        parse=_parser(leaf),
     )
 
 
@@ -109,7 +102,7 @@ class Query:
     """The query parameters that one route takes."""
 
     def __init__(self, message: Descriptor, bound: Iterable[str]) -> None:
-        """Take every parameter of a message but the paths in `bound` and what lies below them."""
+        """Take every field of a message but the paths in `bound` and what lies below them."""
         self._message = message
         self._bound = tuple(bound)
         self._resolve = lru_cache(maxsize=256)(self._resolve_unbound)
@@ -118,15 +111,15 @@ class Query:
         """Set the fields that the pairs of a query name.
 
         Raises:
-            Problem: a parameter is unknown, has no such value, or is given too often. The problem
-                has the client's name for it, which may be the proto name or the JSON name.
+            Problem: a parameter is unknown, invalid or given too often. The problem names it as the
+                client does, by its proto name or its JSON name.
         """
         given: dict[str, tuple[str, Parameter, list[str]]] = {}
         for name, text in pairs:
             try:
                 parameter = self._resolve(name)
             except ParameterError as error:
-                field = shown(name) or "(no name)"
+                field = excerpt(name) or "(no name)"
                 raise invalid_field(field, str(error), "UNKNOWN_PARAMETER") from error
             given.setdefault(parameter.path, (name, parameter, []))[2].append(text)
         chosen: dict[str, str] = {}
@@ -147,15 +140,15 @@ class Query:
 
 
 def assign(name: str, parameter: Parameter, message: Message, texts: Sequence[str]) -> None:
-    """Set a parameter from texts; `name` is the client's name for it.
+    """Set a parameter from strings; `name` is what the client calls it.
 
     Raises:
-        Problem: a text is not a value of the field.
+        Problem: a string is not a value of the field.
     """
     try:
         parameter.assign(message, texts)
-    except Refusal as refusal:
-        raise refusal.problem(name) from refusal
+    except Violation as violation:
+        raise problem_of(violation, name) from violation
 
 
 def _exclusive(name: str, rule: str) -> Problem:
@@ -170,18 +163,20 @@ def _oneofs(fields: list[FieldDescriptor]) -> Iterator[tuple[str, str]]:
         path = f"{path}{field.name}."
 
 
-def _has_text_form(field: FieldDescriptor) -> bool:
-    return field.message_type is None or field.message_type.full_name in _TEXT_TYPES
+def _is_string(field: FieldDescriptor) -> bool:
+    """Return whether a single value of a field has a string representation."""
+    kind = field.message_type
+    return kind is None or is_wrapper(kind) or kind.full_name in FILLERS
 
 
-def _text_parser(field: FieldDescriptor) -> Callable[[str], Any]:
+def _parser(field: FieldDescriptor) -> Callable[[str], Any]:
     kind = field.message_type
     if kind is None:
         return _scalar_parser(field)
     message_class = message_factory.GetMessageClass(kind)
     if kind.full_name == "google.protobuf.FieldMask":
         return partial(_parse_mask, message_class)
-    if "value" in kind.fields_by_name:
+    if is_wrapper(kind):
         parse = _scalar_parser(kind.fields_by_name["value"])
         return lambda text: message_class(value=parse(text))
     return partial(_parse_well_known, message_class, FILLERS[kind.full_name])
@@ -189,21 +184,21 @@ def _text_parser(field: FieldDescriptor) -> Callable[[str], Any]:
 
 def _scalar_parser(field: FieldDescriptor) -> Callable[[str], Any]:
     if field.type == FieldDescriptor.TYPE_STRING:
-        return _parse_text
+        return _parse_string
     read = scalar_reader(field)
     if field.type == FieldDescriptor.TYPE_BOOL:
-        return lambda text: read(_TRUTHS.get(text, text))
+        return lambda text: read(_BOOLEANS.get(text, text))
     return read
 
 
-def _parse_text(text: str) -> str:
-    check_text(text)
+def _parse_string(text: str) -> str:
+    check_string(text)
     return text
 
 
 def _parse_mask(message_class: type[Message], text: str) -> Message:
-    """Read a field mask: names in either case, as clients write them in a URL."""
-    check_text(text)
+    """Read a field mask whose names are in lowerCamelCase or in snake_case."""
+    check_string(text)
     snake = re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", text)
     return message_class(paths=[path for path in snake.split(",") if path])
 

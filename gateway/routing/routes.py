@@ -1,19 +1,26 @@
 """Http rules as routes, compiled once before anything listens.
 
-A route holds whatever an answer to a request needs and the request itself does not say. How a
-request is read, the call made and the answer written is decided elsewhere.
+A route holds everything about its requests and responses that does not depend on one of them.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from google.api import http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from gateway.protojson.codec import JsonCodec
+from gateway.routing.bodies import (
+    RequestBody,
+    ResponseBody,
+    compile_request_body,
+    compile_response_body,
+)
 from gateway.routing.location import Location, compile_location
 from gateway.routing.parameters import Parameter, ParameterError, Query, resolve
 from gateway.routing.preconditions import Preconditions, compile_preconditions
+from gateway.routing.resumption import Resumption, find_resumption
 from gateway.routing.templates import (
     ANY_METHOD,
     Match,
@@ -22,29 +29,9 @@ from gateway.routing.templates import (
     TemplateError,
     parse_template,
 )
-from gateway.routing.update_mask import UPDATE_MASK, UpdateMask
-from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError, Method, find_field
+from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError, Method
 
-HTTP_BODY = "google.api.HttpBody"
-EMPTY = "google.protobuf.Empty"
-FIELD_MASK = "google.protobuf.FieldMask"
 VALIDATE_ONLY = "validate_only"
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What the body of a request becomes: the whole message, or one field of it."""
-
-    field: FieldDescriptor | None
-    raw: bool
-    """It is a google.api.HttpBody: bytes as they come, of any content type."""
-    update_mask: UpdateMask | None
-    """Fills an `update_mask` that is not given, if there is one beside the body."""
-
-    @property
-    def masked(self) -> bool:
-        """Whether an `update_mask` that is not given is filled."""
-        return self.update_mask is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,21 +42,24 @@ class Route:
     http_method: str
     template: Template
     variables: Mapping[str, Parameter]
+    """By their names in the template."""
     query: Query
-    body: Body | None
-    response_field: FieldDescriptor | None
-    returns_raw: bool
-    """Answers are bytes with a content type of their own."""
-    returns_nothing: bool
-    """Answers have no content."""
+    body: RequestBody | None
+    response: ResponseBody
     location: Location | None
-    """Where that is which the RPC creates, if it creates something."""
-    may_validate_only: bool
-    """A request has `validate_only`, which says that nothing is to be done (AIP-163)."""
+    """The path of the resource that the RPC creates, if it creates one."""
     preconditions: Preconditions
+    version: Callable[[Message], str] | None
+    """Reads the version of a response that has an ETag; None where responses have none."""
+    resumption: Resumption | None
+    """How a client resumes the event stream; None where it cannot."""
+    takes_idempotency_key: bool
+    """A POST request with an Idempotency-Key is performed once."""
+    may_validate_only: bool
+    """Requests have `validate_only`, which means that nothing is to be done (AIP-163)."""
 
     def only_validates(self, request: Message) -> bool:
-        """Say whether a request asks only what would happen."""
+        """Return whether a request asks only what would happen."""
         return self.may_validate_only and bool(getattr(request, VALIDATE_ONLY))
 
 
@@ -77,16 +67,17 @@ def compile_routes(descriptors: DescriptorSet, own_paths: Collection[str] = ()) 
     """Compile every http rule of a descriptor set.
 
     A rule whose path is one of the gateway's `own_paths` is refused. A template with a wildcard may
-    match one too: the gateway's own route wins there, as any literal does.
+    match one of them: there the gateway's own route wins, as any literal does.
 
     Raises:
         DescriptorSetError: a rule cannot be served; the message names the RPC and says why.
     """
     routes: PathTree[Route] = PathTree()
+    codec = JsonCodec(descriptors.pool)
     for rpc in descriptors.methods():
         try:
             for rule in _bindings(rpc.rule):
-                _add(routes, _compile(rpc, rule), own_paths)
+                _add(routes, _compile(rpc, rule, codec), own_paths)
         except (TemplateError, ParameterError) as error:
             raise DescriptorSetError(f"{rpc.name}: {error}") from error
     for route in routes.targets:
@@ -109,10 +100,10 @@ def _add(routes: PathTree[Route], route: Route, own_paths: Collection[str]) -> N
 
 
 def _serve_head(routes: PathTree[Route]) -> None:
-    """Let HEAD do what GET does (RFC 9110 §9.3.2), but for streams.
+    """Serve HEAD as GET (RFC 9110 §9.3.2), except for streams.
 
-    The headers of a stream are known only when its call has begun, and a HEAD request has no body
-    whose end would end the call.
+    The headers of a stream are known only when its call has begun, and the response to HEAD has no
+    body whose end would end the call.
     """
     for method in ("GET", ANY_METHOD):
         for route in routes.targets:
@@ -128,23 +119,26 @@ def _bindings(rule: http_pb2.HttpRule) -> Iterator[http_pb2.HttpRule]:
         yield additional
 
 
-def _compile(rpc: Method, rule: http_pb2.HttpRule) -> Route:
+def _compile(rpc: Method, rule: http_pb2.HttpRule, codec: JsonCodec) -> Route:
     http_method, template = _pattern(rule)
     if http_method == "HEAD" and rpc.server_streaming:
         raise TemplateError(f"HEAD {template.text}: its response has no body to stream in")
-    request, answer = rpc.descriptor.input_type, rpc.descriptor.output_type
+    codec.prepare(rpc.request_class, rpc.response_class)
+    request, response = rpc.descriptor.input_type, rpc.descriptor.output_type
     variables = {
         variable.field_path: _variable(request, variable.field_path)
         for variable in template.variables
     }
     bound = [parameter.path for parameter in variables.values()]
-    body = _body(rpc, rule, http_method, bound)
+    body = compile_request_body(rpc, rule, http_method, bound, codec)
     if body is not None:
         # With "*" every field that the path does not bind belongs to the body.
         names = [field.name for field in request.fields]
         bound.extend(names if body.field is None else [body.field.name])
-    result = _named_field(answer, rule.response_body)
-    shown = answer if result is None or result.is_repeated else result.message_type
+    result = compile_response_body(response, rule.response_body, codec)
+    sent_field = None if body is None else body.field
+    preconditions = compile_preconditions(rpc, http_method, sent_field, result.field)
+    streams = rpc.client_streaming or rpc.server_streaming
     return Route(
         rpc=rpc,
         http_method=http_method,
@@ -152,15 +146,24 @@ def _compile(rpc: Method, rule: http_pb2.HttpRule) -> Route:
         variables=variables,
         query=Query(request, bound),
         body=body,
-        response_field=result,
-        returns_raw=shown is not None and shown.full_name == HTTP_BODY,
-        returns_nothing=result is None and answer.full_name == EMPTY,
-        location=compile_location(answer, rpc.location) if rpc.location else None,
+        response=result,
+        location=compile_location(response, rpc.location) if rpc.location else None,
+        preconditions=preconditions,
+        version=preconditions.version if _is_tagged(rpc, http_method) else None,
+        resumption=find_resumption(rpc) if result.raw_type is None else None,
+        takes_idempotency_key=not streams and http_method in ("POST", ANY_METHOD),
         may_validate_only=_is_flag(request.fields_by_name.get(VALIDATE_ONLY)),
-        preconditions=compile_preconditions(
-            rpc, http_method, None if body is None else body.field, result
-        ),
     )
+
+
+def _is_tagged(rpc: Method, http_method: str) -> bool:
+    """Return whether responses have the ETag of what they show.
+
+    After a PUT, RFC 9110 §9.3.4 forbids it where the service may have changed what was sent. The
+    response to any other method represents its target only if it was created.
+    """
+    creates = bool(rpc.location) and http_method != "PUT"
+    return creates or http_method in ("GET", "PATCH")
 
 
 def _is_flag(field: FieldDescriptor | None) -> bool:
@@ -168,7 +171,7 @@ def _is_flag(field: FieldDescriptor | None) -> bool:
 
 
 def _check_location(route: Route, routes: PathTree[Route]) -> None:
-    """Refuse a location that leads nowhere, and one where nothing is created."""
+    """Refuse a location that no GET serves, and one of a method that creates nothing."""
     if route.location is None:
         return
     name, location = route.rpc.name, route.rpc.location
@@ -195,43 +198,3 @@ def _variable(request: Descriptor, path: str) -> Parameter:
     if parameter.repeated:
         raise ParameterError(f"the path variable {path} is repeated")
     return parameter
-
-
-def _body(
-    rpc: Method, rule: http_pb2.HttpRule, http_method: str, bound: Iterable[str]
-) -> Body | None:
-    request = rpc.descriptor.input_type
-    if not rule.body:
-        if rpc.client_streaming:
-            raise TemplateError("a stream of requests needs a body")
-        return None
-    field = None if rule.body == "*" else _named_field(request, rule.body)
-    kind = request if field is None else field.message_type
-    raw = kind is not None and kind.full_name == HTTP_BODY
-    mask = None
-    if http_method == "PATCH" and field is not None and _has_mask(request):
-        mask = _update_mask(field, bound)
-    return Body(field, raw, mask)
-
-
-def _has_mask(request: Descriptor) -> bool:
-    field = request.fields_by_name.get(UPDATE_MASK)
-    kind = None if field is None else field.message_type
-    return kind is not None and kind.full_name == FIELD_MASK
-
-
-def _update_mask(field: FieldDescriptor, bound: Iterable[str]) -> UpdateMask | None:
-    if field.message_type is None or field.is_repeated:
-        return None
-    prefix = f"{field.name}."
-    within = [path.removeprefix(prefix) for path in bound if path.startswith(prefix)]
-    return UpdateMask(field.message_type, within)
-
-
-def _named_field(message: Descriptor, name: str) -> FieldDescriptor | None:
-    if not name:
-        return None
-    field = find_field(message, name)
-    if field is None:
-        raise TemplateError(f"{message.full_name} has no field {name}")
-    return field

@@ -1,7 +1,4 @@
-"""What an HTTP request means as a gRPC request: path, query and body put together.
-
-Nothing here waits: bodies come whole or line by line from the caller.
-"""
+"""An HTTP request as a gRPC request: its path, query and body in one message."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,36 +8,39 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.http.problems import Problem, invalid_argument, invalid_field
-from gateway.protojson.codec import JsonCodec, parse_json
+from gateway.protojson.errors import InvalidJsonError, Violation
+from gateway.protojson.text import parse_json
+from gateway.routing.bodies import RequestBody
 from gateway.routing.parameters import assign
-from gateway.routing.routes import Body, Route
+from gateway.routing.routes import Route
+from gateway.routing.violations import problem_of
 
 QueryPairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestParts:
-    """What every message of a request takes from its path and query."""
+    """The route of a request, and what each message of it takes from path and query."""
 
     route: Route
-    codec: JsonCodec
     variables: Mapping[str, str]
     query: QueryPairs
 
     def message(self, body: bytes, content_type: str) -> Message:
-        """Return the gRPC request; an empty body is an empty message.
+        """Return the gRPC request for a body, or for one record of a stream.
+
+        An empty body is an empty message.
 
         Raises:
-            Problem: something does not fit; the problem names it.
+            Problem: path, query or body do not fit the message; the problem names the field.
         """
         message = self.route.rpc.request_class()
         binding = self.route.body
         value = None
         if binding is not None and binding.raw:
-            _put_raw(message, binding.field, body, content_type)
+            _set_raw(message, binding.field, body, content_type)
         elif binding is not None and body:
-            value = parse_json(body)
-            self._merge(value, message, binding)
+            value = _merge(body, message, binding)
         if self.query:
             self.route.query.assign(message, self.query)
         for name, text in self.variables.items():
@@ -51,22 +51,28 @@ class RequestParts:
             raise _incomplete(message)
         return message
 
-    def _merge(self, value: Any, message: Message, binding: Body) -> None:
-        if binding.field is None:
-            self.codec.merge(value, message)
-        elif value is None:
+
+def _merge(body: bytes, message: Message, binding: RequestBody) -> Any:
+    """Put a body of JSON into a message, and return its value."""
+    try:
+        value = parse_json(body)
+        if value is None and binding.field is not None:
             raise invalid_argument("The body must not be null.", "INVALID_FIELD")
-        else:
-            self.codec.merge_field(value, message, binding.field)
+        binding.merge(value, message)
+    except InvalidJsonError as error:
+        raise invalid_argument(str(error), "INVALID_JSON") from error
+    except Violation as violation:
+        raise problem_of(violation) from violation
+    return value
 
 
 def _incomplete(message: Any) -> Problem:
-    """Return the problem of a message of proto2 that cannot be sent without a field."""
+    """Return the problem of a proto2 message without one of its required fields."""
     missing: list[str] = message.FindInitializationErrors()
     return invalid_field(missing[0], "must be given", "MISSING_FIELD")
 
 
-def _put_raw(
+def _set_raw(
     message: Message, field: FieldDescriptor | None, body: bytes, content_type: str
 ) -> None:
     target: Any = message if field is None else getattr(message, field.name)

@@ -4,7 +4,6 @@ import pytest
 from google.protobuf import json_format
 
 from gateway.http.problems import Problem
-from gateway.protojson.codec import JsonCodec
 from gateway.routing.routes import compile_routes
 from gateway.routing.templates import Match
 from gateway.routing.transcoding import RequestParts
@@ -34,14 +33,13 @@ DESCRIPTORS = compile_protos(
     }
 )
 ROUTES = compile_routes(DESCRIPTORS)
-CODEC = JsonCodec(DESCRIPTORS.pool)
 WHOLE = {"name": "oak", "place": {"latitude": 0.0}, "height": 0}
 
 
 def put_together(body: bytes, query: list[tuple[str, str]]) -> dict[str, object]:
     match = ROUTES.find("POST", "/v1/trees/oak")
     assert isinstance(match, Match)
-    parts = RequestParts(match.target, CODEC, match.variables, query)
+    parts = RequestParts(match.target, match.variables, query)
     return json_format.MessageToDict(parts.message(body, "application/json"))
 
 

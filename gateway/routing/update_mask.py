@@ -1,9 +1,9 @@
-"""The update_mask of a PATCH: made of the fields in its body, or checked (AIP-134, AIP-161).
+"""The update_mask of a PATCH: filled with the fields in its body, or checked (AIP-134, AIP-161).
 
-No service receives an empty mask with a body that has fields: it might replace all fields.
+No service receives a body with fields and an empty mask, which might replace all fields.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -11,46 +11,45 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from gateway.http.problems import Problem, invalid_argument, invalid_field
-from gateway.protojson.codec import given_paths
-from gateway.protojson.errors import shown
+from gateway.protojson.errors import excerpt
+from gateway.routing.fields import behaviors
 from gateway.routing.preconditions import ETAG
-from gateway.upstream.descriptors import behaviors
 
 UPDATE_MASK = "update_mask"
 
 _PARAMETER = "updateMask"
-"""Its name in the query, as the OpenAPI document has it."""
+"""The name of the query parameter."""
 
 EVERY_FIELD = "*"
-"""The path that stands for all fields (AIP-134)."""
+"""The path that means all fields (AIP-134)."""
 
-_NOT_TO_CHANGE = frozenset({"OUTPUT_ONLY", "IDENTIFIER", "IMMUTABLE"})
+_UNCHANGEABLE = frozenset({"OUTPUT_ONLY", "IDENTIFIER", "IMMUTABLE"})
 
 
 class UpdateMask:
-    """Completes the masks of one route, whose body is a resource."""
+    """Completes the masks of requests to one route, whose body is a resource."""
 
     def __init__(self, resource: Descriptor, bound: Iterable[str]) -> None:
-        """Take the type of the resource, and the paths in it that the URL gives."""
+        """Take the type of the resource, and the paths within it that the URL binds."""
         self._resource = resource
         self._kept = frozenset({ETAG, *bound})
-        self._may_change = lru_cache(maxsize=1024)(self._find_whether_to_change)
+        self._may_change = lru_cache(maxsize=1024)(self._is_changeable)
 
     def complete(self, request: Message, value: dict[str, Any]) -> None:
-        """Name the fields that a body gives, unless the client has given the mask.
+        """Fill the mask with the fields in the body, unless the client has sent a mask.
 
-        A client may send back what it read: what only the service sets, what names the resource and
-        what cannot be changed (AIP-203) is passed over, and so is the etag, which is a condition
-        (AIP-154). An empty body changes nothing (RFC 7396).
+        A client may send a resource back as it read it: fields that are output only, identifiers or
+        immutable (AIP-203) are skipped, and so is the etag, which is a condition (AIP-154). An
+        empty body changes nothing (RFC 7396).
 
         Raises:
-            Problem: the client's mask has no path, or one that is not a field; or the body has no
-                field that can be changed.
+            Problem: the client's mask is empty or names no field, or the body has no field that can
+                be changed.
         """
         if request.HasField(UPDATE_MASK):
             self._check(getattr(request, UPDATE_MASK).paths)
         elif value:
-            paths = [path for path in given_paths(value, self._resource) if self._may_change(path)]
+            paths = [path for path in _given_paths(value, self._resource) if self._may_change(path)]
             if not paths:
                 detail = "The body gives no field that can be changed."
                 raise invalid_argument(detail, "NOTHING_TO_CHANGE")
@@ -61,20 +60,20 @@ class UpdateMask:
             raise _invalid("must name a field")
         for path in paths:
             if path != EVERY_FIELD and not _leads_to_a_field(path, self._resource):
-                raise _invalid(f"{shown(path)} is no field of what is to be changed")
+                raise _invalid(f"{excerpt(path)} is no field of what is to be changed")
 
-    def _find_whether_to_change(self, path: str) -> bool:
+    def _is_changeable(self, path: str) -> bool:
         at = self._resource
         for name in path.split("."):
             field = at.fields_by_name[name]
-            if behaviors(field) & _NOT_TO_CHANGE:
+            if behaviors(field) & _UNCHANGEABLE:
                 return False
             at = cast("Descriptor", field.message_type)
         return path not in self._kept
 
 
 def _leads_to_a_field(path: str, message: Descriptor) -> bool:
-    """Say whether a path is that of a field; any path is within a map, list or well-known type."""
+    """Return whether a path leads to a field, or into a map, a list or a well-known type."""
     *parents, last = path.split(".")
     for name in parents:
         field = message.fields_by_name.get(name)
@@ -88,3 +87,30 @@ def _leads_to_a_field(path: str, message: Descriptor) -> bool:
 
 def _invalid(rule: str) -> Problem:
     return invalid_field(_PARAMETER, rule, "INVALID_UPDATE_MASK")
+
+
+def _given_paths(value: Mapping[str, Any], message: Descriptor) -> list[str]:
+    """Return the paths of the fields that a JSON object gives, in proto names, leaves only.
+
+    A map, a repeated field and a well-known type count as one leaf, and so does a null.
+    """
+    paths = []
+    fields = _fields_by_name(message)
+    for given, item in value.items():
+        name, nested = fields[given]
+        if nested is None or not item:
+            paths.append(name)
+        else:
+            paths.extend(f"{name}.{path}" for path in _given_paths(item, nested))
+    return paths
+
+
+@lru_cache(maxsize=1024)
+def _fields_by_name(message: Descriptor) -> Mapping[str, tuple[str, Descriptor | None]]:
+    """Return each field, by both of its names, as its proto name and the message in it, if any."""
+    fields = {}
+    for field in message.fields:
+        nested = field.message_type
+        is_leaf = nested is None or field.is_repeated or nested.file.package == "google.protobuf"
+        fields[field.name] = (field.name, None if is_leaf else nested)
+    return {**fields, **{field.json_name: fields[field.name] for field in message.fields}}

@@ -18,9 +18,9 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from chassis import log
+from gateway.http.deadline import Deadline
 from gateway.http.problems import Problem
 from gateway.server.cycle import Cycle
-from gateway.server.deadline import Deadline
 from gateway.server.limits import (
     BODY_BUFFER_BYTES,
     LINGER_SECONDS_WHEN_STOPPING,

@@ -14,23 +14,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor
+from pydantic import SecretStr
 
-from chassis.database import Database
-from gateway.app import Dependencies, GatewayApp, Plan, create_app
-from gateway.calls.idempotency import IdempotencyRecords
-from gateway.calls.open_streams import OpenStreams, StreamLimits
+from gateway.app import GatewayApp, Plan, connect, create_app
 from gateway.openapi.document import make_document
 from gateway.routing.routes import compile_routes
 from gateway.server.connection import Connection
 from gateway.server.cycle import Application
 from gateway.server.limits import ConnectionLimits
 from gateway.settings import GatewaySettings
-from gateway.upstream.channels import Upstream
 from gateway.upstream.descriptors import DescriptorSet
 
 READY_TIMEOUT_SECONDS = 20.0
@@ -38,21 +36,6 @@ POLL_SECONDS = 0.05
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 
 
-@dataclass(frozen=True)
-class Options:
-    """What tests set differently."""
-
-    database_url: str = NO_DATABASE
-    call_timeout_seconds: float = 5.0
-    idle_seconds: float = 30.0
-    drain_seconds: float = 1.0
-    max_streams: int = 1_000
-    max_calls: int = 1_000
-    cors_origins: frozenset[str] = frozenset()
-    ready_services: frozenset[str] = frozenset({"*"})
-
-
-DEFAULT_OPTIONS = Options()
 DEFAULT_LIMITS = ConnectionLimits()
 
 
@@ -101,30 +84,21 @@ async def serve_app(
 
 
 def make_app(
-    files: descriptor_pb2.FileDescriptorSet, port: int, options: Options = DEFAULT_OPTIONS
+    files: descriptor_pb2.FileDescriptorSet,
+    port: int,
+    *,
+    database_url: str = NO_DATABASE,
+    drain_seconds: float = 1.0,
+    **settings: Any,
 ) -> GatewayApp:
-    """Make the application as `main` would, with all services at one port."""
+    """Make the application as `main` does, with settings by name and all services at one port."""
     descriptors = DescriptorSet(files)
     addresses = {rpc.service: f"127.0.0.1:{port}" for rpc in descriptors.methods()}
-    settings = GatewaySettings.model_construct(
-        apigateway_max_calls=options.max_calls,
-        apigateway_call_timeout_seconds=options.call_timeout_seconds,
-        apigateway_cors_origins=options.cors_origins,
-        apigateway_ready_services=options.ready_services,
-    )
-    database = Database(options.database_url)
-    dependencies = Dependencies(
-        upstream=Upstream(descriptors.methods(), addresses),
-        database=database,
-        records=IdempotencyRecords(database, keep_seconds=60),
-        streams=OpenStreams(
-            StreamLimits(options.max_streams, options.idle_seconds, options.drain_seconds)
-        ),
-    )
+    given = {"database_url": SecretStr(database_url), **settings}
     routes = compile_routes(descriptors)
     document = make_document(descriptors, routes)
-    plan = Plan(descriptors, routes, settings, addresses, document)
-    return create_app(plan, dependencies)
+    plan = Plan(descriptors, routes, GatewaySettings.model_construct(**given), addresses, document)
+    return create_app(plan, connect(plan, drain_seconds))
 
 
 @dataclass(frozen=True)
@@ -137,7 +111,7 @@ class Program:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL that it listens at."""
         return f"http://127.0.0.1:{self.port}"
 
     async def stop(self, asking: signal.Signals = signal.SIGTERM) -> int:
@@ -146,16 +120,16 @@ class Program:
         return await asyncio.wait_for(self.process.wait(), timeout=30)
 
     def worker_pid(self) -> int:
-        """Return the process that serves."""
+        """Return the process id of the worker."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return int(children.split()[0])
 
     def worker_lives(self, pid: int) -> bool:
-        """Say whether a process that served is still there."""
+        """Return whether the process of a worker still exists."""
         return Path(f"/proc/{pid}").exists()
 
     def worker_rss_bytes(self) -> int:
-        """Return how much memory the process that serves has resident."""
+        """Return the resident memory of the worker."""
         for line in Path(f"/proc/{self.worker_pid()}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
@@ -193,12 +167,14 @@ def program_environment(
 async def run_program(
     environment: Mapping[str, str], command: Sequence[str] = ("gateway.main",)
 ) -> AsyncIterator[Program]:
-    """Run a gateway program until it answers; kill it at the end if it is still there."""
+    """Run a gateway program and yield it when it responds; kill it at the end if it still runs."""
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", *command),
+                sys.executable,
+                "-m",
+                *command,
                 env=dict(environment),
                 cwd=directory,
                 stdout=output,

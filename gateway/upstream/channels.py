@@ -1,6 +1,6 @@
-"""The gRPC services behind the gateway: one channel a service, one multicallable a method.
+"""The gRPC services behind the gateway: a channel for each, and a multicallable for each method.
 
-Channels belong to the event loop of the process that uses them: `open` comes after any fork.
+Channels belong to the event loop of their process: `open` must be called after any fork.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from gateway.upstream.descriptors import Method
 HEALTH_TIMEOUT_SECONDS = 1.0
 
 STREAM_WINDOW_BYTES = 64 * 1024
-"""How much of an answer may wait for a client that does not read; a larger message is read whole.
+"""How much of a response may wait for a client that does not read; a larger message is read whole.
 
-Left to itself gRPC probes the bandwidth and lets a stream run ahead by many megabytes.
+By default gRPC probes the bandwidth, and a stream may run ahead by many megabytes.
 """
 
 KEEPALIVE_MILLISECONDS = 330_000
-"""How often a silent connection is probed. Servers that were not told otherwise take a probe every
-five minutes; one that is probed more often closes the connection and every call on it."""
+"""The interval of probes on a silent connection. By default a gRPC server allows one in five
+minutes; if it gets more, it closes the connection with every call on it."""
 
 _RETRY_POLICY = {
     "maxAttempts": 3,
@@ -42,7 +42,7 @@ class Upstream:
     """The methods of a set of services, ready to be called."""
 
     def __init__(self, methods: Iterable[Method], addresses: Mapping[str, str]) -> None:
-        """Take the methods to call and `host:port` of each service, by its full name."""
+        """Take the methods to call, and `host:port` of each service by its full name."""
         self._methods = list(methods)
         self._addresses = addresses
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -66,19 +66,19 @@ class Upstream:
         return self._calls[rpc.path]
 
     async def check(self) -> dict[str, bool]:
-        """Ask every service whether it serves, at the same time, for at most a second."""
+        """Return whether each service serves, by its full name; it takes a second at most."""
         names = list(self._channels)
-        answers = await asyncio.gather(*(_serves(self._channels[name]) for name in names))
-        return dict(zip(names, answers, strict=True))
+        serving = await asyncio.gather(*(_serves(self._channels[name]) for name in names))
+        return dict(zip(names, serving, strict=True))
 
 
 def _is_safe(rpc: Method) -> bool:
-    """Say whether a call may be made twice: a rule for GET promises that it changes nothing."""
+    """Return whether a call may be repeated: one that is bound to GET changes nothing."""
     return rpc.rule.WhichOneof("pattern") == "get" and not rpc.client_streaming
 
 
 def _options(safe: Iterable[Method]) -> list[tuple[str, Any]]:
-    """Return channel options; only safe methods are retried, the services do the rest by key."""
+    """Return channel options; only safe methods are retried."""
     names = [{"service": rpc.service, "method": rpc.descriptor.name} for rpc in safe]
     config = {
         "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else [],
@@ -108,8 +108,10 @@ def _multicallable(channel: grpc.aio.Channel, rpc: Method) -> MultiCallable:
 async def _serves(channel: grpc.aio.Channel) -> bool:
     health: Any = health_pb2_grpc.HealthStub(channel)
     try:
-        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_SECONDS)
+        checked = await health.Check(
+            health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_SECONDS
+        )
     except grpc.aio.AioRpcError as error:
-        # Who has no health service has answered all the same.
+        # A service without health checks has responded, at least.
         return error.code() is grpc.StatusCode.UNIMPLEMENTED
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    return bool(checked.status == health_pb2.HealthCheckResponse.SERVING)

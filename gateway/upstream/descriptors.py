@@ -1,14 +1,14 @@
-"""A FileDescriptorSet as what the gateway serves: methods with http rules, and message classes.
+"""The methods with http rules and the message classes of a FileDescriptorSet.
 
-Everything is made at run time in a descriptor pool of its own, so that any protos can be served and
-no generated code is needed. HTTP, JSON and gRPC calls do not live here.
+They are made at run time in a descriptor pool of their own, so that any protos can be served and no
+generated code is needed.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from google.api import annotations_pb2, field_behavior_pb2, http_pb2
+from google.api import annotations_pb2, http_pb2
 from google.protobuf import (
     any_pb2,
     descriptor_pb2,
@@ -20,17 +20,24 @@ from google.protobuf import (
     timestamp_pb2,
     wrappers_pb2,
 )
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 
 LOCATION_OPTION = "rest.v1.location"
 
-_WELL_KNOWN = (
-    *(any_pb2, duration_pb2, empty_pb2, field_mask_pb2),
-    *(struct_pb2, timestamp_pb2, wrappers_pb2),
+_IMPLICIT = (
+    any_pb2,
+    duration_pb2,
+    empty_pb2,
+    error_details_pb2,
+    field_mask_pb2,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
 )
+"""Messages of these files may be in an Any although nothing imports them."""
 
 
 class DescriptorSetError(Exception):
@@ -54,7 +61,7 @@ class Method:
     client_streaming: bool
     server_streaming: bool
     location: str
-    """The option rest.v1.location: where what the RPC creates can be got, or nothing."""
+    """The option rest.v1.location: the path of the resource that the RPC creates, or nothing."""
 
 
 class DescriptorSet:
@@ -68,11 +75,11 @@ class DescriptorSet:
         """
         self.pool = DescriptorPool()
         self.files = tuple(files.file)
-        """The files as they came, with their comments, which the pool does not keep."""
+        """The files with their comments, which the pool does not keep."""
         names = {file.name for file in self.files}
         for file in self.files:
             _check_imports(file, names)
-        for file in [*self.files, *_files_in_any(names)]:
+        for file in [*self.files, *_implicit_files(names)]:
             try:
                 self.pool.Add(file)
                 self.pool.FindFileByName(file.name)
@@ -121,10 +128,10 @@ class DescriptorSet:
         )
 
     def _location(self, method: MethodDescriptor) -> str:
-        """Read the gateway's own option, by the definition that the set itself brings.
+        """Read the gateway's own option, by its definition in the set itself.
 
-        Extension numbers of this range are anybody's: without that definition, what stands under
-        the number is something else.
+        Anybody may use extension numbers of this range: without the definition, an option with this
+        number is another one.
         """
         try:
             option = self.pool.FindExtensionByName(LOCATION_OPTION)
@@ -144,42 +151,15 @@ def _check_imports(file: descriptor_pb2.FileDescriptorProto, present: Collection
         )
 
 
-def find_field(message: Descriptor, name: str) -> FieldDescriptor | None:
-    """Find a field by its proto name or by its JSON name."""
-    named = message.fields_by_name.get(name)
-    if named is not None:
-        return named
-    return next((field for field in message.fields if field.json_name == name), None)
-
-
-def is_map(field: FieldDescriptor) -> bool:
-    """Say whether a field is a map."""
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
-
-
-def behaviors(field: FieldDescriptor) -> frozenset[str]:
-    """Return the names of what google.api.field_behavior says of a field (AIP-203)."""
-    numbers = _extension(field.GetOptions(), field_behavior_pb2.field_behavior)
-    return frozenset(field_behavior_pb2.FieldBehavior.Name(number) for number in numbers)
-
-
-def is_output_only(field: FieldDescriptor) -> bool:
-    """Say whether a field is only ever set by the service (AIP-203)."""
-    return "OUTPUT_ONLY" in behaviors(field)
-
-
 def _extension(options: Any, extension: Any) -> Any:
     """Return an extension of options; Google's generated modules have no types."""
     return options.Extensions[extension]
 
 
-def _files_in_any(present: set[str]) -> list[descriptor_pb2.FileDescriptorProto]:
-    """Return the files of what an Any can hold without an import that tells, less those present.
-
-    These are the standard error details, as in a google.rpc.Status, and the well-known types.
-    """
+def _implicit_files(present: set[str]) -> list[descriptor_pb2.FileDescriptorProto]:
+    """Return the well-known types and the standard error details, except files that are present."""
     files = []
-    for module in (*_WELL_KNOWN, error_details_pb2):
+    for module in _IMPLICIT:
         if module.DESCRIPTOR.name not in present:
             proto = descriptor_pb2.FileDescriptorProto()
             module.DESCRIPTOR.CopyToProto(proto)

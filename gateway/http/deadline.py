@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """Calls back when it passes. Moving it to a later time starts no timer."""
+    """Calls back when it passes. Moving it to a later time is cheap: it starts no timer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, passed: Callable[[], None]) -> None:
         self._loop = loop
@@ -22,9 +22,9 @@ class Deadline:
             self._start_timer()
 
     def close(self) -> None:
-        """Stop its timer: it never passes."""
-        self._at = math.inf
+        """Stop for good: it never passes, even if it is moved again."""
         self._stop_timer()
+        self._timer_at = -math.inf
 
     def _start_timer(self) -> None:
         self._stop_timer()

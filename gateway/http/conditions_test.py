@@ -1,7 +1,7 @@
 import pytest
 
+from gateway.http.conditions import EntityTags, entity_tag, parse_entity_tags
 from gateway.http.problems import Problem
-from gateway.routing.preconditions import EntityTags, entity_tag, parse_entity_tags
 
 
 @pytest.mark.parametrize(

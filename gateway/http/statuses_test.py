@@ -7,7 +7,8 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway.http.problems import HTTP_STATUSES, RESPONSE_TOO_LARGE, from_rpc_error, from_status
+from gateway.http.problems import HTTP_STATUSES
+from gateway.http.statuses import RESPONSE_TOO_LARGE, from_rpc_error, from_status
 from gateway.testing.serving import listening
 
 
