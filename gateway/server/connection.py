@@ -29,9 +29,9 @@ from gateway.server.limits import (
     head_too_slow,
     too_many_connections,
 )
-from gateway.server.parser import Head, RequestParser
+from gateway.server.parser import Head, Headers, RequestParser
 from gateway.server.receive_buffer import ReceiveBuffer
-from gateway.server.response import Headers, format_problem
+from gateway.server.response import format_problem
 from gateway.server.scope import make_scope
 from gateway.server.sockets import address_of, bound_unsent
 

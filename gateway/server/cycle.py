@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from chassis import log
 from gateway.http.problems import Problem, internal
 from gateway.server.limits import BODY_BUFFER_BYTES, stopping
-from gateway.server.parser import Head
-from gateway.server.response import CONTINUE, Headers, Response, format_problem
+from gateway.server.parser import Head, Headers
+from gateway.server.response import CONTINUE, Response, format_problem
 
 _LOG = log.logger()
 

@@ -1,13 +1,12 @@
 """Responses as bytes: status line, headers, and what frames the body."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from gateway.http.problems import PROBLEM_JSON, Problem
-
-Headers = Iterable[tuple[bytes, bytes]]
+from gateway.server.parser import Headers
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -32,7 +31,7 @@ class Response:
         self.closes = False
         """The application has set Connection: close."""
         self.complete = False
-        self._headers: list[tuple[bytes, bytes]] = list(start.get("headers", ()))
+        self._headers: Headers = list(start.get("headers", ()))
         self._length: int | None = None
         """How many bytes of the body are to come; None without a Content-Length."""
         self._read_headers()
@@ -92,7 +91,7 @@ def format_problem(problem: Problem) -> bytes:
         *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
     ]
     start = {"status": problem.status, "headers": headers}
-    return Response(start, "GET", "1.1").head((), closes=True) + body
+    return Response(start, "GET", "1.1").head([], closes=True) + body
 
 
 def _chunk(content: bytes) -> bytes:
