@@ -74,15 +74,15 @@ class Service(Generic[ServicerT]):
     """A proto service as a program.
 
     The variables of a proto service begin with its simple name: USERSERVICE_HOST and
-    USERSERVICE_PORT say where it listens, USERSERVICE_DATABASE_URL where it keeps its data.
+    USERSERVICE_PORT are where it listens, USERSERVICE_DATABASE_URL is its database.
     """
 
     descriptor: ServiceDescriptor
     add_to_server: Callable[[ServicerT, grpc.aio.Server], None]
-    """The generated function that adds a servicer to a server."""
+    """The generated function that adds the servicer to a server."""
     make_servicer: Callable[[Resources], ServicerT]
-    database: str
-    """The name of its database, for when there is no URL."""
+    database_name: str
+    """The database on the server of POSTGRES_*, where USERSERVICE_DATABASE_URL is not set."""
     peers: Sequence[str] = ()
     """The simple names of the proto services that it calls."""
     make_tasks: Callable[[Resources], Sequence[BackgroundTask]] = lambda _: ()
@@ -98,7 +98,10 @@ class Service(Generic[ServicerT]):
         own = self.descriptor.name.lower()
         prefixes = [own, *map(str.lower, self.peers)]
         fields: dict[str, Any] = {
-            f"{own}_database_url": (settings.DatabaseUrl, settings.own_database(self.database)),
+            f"{own}_database_url": (
+                settings.DatabaseUrl,
+                settings.own_database(self.database_name),
+            ),
             **{f"{prefix}_host": (settings.Host, ...) for prefix in prefixes},
             **{f"{prefix}_port": (settings.Port, ...) for prefix in prefixes},
         }

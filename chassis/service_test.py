@@ -14,7 +14,7 @@ SERVICE = Service(
     DESCRIPTOR,
     lambda servicer, server: None,
     lambda resources: None,
-    database="healthdb",
+    database_name="healthdb",
     peers=("LampService",),
 )
 ENVIRONMENT = {

@@ -66,6 +66,16 @@ def test_service_with_a_name_of_the_gateways_settings_leaves_them_alone(
     assert (settings.postgres_host, settings.postgres_port) == ("127.0.0.1", 5432)
 
 
+def test_own_database_needs_either_the_server_or_a_url(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("POSTGRES_DATABASE", "keys")
+    url = load([]).database_url.get_secret_value()
+    assert url == "postgresql://nobody:nothing@127.0.0.1:5432/keys"
+    for name in ("HOST", "PORT", "USER", "PASSWORD"):
+        environment.delenv(f"POSTGRES_{name}")
+    environment.setenv("DATABASE_URL", "postgresql://elsewhere/keys")
+    assert load([]).database_url.get_secret_value() == "postgresql://elsewhere/keys"
+
+
 def test_missing_variable_has_the_full_name_where_it_is_wanted(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

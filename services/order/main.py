@@ -19,7 +19,7 @@ SERVICE = Service(
     order_pb2.DESCRIPTOR.services_by_name["OrderService"],
     order_pb2_grpc.add_OrderServiceServicer_to_server,
     make_servicer,
-    database="orderdb",
+    database_name="orderdb",
     peers=("UserService", "ProductService", "PaymentService"),
 )
 

@@ -9,7 +9,7 @@ SERVICE = Service(
     payment_pb2.DESCRIPTOR.services_by_name["PaymentService"],
     payment_pb2_grpc.add_PaymentServiceServicer_to_server,
     lambda resources: PaymentServicer(resources.database, SandboxProvider(resources.database)),
-    database="paymentdb",
+    database_name="paymentdb",
 )
 
 

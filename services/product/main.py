@@ -12,7 +12,7 @@ SERVICE = Service(
     product_pb2.DESCRIPTOR.services_by_name["ProductService"],
     product_pb2_grpc.add_ProductServiceServicer_to_server,
     lambda resources: ProductServicer(resources.database),
-    database="productdb",
+    database_name="productdb",
     make_tasks=lambda resources: [
         BackgroundTask("sweep_reservations", partial(sweep, resources.database), INTERVAL_SECONDS)
     ],

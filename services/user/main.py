@@ -9,7 +9,7 @@ SERVICE = Service(
     user_pb2.DESCRIPTOR.services_by_name["UserService"],
     user_pb2_grpc.add_UserServiceServicer_to_server,
     lambda resources: UserServicer(resources.database, Passwords()),
-    database="userdb",
+    database_name="userdb",
 )
 
 
