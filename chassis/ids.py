@@ -1,5 +1,6 @@
 """Ids of resources, which are UUIDs, and the bound on batches of them."""
 
+import re
 import uuid
 from collections.abc import Sequence
 
@@ -8,6 +9,8 @@ from chassis import errors
 MAX_BATCH = 1_000
 """The most items that a batch method takes."""
 
+_CANONICAL = re.compile("-".join(f"[0-9a-fA-F]{{{digits}}}" for digits in (8, 4, 4, 4, 12)))
+
 
 def parse_id(value: str, field: str) -> uuid.UUID:
     """Parse an id in the canonical 8-4-4-4-12 form.
@@ -15,16 +18,11 @@ def parse_id(value: str, field: str) -> uuid.UUID:
     Raises:
         errors.InvalidArgument: it is not a UUID.
     """
-    try:
-        parsed = uuid.UUID(value)
-    except ValueError:
-        parsed = None
-    if parsed is None or str(parsed) != value.lower():
-        violation = errors.Violation(field, "must be a UUID")
-        raise errors.InvalidArgument(
-            "INVALID_ID", f"{field} must be a UUID", violations=[violation]
-        )
-    return parsed
+    if not _CANONICAL.fullmatch(value):
+        rule = "must be a UUID"
+        violation = errors.Violation(field, rule)
+        raise errors.InvalidArgument("INVALID_ID", f"{field} {rule}", violations=[violation])
+    return uuid.UUID(value)
 
 
 def parse_ids(values: Sequence[str], field: str) -> list[uuid.UUID]:
