@@ -1,4 +1,4 @@
-"""Requests parsed and responses serialized by our own code, so that failures are `errors.Error`.
+"""Requests parsed, checked and responses serialized by our own code: failures are `errors.Error`.
 
 Left to itself gRPC parses requests before any interceptor runs and serializes responses after it: a
 failure there ends the call with a status and a message that are not ours.
@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
-from chassis import errors
+from chassis import errors, rules
 from chassis.transport import MAX_MESSAGE_BYTES
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -34,15 +34,18 @@ _MAKERS: Final[dict[tuple[bool, bool], Any]] = {
 def over_bytes(handler: Handler) -> Behaviour:
     """Return the behaviour of a handler, changed to take requests and return responses as bytes.
 
-    It raises errors.InvalidArgument for a request that is not a message of its type, and
-    errors.Error, which is INTERNAL, for a response larger than MAX_MESSAGE_BYTES. A stream of
-    requests yields messages only when it is iterated over: `context.read` returns bytes.
+    It raises errors.InvalidArgument for a request that is not a message of its type or breaks a
+    rule of the contract, and errors.Error, which is INTERNAL, for a response larger than
+    MAX_MESSAGE_BYTES. A stream of requests yields messages only when it is iterated over:
+    `context.read` returns bytes. Its messages are not checked, because a servicer may respond to a
+    bad one and continue.
     """
     behaviour = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
     parse = partial(
-        _Requests if handler.request_streaming else _parse, handler.request_deserializer or bytes
+        _Requests if handler.request_streaming else _parse_checked,
+        handler.request_deserializer or bytes,
     )
     serialize = partial(_serialize, handler.response_serializer or bytes)
     wrap = _stream_bytes if handler.response_streaming else _return_bytes
@@ -75,6 +78,13 @@ def _parse(parse: Callable[[bytes], Any], data: bytes) -> Any:
     except DecodeError as error:
         message = "The request is not a protobuf message of the type that the method takes."
         raise errors.InvalidArgument("MALFORMED_REQUEST", message) from error
+
+
+def _parse_checked(parse: Callable[[bytes], Any], data: bytes) -> Any:
+    request = _parse(parse, data)
+    if isinstance(request, Message):
+        rules.check(request)
+    return request
 
 
 def _serialize(serialize: Callable[[Any], bytes], response: Any) -> bytes:

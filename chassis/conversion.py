@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Collection
-from typing import cast
+from typing import TypeVar, cast
 
 from google.protobuf import field_mask_pb2, timestamp_pb2
 from google.protobuf.descriptor import Descriptor
@@ -11,6 +11,8 @@ from google.type import money_pb2
 
 from chassis import errors
 from chassis.money import MINOR_DIGITS, Amount
+
+MessageType = TypeVar("MessageType", bound=Message)
 
 MAX_UNITS = 10**12
 """The most whole units of a currency that a client may send."""
@@ -110,6 +112,13 @@ def parse_update_mask(
         message = f"update_mask names {names}; it may name {choice}"
         raise errors.InvalidArgument("INVALID_UPDATE_MASK", message)
     return frozenset(_first_name(path) for path in mask.paths)
+
+
+def update(resource: MessageType, changes: MessageType, fields: Collection[str]) -> MessageType:
+    """Replace the named fields of a resource by those of `changes`, and return the resource."""
+    mask = field_mask_pb2.FieldMask(paths=sorted(fields))
+    mask.MergeMessage(changes, resource, replace_message_field=True, replace_repeated_field=True)
+    return resource
 
 
 def _leads_into(path: str, resource: Message, allowed: Collection[str]) -> bool:

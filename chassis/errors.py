@@ -138,14 +138,6 @@ class Violations:
         self._check_length(text, field, shortest, longest)
         return text
 
-    def check_opaque(self, text: str, field: str, shortest: int, longest: int) -> None:
-        """Check the length of a text that is stored unchanged, and that it has no NUL.
-
-        PostgreSQL's type `text` cannot hold one.
-        """
-        self._check_length(text, field, shortest, longest)
-        self.check("\x00" not in text, field, "must not contain NUL")
-
     def raise_any(self) -> None:
         """Raise one error for all violations.
 

@@ -1,9 +1,10 @@
 """Conversion between the messages of the order service and its domain."""
 
+import uuid
 from collections.abc import Sequence
 
 from bazaar.order.v1 import order_pb2
-from chassis import conversion, errors, ids, status
+from chassis import conversion, errors, status
 from chassis.money import Amount
 from services.order.domain import Line, NewOrder, Order, State
 
@@ -11,19 +12,12 @@ _STATE_PREFIX = "ORDER_STATE_"
 
 
 def parse_order(request: order_pb2.CreateOrderRequest, idempotency_key: str) -> NewOrder:
-    """Convert an order that a client places.
-
-    Raises:
-        errors.InvalidArgument: an id is not a UUID.
-    """
+    """Convert an order that a client places."""
     return NewOrder(
-        user_id=ids.parse_id(request.user_id, "user_id"),
+        user_id=uuid.UUID(request.user_id),
         idempotency_key=idempotency_key,
         payment_method=request.payment_method,
-        lines=tuple(
-            Line(ids.parse_id(line.product_id, f"lines[{index}].product_id"), line.quantity)
-            for index, line in enumerate(request.lines)
-        ),
+        lines=tuple(Line(uuid.UUID(line.product_id), line.quantity) for line in request.lines),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import final
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
-from chassis import errors, ids, paging
+from chassis import errors, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
 from services.order import batches, chunks, domain, messages, placement, repository
@@ -59,7 +59,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def GetOrder(
         self, request: order_pb2.GetOrderRequest, context: Context
     ) -> order_pb2.Order:
-        order_id = ids.parse_id(request.order_id, "order_id")
+        order_id = uuid.UUID(request.order_id)
         async with self._database.connection() as connection:
             return messages.to_message(await repository.get_order(connection, order_id))
 
@@ -68,7 +68,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     ) -> AsyncIterator[order_pb2.ListOrdersResponse]:
         """Read message after message: no connection is held while the client reads."""
         paging.check_page_size(request.page_size)
-        user_id = ids.parse_id(request.user_id, "user_id")
+        user_id = uuid.UUID(request.user_id)
         query = ("orders", str(user_id))
         after = paging.decode_token(request.page_token, query)
         progress = paging.Progress(after, request.page_size)
@@ -79,13 +79,13 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def CancelOrder(
         self, request: order_pb2.CancelOrderRequest, context: Context
     ) -> order_pb2.Order:
-        order_id = ids.parse_id(request.order_id, "order_id")
+        order_id = uuid.UUID(request.order_id)
         return messages.to_message(await self._checkout.cancel(order_id))
 
     async def UpdateOrderStatus(
         self, request: order_pb2.UpdateOrderStatusRequest, context: Context
     ) -> order_pb2.Order:
-        order_id = ids.parse_id(request.order_id, "order_id")
+        order_id = uuid.UUID(request.order_id)
         state = messages.parse_state(request.state)
         async with self._database.transaction() as connection:
             order = await repository.get_order(connection, order_id, lock=True)
@@ -140,6 +140,7 @@ def _default_idempotency_key(context: Context) -> str:
 
 def _try_parse(request: order_pb2.CreateOrderRequest) -> NewOrder | errors.Error:
     try:
+        rules.check(request)
         return _parse(request, request.idempotency_key)
     except errors.Error as error:
         return error

@@ -233,15 +233,16 @@ async def test_create_order_rejects_a_total_that_is_too_large(shop: Shop, urls: 
 
 async def test_create_order_names_every_invalid_field(shop: Shop, urls: Urls) -> None:
     lines = [(UNKNOWN_ID, 0), (UNKNOWN_ID, 1_000_001)]
+    refused = await refusal(
+        shop.orders.CreateOrder(new_order(UNKNOWN_ID, *lines, payment_method=""))
+    )
+    assert (refused.reason, refused.metadata["http_status"]) == ("INVALID_FIELD", "422")
+    assert refused.fields == ["lines[0].quantity", "lines[1].quantity", "payment_method"]
+    lines = [(UNKNOWN_ID, 1), (UNKNOWN_ID, 1_000_000)]
     request = new_order(UNKNOWN_ID, *lines, payment_method="4111 1111 1111 1111")
     refused = await refusal(shop.orders.CreateOrder(request))
-    assert refused.metadata["http_status"] == "422"
-    assert refused.fields == [
-        "payment_method",
-        "lines[0].quantity",
-        "lines[1].quantity",
-        "lines[1].product_id",
-    ]
+    assert (refused.reason, refused.metadata["http_status"]) == ("INVALID_FIELD", "422")
+    assert refused.fields == ["payment_method", "lines[1].product_id"]
     assert "4111" not in refused.message
     assert read(urls["order"], "SELECT * FROM orders") == []
 
@@ -251,6 +252,19 @@ async def test_create_order_can_report_1000_invalid_lines(shop: Shop) -> None:
     refused = await refusal(shop.orders.CreateOrder(request))
     assert refused.reason == "INVALID_FIELD"
     assert refused.fields[0] == "lines[0].quantity"
+
+
+@pytest.mark.parametrize("quantity", [-(2**31), -1, 0, 1_000_001, 2**31 - 1])
+async def test_create_order_bounds_quantities(shop: Shop, quantity: int) -> None:
+    lines = [(UNKNOWN_ID, 1), (UNKNOWN_ID, quantity)]
+    refused = await refusal(shop.orders.CreateOrder(new_order(UNKNOWN_ID, *lines)))
+    assert refused.fields == ["lines[1].quantity"]
+
+
+@pytest.mark.parametrize("method", ["", "x" * 256, "a\x00b"])
+async def test_create_order_wants_a_payment_method(shop: Shop, method: str) -> None:
+    request = new_order(UNKNOWN_ID, (UNKNOWN_ID, 1), payment_method=method)
+    assert (await refusal(shop.orders.CreateOrder(request))).fields == ["payment_method"]
 
 
 @pytest.mark.parametrize("count", [0, 1_001])
@@ -390,5 +404,6 @@ async def test_cancel_order_rejects_a_confirmed_order(shop: Shop, urls: Urls) ->
 
 
 async def test_watch_order_is_unimplemented(shop: Shop) -> None:
-    refused = await refusal(anext(aiter(shop.orders.WatchOrder(order_pb2.WatchOrderRequest()))))
+    request = order_pb2.WatchOrderRequest(order_id=UNKNOWN_ID)
+    refused = await refusal(anext(aiter(shop.orders.WatchOrder(request))))
     assert refused.code == grpc.StatusCode.UNIMPLEMENTED

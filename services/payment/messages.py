@@ -1,5 +1,7 @@
 """Conversion between the messages of the payment service and its domain."""
 
+import uuid
+
 from bazaar.payment.v1 import payment_pb2
 from chassis import conversion, ids
 from chassis.money import Amount
@@ -10,13 +12,13 @@ def parse_charges(request: payment_pb2.ProcessPaymentsRequest) -> list[Charge]:
     """Convert charges, in order.
 
     Raises:
-        errors.InvalidArgument: there are too many, or an id is not a UUID.
+        errors.InvalidArgument: there are too many.
         errors.Unprocessable: an amount is invalid.
     """
     ids.check_batch_size(request.charges, "charges")
     return [
         Charge(
-            ids.parse_id(charge.order_id, f"charges[{index}].order_id"),
+            uuid.UUID(charge.order_id),
             conversion.parse_money(charge.amount, f"charges[{index}].amount"),
             charge.payment_method,
         )

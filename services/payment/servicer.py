@@ -38,7 +38,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
     async def GetPayment(
         self, request: payment_pb2.GetPaymentRequest, context: Context
     ) -> payment_pb2.Payment:
-        payment_id = ids.parse_id(request.payment_id, "payment_id")
+        payment_id = uuid.UUID(request.payment_id)
         async with self._database.connection() as connection:
             payment = await repository.get_payment(connection, payment_id)
         return messages.to_message(payment)
@@ -48,7 +48,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
     ) -> AsyncIterator[payment_pb2.ListTransactionsResponse]:
         """Read message after message: no connection is held while the client reads."""
         paging.check_page_size(request.page_size)
-        payment_id = ids.parse_id(request.payment_id, "payment_id") if request.payment_id else None
+        payment_id = uuid.UUID(request.payment_id) if request.payment_id else None
         query = ("transactions", str(payment_id))
         after = paging.decode_token(request.page_token, query)
         progress = paging.Progress(after, request.page_size)
@@ -59,10 +59,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
     async def RefundPayment(
         self, request: payment_pb2.RefundPaymentRequest, context: Context
     ) -> payment_pb2.Payment:
-        payment_id = ids.parse_id(request.payment_id, "payment_id")
-        violations = errors.Violations()
-        violations.check_opaque(request.idempotency_key, "idempotency_key", 0, domain.MAX_TEXT)
-        violations.raise_any()
+        payment_id = uuid.UUID(request.payment_id)
         amount = messages.parse_amount(request)
         idempotency_key = request.idempotency_key or None
         payment = await self._refunds.refund(payment_id, amount, idempotency_key)

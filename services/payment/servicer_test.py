@@ -104,6 +104,7 @@ async def test_process_payments_bounds_the_batch(payments: Payments, number: int
         (Charge(order_id="7", amount=AMOUNT, payment_method="pm_sandbox"), "charges[0].order_id"),
         (new_charge(""), "charges[0].payment_method"),
         (new_charge("x" * 256), "charges[0].payment_method"),
+        (new_charge("pm\x00"), "charges[0].payment_method"),
         (
             new_charge(amount=money_pb2.Money(currency_code="GBP", units=-1)),
             "charges[0].amount.units",

@@ -77,6 +77,10 @@ async def test_adjust_stock_refuses_what_it_should(
     assert refused.reason == "STOCK_LIMIT"
     refused = await refusal(products.AdjustStock(adjust(lamp, 0, reason="r" * 201)))
     assert refused.fields == ["delta", "reason"]
+    refused = await refusal(products.AdjustStock(adjust(lamp, 1, idempotency_key="k" * 256)))
+    assert refused.fields == ["idempotency_key"]
+    refused = await refusal(products.AdjustStock(adjust(lamp, 1, idempotency_key="\x00")))
+    assert refused.fields == ["idempotency_key"]
     refused = await refusal(products.AdjustStock(adjust(UNKNOWN_ID, 1)))
     assert refused.reason == "PRODUCT_NOT_FOUND"
     assert await stock_of(products, lamp) == (3, 2, 0, 5)

@@ -14,8 +14,6 @@ from services.product import filter as filters
 from services.product.domain import Product
 from services.product.filter import Comparison
 
-MAX_SEARCH_LENGTH = 500
-
 Key = tuple[str | Decimal | uuid.UUID, ...]
 """The values that a list is ordered by; no two products have the same."""
 
@@ -59,11 +57,7 @@ def parse_listing(filter_text: str, search: str, order_by: str) -> Listing:
 
     Raises:
         errors.InvalidArgument: the filter or the order is not understood.
-        errors.Unprocessable: the search is too long or has a NUL.
     """
-    violations = errors.Violations()
-    violations.check_opaque(search, "search", 0, MAX_SEARCH_LENGTH)
-    violations.raise_any()
     column, descending = _parse_order(order_by)
     return Listing(filters.parse(filter_text), search.strip(), column, descending)
 

@@ -1,14 +1,14 @@
 """Between the messages of the product service and its domain. No rule, no I/O."""
 
 import math
-from collections.abc import Collection, Mapping
+import uuid
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from google.protobuf import struct_pb2
 
 from bazaar.product.v1 import product_pb2
 from chassis import conversion, errors, ids, status
-from chassis.money import Amount
 from services.product import domain, reservation
 from services.product.reservation import Demand, Line, Outcome
 
@@ -19,29 +19,21 @@ MAX_BATCH_LINES = 50_000
 _EXACT = 2**53
 """Up to here every whole number is a double."""
 
-_NO_PRICE = Amount(0, "")
 
-
-def parse_details(
-    message: product_pb2.Product, fields: Collection[str] = domain.UPDATABLE
-) -> domain.Details:
-    """Read what the shop says of a product; price and attributes only if they are in `fields`.
+def parse_details(message: product_pb2.Product) -> domain.Details:
+    """Read what the shop says of a product.
 
     Raises:
         errors.Unprocessable: the price or an attribute cannot be kept.
     """
-    price = _NO_PRICE
-    if "price" in fields:
-        price = conversion.parse_money(message.price, "price")
-    attributes = parse_struct(message.attributes) if "attributes" in fields else {}
     return domain.Details(
         sku=message.sku,
         name=message.name,
         description=message.description,
         categories=tuple(message.categories),
-        price=price,
+        price=conversion.parse_money(message.price, "price"),
         image_uri=message.image_uri,
-        attributes=attributes,
+        attributes=parse_struct(message.attributes),
     )
 
 
@@ -75,12 +67,8 @@ def fill_message(message: product_pb2.Product, product: domain.Product) -> None:
 
 
 def parse_adjustment(request: product_pb2.AdjustStockRequest) -> domain.Adjustment:
-    """Read an adjustment.
-
-    Raises:
-        errors.InvalidArgument: the product id is not a UUID.
-    """
-    product_id = ids.parse_id(request.product_id, "product_id")
+    """Read an adjustment."""
+    product_id = uuid.UUID(request.product_id)
     return domain.Adjustment(product_id, request.delta, request.reason, request.idempotency_key)
 
 
@@ -88,17 +76,13 @@ def parse_demands(request: product_pb2.ReserveStockRequest) -> list[Demand]:
     """Read what orders want.
 
     Raises:
-        errors.InvalidArgument: there are too many, they have too many lines, or an id is not a
-            UUID.
+        errors.InvalidArgument: there are too many, or they have too many lines.
     """
     ids.check_batch_size(request.reservations, "reservations")
     if sum(len(item.lines) for item in request.reservations) > MAX_BATCH_LINES:
         message = f"reservations have more than {MAX_BATCH_LINES} lines together"
         raise errors.InvalidArgument("BATCH_TOO_LARGE", message)
-    return [
-        _parse_demand(item, f"reservations[{index}]")
-        for index, item in enumerate(request.reservations)
-    ]
+    return [_parse_demand(item) for item in request.reservations]
 
 
 def to_result(outcome: Outcome) -> product_pb2.ReservationResult:
@@ -125,17 +109,9 @@ def parse_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
     return {_check_text(key): _parse_value(value) for key, value in struct.fields.items()}
 
 
-def _parse_demand(
-    message: product_pb2.ReserveStockRequest.Reservation, field: str
-) -> reservation.Demand:
-    lines = tuple(
-        Line(
-            ids.parse_id(line.product_id, f"{field}.lines[{index}].product_id"),
-            line.quantity,
-        )
-        for index, line in enumerate(message.lines)
-    )
-    return Demand(ids.parse_id(message.order_id, f"{field}.order_id"), lines)
+def _parse_demand(message: product_pb2.ReserveStockRequest.Reservation) -> reservation.Demand:
+    lines = tuple(Line(uuid.UUID(line.product_id), line.quantity) for line in message.lines)
+    return Demand(uuid.UUID(message.order_id), lines)
 
 
 def _parse_value(value: struct_pb2.Value) -> Any:

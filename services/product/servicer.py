@@ -1,12 +1,13 @@
 """ProductService, one method per RPC: rules are in `domain`, SQL in the repositories."""
 
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import final
 
 from google.protobuf import empty_pb2
 
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
-from chassis import conversion, ids, paging
+from chassis import conversion, ids, paging, rules
 from chassis.codec import Context
 from chassis.database import Connection, Database
 from services.product import (
@@ -30,9 +31,9 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def AddProduct(
         self, request: product_pb2.AddProductRequest, context: Context
     ) -> product_pb2.Product:
+        rules.check(request.product)
         details = domain.check_details(messages.parse_details(request.product))
         opening = request.product.stock.available
-        domain.check_opening_stock(opening)
         async with self._database.transaction() as connection:
             (product,) = await repository.insert_products(connection, [(details, opening)])
         return messages.to_message(product)
@@ -40,7 +41,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def GetProduct(
         self, request: product_pb2.GetProductRequest, context: Context
     ) -> product_pb2.Product:
-        product_id = ids.parse_id(request.product_id, "product_id")
+        product_id = uuid.UUID(request.product_id)
         async with self._database.connection() as connection:
             product = await repository.get_product(connection, product_id)
         return messages.to_message(product)
@@ -49,14 +50,16 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         self, request: product_pb2.UpdateProductRequest, context: Context
     ) -> product_pb2.Product:
         """Lock the details, and write the new ones only if they differ."""
-        product_id = ids.parse_id(request.product_id, "product_id")
+        product_id = uuid.UUID(request.product_id)
         fields = conversion.parse_update_mask(
             request.update_mask, request.product, domain.UPDATABLE
         )
-        changes = messages.parse_details(request.product, fields)
         async with self._database.transaction() as connection:
             product = await repository.get_product(connection, product_id, lock=True)
-            details = domain.update_details(product, changes, fields, request.product.etag)
+            domain.check_etag(product, request.product.etag)
+            updated = conversion.update(messages.to_message(product), request.product, fields)
+            rules.check(updated)
+            details = domain.check_details(messages.parse_details(updated))
             if domain.is_changed(product.details, details):
                 await repository.update_details(connection, product_id, details)
             # Read again, so that the stock is as of the same moment as the details.
@@ -67,7 +70,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         self, request: product_pb2.DeleteProductRequest, context: Context
     ) -> empty_pb2.Empty:
         """Lock the stock, so that no order reserves any meanwhile."""
-        product_id = ids.parse_id(request.product_id, "product_id")
+        product_id = uuid.UUID(request.product_id)
         async with self._database.transaction() as connection:
             stock = await stock_repository.lock_stock(connection, product_id)
             domain.check_deletable(product_id, stock)

@@ -83,7 +83,11 @@ async def test_add_product_rejects_a_taken_sku(products: Products) -> None:
         (lamp(price="1.0 ABC"), "price.currency_code"),
         (lamp(name=""), "name"),
         (lamp(imageUri="ftp://a"), "image_uri"),
+        (lamp(sku="s" * 65), "sku"),
+        (lamp(categories=["c"] * 21), "categories"),
+        (lamp(categories=["c", "c" * 101]), "categories[1]"),
         (lamp(stock={"available": -1}), "stock.available"),
+        (lamp(stock={"available": 2_000_000_001}), "stock.available"),
         (lamp(attributes={"a": "x" * 16_384}), "attributes"),
         (lamp(attributes={"a": ["\x00"]}), "attributes"),
         (lamp(attributes={"a\x00": 1}), "attributes"),
@@ -190,6 +194,9 @@ async def test_update_product_rejects_what_it_should(products: Products) -> None
     assert refused.code == grpc.StatusCode.ABORTED
     refused = await refusal(products.UpdateProduct(update(created, lamp("TAKEN"), "sku")))
     assert refused.reason == "SKU_TAKEN"
+    crowded = product_pb2.Product(categories=["c"] * 21)
+    refused = await refusal(products.UpdateProduct(update(created, crowded, "sku", "categories")))
+    assert refused.fields == ["sku", "categories"]
     gone = product_pb2.Product(product_id=UNKNOWN_ID)
     refused = await refusal(products.UpdateProduct(update(gone, lamp(), "name")))
     assert refused.code == grpc.StatusCode.NOT_FOUND

@@ -169,11 +169,18 @@ async def test_reserve_stock_refuses_a_batch_with_an_order_twice(products: Produ
     assert await stock_of(products, lamp) == (5, 0, 0, 5)
 
 
-@pytest.mark.parametrize("quantity", [0, -1, 2**31 - 1])
+@pytest.mark.parametrize("quantity", [0, -1, 1_000_001, 2**31 - 1])
 async def test_reserve_stock_refuses_bad_quantities(products: Products, quantity: int) -> None:
     lamp = await stocked(products, "LAMP", 5)
     refused = await refusal(products.ReserveStock(reserve((new_order(), {lamp: quantity}))))
     assert refused.fields == ["reservations[0].lines[0].quantity"]
+
+
+@pytest.mark.parametrize("count", [0, 1_001])
+async def test_reserve_stock_bounds_the_lines_of_an_order(products: Products, count: int) -> None:
+    lines = {new_order(): 1 for _ in range(count)}
+    refused = await refusal(products.ReserveStock(reserve((new_order(), lines))))
+    assert refused.fields == ["reservations[0].lines"]
 
 
 async def test_reserve_stock_bounds_the_batch(products: Products) -> None:

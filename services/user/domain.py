@@ -3,15 +3,12 @@
 import datetime as dt
 import re
 import uuid
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from email_validator import EmailNotValidError, validate_email
 
 from chassis import errors
 
-MAX_ADDRESSES = 20
-MAX_EMAIL = 254
 UPDATABLE = frozenset({"email", "display_name", "addresses"})
 
 _REGION = re.compile(r"[A-Z]{2}")
@@ -50,7 +47,7 @@ class User:
 
 
 def check_profile(profile: Profile) -> Profile:
-    """Check every rule of a profile, and return it as it is kept.
+    """Check what the contract does not say of a profile, and return it as it is kept.
 
     Raises:
         errors.Unprocessable: naming each field that breaks its rule.
@@ -58,11 +55,6 @@ def check_profile(profile: Profile) -> Profile:
     violations = errors.Violations()
     email = _check_email(violations, profile.email)
     display_name = violations.check_text(profile.display_name, "display_name", 1, 200)
-    violations.check(
-        len(profile.addresses) <= MAX_ADDRESSES,
-        "addresses",
-        f"must be at most {MAX_ADDRESSES}",
-    )
     addresses = tuple(
         _check_address(violations, address, f"addresses[{index}]")
         for index, address in enumerate(profile.addresses)
@@ -71,28 +63,14 @@ def check_profile(profile: Profile) -> Profile:
     return Profile(email, display_name, addresses)
 
 
-def check_password(password: str, field: str) -> None:
-    """Check the length of a password.
+def check_etag(user: User, etag: str) -> None:
+    """Check that an etag, if one is given, is that of the user as it is now.
 
     Raises:
-        errors.Unprocessable: it is too short or too long.
-    """
-    violations = errors.Violations()
-    violations.check(8 <= len(password) <= 128, field, "must have 8 to 128 characters")
-    violations.raise_any()
-
-
-def update_profile(user: User, changes: Profile, fields: Collection[str], etag: str) -> Profile:
-    """Return the profile of a user with the named fields changed, as it is kept.
-
-    Raises:
-        errors.Aborted: the etag is given and is not that of the user as it is now.
-        errors.Unprocessable: the outcome breaks a rule.
+        errors.Aborted: it is not.
     """
     if etag and etag != str(user.version):
         raise errors.Aborted("ETAG_MISMATCH", "The user was changed meanwhile: get it again.")
-    updated = replace(user.profile, **{field: getattr(changes, field) for field in fields})
-    return check_profile(updated)
 
 
 def user_not_found(user_id: uuid.UUID) -> errors.NotFound:
@@ -104,9 +82,6 @@ def user_not_found(user_id: uuid.UUID) -> errors.NotFound:
 
 def _check_email(violations: errors.Violations, email: str) -> str:
     """Check an e-mail address; return it in NFC, with its domain in lower case and decoded."""
-    if len(email) > MAX_EMAIL:
-        violations.check(False, "email", f"must have at most {MAX_EMAIL} characters")
-        return email
     try:
         # Whether the domain accepts mail is not checked: that would take a DNS query.
         return validate_email(email, check_deliverability=False).normalized
@@ -118,7 +93,6 @@ def _check_email(violations: errors.Violations, email: str) -> str:
 def _check_address(violations: errors.Violations, address: Address, field: str) -> Address:
     label = violations.check_text(address.label, f"{field}.label", 0, 100)
     recipient = violations.check_text(address.recipient, f"{field}.recipient", 0, 200)
-    violations.check(len(address.lines) <= 5, f"{field}.lines", "must be at most 5")
     lines = tuple(
         violations.check_text(line, f"{field}.lines[{index}]", 1, 200)
         for index, line in enumerate(address.lines)

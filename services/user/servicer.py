@@ -1,11 +1,12 @@
 """UserService, one method per RPC: rules are in `domain`, SQL in `repository`."""
 
+import uuid
 from typing import final
 
 from google.protobuf import empty_pb2
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis import conversion, errors, ids, paging
+from chassis import conversion, errors, ids, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
 from services.user import domain, messages, repository
@@ -28,14 +29,13 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.CreateUserRequest, context: Context
     ) -> user_pb2.User:
         profile = domain.check_profile(messages.parse_profile(request))
-        domain.check_password(request.password, "password")
         password_hash = await self._passwords.hash(request.password)
         async with self._database.connection() as connection:
             user = await repository.insert_user(connection, profile, password_hash)
         return messages.to_message(user)
 
     async def GetUser(self, request: user_pb2.GetUserRequest, context: Context) -> user_pb2.User:
-        user_id = ids.parse_id(request.user_id, "user_id")
+        user_id = uuid.UUID(request.user_id)
         async with self._database.connection() as connection:
             user = await repository.get_user(connection, user_id)
         return messages.to_message(user)
@@ -44,12 +44,14 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.UpdateUserRequest, context: Context
     ) -> user_pb2.User:
         """Lock the user, and write the new profile only if it differs."""
-        user_id = ids.parse_id(request.user_id, "user_id")
+        user_id = uuid.UUID(request.user_id)
         fields = conversion.parse_update_mask(request.update_mask, request.user, domain.UPDATABLE)
-        changes = messages.parse_profile(request.user)
         async with self._database.transaction() as connection:
             user = await repository.get_user(connection, user_id, lock=True)
-            profile = domain.update_profile(user, changes, fields, request.user.etag)
+            domain.check_etag(user, request.user.etag)
+            updated = conversion.update(messages.to_message(user), request.user, fields)
+            rules.check(updated)
+            profile = domain.check_profile(messages.parse_profile(updated))
             if profile != user.profile:
                 user = await repository.update_profile(connection, user_id, profile)
         return messages.to_message(user)
@@ -57,7 +59,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def DeleteUser(
         self, request: user_pb2.DeleteUserRequest, context: Context
     ) -> empty_pb2.Empty:
-        user_id = ids.parse_id(request.user_id, "user_id")
+        user_id = uuid.UUID(request.user_id)
         async with self._database.connection() as connection:
             await repository.delete_user(connection, user_id)
         return empty_pb2.Empty()
@@ -82,8 +84,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.ChangePasswordRequest, context: Context
     ) -> empty_pb2.Empty:
         """Verify and hash outside of a transaction, then compare and swap the hash."""
-        user_id = ids.parse_id(request.user_id, "user_id")
-        domain.check_password(request.new_password, "new_password")
+        user_id = uuid.UUID(request.user_id)
         async with self._database.connection() as connection:
             current = await repository.get_password_hash(connection, user_id)
         if not await self._passwords.verify(current, request.current_password):

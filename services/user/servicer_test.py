@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 import psycopg
@@ -69,6 +69,28 @@ async def test_create_user_names_the_bad_field(users: Users) -> None:
     assert refused.fields == ["email"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"email": "a" * 250 + "@b.de"}, "email"),
+        ({"password": "x" * 7}, "password"),
+        ({"password": "x" * 129}, "password"),
+        ({"display_name": "x" * 201}, "display_name"),
+        ({"addresses": [user_pb2.Address(region_code="GB")] * 20}, "addresses"),
+        (
+            {"addresses": [user_pb2.Address(region_code="GB", lines=["a"] * 6)]},
+            "addresses[1].lines",
+        ),
+    ],
+)
+async def test_create_user_keeps_to_the_rules_of_the_contract(
+    users: Users, changes: dict[str, Any], field: str
+) -> None:
+    request = new_user()
+    request.MergeFrom(user_pb2.CreateUserRequest(**changes))
+    assert (await refusal(users.CreateUser(request))).fields == [field]
+
+
 @pytest.mark.parametrize("user_id", ["", "7", "0199aaaa00007000800000000000000", "{" + UNKNOWN_ID])
 async def test_get_user_rejects_what_is_no_uuid(users: Users, user_id: str) -> None:
     refused = await refusal(users.GetUser(user_pb2.GetUserRequest(user_id=user_id)))
@@ -105,6 +127,22 @@ async def test_update_user_rejects_a_mask_over_other_fields(users: Users, path: 
     )
     refused = await refusal(users.UpdateUser(request))
     assert refused.reason == "INVALID_UPDATE_MASK"
+
+
+@pytest.mark.parametrize("path", ["email", "display_name", "addresses"])
+async def test_update_user_keeps_to_the_rules_of_the_contract(users: Users, path: str) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.UpdateUserRequest(
+        user_id=created.user_id,
+        user=user_pb2.User(
+            email="x" * 1_000,
+            display_name="x" * 1_000,
+            addresses=[user_pb2.Address(region_code="GB")] * 21,
+        ),
+        update_mask=field_mask_pb2.FieldMask(paths=[path]),
+    )
+    refused = await refusal(users.UpdateUser(request))
+    assert (refused.fields, refused.metadata["http_status"]) == ([path], "422")
 
 
 async def test_update_user_rejects_a_stale_etag(users: Users) -> None:
@@ -205,6 +243,14 @@ async def test_change_password_wants_the_current_one(users: Users) -> None:
     refused = await refusal(users.ChangePassword(request))
     assert refused.code == grpc.StatusCode.PERMISSION_DENIED
     assert refused.reason == "WRONG_PASSWORD"
+
+
+async def test_change_password_bounds_the_new_one(users: Users) -> None:
+    created = await users.CreateUser(new_user())
+    request = user_pb2.ChangePasswordRequest(
+        user_id=created.user_id, current_password="correct horse", new_password="x" * 7
+    )
+    assert (await refusal(users.ChangePassword(request))).fields == ["new_password"]
 
 
 async def test_change_password_never_replaces_a_password_that_was_changed_meanwhile(
