@@ -33,8 +33,8 @@ class Parameters:
         if at.field is not None and at.variable is None:
             schema = self._schemas.field(at.field)
             parameter["example"] = self._examples.field(at.field)
-        if schema == {"type": "string"}:
-            schema["minLength"] = 1
+        if schema.get("type") == "string" and schema.get("format", "uuid") == "uuid":
+            schema.setdefault("minLength", 1)
         parameter["schema"] = schema
         return parameter
 

@@ -11,6 +11,7 @@ from typing import cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
+from gateway.openapi import rules
 from gateway.openapi.comments import Comments
 from gateway.openapi.values import (
     FLOATS,
@@ -78,9 +79,11 @@ class Schemas:
     def field(self, field: FieldDescriptor) -> Schema:
         """Return the schema of a field's value."""
         if is_map(field):
-            return self._map(cast("Descriptor", field.message_type))
-        single = self._single(field)
-        return {"type": "array", "items": single} if field.is_repeated else single
+            return self._map(field) | rules.of_number(field)
+        single = self._single(field) | rules.of_values(field)
+        if field.is_repeated:
+            return {"type": "array", "items": single} | rules.of_number(field)
+        return single
 
     def _property(self, field: FieldDescriptor) -> Schema:
         schema = self.field(field)
@@ -112,11 +115,10 @@ class Schemas:
         owner = cast("Descriptor", field.containing_type)
         return "REQUIRED" in behaviors(field) and owner.full_name not in self._in_responses
 
-    def _map(self, entry: Descriptor) -> Schema:
-        schema: Schema = {
-            "type": "object",
-            "additionalProperties": self._single(entry.fields_by_name["value"]),
-        }
+    def _map(self, field: FieldDescriptor) -> Schema:
+        entry = cast("Descriptor", field.message_type)
+        values = self._single(entry.fields_by_name["value"]) | rules.of_values(field)
+        schema: Schema = {"type": "object", "additionalProperties": values}
         names = key_names(entry.fields_by_name["key"])
         return schema if names is None else {**schema, "propertyNames": names}
 
