@@ -5,7 +5,6 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
 
 from gateway.settings import explain_variables
 
@@ -15,7 +14,7 @@ Any other name that begins with APIGATEWAY_, or that is one typo away from one o
 refused as misspelt. Variables of other programs, such as POSTGRES_DB, are left alone."""
 
 
-class Action(StrEnum):
+class Command(StrEnum):
     """The commands of the program."""
 
     SERVE = "serve"
@@ -24,35 +23,30 @@ class Action(StrEnum):
     CODEC = "codec"
 
 
-class Command(NamedTuple):
-    """A command with its argument."""
-
-    action: Action
-    message: str = ""
-    """The full name of a message type, for `codec`."""
-
-
 _HELP = {
-    Action.SERVE: "serve requests until told to stop; the default",
-    Action.DESCRIBE: "print the routes: what each method and path calls, and what it takes",
-    Action.OPENAPI: "print the OpenAPI document, as /openapi.json has it",
-    Action.CODEC: "print the functions that convert a message type to JSON and back",
+    Command.SERVE: "serve requests until told to stop; the default",
+    Command.DESCRIBE: "print the routes: what each method and path calls, and what it takes",
+    Command.OPENAPI: "print the OpenAPI document, as /openapi.json has it",
+    Command.CODEC: "print the functions that convert a message type to JSON and back",
 }
 
 
-def parse_command(arguments: Sequence[str]) -> Command:
-    """Read the command line; end the program with status 2 if it is wrong, with 0 after help."""
+def parse_command(arguments: Sequence[str]) -> tuple[Command, str]:
+    """Return the command and, for `codec`, the full name of a message type.
+
+    End the program with status 2 if the command line is wrong, and with 0 after help.
+    """
     parser = argparse.ArgumentParser(
         prog="gateway",
         description="Serve gRPC services as REST, as a descriptor set says.",
         epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(title="commands", dest="action", metavar="COMMAND")
-    parsers = {action: commands.add_parser(action.value, help=_HELP[action]) for action in Action}
-    parsers[Action.CODEC].add_argument("message", help="for example library.v1.Book")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    parsers = {name: commands.add_parser(name.value, help=text) for name, text in _HELP.items()}
+    parsers[Command.CODEC].add_argument("message", help="for example library.v1.Book")
     given = parser.parse_args(arguments)
-    return Command(Action(given.action or Action.SERVE), getattr(given, "message", ""))
+    return Command(given.command or Command.SERVE), getattr(given, "message", "")
 
 
 def _epilog() -> str:

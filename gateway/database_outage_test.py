@@ -95,7 +95,7 @@ async def test_request_keeps_its_deadline_when_the_database_freezes_after_its_cl
     assert seconds < 1 + SLACK_SECONDS
 
 
-async def test_readiness_is_told_in_bounded_time_and_comes_back(
+async def test_readiness_responds_in_bounded_time_and_recovers(
     setup: Setup, database_url: str
 ) -> None:
     assert (await setup.client.get("/readyz")).json()["database"]
@@ -111,7 +111,7 @@ async def test_readiness_is_told_in_bounded_time_and_comes_back(
     assert (await setup.post("/v1/probes", {}))[0].status_code == 200
 
 
-async def test_expired_records_are_swept_although_the_gateway_was_there_before_the_table(
+async def test_sweeping_starts_when_the_table_exists(
     clean_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.app.SWEEP_SECONDS", 0.05)

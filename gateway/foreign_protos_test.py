@@ -86,9 +86,9 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
             yield client
 
 
-async def test_operation_is_found_by_a_name_of_many_segments(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/v1/operations/import/7")
-    assert answer.json() == {
+async def test_operation_is_found_by_a_name_of_several_segments(client: httpx.AsyncClient) -> None:
+    response = await client.get("/v1/operations/import/7")
+    assert response.json() == {
         "name": "operations/import/7",
         "done": True,
         "response": {
@@ -98,7 +98,7 @@ async def test_operation_is_found_by_a_name_of_many_segments(client: httpx.Async
     }
 
 
-async def test_verb_after_a_name_of_many_segments(client: httpx.AsyncClient) -> None:
+async def test_verb_follows_a_name_of_several_segments(client: httpx.AsyncClient) -> None:
     assert (await client.post("/v1/operations/1:cancel", json={})).status_code == 204
     missing = await client.post("/v1/operations/import/7:cancel")
     assert (missing.status_code, missing.json()["code"]) == (404, "NOT_FOUND")
@@ -108,16 +108,16 @@ async def test_verb_after_a_name_of_many_segments(client: httpx.AsyncClient) -> 
 async def test_additional_binding_with_a_literal_after_the_variable(
     client: httpx.AsyncClient,
 ) -> None:
-    answer = await client.get("/v1/projects/p/locations?pageSize=2&filter=f")
-    assert answer.json() == {
+    response = await client.get("/v1/projects/p/locations?pageSize=2&filter=f")
+    assert response.json() == {
         "locations": [{"name": "projects/p/locations/here", "labels": {"a": "b"}}] * 2,
         "nextPageToken": "f",
     }
 
 
 async def test_method_that_the_service_does_not_have_is_501(client: httpx.AsyncClient) -> None:
-    answer = await client.delete("/v1/operations/1")
-    assert (answer.status_code, answer.json()["code"]) == (501, "UNIMPLEMENTED")
+    response = await client.delete("/v1/operations/1")
+    assert (response.status_code, response.json()["code"]) == (501, "UNIMPLEMENTED")
 
 
 async def test_parameter_that_google_does_not_know_is_refused(client: httpx.AsyncClient) -> None:

@@ -32,12 +32,12 @@ async def url(database_url: str) -> AsyncIterator[str]:
             yield url
 
 
-async def test_every_binding_answers_as_the_document_says(url: str) -> None:
+async def test_every_binding_responds_as_documented(url: str) -> None:
     findings = await check(url, "--phases=examples,fuzzing")
     assert findings.unsuccessful == {"ProbeService_Fail"}, findings.output
 
 
-async def test_every_rpc_answers_as_the_document_says_at_the_bounds_of_its_fields(url: str) -> None:
+async def test_every_rpc_responds_as_documented_at_the_bounds_of_its_fields(url: str) -> None:
     await check(url, "--phases=coverage", r"--exclude-operation-id-regex=_\d+$")
 
 

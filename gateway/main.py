@@ -13,7 +13,7 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from chassis import log
 from chassis.settings import address
 from gateway.app import GatewayApp, Plan, connect, create_app, load_plan, load_routes
-from gateway.commands import Action, Command, parse_command
+from gateway.commands import Command, parse_command
 from gateway.openapi.document import make_document
 from gateway.protojson.codec import JsonCodec
 from gateway.route_table import write_table
@@ -59,26 +59,26 @@ class PlainLogger(Logger):  # type: ignore[misc]
 
 def main() -> None:
     """Run the command of the command line."""
-    command = parse_command(sys.argv[1:])
-    if command.action is Action.SERVE:
+    command, message = parse_command(sys.argv[1:])
+    if command is Command.SERVE:
         plan = load_plan()
         log.configure(plan.settings.log_format, plan.settings.log_level)
         GatewayServer(plan).run()
     else:
-        sys.stdout.write(_print(command))
+        sys.stdout.write(_output(command, message))
 
 
-def _print(command: Command) -> str:
+def _output(command: Command, message: str) -> str:
     """Return the output of a command that only prints."""
     descriptors, routes = load_routes()
-    if command.action is Action.DESCRIBE:
+    if command is Command.DESCRIBE:
         return write_table(routes.targets)
-    if command.action is Action.OPENAPI:
+    if command is Command.OPENAPI:
         return json.dumps(make_document(descriptors, routes), indent=2) + "\n"
     try:
-        kind = descriptors.pool.FindMessageTypeByName(command.message)
+        kind = descriptors.pool.FindMessageTypeByName(message)
     except KeyError:
-        sys.exit(f"There is no message type {command.message} in the descriptor set.")
+        sys.exit(f"There is no message type {message} in the descriptor set.")
     return JsonCodec(descriptors.pool).source(descriptors.message_class(kind))
 
 

@@ -53,7 +53,9 @@ async def program(environment: dict[str, str]) -> AsyncIterator[Program]:
 
 async def run_to_end(environment: Mapping[str, str], directory: Path) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.main"),
+        sys.executable,
+        "-m",
+        "gateway.main",
         env=dict(environment),
         cwd=directory,
         stderr=asyncio.subprocess.PIPE,
@@ -65,9 +67,9 @@ async def run_to_end(environment: Mapping[str, str], directory: Path) -> tuple[i
 
 async def test_serves_and_stops_cleanly(program: Program) -> None:
     async with httpx.AsyncClient(base_url=program.url) as client:
-        answer = await client.get("/v1/probes/7?tags=a")
-        assert answer.json() == {"id": "7", "tags": ["a"]}
-        assert "server" not in answer.headers
+        response = await client.get("/v1/probes/7?tags=a")
+        assert response.json() == {"id": "7", "tags": ["a"]}
+        assert "server" not in response.headers
     assert await program.stop() == 0
     assert '"event":"request"' in program.log.read_text()
 
@@ -78,13 +80,13 @@ def full_disk() -> Iterator[IO[bytes]]:
         yield file
 
 
-async def test_requests_are_served_although_the_log_disk_is_full(
+async def test_full_log_disk_does_not_stop_requests(
     environment: dict[str, str], tmp_path: Path, full_disk: IO[bytes]
 ) -> None:
     url = f"http://127.0.0.1:{environment['APIGATEWAY_PORT']}"
     retries = httpx.AsyncHTTPTransport(retries=10)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.main"), env=environment, cwd=tmp_path, stderr=full_disk
+        sys.executable, "-m", "gateway.main", env=environment, cwd=tmp_path, stderr=full_disk
     )
     try:
         async with httpx.AsyncClient(base_url=url, transport=retries, timeout=20) as client:
@@ -96,7 +98,7 @@ async def test_requests_are_served_although_the_log_disk_is_full(
         assert await process.wait() == 0
 
 
-async def test_forwarded_headers_are_not_believed(program: Program) -> None:
+async def test_forwarded_headers_are_ignored(program: Program) -> None:
     async with httpx.AsyncClient(base_url=program.url) as client:
         await client.get("/v1/probes/7", headers={"X-Forwarded-For": "203.0.113.9"})
     assert await program.stop() == 0
@@ -126,7 +128,7 @@ async def test_workers_share_the_port(environment: dict[str, str]) -> None:
         assert await program.stop() == 0
 
 
-async def test_connections_are_bounded_by_a_setting(environment: dict[str, str]) -> None:
+async def test_setting_limits_connections(environment: dict[str, str]) -> None:
     async with (
         run_program(environment | {"APIGATEWAY_MAX_CONNECTIONS": "1"}) as program,
         connect(program.url) as wire,
@@ -137,7 +139,7 @@ async def test_connections_are_bounded_by_a_setting(environment: dict[str, str])
         assert (await other.read_head())[0] == 503
 
 
-async def test_connection_takes_no_requests_after_its_time(environment: dict[str, str]) -> None:
+async def test_setting_limits_the_age_of_connections(environment: dict[str, str]) -> None:
     async with (
         run_program(environment | {"APIGATEWAY_CONNECTION_SECONDS": "0.001"}) as program,
         httpx.AsyncClient(
@@ -150,7 +152,7 @@ async def test_connection_takes_no_requests_after_its_time(environment: dict[str
             pass
 
 
-async def test_calls_in_flight_are_bounded_by_a_setting(
+async def test_setting_limits_calls_in_flight(
     environment: dict[str, str], servicer: ProbeServicer
 ) -> None:
     async with (
@@ -167,7 +169,7 @@ async def test_calls_in_flight_are_bounded_by_a_setting(
         assert (await client.get("/v1/probes/7")).status_code == 200
 
 
-async def test_streams_are_bounded_by_a_setting(environment: dict[str, str]) -> None:
+async def test_setting_limits_streams(environment: dict[str, str]) -> None:
     async with (
         run_program(environment | {"APIGATEWAY_MAX_STREAMS": "1"}) as program,
         connect(program.url) as wire,
@@ -175,8 +177,8 @@ async def test_streams_are_bounded_by_a_setting(environment: dict[str, str]) -> 
     ):
         await wire.send_head("GET", "/v1/probes:watch?count=2&pause_seconds=60", {})
         assert (await wire.read_head())[0] == 200
-        answer = await client.get("/v1/probes:watch?count=1")
-        assert (answer.status_code, answer.json()["reason"]) == (503, "TOO_MANY_STREAMS")
+        response = await client.get("/v1/probes:watch?count=1")
+        assert (response.status_code, response.json()["reason"]) == (503, "TOO_MANY_STREAMS")
 
 
 @pytest.mark.parametrize("asking", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -184,14 +186,14 @@ async def test_running_call_finishes_when_the_program_is_asked_to_stop(
     program: Program, servicer: ProbeServicer, asking: signal.Signals
 ) -> None:
     async with httpx.AsyncClient(base_url=program.url) as client:
-        answer = asyncio.create_task(client.post("/v1/waits", json={"seconds": 1}))
+        response = asyncio.create_task(client.post("/v1/waits", json={"seconds": 1}))
         await servicer.wait_for(1)
         assert await program.stop(asking) == 0
-        assert (await answer).status_code == 200
+        assert (await response).status_code == 200
     assert "SIGKILL" not in program.log.read_text()
 
 
-async def test_sigterm_ends_an_upload_after_answering_what_was_taken(program: Program) -> None:
+async def test_sigterm_ends_an_upload_after_its_last_response(program: Program) -> None:
     async with connect(program.url) as wire:
         await wire.send_head("POST", "/v1/probes:chat", NDJSON)
         await wire.send_record({"id": "1"})
@@ -219,8 +221,12 @@ async def test_each_bad_setting_is_named_and_nothing_listens(
     assert status == EX_CONFIG
     named = {line.partition(":")[0] for line in errors.splitlines()}
     assert {
-        *("PROBESERVICE_HOST", "PROBESERVICE_PORT", "APIGATEWAY_WORKERS"),
-        *("APIGATEWAY_CORS_ORIGINS", "DATABASE_URL", "POSTGRES_PORT"),
+        "PROBESERVICE_HOST",
+        "PROBESERVICE_PORT",
+        "APIGATEWAY_WORKERS",
+        "APIGATEWAY_CORS_ORIGINS",
+        "DATABASE_URL",
+        "POSTGRES_PORT",
     } <= named
     assert "70000" not in errors
     assert "secret-value" not in errors
@@ -229,7 +235,7 @@ async def test_each_bad_setting_is_named_and_nothing_listens(
         assert probe.connect_ex(("127.0.0.1", int(port))) != 0
 
 
-async def test_a_misspelt_setting_is_refused_with_the_one_that_was_meant(
+async def test_misspelt_setting_is_refused_with_a_suggestion(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     status, errors = await run_to_end(environment | {"APIGATEWAY_WORKER": "2"}, tmp_path)
@@ -258,9 +264,9 @@ async def test_long_listing_takes_little_memory(program: Program) -> None:
     received = 0
     async with (
         httpx.AsyncClient(base_url=program.url, timeout=60) as client,
-        client.stream("GET", path) as answer,
+        client.stream("GET", path) as response,
     ):
-        async for piece in answer.aiter_bytes():
+        async for piece in response.aiter_bytes():
             received += len(piece)
     assert received > LISTED * 300
     assert program.worker_rss_bytes() - before < GROWTH_BOUND_BYTES

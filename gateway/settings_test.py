@@ -55,7 +55,7 @@ def test_services_of_the_same_simple_name_are_found_by_their_full_names(
 
 
 @pytest.mark.parametrize("name", ["ApiGateway", "Postgres", "APIGATEWAY"])
-def test_service_with_a_name_of_the_gateways_settings_leaves_them_alone(
+def test_service_named_like_a_setting_of_the_gateway_has_its_full_name(
     environment: pytest.MonkeyPatch, name: str
 ) -> None:
     service = f"cloud.v1.{name}"
@@ -88,11 +88,15 @@ def test_missing_variable_has_the_full_name_where_it_is_wanted(
 @pytest.mark.parametrize(
     ("text", "required"),
     [
-        *((None, {"a.B", "a.C"}), ("*", {"a.B", "a.C"}), ("a.B", {"a.B"}), ("", set())),
-        *((" a.B , a.C,", {"a.B", "a.C"}), ("a.B,*", {"a.B", "a.C"})),
+        (None, {"a.B", "a.C"}),
+        ("*", {"a.B", "a.C"}),
+        ("a.B", {"a.B"}),
+        ("", set()),
+        (" a.B , a.C,", {"a.B", "a.C"}),
+        ("a.B,*", {"a.B", "a.C"}),
     ],
 )
-def test_services_that_must_be_ready(
+def test_required_services_are_read_from_a_setting(
     environment: pytest.MonkeyPatch, text: str | None, required: set[str]
 ) -> None:
     set_address(environment, "B", 2)
@@ -104,7 +108,7 @@ def test_services_that_must_be_ready(
 
 
 @pytest.mark.parametrize("text", ["B", "a.D", "a.B,a.D", "a.B a.C"])
-def test_service_that_must_be_ready_is_one_of_the_set(
+def test_required_services_must_be_in_the_descriptor_set(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     set_address(environment, "B", 2)

@@ -3,7 +3,7 @@
 A call counts from before its body is read until its response is written.
 """
 
-from gateway.http.problems import Problem
+from gateway.http.problems import unavailable
 
 
 class CallLimit:
@@ -20,14 +20,10 @@ class CallLimit:
             Problem: the limit is reached.
         """
         if self._calls >= self._max_calls:
-            raise _too_many()
+            detail = "The server has as many calls in flight as it may have."
+            raise unavailable(detail, "TOO_MANY_CALLS", retry_seconds=1)
         self._calls += 1
 
     def __exit__(self, *_: object) -> None:
         """Stop counting the call."""
         self._calls -= 1
-
-
-def _too_many() -> Problem:
-    detail = "The server has as many calls in flight as it may have."
-    return Problem(503, "UNAVAILABLE", detail, "TOO_MANY_CALLS", headers={"Retry-After": "1"})

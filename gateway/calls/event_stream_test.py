@@ -70,12 +70,12 @@ async def read_until(wire: Wire, events: int) -> EventParser:
     return parse(body)
 
 
-async def test_an_answer_is_an_event_of_one_line(setup: Setup) -> None:
-    answer = await setup.get("/v1/probes:watch?count=2")
-    assert answer.headers["Content-Type"] == EVENT_STREAM
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert "Accept" in answer.headers["Vary"]
-    source = parse(answer.content)
+async def test_response_is_an_event_of_one_line(setup: Setup) -> None:
+    response = await setup.get("/v1/probes:watch?count=2")
+    assert response.headers["Content-Type"] == EVENT_STREAM
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "Accept" in response.headers["Vary"]
+    source = parse(response.content)
     assert [(event.name, event.json(), event.last_id) for event in source.events] == [
         ("message", {"int32Value": 1, "text": ""}, ""),
         ("message", {"int32Value": 2, "text": ""}, ""),
@@ -92,7 +92,7 @@ async def test_list_is_read_once_wherever_its_connection_is_cut(setup: Setup) ->
         assert listed(source) == NUMBERS, f"cut after {cut} bytes"
 
 
-async def test_list_is_read_once_through_failures_that_pass(setup: Setup) -> None:
+async def test_list_is_read_once_despite_transient_failures(setup: Setup) -> None:
     source = setup.source(f"{LIST}&code=14&retry_delay=2s")
     await source.read_all()
     assert listed(source) == NUMBERS
@@ -103,7 +103,7 @@ async def test_list_is_read_once_through_failures_that_pass(setup: Setup) -> Non
     assert [getattr(request, "page_token", None) for request in tokens] == ["", "2", "4"]
 
 
-async def test_failure_that_stays_is_not_tried_again(setup: Setup) -> None:
+async def test_final_failure_is_not_retried(setup: Setup) -> None:
     source = setup.source(f"{LIST}&code=3")
     await source.read_all()
     assert [event.name for event in source.events] == ["message", "problem"]
@@ -111,40 +111,41 @@ async def test_failure_that_stays_is_not_tried_again(setup: Setup) -> None:
     assert len(setup.servicer.calls) == 1
 
 
-async def test_complete_stream_is_not_asked_for_again(setup: Setup) -> None:
+async def test_client_does_not_reconnect_after_a_complete_stream(setup: Setup) -> None:
     for path in (LIST, "/v1/probes:watch?count=1", "/v1/probes:follow?last=3"):
         source = setup.source(path)
         await source.read_all()
         assert source.events[-1].name == "end"
     assert len(setup.servicer.calls) == 3
-    answer = await setup.get(LIST, b"$end")
-    assert (answer.status_code, answer.content) == (204, b"")
+    response = await setup.get(LIST, b"$end")
+    assert (response.status_code, response.content) == (204, b"")
 
 
-async def test_id_comes_from_the_answer_where_a_field_of_it_is_shown(setup: Setup) -> None:
+async def test_id_comes_from_the_whole_response_if_the_record_is_a_field(setup: Setup) -> None:
     source = setup.source("/v1/probes:pages?total=5&page_size=2")
     await source.connect(cut_after_bytes=60)
     assert len(source.events) == 1
     await source.read_all()
     assert source.messages() == [
-        *([{"int32Value": 1}, {"int32Value": 2}], [{"int32Value": 3}, {"int32Value": 4}]),
+        [{"int32Value": 1}, {"int32Value": 2}],
+        [{"int32Value": 3}, {"int32Value": 4}],
         [{"int32Value": 5}],
     ]
 
 
-async def test_id_goes_before_the_token_of_the_query(setup: Setup) -> None:
+async def test_last_event_id_wins_over_the_token_in_the_query(setup: Setup) -> None:
     assert listed(parse((await setup.get(f"{LIST}&page_token=4", b"2")).content)) == [3, 4, 5]
     assert listed(parse((await setup.get(f"{LIST}&page_token=4", b"")).content)) == [5]
 
 
 @pytest.mark.parametrize("last_id", [b"what", b"\xff"])
-async def test_id_that_leads_nowhere_is_an_ordinary_problem(setup: Setup, last_id: bytes) -> None:
-    answer = await setup.get(LIST, last_id)
-    assert answer.status_code == 400
-    assert answer.headers["Content-Type"] == "application/problem+json"
+async def test_unknown_id_is_an_ordinary_problem(setup: Setup, last_id: bytes) -> None:
+    response = await setup.get(LIST, last_id)
+    assert response.status_code == 400
+    assert response.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_id_means_nothing_where_nothing_can_be_resumed(setup: Setup) -> None:
+async def test_last_event_id_is_ignored_if_the_stream_cannot_be_resumed(setup: Setup) -> None:
     assert len(parse((await setup.get("/v1/probes:watch?count=2", b"7")).content).events) == 3
     lines = await setup.client.get(LIST, headers={"Last-Event-ID": "4"})
     assert len(lines.text.splitlines()) == 3
@@ -160,10 +161,10 @@ async def test_changes_are_resumed_after_the_last_one_with_a_token(setup: Setup)
     assert resumed.events[0].last_id == "4"
 
 
-async def test_failure_before_the_first_answer_is_an_ordinary_problem(setup: Setup) -> None:
-    answer = await setup.get("/v1/probes:watch?count=0&code=5")
-    assert answer.status_code == 404
-    assert answer.headers["Content-Type"] == "application/problem+json"
+async def test_failure_before_the_first_response_is_an_ordinary_problem(setup: Setup) -> None:
+    response = await setup.get("/v1/probes:watch?count=0&code=5")
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 0.5}], indirect=True)
@@ -184,7 +185,7 @@ async def test_stream_that_is_silent_from_the_start_begins_with_a_heartbeat(setu
         assert await wire.read_chunk() == b":\n"
         await wire.send_record({"id": "a"})
         assert (await read_until(wire, events=1)).events[0].json() == {"id": "a"}
-        # What fails now can no longer be an answer of its own.
+        # From now on a failure cannot be a response of its own.
         await wire.send_record({"id": "fail"})
         assert (await read_until(wire, events=1)).events[0].json()["code"] == "ABORTED"
 
@@ -201,7 +202,7 @@ async def test_client_that_leaves_between_heartbeats_cancels_the_call(setup: Set
 
 
 @pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 0.5}], indirect=True)
-async def test_heartbeats_do_not_hide_that_an_upload_is_not_taken(setup: Setup) -> None:
+async def test_heartbeats_are_no_activity_while_an_upload_is_blocked(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await wire.send_head("POST", "/v1/probes:chat", ACCEPT | NDJSON)
         await wire.send_record({"id": "hang"})
@@ -238,8 +239,8 @@ async def test_stream_that_the_server_ends_can_be_resumed_elsewhere(setup: Setup
 async def test_compressed_events_come_one_by_one(setup: Setup) -> None:
     headers = {**ACCEPT, "Accept-Encoding": "gzip"}
     path = "/v1/probes:watch?count=2&pause_seconds=60"
-    async with setup.client.stream("GET", path, headers=headers) as answer:
-        assert answer.headers["Content-Encoding"] == "gzip"
-        async for piece in answer.aiter_bytes():
+    async with setup.client.stream("GET", path, headers=headers) as response:
+        assert response.headers["Content-Encoding"] == "gzip"
+        async for piece in response.aiter_bytes():
             assert parse(piece).events[0].json()["int32Value"] == 1
             break

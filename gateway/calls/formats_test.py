@@ -1,4 +1,4 @@
-"""What streams look like in each form, and what a client of events understands of a part of one."""
+"""What streams look like in each format, and what a client makes of a part of an event stream."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -40,9 +40,11 @@ def pages(*tokens: str) -> list[Message]:
     ]
 
 
-def write(form: StreamFormat, messages: Sequence[Message], problem: Problem | None = None) -> bytes:
-    written = [form.begin(), *(form.write(message) for message in messages)]
-    written.append(form.end() if problem is None else form.problem(problem))
+def write(
+    stream_format: StreamFormat, messages: Sequence[Message], problem: Problem | None = None
+) -> bytes:
+    written = [stream_format.begin(), *(stream_format.write(message) for message in messages)]
+    written.append(stream_format.end() if problem is None else stream_format.problem(problem))
     return b"".join(written)
 
 
@@ -61,27 +63,29 @@ def parse(body: bytes) -> EventParser:
     return parser
 
 
-@pytest.mark.parametrize(("form", "read"), [(JsonLines, read_lines), (JsonArray, read_array)])
+@pytest.mark.parametrize(
+    ("stream_format", "read"), [(JsonLines, read_lines), (JsonArray, read_array)]
+)
 @pytest.mark.parametrize("texts", [(), ("a",), ("a", LINES, "{}")])
-def test_records_and_a_last_one_that_says_why(
-    form: type[StreamFormat], read: Callable[[bytes], list[object]], texts: Sequence[str]
+def test_failure_is_a_last_record(
+    stream_format: type[StreamFormat], read: Callable[[bytes], list[object]], texts: Sequence[str]
 ) -> None:
     records = [{"text": text} for text in texts]
-    assert read(write(form(dump), probes(*texts))) == records
-    failed = read(write(form(dump), probes(*texts), ABORTED))
+    assert read(write(stream_format(dump), probes(*texts))) == records
+    failed = read(write(stream_format(dump), probes(*texts), ABORTED))
     assert failed == [*records, {"error": ABORTED.as_object()}]
 
 
-def test_ndjson_has_a_line_for_each_answer() -> None:
+def test_ndjson_has_a_line_for_each_response() -> None:
     assert write(JsonLines(dump), probes("a", "b")).count(b"\n") == 2
 
 
-def test_raw_bytes_are_as_they_are_and_cannot_fail() -> None:
-    form = RawBytes(attrgetter("bytes_value"))
+def test_raw_bytes_are_unchanged_and_cannot_represent_a_failure() -> None:
+    stream_format = RawBytes(attrgetter("bytes_value"))
     pieces: list[Message] = [probe_pb2.Probe(bytes_value=piece) for piece in (b"\x00a", b"\n")]
-    assert write(form, pieces) == b"\x00a\n"
+    assert write(stream_format, pieces) == b"\x00a\n"
     with pytest.raises(CutOffError):
-        form.problem(ABORTED)
+        stream_format.problem(ABORTED)
 
 
 def test_events_have_no_ids_where_nothing_can_be_resumed() -> None:
@@ -93,11 +97,14 @@ def test_events_have_no_ids_where_nothing_can_be_resumed() -> None:
     ]
 
 
-def test_each_page_has_the_id_that_goes_on_after_it_and_the_last_has_the_end() -> None:
+def test_each_page_has_the_id_to_resume_after_it_and_the_last_has_the_end() -> None:
     source = parse(write(EventStream(dump, PAGES), pages("one", "two", "")))
     names_and_ids = [(event.name, event.last_id) for event in source.events]
     assert names_and_ids == [
-        *(("message", "one"), ("message", "two"), ("message", END_ID), ("end", END_ID)),
+        ("message", "one"),
+        ("message", "two"),
+        ("message", END_ID),
+        ("end", END_ID),
     ]
     assert [event.json()["probes"][0]["int32Value"] for event in source.events[:3]] == [1, 2, 3]
 
@@ -107,23 +114,27 @@ def test_list_that_was_not_read_to_its_end_still_ends() -> None:
     assert [event.last_id for event in source.events] == ["one", "two", END_ID]
 
 
-def test_page_without_a_token_in_the_middle_takes_no_end_on_itself() -> None:
+def test_page_without_a_token_in_the_middle_has_not_the_id_of_the_end() -> None:
     source = parse(write(EventStream(dump, PAGES), pages("one", "", "three", "")))
     assert [event.last_id for event in source.events] == ["one", "one", "three", END_ID, END_ID]
 
 
-def test_page_that_is_kept_back_leaves_with_the_next_heartbeat() -> None:
-    form = EventStream(dump, PAGES)
-    body = b"".join([form.begin(), *(form.write(page) for page in pages("one", ""))])
+def test_held_page_is_sent_with_the_next_heartbeat() -> None:
+    stream_format = EventStream(dump, PAGES)
+    body = b"".join(
+        [stream_format.begin(), *(stream_format.write(page) for page in pages("one", ""))]
+    )
     assert len(parse(body).events) == 1
-    body += form.heartbeat()
+    body += stream_format.heartbeat()
     assert [event.last_id for event in parse(body).events] == ["one", "one"]
     assert parse(body).comments == 1
-    assert [event.name for event in parse(body + form.end()).events] == ["message"] * 2 + ["end"]
+    assert [event.name for event in parse(body + stream_format.end()).events] == ["message"] * 2 + [
+        "end"
+    ]
 
 
 @pytest.mark.parametrize("token", ["", "a\nb", "a\rb", "a\x00b", " a", "a ", "\u2028", END_ID])
-def test_change_without_a_sound_token_keeps_the_last_id(token: str) -> None:
+def test_event_without_a_usable_token_keeps_the_last_id(token: str) -> None:
     changes: list[Message] = [
         probe_pb2.FollowResponse(number=1, resume_token="one"),
         probe_pb2.FollowResponse(number=2, resume_token=token),
@@ -132,17 +143,22 @@ def test_change_without_a_sound_token_keeps_the_last_id(token: str) -> None:
     assert [event.last_id for event in source.events] == ["one", "one", END_ID]
 
 
-def test_heartbeats_are_no_events() -> None:
-    form = EventStream(dump)
-    body = form.begin() + form.heartbeat() + form.write(probes("a")[0]) + form.heartbeat()
+def test_heartbeats_are_not_events() -> None:
+    stream_format = EventStream(dump)
+    body = (
+        stream_format.begin()
+        + stream_format.heartbeat()
+        + stream_format.write(probes("a")[0])
+        + stream_format.heartbeat()
+    )
     source = parse(body)
     assert (len(source.events), source.comments) == (1, 2)
 
 
 def test_resumed_stream_repeats_its_id_and_a_client_does_not_lose_it() -> None:
-    form = EventStream(dump, CHANGES, "one")
-    body = form.begin() + form.heartbeat()
-    body += form.write(probe_pb2.FollowResponse(number=2))
+    stream_format = EventStream(dump, CHANGES, "one")
+    body = stream_format.begin() + stream_format.heartbeat()
+    body += stream_format.write(probe_pb2.FollowResponse(number=2))
     assert parse(body).last_id == "one"
 
 
@@ -157,7 +173,7 @@ def test_resumed_stream_repeats_its_id_and_a_client_does_not_lose_it() -> None:
         (Problem(500, "INTERNAL", "x"), END_ID, None),
     ],
 )
-def test_failure_is_an_event_that_says_whether_to_come_back(
+def test_failure_is_an_event_that_says_whether_to_reconnect(
     problem: Problem, last_id: str, retry_milliseconds: int | None
 ) -> None:
     source = parse(write(EventStream(dump, PAGES), pages("one"), problem))
@@ -167,14 +183,14 @@ def test_failure_is_an_event_that_says_whether_to_come_back(
     assert "end" not in [event.name for event in source.events]
 
 
-def test_failure_brings_what_was_kept_back() -> None:
+def test_failure_comes_after_a_held_page() -> None:
     source = parse(write(EventStream(dump, PAGES), pages("one", ""), ABORTED))
     assert [event.name for event in source.events] == ["message", "message", "problem"]
     assert source.last_id == "one"
 
 
 @given(st.lists(st.text(), max_size=4), st.data())
-def test_cut_anywhere_and_resumed_a_list_is_read_once(
+def test_list_that_is_cut_anywhere_and_resumed_is_read_once(
     texts: list[str], data: st.DataObject
 ) -> None:
     tokens = [str(number) for number in range(1, len(texts))] + [""]
@@ -200,13 +216,13 @@ def test_id_comes_back_as_it_was_or_is_not_sent(token: str) -> None:
     assert written in (b"", token.encode())
 
 
-def test_longest_id() -> None:
+def test_id_has_a_maximum_length() -> None:
     assert write_id("x" * 4096) == b"x" * 4096
     assert write_id("x" * 4097) == b""
 
 
 @pytest.mark.parametrize("header", ["\xff", "\xc3"])
-def test_id_that_is_no_text_is_refused(header: str) -> None:
+def test_id_that_is_not_utf_8_is_refused(header: str) -> None:
     with pytest.raises(Problem) as caught:
         read_id(header)
     assert caught.value.reason == "INVALID_HEADER"

@@ -24,8 +24,11 @@ TYPE = {"Content-Type": JSON}
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
-        *(("GET", "/", 404, None), ("GET", "/v1", 404, None), ("GET", "/v1/probes/", 404, None)),
-        *(("GET", "/v2/probes/7", 404, None), ("POST", "/v1/probes/a/b", 404, None)),
+        ("GET", "/", 404, None),
+        ("GET", "/v1", 404, None),
+        ("GET", "/v1/probes/", 404, None),
+        ("GET", "/v2/probes/7", 404, None),
+        ("POST", "/v1/probes/a/b", 404, None),
         ("PUT", "/v1/probes", 405, "OPTIONS, POST, REPORT"),
         ("GET", "/v1/probes", 405, "OPTIONS, POST, REPORT"),
         ("GET", "/v1/probes/7:reset", 405, "OPTIONS, POST"),
@@ -38,25 +41,26 @@ TYPE = {"Content-Type": JSON}
         ("HEAD", "/v1/probes:watch", 405, "GET, OPTIONS"),
         ("HEAD", "/v1/anything:watch", 405, "DELETE, GET, OPTIONS, PATCH, POST, PUT"),
         ("OPTIONS", "/v1/probes", 204, "OPTIONS, POST, REPORT"),
-        *(("OPTIONS", "/v2/probes", 404, None), ("OPTIONS", "/v1/anything", 200, None)),
+        ("OPTIONS", "/v2/probes", 404, None),
+        ("OPTIONS", "/v1/anything", 200, None),
     ],
 )
 async def test_unknown_paths_and_methods(
     setup: Setup, method: str, path: str, status: int, allow: str | None
 ) -> None:
-    answer = await setup.client.request(method, path)
-    assert answer.status_code == status
+    response = await setup.client.request(method, path)
+    assert response.status_code == status
     if status >= 400:
-        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert response.headers["Content-Type"] == "application/problem+json"
         if method != "HEAD":
-            assert answer.json()["status"] == status
-    assert answer.headers.get("Allow") == allow
+            assert response.json()["status"] == status
+    assert response.headers.get("Allow") == allow
 
 
 @pytest.mark.parametrize("path", ["/v1/probes:watch?count=-1", "/v1/anything:watch?count=-1"])
 async def test_head_never_begins_a_stream(setup: Setup, path: str) -> None:
-    answer = await setup.client.head(path)
-    assert (answer.status_code, setup.servicer.calls) == (405, [])
+    response = await setup.client.head(path)
+    assert (response.status_code, setup.servicer.calls) == (405, [])
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/v1/probes/7"])
@@ -72,20 +76,28 @@ async def test_head_is_get_without_the_body(setup: Setup, path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "content_type", "status"),
     [
-        *(("/v1/probes", JSON, 200), ("/v1/probes", "Application/JSON; charset=UTF-8", 200)),
-        *(("/v1/probes", 'application/json;charset="utf-8"', 200), ("/v1/probes", "", 415)),
-        *(("/v1/probes", "text/plain", 415), ("/v1/probes", "application/jsonp", 415)),
-        *(("/v1/probes", "application/x-www-form-urlencoded", 415), ("/v1/probes", NDJSON, 415)),
+        ("/v1/probes", JSON, 200),
+        ("/v1/probes", "Application/JSON; charset=UTF-8", 200),
+        ("/v1/probes", 'application/json;charset="utf-8"', 200),
+        ("/v1/probes", "", 415),
+        ("/v1/probes", "text/plain", 415),
+        ("/v1/probes", "application/jsonp", 415),
+        ("/v1/probes", "application/x-www-form-urlencoded", 415),
+        ("/v1/probes", NDJSON, 415),
         ("/v1/probes", "application/json; charset=latin-1", 415),
-        *(("/v1/probes:chat", NDJSON, 200), ("/v1/probes:chat", "application/jsonl", 200)),
-        *(("/v1/probes:chat", JSON, 415), ("/v1/probes:collect", "text/plain", 415)),
-        *(("/v1/probes:chat", "", 415), ("/v1/raw:echo", "", 200), ("/v1/raw:upload", "", 200)),
+        ("/v1/probes:chat", NDJSON, 200),
+        ("/v1/probes:chat", "application/jsonl", 200),
+        ("/v1/probes:chat", JSON, 415),
+        ("/v1/probes:collect", "text/plain", 415),
+        ("/v1/probes:chat", "", 415),
+        ("/v1/raw:echo", "", 200),
+        ("/v1/raw:upload", "", 200),
     ],
 )
 async def test_content_types(setup: Setup, path: str, content_type: str, status: int) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
-    answer = await setup.client.post(path, content="{}", headers=headers)
-    assert answer.status_code == status, answer.text
+    response = await setup.client.post(path, content="{}", headers=headers)
+    assert response.status_code == status, response.text
     assert bool(setup.servicer.calls) == (status == 200)
 
 
@@ -95,28 +107,28 @@ async def test_content_types(setup: Setup, path: str, content_type: str, status:
 async def test_compressed_body_is_refused(setup: Setup, path: str) -> None:
     content_type = NDJSON if path == "/v1/probes:chat" else JSON
     headers = {"Content-Type": content_type, "Content-Encoding": "gzip"}
-    answer = await setup.client.post(path, content=gzip.compress(b"{}"), headers=headers)
-    assert answer.status_code == 415
-    assert answer.json()["reason"] == "UNSUPPORTED_CONTENT_ENCODING"
-    assert answer.headers["Accept-Encoding"] == "identity"
+    response = await setup.client.post(path, content=gzip.compress(b"{}"), headers=headers)
+    assert response.status_code == 415
+    assert response.json()["reason"] == "UNSUPPORTED_CONTENT_ENCODING"
+    assert response.headers["Accept-Encoding"] == "identity"
     assert not setup.servicer.calls
 
 
-async def test_encoding_of_no_body_is_passed_over(setup: Setup) -> None:
-    answer = await setup.client.post("/v1/probes", headers={"Content-Encoding": "gzip"})
-    assert answer.status_code == 200
+async def test_encoding_without_a_body_is_ignored(setup: Setup) -> None:
+    response = await setup.client.post("/v1/probes", headers={"Content-Encoding": "gzip"})
+    assert response.status_code == 200
 
 
-async def test_body_over_the_bound_is_refused(setup: Setup) -> None:
+async def test_body_over_the_limit_is_refused(setup: Setup) -> None:
     padding = " " * (MAX_BODY_BYTES - 2)
     assert (
         await setup.client.post("/v1/probes", content="{}" + padding, headers=TYPE)
     ).status_code == 200
-    answer = await setup.client.post("/v1/probes", content="{}" + padding + " ", headers=TYPE)
-    assert (answer.status_code, answer.json()["reason"]) == (413, "TOO_LARGE")
+    response = await setup.client.post("/v1/probes", content="{}" + padding + " ", headers=TYPE)
+    assert (response.status_code, response.json()["reason"]) == (413, "TOO_LARGE")
 
 
-async def test_chunked_body_over_the_bound_is_refused_while_it_comes(setup: Setup) -> None:
+async def test_chunked_body_over_the_limit_is_refused_before_its_end(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await wire.send_head("POST", "/v1/probes", TYPE | {"Transfer-Encoding": "chunked"})
         for _ in range(MAX_BODY_BYTES // 65_536 + 1):
@@ -143,11 +155,11 @@ async def test_refusal_is_a_problem(setup: Setup) -> None:
         "fields": ["lines[0]"],
         "retryDelay": "2s",
     }
-    answer = await setup.client.post("/v1/failures/9", json=body)
-    assert answer.status_code == 409
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.headers["Retry-After"] == "2"
-    assert answer.json() == {
+    response = await setup.client.post("/v1/failures/9", json=body)
+    assert response.status_code == 409
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Retry-After"] == "2"
+    assert response.json() == {
         "type": "about:blank",
         "title": "Conflict",
         "status": 409,
@@ -159,7 +171,7 @@ async def test_refusal_is_a_problem(setup: Setup) -> None:
     }
 
 
-async def test_allowed_headers_travel_and_no_others(setup: Setup) -> None:
+async def test_only_allowed_headers_are_forwarded(setup: Setup) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     headers = {
         "Authorization": "Bearer a.b.c",
@@ -171,14 +183,14 @@ async def test_allowed_headers_travel_and_no_others(setup: Setup) -> None:
         "tracestate": "a=b",
         "X-Forwarded-For": "203.0.113.9",
     }
-    answer = await setup.client.get("/v1/probes/7", headers=headers)
+    response = await setup.client.get("/v1/probes/7", headers=headers)
     seen = {key: value for key, value in setup.metadata().items() if key != "user-agent"}
     assert seen == {
         "authorization": "Bearer a.b.c",
         "x-request-id": "my-id.1",
         "traceparent": trace,
     }
-    assert answer.headers["X-Request-Id"] == "my-id.1"
+    assert response.headers["X-Request-Id"] == "my-id.1"
 
 
 @pytest.mark.parametrize(
@@ -189,25 +201,27 @@ async def test_allowed_headers_travel_and_no_others(setup: Setup) -> None:
         "0af7651916cd43dd8448eb211c80319c",
     ],
 )
-async def test_trace_that_is_malformed_stays_behind(setup: Setup, trace: str) -> None:
+async def test_malformed_traceparent_is_not_forwarded(setup: Setup, trace: str) -> None:
     """The next one starts a new trace then (W3C Trace Context §3.2.4)."""
     await setup.client.get("/v1/probes/7", headers={"traceparent": trace})
     assert "traceparent" not in setup.metadata()
 
 
 @pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "a\tb"])
-async def test_request_id_is_made_where_none_fits(setup: Setup, given: str | None) -> None:
+async def test_request_id_is_generated_unless_a_valid_one_is_given(
+    setup: Setup, given: str | None
+) -> None:
     headers = {} if given is None else {"X-Request-Id": given}
-    answer = await setup.client.get("/v1/probes/7", headers=headers)
-    made = answer.headers["X-Request-Id"]
+    response = await setup.client.get("/v1/probes/7", headers=headers)
+    made = response.headers["X-Request-Id"]
     assert len(made) == 32
     assert setup.metadata()["x-request-id"] == made
     assert len((await setup.client.get("/none")).headers["X-Request-Id"]) == 32
 
 
 async def test_header_that_grpc_cannot_carry_is_refused(setup: Setup) -> None:
-    answer = await setup.client.get("/v1/probes/7", headers={b"Authorization": b"Bearer \xe9"})
-    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_HEADER")
+    response = await setup.client.get("/v1/probes/7", headers={b"Authorization": b"Bearer \xe9"})
+    assert (response.status_code, response.json()["reason"]) == (400, "INVALID_HEADER")
 
 
 @pytest.mark.parametrize(
@@ -231,15 +245,15 @@ async def test_deadline(setup: Setup, asked: str | None, lowest: float, highest:
 
 @pytest.mark.parametrize("asked", ["1", "S", "-1S", "1.5S", "123456789S", "1s"])
 async def test_bad_deadline_is_refused(setup: Setup, asked: str) -> None:
-    answer = await setup.client.get("/v1/probes/7", headers={"Grpc-Timeout": asked})
-    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_HEADER")
+    response = await setup.client.get("/v1/probes/7", headers={"Grpc-Timeout": asked})
+    assert (response.status_code, response.json()["reason"]) == (400, "INVALID_HEADER")
 
 
 async def test_call_past_its_deadline_is_504(setup: Setup) -> None:
-    answer = await setup.client.post(
+    response = await setup.client.post(
         "/v1/waits", json={"seconds": 30}, headers={"Grpc-Timeout": "50m"}
     )
-    assert (answer.status_code, answer.json()["code"]) == (504, "DEADLINE_EXCEEDED")
+    assert (response.status_code, response.json()["code"]) == (504, "DEADLINE_EXCEEDED")
 
 
 async def test_client_that_leaves_cancels_its_call(setup: Setup) -> None:
@@ -254,7 +268,7 @@ async def test_client_that_leaves_cancels_its_call(setup: Setup) -> None:
         await asyncio.wait_for(setup.servicer.cancelled.wait(), timeout=3)
 
 
-async def test_connection_serves_on_after_a_call_that_was_watched(setup: Setup) -> None:
+async def test_connection_stays_usable_after_a_watched_call(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         for number in range(2):
             await wire.send_head("POST", "/v1/waits", TYPE | {"Content-Length": "16"})
@@ -266,9 +280,9 @@ async def test_connection_serves_on_after_a_call_that_was_watched(setup: Setup) 
 
 
 async def test_call_that_was_cancelled_is_499(setup: Setup) -> None:
-    answer = await setup.client.post("/v1/failures/1", json={"message": "m"})
-    assert (answer.status_code, answer.json()["code"]) == (499, "CANCELLED")
-    assert answer.json()["title"] == "Client Closed Request"
+    response = await setup.client.post("/v1/failures/1", json={"message": "m"})
+    assert (response.status_code, response.json()["code"]) == (499, "CANCELLED")
+    assert response.json()["title"] == "Client Closed Request"
 
 
 async def test_streams_have_no_deadline_of_their_own(setup: Setup) -> None:
@@ -279,43 +293,43 @@ async def test_streams_have_no_deadline_of_their_own(setup: Setup) -> None:
 @pytest.mark.parametrize("asked", ["9999999H", "99999999H", "99999999S"])
 async def test_deadline_of_a_stream_may_be_far_away(setup: Setup, asked: str) -> None:
     headers = {"Grpc-Timeout": asked}
-    answer = await setup.client.get("/v1/probes:watch?count=1", headers=headers)
-    assert answer.status_code == 200
+    response = await setup.client.get("/v1/probes:watch?count=1", headers=headers)
+    assert response.status_code == 200
     remaining = setup.servicer.calls[0].time_remaining_seconds
     assert remaining is not None
     assert remaining > 29 * 86_400
 
 
 async def test_response_over_the_limit_of_grpc_is_a_failure_of_the_server(setup: Setup) -> None:
-    answer = await setup.client.post("/v1/waits", json={"size": 5_000_000})
-    assert (answer.status_code, answer.json()["reason"]) == (500, "RESPONSE_TOO_LARGE")
-    assert "larger than max" not in answer.text
+    response = await setup.client.post("/v1/waits", json={"size": 5_000_000})
+    assert (response.status_code, response.json()["reason"]) == (500, "RESPONSE_TOO_LARGE")
+    assert "larger than max" not in response.text
     stream = await setup.client.get("/v1/probes:watch?count=1&size=5000000")
     assert (stream.status_code, stream.json()["reason"]) == (500, "RESPONSE_TOO_LARGE")
 
 
-async def test_quota_of_a_service_stays_one(setup: Setup) -> None:
-    answer = await setup.client.post("/v1/failures/8", json={"message": "Too many messages."})
-    assert (answer.status_code, answer.json()["code"]) == (429, "RESOURCE_EXHAUSTED")
-    assert answer.json()["detail"] == "Too many messages."
+async def test_quota_of_a_service_stays_429(setup: Setup) -> None:
+    response = await setup.client.post("/v1/failures/8", json={"message": "Too many messages."})
+    assert (response.status_code, response.json()["code"]) == (429, "RESOURCE_EXHAUSTED")
+    assert response.json()["detail"] == "Too many messages."
 
 
 async def test_service_that_is_down_is_503_without_its_address() -> None:
     app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port=1)
     async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
-        answer = await client.post("/v1/probes", json={})
+        response = await client.post("/v1/probes", json={})
         ready = await client.get("/readyz")
         live = await client.get("/healthz")
-    assert answer.status_code == 503
-    assert "127.0.0.1" not in answer.text
+    assert response.status_code == 503
+    assert "127.0.0.1" not in response.text
     assert ready.status_code == 503
     assert ready.json()["services"] == {"probe.v1.ProbeService": False}
     assert live.status_code == 200
 
 
-async def test_requests_at_the_same_time_do_not_mix(setup: Setup) -> None:
-    answers = await asyncio.gather(
+async def test_concurrent_requests_do_not_mix(setup: Setup) -> None:
+    responses = await asyncio.gather(
         *(setup.client.get(f"/v1/probes/{number}?tags={number}") for number in range(200))
     )
-    for number, answer in enumerate(answers):
-        assert answer.json() == {"id": str(number), "tags": [str(number)]}
+    for number, response in enumerate(responses):
+        assert response.json() == {"id": str(number), "tags": [str(number)]}

@@ -82,7 +82,7 @@ async def test_claim_within_its_lease_is_not_taken_over(records: IdempotencyReco
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_key_that_is_free_again_does_not_repeat_its_former_response(
+async def test_released_key_does_not_repeat_its_former_response(
     clean_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0)
@@ -99,7 +99,7 @@ async def test_key_that_is_free_again_does_not_repeat_its_former_response(
     await database.close()
 
 
-async def test_performance_that_is_cancelled_frees_the_key(records: IdempotencyRecords) -> None:
+async def test_cancelled_request_releases_the_key(records: IdempotencyRecords) -> None:
     running = await hold(records, LEASE_SECONDS)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -122,7 +122,9 @@ async def test_record_expires_and_is_swept(clean_database_url: str) -> None:
     await database.close()
 
 
-async def test_sweep_is_bounded(records: IdempotencyRecords, clean_database_url: str) -> None:
+async def test_sweep_deletes_a_limited_batch(
+    records: IdempotencyRecords, clean_database_url: str
+) -> None:
     with psycopg.connect(clean_database_url) as connection:
         connection.execute(
             "INSERT INTO idempotency_records (record_id, request_hash, attempt, expire_time)"

@@ -60,7 +60,7 @@ def count(url: str, condition: str = "true") -> int:
     return int(row[0])
 
 
-async def test_second_request_gets_the_first_answer(setup: Setup) -> None:
+async def test_second_request_gets_the_first_response(setup: Setup) -> None:
     first = await setup.post("/v1/probes", {"id": "1"})
     second = await setup.post("/v1/probes", {"id": "1"})
     assert (first.status_code, first.json()) == (second.status_code, second.json())
@@ -80,21 +80,21 @@ async def notes(clean_database_url: str) -> AsyncIterator[tuple[httpx.AsyncClien
             yield client, servicer
 
 
-async def test_creation_is_answered_again_with_its_place(
+async def test_repeated_creation_has_its_location(
     notes: tuple[httpx.AsyncClient, NoteServicer],
 ) -> None:
     client, servicer = notes
     for replayed in (None, "true"):
-        answer = await client.post("/v1/notes", json={"noteId": "1", "etag": "7"})
-        assert answer.status_code == 201
-        assert answer.headers["Location"] == "/v1/notes/1"
-        assert answer.headers["ETag"] == '"7"'
-        assert answer.headers.get("Idempotent-Replayed") == replayed
+        response = await client.post("/v1/notes", json={"noteId": "1", "etag": "7"})
+        assert response.status_code == 201
+        assert response.headers["Location"] == "/v1/notes/1"
+        assert response.headers["ETag"] == '"7"'
+        assert response.headers.get("Idempotent-Replayed") == replayed
     assert len(servicer.calls) == 1
 
 
 @pytest.mark.parametrize("path", ["/v1/notes?validate_only=true", "/v1/notes:import"])
-async def test_validation_leaves_no_record(
+async def test_validation_is_not_recorded(
     notes: tuple[httpx.AsyncClient, NoteServicer], path: str, clean_database_url: str
 ) -> None:
     client, servicer = notes
@@ -106,22 +106,22 @@ async def test_validation_leaves_no_record(
     assert count(clean_database_url) == 0
     created = await client.post("/v1/notes", json=note)
     assert created.status_code == 201
-    # What was created is no answer to one who only wants to know whether it could be.
+    # The response to a creation must not be repeated for a request that only validates.
     assert (await client.post(path, json=body)).status_code == 200
 
 
-async def test_change_that_fails_its_condition_frees_the_key(
+async def test_change_that_fails_its_condition_releases_the_key(
     notes: tuple[httpx.AsyncClient, NoteServicer], clean_database_url: str
 ) -> None:
     client, servicer = notes
     servicer.notes["1"] = note_pb2.Note(note_id="1", etag="7")
     for tag, status in (('"6"', 412), ('"7"', 200)):
-        answer = await client.post("/v1/notes/1:archive", json={}, headers={"If-Match": tag})
-        assert answer.status_code == status
+        response = await client.post("/v1/notes/1:archive", json={}, headers={"If-Match": tag})
+        assert response.status_code == status
     assert count(clean_database_url) == 1
 
 
-async def test_rule_for_every_method_keeps_what_is_posted(setup: Setup) -> None:
+async def test_post_to_a_rule_of_any_method_is_recorded(setup: Setup) -> None:
     for _ in range(2):
         posted = await setup.client.post("/v1/anything", headers={"Idempotency-Key": "key"})
         await setup.client.put("/v1/anything", headers={"Idempotency-Key": "key"})
@@ -129,7 +129,7 @@ async def test_rule_for_every_method_keeps_what_is_posted(setup: Setup) -> None:
     assert len(setup.servicer.calls) == 3
 
 
-async def test_key_travels_on_to_the_service(setup: Setup) -> None:
+async def test_key_is_forwarded_to_the_service(setup: Setup) -> None:
     await setup.post("/v1/probes", {}, key="abc")
     assert setup.servicer.calls[0].metadata["idempotency-key"] == "abc"
 
@@ -143,7 +143,7 @@ async def test_requests_without_a_key_are_not_recorded(
     assert count(clean_database_url) == 0
 
 
-async def test_same_request_in_other_words_is_the_same(setup: Setup) -> None:
+async def test_equal_request_in_another_spelling_is_repeated(setup: Setup) -> None:
     await setup.client.post(
         "/v1/probes", content='{"id": "1", "int32Value": 2}', headers=JSON_WITH_KEY
     )
@@ -153,7 +153,7 @@ async def test_same_request_in_other_words_is_the_same(setup: Setup) -> None:
     assert second.headers["Idempotent-Replayed"] == "true"
 
 
-async def test_other_request_under_the_key_is_refused(setup: Setup) -> None:
+async def test_key_of_another_request_is_refused(setup: Setup) -> None:
     await setup.post("/v1/probes", {"id": "1"})
     refused = await setup.post("/v1/probes", {"id": "2"})
     assert (refused.status_code, refused.json()["reason"]) == (422, "IDEMPOTENCY_KEY_REUSED")
@@ -168,7 +168,7 @@ async def test_key_means_nothing_at_another_path_or_for_another_caller(setup: Se
     assert len(setup.servicer.calls) == 4
 
 
-async def test_final_refusal_is_repeated(setup: Setup) -> None:
+async def test_final_failure_is_repeated(setup: Setup) -> None:
     body = {"message": "taken", "reason": "TAKEN", "metadata": {"http_status": "422"}}
     first = await setup.post("/v1/failures/6", body)
     second = await setup.post("/v1/failures/6", body)
@@ -179,7 +179,7 @@ async def test_final_refusal_is_repeated(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("code", [1, 2, 4, 8, 10, 12, 13, 14, 15, 16])
-async def test_passing_failure_frees_the_key(
+async def test_transient_failure_releases_the_key(
     setup: Setup, clean_database_url: str, code: int
 ) -> None:
     for _ in range(2):
@@ -188,12 +188,12 @@ async def test_passing_failure_frees_the_key(
     assert count(clean_database_url) == 0
 
 
-async def test_response_that_is_lost_does_not_free_the_key(setup: Setup) -> None:
+async def test_lost_response_does_not_release_the_key(setup: Setup) -> None:
     """The service did what was asked; only its response is too large for gRPC."""
     for replayed in (None, "true"):
-        answer = await setup.post("/v1/waits", {"size": 5_000_000})
-        assert (answer.status_code, answer.json()["reason"]) == (500, "RESPONSE_TOO_LARGE")
-        assert answer.headers.get("Idempotent-Replayed") == replayed
+        response = await setup.post("/v1/waits", {"size": 5_000_000})
+        assert (response.status_code, response.json()["reason"]) == (500, "RESPONSE_TOO_LARGE")
+        assert response.headers.get("Idempotent-Replayed") == replayed
     assert len(setup.servicer.calls) == 1
 
 
@@ -208,28 +208,30 @@ async def test_request_that_is_refused_before_the_call_is_not_recorded(
 @pytest.mark.parametrize("key", [b"", b"x" * 256, b"a\tb", b"\xe9"])
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_bad_key_is_refused(setup: Setup, method: str, key: bytes) -> None:
-    answer = await setup.client.request(
+    response = await setup.client.request(
         method,
         "/v1/probes/1",
         content="{}",
         headers=[(b"Idempotency-Key", key), (b"Content-Type", b"application/json")],
     )
-    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_IDEMPOTENCY_KEY")
+    assert (response.status_code, response.json()["reason"]) == (400, "INVALID_IDEMPOTENCY_KEY")
     assert not setup.servicer.calls
 
 
-async def test_longest_key_is_taken(setup: Setup) -> None:
+async def test_longest_key_is_accepted(setup: Setup) -> None:
     assert (await setup.post("/v1/probes", {}, key="x" * 255)).status_code == 200
 
 
-async def test_requests_at_the_same_time_are_performed_once(setup: Setup) -> None:
-    answers = await asyncio.gather(*(setup.post("/v1/waits", {"seconds": 0.3}) for _ in range(20)))
+async def test_concurrent_requests_are_performed_once(setup: Setup) -> None:
+    responses = await asyncio.gather(
+        *(setup.post("/v1/waits", {"seconds": 0.3}) for _ in range(20))
+    )
     assert len(setup.servicer.calls) == 1
-    assert {answer.status_code for answer in answers} == {200}
-    assert sum("Idempotent-Replayed" not in answer.headers for answer in answers) == 1
+    assert {response.status_code for response in responses} == {200}
+    assert sum("Idempotent-Replayed" not in response.headers for response in responses) == 1
 
 
-async def test_request_that_runs_too_long_for_the_second_to_wait_is_a_conflict(
+async def test_repeated_request_waits_for_a_limited_time(
     setup: Setup,
 ) -> None:
     first = asyncio.create_task(setup.post("/v1/waits", {"seconds": 3}))
@@ -243,7 +245,7 @@ async def test_request_that_runs_too_long_for_the_second_to_wait_is_a_conflict(
     assert (await setup.post("/v1/waits", {"seconds": 3})).headers["Idempotent-Replayed"] == "true"
 
 
-async def test_client_that_left_gets_the_outcome_when_it_asks_again(setup: Setup) -> None:
+async def test_client_that_disconnected_gets_the_response_when_it_retries(setup: Setup) -> None:
     first = asyncio.create_task(setup.post("/v1/waits", {"seconds": 0.5}))
     await setup.servicer.wait_for(1)
     first.cancel()

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.http.problems import Problem
+from gateway.http.problems import Problem, unavailable
 
 HEARTBEAT_SECONDS = 15.0
 """The interval of heartbeats on a silent event stream (HTML Living Standard §9.2.7)."""
@@ -60,7 +60,8 @@ class OpenStreams:
         if self._draining:
             raise stopping()
         if len(self._streams) >= self.limits.max_streams:
-            raise _too_many()
+            detail = "The server has as many streams open as it may have."
+            raise unavailable(detail, "TOO_MANY_STREAMS", retry_seconds=5)
         self._streams.add(stream)
 
     def remove(self, stream: Stream) -> None:
@@ -82,9 +83,4 @@ class OpenStreams:
 def stopping() -> Problem:
     """Return the problem of a stream that ends because the server does."""
     detail = "The server is stopping. What got a response took effect; the rest may be sent again."
-    return Problem(503, "UNAVAILABLE", detail, "SERVER_STOPPING", headers={"Retry-After": "1"})
-
-
-def _too_many() -> Problem:
-    detail = "The server has as many streams open as it may have."
-    return Problem(503, "UNAVAILABLE", detail, "TOO_MANY_STREAMS", headers={"Retry-After": "5"})
+    return unavailable(detail, "SERVER_STOPPING", retry_seconds=1)

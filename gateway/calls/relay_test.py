@@ -48,7 +48,7 @@ async def begin_chat(wire: Wire, path: str = "/v1/probes:chat") -> None:
     await wire.send_head("POST", path, NDJSON)
 
 
-async def test_answers_stream_while_the_upload_goes_on(setup: Setup) -> None:
+async def test_responses_stream_during_the_upload(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await begin_chat(wire)
         await wire.send_record({"id": "1"})
@@ -70,7 +70,7 @@ async def test_a_call_begins_before_its_body(setup: Setup) -> None:
         assert await wire.read_record() is None
 
 
-async def test_lines_may_be_cut_anywhere(setup: Setup) -> None:
+async def test_lines_may_be_split_anywhere(setup: Setup) -> None:
     upload = '{"id": "é"}\n\n  \r\n{"id":\t"2"}\r\n{"id": "3"}'.encode()
     async with connect(setup.url) as wire:
         await begin_chat(wire)
@@ -82,7 +82,7 @@ async def test_lines_may_be_cut_anywhere(setup: Setup) -> None:
     assert records == [{"id": "é"}, {"id": "2"}, {"id": "3"}, None]
 
 
-async def test_bad_line_is_answered_after_the_good_ones_before_it(setup: Setup) -> None:
+async def test_bad_line_is_reported_after_the_responses_to_good_ones(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await begin_chat(wire)
         await wire.send_chunk(b'{"id": "1"}\n{"id": "2"}\n{"id": 3}\n{"id": "4"}\n')
@@ -100,11 +100,11 @@ async def test_bad_line_is_answered_after_the_good_ones_before_it(setup: Setup) 
 
 async def test_bad_first_line_is_an_ordinary_problem(setup: Setup) -> None:
     async with httpx.AsyncClient(base_url=setup.url) as client:
-        answer = await client.post(
+        response = await client.post(
             "/v1/probes:chat", content=b"{]\n", headers={"Content-Type": "application/x-ndjson"}
         )
-    assert answer.status_code == 400
-    assert answer.json()["reason"] == "INVALID_JSON"
+    assert response.status_code == 400
+    assert response.json()["reason"] == "INVALID_JSON"
 
 
 async def test_service_that_refuses_an_upload_before_its_end_says_why(setup: Setup) -> None:
@@ -113,11 +113,11 @@ async def test_service_that_refuses_an_upload_before_its_end_says_why(setup: Set
     async with httpx.AsyncClient(base_url=setup.url) as client:
         # The refusal and the writes race.
         for _ in range(20):
-            answer = await client.post("/v1/probes:chat", content=upload, headers=headers)
-            assert (answer.status_code, answer.json()["code"]) == (409, "ABORTED")
+            response = await client.post("/v1/probes:chat", content=upload, headers=headers)
+            assert (response.status_code, response.json()["code"]) == (409, "ABORTED")
 
 
-async def test_half_an_upload_is_never_taken_for_all_of_it(setup: Setup) -> None:
+async def test_incomplete_upload_fails_the_call(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await begin_chat(wire, "/v1/probes:collect")
         await wire.send_chunk(b'{"id": "1"}\n{"id": 2}\n')
@@ -152,7 +152,7 @@ async def test_client_that_leaves_a_quiet_stream_cancels_the_call(
 
 
 @all_forms
-async def test_a_reader_that_stalls_holds_the_service_back(setup: Setup, accept: str) -> None:
+async def test_stalled_reader_stops_the_service(setup: Setup, accept: str) -> None:
     async with connect(setup.url) as wire:
         path = "/v1/probes:watch?count=-1&size=100000"
         await wire.send_head("GET", path, {"Accept": accept})
@@ -167,11 +167,11 @@ async def test_a_reader_that_stalls_holds_the_service_back(setup: Setup, accept:
         await setup.cancelled()
 
 
-async def test_an_upload_that_is_not_answered_for_is_held_back(setup: Setup) -> None:
+async def test_upload_waits_while_responses_are_not_read(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await begin_chat(wire)
         sent = await send_until_held(wire, {"id": "x" * 100_000}, 1_000)
-        # The answers are not read, so in the end nothing more is taken.
+        # The responses are not read, so finally no more requests are taken.
         assert sent < 1_000
         wire.abort()
         await setup.cancelled()
@@ -189,12 +189,12 @@ async def send_until_held(wire: Wire, record: object, limit: int) -> int:
 
 async def test_raw_stream_keeps_its_content_type(setup: Setup) -> None:
     async with httpx.AsyncClient(base_url=setup.url) as client:
-        answer = await client.get("/v1/raw:download?count=3")
-    assert answer.headers["Content-Type"] == "text/csv"
-    assert answer.content == b"1\n2\n3\n"
+        response = await client.get("/v1/raw:download?count=3")
+    assert response.headers["Content-Type"] == "text/csv"
+    assert response.content == b"1\n2\n3\n"
 
 
-async def test_raw_stream_that_fails_is_cut_and_never_looks_complete(setup: Setup) -> None:
+async def test_raw_stream_that_fails_is_cut_off(setup: Setup) -> None:
     async with httpx.AsyncClient(base_url=setup.url) as client:
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get("/v1/raw:download?count=3&code=13")
@@ -202,13 +202,13 @@ async def test_raw_stream_that_fails_is_cut_and_never_looks_complete(setup: Setu
 
 async def test_raw_upload_of_any_size_is_passed_on_in_pieces(setup: Setup) -> None:
     async with httpx.AsyncClient(base_url=setup.url) as client:
-        answer = await client.post(
+        response = await client.post(
             "/v1/raw:upload", content=b"x" * 5_000_000, headers={"Content-Type": "image/png"}
         )
-    assert answer.json() == {"int64Value": "5000000", "text": "image/png"}
+    assert response.json() == {"int64Value": "5000000", "text": "image/png"}
 
 
-async def test_line_over_the_bound_is_refused_while_it_comes(setup: Setup) -> None:
+async def test_line_over_the_limit_is_refused_before_its_end(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await begin_chat(wire)
         for _ in range(MAX_BODY_BYTES // 65_536 + 1):
@@ -217,7 +217,7 @@ async def test_line_over_the_bound_is_refused_while_it_comes(setup: Setup) -> No
     assert status == 413
 
 
-async def test_line_over_the_bound_is_let_go_at_once(setup: Setup) -> None:
+async def test_line_over_the_limit_is_released_at_once(setup: Setup) -> None:
     gc.collect()
     gc.disable()
     tracemalloc.start()
@@ -237,24 +237,24 @@ async def test_line_over_the_bound_is_let_go_at_once(setup: Setup) -> None:
 @pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 0.3}], indirect=True)
 async def test_idle_stream_ends_with_a_typed_record(setup: Setup) -> None:
     async with httpx.AsyncClient(base_url=setup.url) as client:
-        answer = await client.get("/v1/probes:watch?count=2&pause_seconds=30")
-    last = httpx.Response(200, content=answer.text.splitlines()[-1]).json()
+        response = await client.get("/v1/probes:watch?count=2&pause_seconds=30")
+    last = httpx.Response(200, content=response.text.splitlines()[-1]).json()
     assert last["error"]["code"] == "DEADLINE_EXCEEDED"
     assert last["error"]["reason"] == "STREAM_IDLE"
     await setup.cancelled()
 
 
 @pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 0.3}], indirect=True)
-async def test_stream_that_moves_is_not_idle(setup: Setup) -> None:
+async def test_stream_with_activity_is_not_idle(setup: Setup) -> None:
     async with httpx.AsyncClient(base_url=setup.url) as client:
-        answer = await client.get("/v1/probes:watch?count=8&pause_seconds=0.1")
-    assert len(answer.text.splitlines()) == 8
-    assert "error" not in answer.text
+        response = await client.get("/v1/probes:watch?count=8&pause_seconds=0.1")
+    assert len(response.text.splitlines()) == 8
+    assert "error" not in response.text
 
 
 @all_forms
 @pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 1.0}], indirect=True)
-async def test_reader_that_takes_nothing_is_cut_off(setup: Setup, accept: str) -> None:
+async def test_stalled_reader_is_disconnected(setup: Setup, accept: str) -> None:
     async with connect(setup.url) as wire:
         path = "/v1/probes:watch?count=-1&size=100000"
         await wire.send_head("GET", path, {"Accept": accept})
@@ -287,7 +287,9 @@ async def test_grpc_timeout_bounds_a_stream(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("setup", [{"drain_seconds": 60}], indirect=True)
-async def test_draining_answers_what_was_taken_and_refuses_what_comes(setup: Setup) -> None:
+async def test_draining_finishes_requests_that_were_taken_and_refuses_new_ones(
+    setup: Setup,
+) -> None:
     async with connect(setup.url) as wire:
         await begin_chat(wire)
         await wire.send_record({"id": "1"})
@@ -298,12 +300,12 @@ async def test_draining_answers_what_was_taken_and_refuses_what_comes(setup: Set
         assert await wire.read_record() is None
     assert problem["reason"] == "SERVER_STOPPING"
     async with httpx.AsyncClient(base_url=setup.url) as client:
-        answer = await client.get("/v1/probes:watch?count=1")
-    assert answer.status_code == 503
-    assert answer.headers["Retry-After"] == "1"
+        response = await client.get("/v1/probes:watch?count=1")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "1"
 
 
-async def test_draining_lets_an_upload_with_one_answer_finish(setup: Setup) -> None:
+async def test_draining_lets_an_upload_with_one_response_finish(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await begin_chat(wire, "/v1/probes:collect")
         await wire.send_record({"id": "1"})

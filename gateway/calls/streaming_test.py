@@ -1,4 +1,4 @@
-"""Which form a stream of answers takes, and what all forms have in common."""
+"""The formats of a stream of responses, and what all of them have in common."""
 
 import json
 from collections.abc import Callable
@@ -57,77 +57,90 @@ all_forms = pytest.mark.parametrize(("accept", "read"), FORMS)
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [
-        *((None, NDJSON), ("", NDJSON), ("*/*", NDJSON), (NDJSON, NDJSON), (JSON, JSON)),
-        *((EVENTS, EVENTS), ("application/jsonl", "application/jsonl")),
-        *(("application/ndjson", "application/ndjson"), (f"{JSON}, text/plain, */*", JSON)),
-        *((f"{EVENTS};q=0.5, {JSON};q=0.6", JSON), (f"{NDJSON};q=0, */*", EVENTS)),
+        (None, NDJSON),
+        ("", NDJSON),
+        ("*/*", NDJSON),
+        (NDJSON, NDJSON),
+        (JSON, JSON),
+        (EVENTS, EVENTS),
+        ("application/jsonl", "application/jsonl"),
+        ("application/ndjson", "application/ndjson"),
+        (f"{JSON}, text/plain, */*", JSON),
+        (f"{EVENTS};q=0.5, {JSON};q=0.6", JSON),
+        (f"{NDJSON};q=0, */*", EVENTS),
     ],
 )
-async def test_accept_chooses_the_form(setup: Setup, accept: str | None, content_type: str) -> None:
+async def test_accept_chooses_the_format(
+    setup: Setup, accept: str | None, content_type: str
+) -> None:
     headers = {"Accept": accept} if accept is not None else {}
     request = httpx.Request("GET", f"{setup.url}/v1/probes:watch?count=1", headers=headers)
-    answer = await setup.client.send(request)
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == content_type
-    assert "Accept" in answer.headers["Vary"]
+    response = await setup.client.send(request)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == content_type
+    assert "Accept" in response.headers["Vary"]
 
 
-async def test_lines_of_accept_count_together(setup: Setup) -> None:
+async def test_lines_of_accept_are_joined(setup: Setup) -> None:
     headers = [("Accept", JSON), ("Accept", "image/png")]
-    answer = await setup.client.get("/v1/probes:watch?count=1", headers=headers)
-    assert numbers(answer.json()) == [1]
+    response = await setup.client.get("/v1/probes:watch?count=1", headers=headers)
+    assert numbers(response.json()) == [1]
 
 
-async def test_form_that_there_is_not_is_refused_before_any_call(setup: Setup) -> None:
-    answer = await setup.client.get("/v1/probes:watch", headers={"Accept": "text/html"})
-    assert (answer.status_code, answer.headers["Content-Type"]) == (406, PROBLEM)
-    assert answer.json()["reason"] == "NOT_ACCEPTABLE"
-    assert EVENTS in answer.json()["detail"]
-    assert answer.headers["Vary"] == "Accept"
+async def test_unknown_format_is_refused_before_any_call(setup: Setup) -> None:
+    response = await setup.client.get("/v1/probes:watch", headers={"Accept": "text/html"})
+    assert (response.status_code, response.headers["Content-Type"]) == (406, PROBLEM)
+    assert response.json()["reason"] == "NOT_ACCEPTABLE"
+    assert EVENTS in response.json()["detail"]
+    assert response.headers["Vary"] == "Accept"
     assert not setup.servicer.calls
 
 
 @all_forms
 @pytest.mark.parametrize("count", [0, 1, 3])
-async def test_stream_that_ends_well(setup: Setup, accept: str, read: Read, count: int) -> None:
-    answer = await setup.client.get(f"/v1/probes:watch?count={count}", headers={"Accept": accept})
-    assert answer.status_code == 200
-    assert numbers(read(answer.content)) == list(range(1, count + 1))
+async def test_complete_stream_ends_with_an_event(
+    setup: Setup, accept: str, read: Read, count: int
+) -> None:
+    response = await setup.client.get(f"/v1/probes:watch?count={count}", headers={"Accept": accept})
+    assert response.status_code == 200
+    assert numbers(read(response.content)) == list(range(1, count + 1))
 
 
 @all_forms
 async def test_failure_in_midstream_is_the_last_record(
     setup: Setup, accept: str, read: Read
 ) -> None:
-    answer = await setup.client.get("/v1/probes:watch?count=2&code=10", headers={"Accept": accept})
-    assert answer.status_code == 200
-    *records, last = read(answer.content)
+    response = await setup.client.get(
+        "/v1/probes:watch?count=2&code=10", headers={"Accept": accept}
+    )
+    assert response.status_code == 200
+    *records, last = read(response.content)
     assert numbers(records) == [1, 2]
     assert (last["error"]["code"], last["error"]["status"]) == ("ABORTED", 409)
 
 
 @pytest.mark.parametrize("accept", [NDJSON, EVENTS, JSON])
-async def test_failure_before_the_first_answer_is_an_ordinary_problem(
+async def test_failure_before_the_first_response_is_an_ordinary_problem(
     setup: Setup, accept: str
 ) -> None:
-    answer = await setup.client.get("/v1/probes:watch?count=0&code=5", headers={"Accept": accept})
-    assert (answer.status_code, answer.headers["Content-Type"]) == (404, PROBLEM)
+    response = await setup.client.get("/v1/probes:watch?count=0&code=5", headers={"Accept": accept})
+    assert (response.status_code, response.headers["Content-Type"]) == (404, PROBLEM)
 
 
 @all_forms
-async def test_uploads_are_answered_in_every_form(setup: Setup, accept: str, read: Read) -> None:
+async def test_uploads_have_responses_in_every_format(
+    setup: Setup, accept: str, read: Read
+) -> None:
     body = b'{"id": "a"}\n{"id": "b"}\n{"id": 3}\n'
     headers = {"Accept": accept, "Content-Type": NDJSON}
-    answer = await setup.client.post("/v1/probes:chat", content=body, headers=headers)
-    *records, last = read(answer.content)
+    response = await setup.client.post("/v1/probes:chat", content=body, headers=headers)
+    *records, last = read(response.content)
     assert records == [{"id": "a"}, {"id": "b"}]
     assert last["error"]["metadata"] == {"record": "3"}
 
 
 @all_forms
-async def test_answers_leave_while_the_upload_goes_on(
-    setup: Setup, accept: str, read: Read
-) -> None:
+async def test_responses_are_sent_during_the_upload(setup: Setup, accept: str, read: Read) -> None:
     headers = {"Accept": accept, "Content-Type": NDJSON, "Transfer-Encoding": "chunked"}
     body = b""
     async with connect(setup.url) as wire:
@@ -144,13 +157,11 @@ async def test_answers_leave_while_the_upload_goes_on(
 
 
 @all_forms
-async def test_a_field_of_the_answer_can_be_the_record(
-    setup: Setup, accept: str, read: Read
-) -> None:
-    answer = await setup.client.get(
+async def test_record_can_be_a_field_of_the_response(setup: Setup, accept: str, read: Read) -> None:
+    response = await setup.client.get(
         "/v1/probes:pages?total=3&page_size=2", headers={"Accept": accept}
     )
-    assert read(answer.content) == [[{"int32Value": 1}, {"int32Value": 2}], [{"int32Value": 3}]]
+    assert read(response.content) == [[{"int32Value": 1}, {"int32Value": 2}], [{"int32Value": 3}]]
 
 
 async def test_stream_is_logged_as_it_ended(setup: Setup) -> None:
@@ -161,7 +172,7 @@ async def test_stream_is_logged_as_it_ended(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/html", EVENTS])
-async def test_what_has_one_form_takes_no_notice_of_accept(setup: Setup, accept: str) -> None:
+async def test_accept_is_ignored_if_there_is_one_format(setup: Setup, accept: str) -> None:
     headers = {"Accept": accept, "Last-Event-ID": "$end"}
     raw = await setup.client.get("/v1/raw:download?count=2", headers=headers)
     assert (raw.headers["Content-Type"], raw.content) == ("text/csv", b"1\n2\n")
@@ -170,7 +181,7 @@ async def test_what_has_one_form_takes_no_notice_of_accept(setup: Setup, accept:
     assert (whole.headers["Content-Type"], whole.status_code) == (JSON, 200)
 
 
-async def test_more_streams_than_there_may_be_are_refused() -> None:
+async def test_streams_beyond_the_limit_are_refused() -> None:
     async with serve_probes() as (servicer, port):
         app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, apigateway_max_streams=2)
         async with (
@@ -183,9 +194,12 @@ async def test_more_streams_than_there_may_be_are_refused() -> None:
                 await wire.send_head("GET", "/v1/probes:watch?count=2&pause_seconds=60", {})
                 assert (await wire.read_head())[0] == 200
             for method, path in (("POST", "collect"), ("POST", "chat"), ("GET", "watch")):
-                answer = await client.request(method, f"/v1/probes:{path}")
-                assert (answer.status_code, answer.json()["reason"]) == (503, "TOO_MANY_STREAMS")
-                assert answer.headers["Retry-After"]
+                response = await client.request(method, f"/v1/probes:{path}")
+                assert (response.status_code, response.json()["reason"]) == (
+                    503,
+                    "TOO_MANY_STREAMS",
+                )
+                assert response.headers["Retry-After"]
             assert (await client.get("/v1/probes/7")).status_code == 200
             assert [call.rpc for call in servicer.calls] == ["Watch", "Watch", "GetProbe"]
             first.abort()

@@ -51,8 +51,10 @@ JSON = "application/json"
 async def test_bodies(
     setup: Setup, method: str, path: str, body: str, request_message: dict[str, Any]
 ) -> None:
-    answer = await setup.client.request(method, path, content=body, headers={"Content-Type": JSON})
-    assert answer.status_code == 200, answer.text
+    response = await setup.client.request(
+        method, path, content=body, headers={"Content-Type": JSON}
+    )
+    assert response.status_code == 200, response.text
     assert setup.request() == request_message
 
 
@@ -83,9 +85,11 @@ async def test_bodies(
     ],
 )
 async def test_bad_bodies(setup: Setup, method: str, path: str, body: str, field: str) -> None:
-    answer = await setup.client.request(method, path, content=body, headers={"Content-Type": JSON})
-    assert answer.status_code == 400, answer.text
-    problem = answer.json()
+    response = await setup.client.request(
+        method, path, content=body, headers={"Content-Type": JSON}
+    )
+    assert response.status_code == 400, response.text
+    problem = response.json()
     assert [error["field"] for error in problem.get("errors", [])] == ([field] if field else [])
     assert not setup.servicer.calls
 
@@ -124,35 +128,44 @@ DEEP = ["nested.child.child.name", "nested.child.child.size"]
 async def test_update_mask(
     setup: Setup, query: str, body: dict[str, Any], paths: list[str]
 ) -> None:
-    answer = await setup.client.patch(f"/v1/probes/7?{query}", json=body)
-    assert answer.status_code == 200, answer.text
-    assert answer.json().get("tags", []) == paths
+    response = await setup.client.patch(f"/v1/probes/7?{query}", json=body)
+    assert response.status_code == 200, response.text
+    assert response.json().get("tags", []) == paths
     assert setup.request()["id"] == "7"
 
 
 @pytest.mark.parametrize(
     "query",
     [
-        *("update_mask=", "update_mask=,", "updateMask=price", "updateMask=text,price"),
-        *("update_mask=nested.price", "update_mask=text.a", "update_mask=.", "update_mask=text."),
-        *("update_mask=nested.*", "update_mask=nested.name.a"),
+        "update_mask=",
+        "update_mask=,",
+        "updateMask=price",
+        "updateMask=text,price",
+        "update_mask=nested.price",
+        "update_mask=text.a",
+        "update_mask=.",
+        "update_mask=text.",
+        "update_mask=nested.*",
+        "update_mask=nested.name.a",
     ],
 )
 @pytest.mark.parametrize("body", [{"text": "a"}, {}, None])
 async def test_mask_that_names_no_field_is_refused(
     setup: Setup, query: str, body: dict[str, Any] | None
 ) -> None:
-    answer = await setup.client.patch(f"/v1/probes/7?{query}", json=body)
-    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_UPDATE_MASK")
-    assert answer.json()["errors"][0]["field"] == "updateMask"
+    response = await setup.client.patch(f"/v1/probes/7?{query}", json=body)
+    assert (response.status_code, response.json()["reason"]) == (400, "INVALID_UPDATE_MASK")
+    assert response.json()["errors"][0]["field"] == "updateMask"
     assert not setup.servicer.calls
 
 
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        *(("/v1/probes/7", {"state": "s"}), ("/v1/probes/7", {"nested": {"state": "s"}})),
-        *(("/v1/probes/7", {"etag": "e"}), ("/v1/owned/7", {"id": "7"})),
+        ("/v1/probes/7", {"state": "s"}),
+        ("/v1/probes/7", {"nested": {"state": "s"}}),
+        ("/v1/probes/7", {"etag": "e"}),
+        ("/v1/owned/7", {"id": "7"}),
         ("/v1/probes/7", {"origin": {"name": "a"}}),
     ],
 )
@@ -160,30 +173,30 @@ async def test_body_with_nothing_to_change_is_refused(
     setup: Setup, path: str, body: dict[str, Any]
 ) -> None:
     """An empty mask could be taken for one of all fields."""
-    answer = await setup.client.patch(path, json=body)
-    assert (answer.status_code, answer.json()["reason"]) == (400, "NOTHING_TO_CHANGE")
+    response = await setup.client.patch(path, json=body)
+    assert (response.status_code, response.json()["reason"]) == (400, "NOTHING_TO_CHANGE")
     assert not setup.servicer.calls
 
 
-async def test_field_that_the_path_gives_is_not_asked_for(setup: Setup) -> None:
-    answer = await setup.client.patch("/v1/owned/7", json={"id": "8", "text": "a"})
-    assert answer.json() == {"tags": ["text"]}
+async def test_field_in_the_path_is_not_a_query_parameter(setup: Setup) -> None:
+    response = await setup.client.patch("/v1/owned/7", json={"id": "8", "text": "a"})
+    assert response.json() == {"tags": ["text"]}
     assert setup.request()["probe"] == {"id": "7", "text": "a"}
 
 
-async def test_body_that_is_the_whole_request_says_its_mask_itself(setup: Setup) -> None:
+async def test_whole_request_as_body_has_its_own_mask(setup: Setup) -> None:
     """As in grpc-gateway: its fields are those of the request, not of the resource."""
-    answer = await setup.client.patch("/v1/probes/7:whole", json={"probe": {"text": "a"}})
-    assert answer.json() == {"id": "7"}
+    response = await setup.client.patch("/v1/probes/7:whole", json={"probe": {"text": "a"}})
+    assert response.json() == {"id": "7"}
     body = {"probe": {"text": "a"}, "updateMask": "text,nested.name"}
-    answer = await setup.client.patch("/v1/probes/7:whole", json=body)
-    assert answer.json() == {"id": "7", "tags": ["text", "nested.name"]}
+    response = await setup.client.patch("/v1/probes/7:whole", json=body)
+    assert response.json() == {"id": "7", "tags": ["text", "nested.name"]}
 
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 async def test_only_a_patch_of_a_resource_has_a_mask(setup: Setup, method: str) -> None:
     path = "/v1/probes/7" if method == "PUT" else "/v1/probes/7:whole"
-    answer = await setup.client.request(method, path, json={})
-    assert answer.status_code == 200
+    response = await setup.client.request(method, path, json={})
+    assert response.status_code == 200
     assert "update_mask" not in setup.request()
     assert "mask" not in setup.request()

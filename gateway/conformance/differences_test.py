@@ -33,8 +33,8 @@ class Case:
     request: Mapping[str, Any] | None = None
     """The gRPC request that was made; none may be where the gateway refuses or OPTIONS asks."""
     reason: str | None = None
-    answer: bytes | None = None
-    answer_headers: Mapping[str, str] = field(default_factory=dict)
+    response: bytes | None = None
+    response_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ PATHS = (
         topic="GET of a path that ends in a verb which takes POST",
         grpc_gateway="gets the resource whose id ends in the verb",
         envoy="no match; the request goes on as it came",
-        here="405: to the one who forgot the method the other answer would be a riddle",
+        here="405: it tells a client that confused the method what is wrong",
         cases=(
-            Case("GET", "/v1/probes/7:reset", 405, answer_headers={"Allow": "OPTIONS, POST"}),
+            Case("GET", "/v1/probes/7:reset", 405, response_headers={"Allow": "OPTIONS, POST"}),
             Case("GET", "/v1/probes/7%3Areset", 200, request={"id": "7:reset"}),
             Case("GET", "/v1/probes/7:other", 200, request={"id": "7:other"}),
         ),
@@ -98,7 +98,7 @@ PATHS = (
         envoy="the request goes on as it came",
         here="405 with Allow (RFC 9110 §15.5.6)",
         cases=(
-            Case("PUT", "/v1/waits", 405, answer_headers={"Allow": "OPTIONS, POST"}),
+            Case("PUT", "/v1/waits", 405, response_headers={"Allow": "OPTIONS, POST"}),
             Case(
                 "POST",
                 "/v1/probes/7:tags",
@@ -117,15 +117,15 @@ PATHS = (
         here="GET without the body (RFC 9110 §9.3.2); 405 for a stream, whose headers nobody knows"
         " before the call, and which nothing would end without a body",
         cases=(
-            Case("HEAD", "/v1/probes/7", 200, request={"id": "7"}, answer=b""),
-            Case("HEAD", "/v1/probes:watch", 405, answer_headers={"Allow": "GET, OPTIONS"}),
+            Case("HEAD", "/v1/probes/7", 200, request={"id": "7"}, response=b""),
+            Case("HEAD", "/v1/probes:watch", 405, response_headers={"Allow": "GET, OPTIONS"}),
         ),
     ),
     Difference(
         topic="a preflight of a rule for any method",
         grpc_gateway="no such rule",
-        envoy="makes the call, unless a filter before it answers",
-        here="answered without a call: it asks what a page may do (Fetch §4.8)",
+        envoy="makes the call, unless a filter before it responds",
+        here="a response without a call: it asks what a page may do (Fetch §4.8)",
         cases=(
             Case(
                 "OPTIONS",
@@ -135,7 +135,7 @@ PATHS = (
                     "Origin": "https://shop.example",
                     "Access-Control-Request-Method": "PUT",
                 },
-                answer_headers={"Allow": "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"},
+                response_headers={"Allow": "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"},
             ),
         ),
     ),
@@ -170,14 +170,14 @@ QUERIES = (
         topic="a Struct or Value",
         grpc_gateway="JSON text",
         envoy="refused",
-        here="refused: http.proto has no messages there but those with a text form",
+        here="refused: http.proto has only messages there that are strings in JSON",
         cases=(
             Case("GET", "/v1/probes/7?attributes=%7B%7D", 400, reason="UNKNOWN_PARAMETER"),
             Case("GET", "/v1/probes/7?anything=1", 400, reason="UNKNOWN_PARAMETER"),
         ),
     ),
     Difference(
-        topic="a truth that is not written true or false",
+        topic="a boolean other than true or false",
         grpc_gateway="1, t, T, TRUE and more",
         envoy="true and false only",
         here="true and false only, as in ProtoJSON",
@@ -238,7 +238,7 @@ BODIES = (
         ),
     ),
     Difference(
-        topic="a body that the rule has no place for",
+        topic="a body although the rule has none",
         grpc_gateway="ignored",
         envoy="ignored",
         here="400: what was sent was meant",
@@ -249,7 +249,7 @@ BODIES = (
     ),
     Difference(
         topic="the type of a body",
-        grpc_gateway="any is JSON, but for forms",
+        grpc_gateway="any is JSON, except for forms",
         envoy="any is JSON",
         here="415 unless it is named application/json: a page of another site can send text/plain,"
         " or a Blob without a type, and must not pass for a client",
@@ -285,7 +285,7 @@ BODIES = (
                 content=gzip.compress(b"{}"),
                 headers=JSON | {"Content-Encoding": "gzip"},
                 reason="UNSUPPORTED_CONTENT_ENCODING",
-                answer_headers={"Accept-Encoding": "identity"},
+                response_headers={"Accept-Encoding": "identity"},
             ),
             Case(
                 "POST",
@@ -308,7 +308,7 @@ BODIES = (
                 "/v1/probes/7",
                 200,
                 content=b'{"tags": ["a"], "counts": {"a": 1}, "attributes": {"a": {"b": 1}}}',
-                answer=b'{"id":"7","tags":["tags","counts","attributes"]}',
+                response=b'{"id":"7","tags":["tags","counts","attributes"]}',
             ),
         ),
     ),
@@ -324,7 +324,7 @@ BODIES = (
             ),
             Case("PATCH", "/v1/probes/7?update_mask=,", 400, content=b'{"text": "a"}'),
             Case("PATCH", "/v1/probes/7?update_mask=price", 400, content=b'{"text": "a"}'),
-            Case("PATCH", "/v1/probes/7", 200, content=b"{}", answer=b'{"id":"7"}'),
+            Case("PATCH", "/v1/probes/7", 200, content=b"{}", response=b'{"id":"7"}'),
         ),
     ),
 )
@@ -336,8 +336,8 @@ ANSWERS = (
         envoy="left out",
         here="left out, as ProtoJSON does; a field with presence is written once it is set",
         cases=(
-            Case("GET", "/v1/probes/7?int32_value=0", 200, answer=b'{"id":"7"}'),
-            Case("GET", "/v1/probes/7?maybe=0", 200, answer=b'{"id":"7","maybe":0}'),
+            Case("GET", "/v1/probes/7?int32_value=0", 200, response=b'{"id":"7"}'),
+            Case("GET", "/v1/probes/7?maybe=0", 200, response=b'{"id":"7","maybe":0}'),
         ),
     ),
     Difference(
@@ -345,7 +345,7 @@ ANSWERS = (
         grpc_gateway="200 (issue 240)",
         envoy="200",
         here="204 without a body (RFC 9110 §15.3.5)",
-        cases=(Case("DELETE", "/v1/probes/7", 204, answer=b""),),
+        cases=(Case("DELETE", "/v1/probes/7", 204, response=b""),),
     ),
     Difference(
         topic="a stream",
@@ -353,13 +353,13 @@ ANSWERS = (
         envoy="one JSON array; by setting lines or events",
         here="as Accept asks, lines unless it does; a record is the message itself",
         cases=(
-            Case("GET", "/v1/probes:watch?count=1", 200, answer=b'{"int32Value":1,"text":""}\n'),
+            Case("GET", "/v1/probes:watch?count=1", 200, response=b'{"int32Value":1,"text":""}\n'),
             Case(
                 "GET",
                 "/v1/probes:watch?count=1",
                 200,
                 headers={"Accept": "application/json"},
-                answer_headers={"Content-Type": "application/json"},
+                response_headers={"Content-Type": "application/json"},
             ),
         ),
     ),
@@ -376,7 +376,7 @@ ANSWERS = (
                 content=b'{"message": "m", "reason": "R"}',
                 request={"code": 9, "message": "m", "reason": "R"},
                 reason="R",
-                answer_headers={"Content-Type": "application/problem+json"},
+                response_headers={"Content-Type": "application/problem+json"},
             ),
         ),
     ),
@@ -404,19 +404,19 @@ DIFFERENCES = (*PATHS, *QUERIES, *BODIES, *ANSWERS)
     ],
 )
 async def test_difference(setup: Setup, case: Case) -> None:
-    answer = await setup.client.request(
+    response = await setup.client.request(
         case.method, case.path, content=case.content, headers=case.headers
     )
-    assert answer.status_code == case.status, answer.text
+    assert response.status_code == case.status, response.text
     if case.request is not None:
         assert setup.request() == case.request
-    elif answer.is_error or case.method == "OPTIONS":
+    elif response.is_error or case.method == "OPTIONS":
         assert setup.servicer.calls == []
     if case.reason is not None:
-        assert answer.json()["reason"] == case.reason
-    if case.answer is not None:
-        assert answer.content == case.answer
-    for name, value in case.answer_headers.items():
-        assert answer.headers[name] == value
+        assert response.json()["reason"] == case.reason
+    if case.response is not None:
+        assert response.content == case.response
+    for name, value in case.response_headers.items():
+        assert response.headers[name] == value
     if setup.servicer.calls:
         assert "x-admin" not in setup.metadata()

@@ -42,9 +42,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
     ],
 )
 async def test_paths(setup: Setup, method: str, path: str, request_message: dict[str, Any]) -> None:
-    answer = await setup.client.request(method, path)
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["Content-Type"] == "application/json"
+    response = await setup.client.request(method, path)
+    assert response.status_code == 200, response.text
+    assert response.headers["Content-Type"] == "application/json"
     assert setup.request() == request_message
 
 
@@ -78,24 +78,31 @@ async def test_paths(setup: Setup, method: str, path: str, request_message: dict
 async def test_variables_have_the_types_of_their_fields(
     setup: Setup, path: str, request_message: dict[str, Any]
 ) -> None:
-    answer = await setup.client.get(path)
-    assert answer.status_code == 200, answer.text
+    response = await setup.client.get(path)
+    assert response.status_code == 200, response.text
     assert setup.request() == request_message
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        *(("GET", "/v1/probes/"), ("GET", "/v1/probes//x"), ("GET", "//v1/probes/7")),
-        *(("GET", "/V1/probes/7"), ("GET", "/v1/probes/7/"), ("GET", "/v1/groups/1/probes/")),
-        *(("GET", "/v1/groups/1"), ("GET", "/v1/groups/1/probes/2/3"), ("POST", "/v1/none:touch")),
-        *(("GET", "/v1/any/thing/x/of/"), ("GET", "/v1/any/x/of/y")),
+        ("GET", "/v1/probes/"),
+        ("GET", "/v1/probes//x"),
+        ("GET", "//v1/probes/7"),
+        ("GET", "/V1/probes/7"),
+        ("GET", "/v1/probes/7/"),
+        ("GET", "/v1/groups/1/probes/"),
+        ("GET", "/v1/groups/1"),
+        ("GET", "/v1/groups/1/probes/2/3"),
+        ("POST", "/v1/none:touch"),
+        ("GET", "/v1/any/thing/x/of/"),
+        ("GET", "/v1/any/x/of/y"),
     ],
 )
-async def test_path_of_nothing_is_not_found(setup: Setup, method: str, path: str) -> None:
+async def test_path_without_a_route_is_not_found(setup: Setup, method: str, path: str) -> None:
     # httpx would take `//v1` for a host.
-    answer = await setup.client.request(method, setup.url + path)
-    assert (answer.status_code, answer.json()["reason"]) == (404, "UNKNOWN_PATH")
+    response = await setup.client.request(method, setup.url + path)
+    assert (response.status_code, response.json()["reason"]) == (404, "UNKNOWN_PATH")
     assert not setup.servicer.calls
 
 
@@ -110,12 +117,12 @@ async def test_path_of_nothing_is_not_found(setup: Setup, method: str, path: str
     ],
 )
 async def test_bad_path_variable(setup: Setup, path: str, field: str, status: int) -> None:
-    answer = await setup.client.get(path)
-    assert answer.status_code == status
-    assert answer.json()["errors"][0]["field"] == field
+    response = await setup.client.get(path)
+    assert response.status_code == status
+    assert response.json()["errors"][0]["field"] == field
 
 
 @pytest.mark.parametrize("path", ["/v1/probes/%ff", "/v1/probes/%00", "/v1/files/a/%c3"])
-async def test_path_that_is_no_text_is_refused(setup: Setup, path: str) -> None:
-    answer = await setup.client.get(path)
-    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_PATH")
+async def test_path_that_is_not_utf_8_is_refused(setup: Setup, path: str) -> None:
+    response = await setup.client.get(path)
+    assert (response.status_code, response.json()["reason"]) == (400, "INVALID_PATH")

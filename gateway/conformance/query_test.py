@@ -53,54 +53,70 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
     ],
 )
 async def test_query(setup: Setup, query: str, request_message: dict[str, Any]) -> None:
-    answer = await setup.client.get(f"/v1/probes/special?{query}")
-    assert answer.status_code == 200, answer.text
+    response = await setup.client.get(f"/v1/probes/special?{query}")
+    assert response.status_code == 200, response.text
     assert setup.request() == request_message
 
 
 @pytest.mark.parametrize(
     ("query", "field", "status"),
     [
-        *(("is_admin=1", "is_admin", 400), ("nested.price=1", "nested.price", 400)),
-        *(("nested=1", "nested", 400), ("nested.child=1", "nested.child", 400)),
-        *(("items.name=a", "items.name", 400), ("counts=1", "counts", 400)),
-        *(("counts.a=1", "counts.a", 400), ("attributes=%7B%7D", "attributes", 400)),
-        *(("anything=1", "anything", 400), ("any=a", "any", 400), ("empty=", "empty", 400)),
-        *(
-            ("id.x=a", "id.x", 400),
-            ("moment.seconds=1", "moment.seconds", 400),
-            ("=a", "(no name)", 400),
-        ),
+        ("is_admin=1", "is_admin", 400),
+        ("nested.price=1", "nested.price", 400),
+        ("nested=1", "nested", 400),
+        ("nested.child=1", "nested.child", 400),
+        ("items.name=a", "items.name", 400),
+        ("counts=1", "counts", 400),
+        ("counts.a=1", "counts.a", 400),
+        ("attributes=%7B%7D", "attributes", 400),
+        ("anything=1", "anything", 400),
+        ("any=a", "any", 400),
+        ("empty=", "empty", 400),
+        ("id.x=a", "id.x", 400),
+        ("moment.seconds=1", "moment.seconds", 400),
+        ("=a", "(no name)", 400),
         (f"nested{'.child' * 10}.name=a", f"nested{'.child' * 10}.name", 400),
-        *(("int32_value=1&int32Value=2", "int32_value", 400), ("text=a&number=1", "number", 400)),
-        *(("int32_value=", "int32_value", 400), ("int32_value=1.0", "int32_value", 400)),
-        *(("int32_value=%D9%A3", "int32_value", 400), ("int32_value=%201", "int32_value", 400)),
-        *(("int32_value=2147483648", "int32_value", 422), ("uint32_value=-1", "uint32_value", 422)),
-        *(("numbers=1&numbers=x", "numbers", 400), ("kind=KIND_THREE", "kind", 400)),
-        *(("bool_value=1", "bool_value", 400), ("bool_value=True", "bool_value", 400)),
-        *(("double_value=1e999", "double_value", 400), ("double_value=0x1", "double_value", 400)),
-        *(("tags=a%00b", "tags", 400), ("wrapped_int32=x", "wrapped_int32", 400)),
-        *(("moment=now", "moment", 400), ("span=1", "span", 400)),
+        ("int32_value=1&int32Value=2", "int32_value", 400),
+        ("text=a&number=1", "number", 400),
+        ("int32_value=", "int32_value", 400),
+        ("int32_value=1.0", "int32_value", 400),
+        ("int32_value=%D9%A3", "int32_value", 400),
+        ("int32_value=%201", "int32_value", 400),
+        ("int32_value=2147483648", "int32_value", 422),
+        ("uint32_value=-1", "uint32_value", 422),
+        ("numbers=1&numbers=x", "numbers", 400),
+        ("kind=KIND_THREE", "kind", 400),
+        ("bool_value=1", "bool_value", 400),
+        ("bool_value=True", "bool_value", 400),
+        ("double_value=1e999", "double_value", 400),
+        ("double_value=0x1", "double_value", 400),
+        ("tags=a%00b", "tags", 400),
+        ("wrapped_int32=x", "wrapped_int32", 400),
+        ("moment=now", "moment", 400),
+        ("span=1", "span", 400),
         ("bytes_value=*", "bytes_value", 400),
         # What the client wrote is what it finds.
-        *(("int32Value=x", "int32Value", 400), ("nested.child.size=x", "nested.child.size", 400)),
-        *(("int32Value=1&int32_value=2", "int32Value", 400), ("otherName=%00", "otherName", 400)),
-        *(("boolValue=1", "boolValue", 400), ("wrappedInt32=2147483648", "wrappedInt32", 422)),
+        ("int32Value=x", "int32Value", 400),
+        ("nested.child.size=x", "nested.child.size", 400),
+        ("int32Value=1&int32_value=2", "int32Value", 400),
+        ("otherName=%00", "otherName", 400),
+        ("boolValue=1", "boolValue", 400),
+        ("wrappedInt32=2147483648", "wrappedInt32", 422),
     ],
 )
 async def test_bad_query(setup: Setup, query: str, field: str, status: int) -> None:
-    answer = await setup.client.get(f"/v1/probes/special?{query}")
-    assert answer.status_code == status, answer.text
-    problem = answer.json()
+    response = await setup.client.get(f"/v1/probes/special?{query}")
+    assert response.status_code == status, response.text
+    problem = response.json()
     assert problem["code"] == "INVALID_ARGUMENT"
     assert [error["field"] for error in problem.get("errors", [])] == ([field] if field else [])
     assert not setup.servicer.calls
 
 
-async def test_query_that_is_no_text_or_too_long_is_refused(setup: Setup) -> None:
+async def test_query_that_is_not_utf_8_or_too_long_is_refused(setup: Setup) -> None:
     for query in ("tags=%ff", "&".join(f"tags={number}" for number in range(300))):
-        answer = await setup.client.get(f"/v1/probes/special?{query}")
-        assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_QUERY")
+        response = await setup.client.get(f"/v1/probes/special?{query}")
+        assert (response.status_code, response.json()["reason"]) == (400, "INVALID_QUERY")
     async with connect(setup.url) as wire:
         await wire.send_raw(b"GET /v1/probes/special?tags=\xff HTTP/1.1\r\nHost: gateway\r\n\r\n")
         assert (await wire.read_head())[0] == 400

@@ -1,4 +1,4 @@
-"""Answers: what is written of a message, statuses, and headers that a service sends itself."""
+"""Responses: bodies, statuses, and headers that a service sends itself."""
 
 import json
 
@@ -31,8 +31,8 @@ JSON = {"Content-Type": "application/json"}
     ],
 )
 async def test_response_body(setup: Setup, path: str, body: bytes) -> None:
-    answer = await setup.client.get(path)
-    assert (answer.status_code, answer.content) == (200, body)
+    response = await setup.client.get(path)
+    assert (response.status_code, response.content) == (200, body)
 
 
 @pytest.mark.parametrize(
@@ -42,54 +42,54 @@ async def test_response_body(setup: Setup, path: str, body: bytes) -> None:
         ("/v1/probes/7/items", b'[{"name":"a"},{}]'),
     ],
 )
-async def test_map_and_list_can_be_got_as_they_were_put(
-    setup: Setup, path: str, body: bytes
-) -> None:
-    answer = await setup.client.put(path, content=body, headers=JSON)
+async def test_map_and_list_are_bodies_both_ways(setup: Setup, path: str, body: bytes) -> None:
+    response = await setup.client.put(path, content=body, headers=JSON)
     field = path.rpartition("/")[2]
-    assert answer.json()[field] == json.loads(body)
+    assert response.json()[field] == json.loads(body)
 
 
-async def test_empty_answer_has_no_content(setup: Setup) -> None:
-    answer = await setup.client.delete("/v1/probes/7")
-    assert (answer.status_code, answer.content) == (204, b"")
-    assert "Content-Type" not in answer.headers
+async def test_empty_response_has_no_content(setup: Setup) -> None:
+    response = await setup.client.delete("/v1/probes/7")
+    assert (response.status_code, response.content) == (204, b"")
+    assert "Content-Type" not in response.headers
 
 
 async def test_head_is_get_without_the_body(setup: Setup) -> None:
-    answer = await setup.client.head("/v1/probes/7")
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert answer.headers["Content-Length"] == str(len(b'{"id":"7"}'))
+    response = await setup.client.head("/v1/probes/7")
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["Content-Length"] == str(len(b'{"id":"7"}'))
     assert (await setup.client.head("/v1/probes:watch")).status_code == 405
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "application/json", ""])
-async def test_raw_body_goes_both_ways_as_it_is(setup: Setup, content_type: str) -> None:
+async def test_raw_body_is_unchanged_both_ways(setup: Setup, content_type: str) -> None:
     data = bytes(range(256))
     headers = {"Content-Type": content_type} if content_type else {}
-    answer = await setup.client.post("/v1/raw/7", content=data, headers=headers)
-    assert (answer.status_code, answer.content) == (200, data)
-    assert answer.headers["Content-Type"] == (content_type or "application/octet-stream")
+    response = await setup.client.post("/v1/raw/7", content=data, headers=headers)
+    assert (response.status_code, response.content) == (200, data)
+    assert response.headers["Content-Type"] == (content_type or "application/octet-stream")
 
 
-async def test_raw_body_may_be_all_of_a_request_and_of_an_answer(setup: Setup) -> None:
+async def test_raw_body_may_be_a_whole_request_and_response(setup: Setup) -> None:
     headers = {"Content-Type": "image/png"}
-    answer = await setup.client.post("/v1/raw:echo", content=b"\x00\xff", headers=headers)
-    assert (answer.content, answer.headers["Content-Type"]) == (b"\x00\xff", "image/png")
+    response = await setup.client.post("/v1/raw:echo", content=b"\x00\xff", headers=headers)
+    assert (response.content, response.headers["Content-Type"]) == (b"\x00\xff", "image/png")
     empty = await setup.client.post("/v1/raw:echo")
     assert (empty.status_code, empty.content) == (200, b"")
 
 
-async def test_raw_body_may_be_a_field_of_an_answer(setup: Setup) -> None:
+async def test_raw_body_may_be_a_field_of_a_response(setup: Setup) -> None:
     headers = {"Content-Type": "text/csv"}
-    answer = await setup.client.post("/v1/raw/7:wrap", content=b"a,b", headers=headers)
-    assert (answer.content, answer.headers["Content-Type"]) == (b"a,b", "text/csv")
+    response = await setup.client.post("/v1/raw/7:wrap", content=b"a,b", headers=headers)
+    assert (response.content, response.headers["Content-Type"]) == (b"a,b", "text/csv")
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        *(("POST", "/v1/raw/7"), ("POST", "/v1/raw:echo"), ("POST", "/v1/raw/7:wrap")),
+        ("POST", "/v1/raw/7"),
+        ("POST", "/v1/raw:echo"),
+        ("POST", "/v1/raw/7:wrap"),
         ("GET", "/v1/raw:download?count=2"),
     ],
 )
@@ -99,48 +99,48 @@ async def test_raw_body_never_acts_as_a_page_of_the_gateway(
     """Whoever stores a file chooses its type, and the docs page has the same origin."""
     script = b"<script>fetch('/v1/users')</script>" if method == "POST" else b""
     headers = {"Content-Type": "text/html"}
-    answer = await setup.client.request(method, path, content=script, headers=headers)
-    assert answer.status_code == 200
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    response = await setup.client.request(method, path, content=script, headers=headers)
+    assert response.status_code == 200
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
 
 
 async def test_raw_body_within_a_message_is_json(setup: Setup) -> None:
-    answer = await setup.client.get("/v1/raw/7:whole?payload.data=AP8")
-    assert answer.json() == {"id": "7", "payload": {"data": "AP8="}}
+    response = await setup.client.get("/v1/raw/7:whole?payload.data=AP8")
+    assert response.json() == {"id": "7", "payload": {"data": "AP8="}}
 
 
 @pytest.mark.parametrize("path", ["/v1/notes", "/v1/notes?validateOnly=false"])
-async def test_creation_is_answered_with_its_place(notes: Notes, path: str) -> None:
-    answer = await notes.client.post(path, json={"noteId": "2", "text": "new"})
-    assert answer.status_code == 201
-    assert answer.headers["Location"] == "/v1/notes/2"
-    assert answer.headers["Content-Type"] == "application/json"
-    found = await notes.client.get(answer.headers["Location"])
-    assert found.json() == answer.json() == {"noteId": "2", "text": "new"}
+async def test_creation_is_201_with_its_location(notes: Notes, path: str) -> None:
+    response = await notes.client.post(path, json={"noteId": "2", "text": "new"})
+    assert response.status_code == 201
+    assert response.headers["Location"] == "/v1/notes/2"
+    assert response.headers["Content-Type"] == "application/json"
+    found = await notes.client.get(response.headers["Location"])
+    assert found.json() == response.json() == {"noteId": "2", "text": "new"}
 
 
-async def test_creation_by_put_is_one_too(notes: Notes) -> None:
-    answer = await notes.client.put("/v1/notes/2:make", json={"etag": "1"})
-    assert (answer.status_code, answer.headers["Location"]) == (201, "/v1/notes/2")
-    assert "ETag" not in answer.headers
+async def test_creation_by_put_has_a_location(notes: Notes) -> None:
+    response = await notes.client.put("/v1/notes/2:make", json={"etag": "1"})
+    assert (response.status_code, response.headers["Location"]) == (201, "/v1/notes/2")
+    assert "ETag" not in response.headers
 
 
 @pytest.mark.parametrize("note_id", ["a/b", "a b?c#d", "é", "50%", "a:text", "%2F", "a+b"])
-async def test_place_leads_back_whatever_the_id(notes: Notes, note_id: str) -> None:
-    answer = await notes.client.post("/v1/notes", json={"noteId": note_id})
-    place = answer.headers["Location"]
-    assert place.isascii()
-    assert place.count("/") == 3
-    found = await notes.client.get(place)
+async def test_location_leads_to_the_resource_whatever_its_id(notes: Notes, note_id: str) -> None:
+    response = await notes.client.post("/v1/notes", json={"noteId": note_id})
+    location = response.headers["Location"]
+    assert location.isascii()
+    assert location.count("/") == 3
+    found = await notes.client.get(location)
     assert found.json() == {"noteId": note_id}
 
 
 @pytest.mark.parametrize("note_id", ["", ".", ".."])
-async def test_what_no_path_can_name_is_not_said_to_be_created(notes: Notes, note_id: str) -> None:
-    answer = await notes.client.post("/v1/notes", json={"noteId": note_id})
-    assert answer.status_code == 200
-    assert "Location" not in answer.headers
+async def test_resource_without_a_valid_path_has_no_location(notes: Notes, note_id: str) -> None:
+    response = await notes.client.post("/v1/notes", json={"noteId": note_id})
+    assert response.status_code == 200
+    assert "Location" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -152,26 +152,26 @@ async def test_what_no_path_can_name_is_not_said_to_be_created(notes: Notes, not
     ],
 )
 async def test_validation_creates_nothing(notes: Notes, path: str, body: object) -> None:
-    """AIP-163: the answer is that of the creation, as far as the service can tell."""
-    answer = await notes.client.post(path, json=body)
-    assert (answer.status_code, answer.json()) == (200, {"noteId": "2", "etag": "1"})
-    assert "Location" not in answer.headers
-    assert "ETag" not in answer.headers
+    """By AIP-163 the response is that of the creation, as far as the service can tell."""
+    response = await notes.client.post(path, json=body)
+    assert (response.status_code, response.json()) == (200, {"noteId": "2", "etag": "1"})
+    assert "Location" not in response.headers
+    assert "ETag" not in response.headers
     assert (await notes.client.get("/v1/notes/2")).status_code == 404
 
 
 async def test_validation_of_a_change_has_no_new_version(notes: Notes) -> None:
-    answer = await notes.client.patch("/v1/notes/1?validate_only=true", json={"text": "new"})
-    assert (answer.status_code, answer.json()["text"]) == (200, "new")
-    assert "ETag" not in answer.headers
+    response = await notes.client.patch("/v1/notes/1?validate_only=true", json={"text": "new"})
+    assert (response.status_code, response.json()["text"]) == (200, "new")
+    assert "ETag" not in response.headers
     assert notes.servicer.notes["1"].text == "old"
 
 
-async def test_failed_creation_has_no_place(notes: Notes) -> None:
+async def test_failed_creation_has_no_location(notes: Notes) -> None:
     body = {"note": {"noteId": "2"}, "aside": {"code": 6, "initial": ["location: /v1/x"]}}
-    answer = await notes.client.post("/v1/notes:import", json=body)
-    assert answer.status_code == 409
-    assert "Location" not in answer.headers
+    response = await notes.client.post("/v1/notes:import", json=body)
+    assert response.status_code == 409
+    assert "Location" not in response.headers
 
 
 @pytest.mark.parametrize("where", ["initial", "trailing"])
@@ -181,43 +181,47 @@ async def test_failed_creation_has_no_place(notes: Notes) -> None:
         ('etag: "x"', '"x"'),
         ('etag: W/"x"', 'W/"x"'),
         # What is no entity tag cannot stand in the header, and the derived one does.
-        *(("etag: x", '"7"'), ('etag: "x', '"7"'), ('etag: "a b"', '"7"'), ("etag: ", '"7"')),
+        ("etag: x", '"7"'),
+        ('etag: "x', '"7"'),
+        ('etag: "a b"', '"7"'),
+        ("etag: ", '"7"'),
     ],
 )
 async def test_tag_that_the_service_sends_wins(
     notes: Notes, where: str, sent: str, tag: str
 ) -> None:
     query = {f"aside.{where}": sent}
-    answer = await notes.client.get("/v1/notes/1", params=query)
-    assert answer.headers["ETag"] == tag
+    response = await notes.client.get("/v1/notes/1", params=query)
+    assert response.headers["ETag"] == tag
     known = await notes.client.get("/v1/notes/1", params=query, headers={"If-None-Match": tag})
     assert known.status_code == 304
 
 
-async def test_what_is_sent_last_wins(notes: Notes) -> None:
+async def test_later_metadata_wins(notes: Notes) -> None:
     query = {"aside.initial": 'etag: "x"', "aside.trailing": ['etag: "y"', "etag: z"]}
     assert (await notes.client.get("/v1/notes/1", params=query)).headers["ETag"] == '"y"'
 
 
 @pytest.mark.parametrize(
-    ("sent", "place"),
+    ("sent", "location"),
     [
         ("location: /v1/elsewhere/2", "/v1/elsewhere/2"),
         ("location: https://other.example/a?b=c#d", "https://other.example/a?b=c#d"),
-        *(("location: a b", "/v1/notes/2"), ("location: ", "/v1/notes/2")),
+        ("location: a b", "/v1/notes/2"),
+        ("location: ", "/v1/notes/2"),
         ("location: /v1/%zz", "/v1/notes/2"),
     ],
 )
-async def test_place_that_the_service_sends_wins(notes: Notes, sent: str, place: str) -> None:
+async def test_location_that_the_service_sends_wins(notes: Notes, sent: str, location: str) -> None:
     body = {"note": {"noteId": "2"}, "aside": {"trailing": [sent]}}
-    answer = await notes.client.post("/v1/notes:import", json=body)
-    assert (answer.status_code, answer.headers["Location"]) == (201, place)
+    response = await notes.client.post("/v1/notes:import", json=body)
+    assert (response.status_code, response.headers["Location"]) == (201, location)
 
 
-async def test_place_that_is_sent_of_what_was_not_created(notes: Notes) -> None:
+async def test_sent_location_of_a_resource_that_was_not_created_is_ignored(notes: Notes) -> None:
     query = {"aside.initial": "location: /v1/notes/2"}
-    answer = await notes.client.get("/v1/notes/1", params=query)
-    assert (answer.status_code, answer.headers["Location"]) == (200, "/v1/notes/2")
+    response = await notes.client.get("/v1/notes/1", params=query)
+    assert (response.status_code, response.headers["Location"]) == (200, "/v1/notes/2")
 
 
 @pytest.mark.parametrize("where", ["initial", "trailing"])
@@ -227,22 +231,27 @@ async def test_place_that_is_sent_of_what_was_not_created(notes: Notes) -> None:
         ("retry-after: 7", "7"),
         ("retry-after: Fri, 31 Dec 1999 23:59:59 GMT", "Fri, 31 Dec 1999 23:59:59 GMT"),
         # What is no Retry-After is passed over, and the RetryInfo stands.
-        *(("retry-after: soon", "2"), ("retry-after: -1", "2"), ("retry-after: 1.5", "2")),
+        ("retry-after: soon", "2"),
+        ("retry-after: -1", "2"),
+        ("retry-after: 1.5", "2"),
     ],
 )
-async def test_failure_says_when_to_try_again(
-    notes: Notes, where: str, sent: str, header: str
-) -> None:
+async def test_failure_says_when_to_retry(notes: Notes, where: str, sent: str, header: str) -> None:
     query = {f"aside.{where}": sent, "aside.code": "14", "aside.retry_delay": "2s"}
-    answer = await notes.client.get("/v1/notes/1", params=query)
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, header)
+    response = await notes.client.get("/v1/notes/1", params=query)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, header)
 
 
-async def test_no_other_metadata_comes_back(notes: Notes) -> None:
+async def test_other_metadata_is_not_returned(notes: Notes) -> None:
     sent = ["x-internal: 1", "set-cookie: a=b", "grpc-metadata-x: 1", "retry-after: 5"]
     for where in ("initial", "trailing"):
-        answer = await notes.client.get("/v1/notes/1", params={f"aside.{where}": sent})
-        assert answer.status_code == 200
-        assert set(answer.headers) == {
-            *("content-type", "content-length", "date", "etag", "server", "x-request-id")
+        response = await notes.client.get("/v1/notes/1", params={f"aside.{where}": sent})
+        assert response.status_code == 200
+        assert set(response.headers) == {
+            "content-type",
+            "content-length",
+            "date",
+            "etag",
+            "server",
+            "x-request-id",
         }

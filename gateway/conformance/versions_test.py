@@ -30,37 +30,39 @@ async def test_tag_of_a_version_can_be_sent_back(notes: Notes, version: str) -> 
     assert again.status_code == 412
 
 
-async def test_weak_version_serves_for_reading_only(notes: Notes) -> None:
+async def test_weak_version_is_for_reading_only(notes: Notes) -> None:
     notes.add('W/"7"')
-    answer = await notes.client.get("/v1/notes/1", headers={"If-None-Match": '"7"'})
-    assert (answer.status_code, answer.headers["ETag"]) == (304, 'W/"7"')
+    response = await notes.client.get("/v1/notes/1", headers={"If-None-Match": '"7"'})
+    assert (response.status_code, response.headers["ETag"]) == (304, 'W/"7"')
     for method in ("GET", "PUT"):
-        answer = await notes.client.request(method, "/v1/notes/1", headers={"If-Match": 'W/"7"'})
-        assert answer.status_code == 412
+        response = await notes.client.request(method, "/v1/notes/1", headers={"If-Match": 'W/"7"'})
+        assert response.status_code == 412
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("known", ['"7"', 'W/"7"', '"6", "7"', "*"])
-async def test_who_has_the_version_is_told_so(notes: Notes, method: str, known: str) -> None:
-    answer = await notes.client.request(method, "/v1/notes/1", headers={"If-None-Match": known})
-    assert (answer.status_code, answer.content) == (304, b"")
-    assert answer.headers["ETag"] == '"7"'
-    assert "Content-Type" not in answer.headers
+async def test_client_with_the_current_version_gets_304(
+    notes: Notes, method: str, known: str
+) -> None:
+    response = await notes.client.request(method, "/v1/notes/1", headers={"If-None-Match": known})
+    assert (response.status_code, response.content) == (304, b"")
+    assert response.headers["ETag"] == '"7"'
+    assert "Content-Type" not in response.headers
 
 
-async def test_who_has_another_version_gets_this_one(notes: Notes) -> None:
-    answer = await notes.client.get("/v1/notes/1", headers={"If-None-Match": '"6", "77"'})
-    assert answer.status_code == 200
-    assert answer.headers["ETag"] == '"7"'
-    assert answer.json()["text"] == "old"
+async def test_client_with_another_version_gets_the_current_one(notes: Notes) -> None:
+    response = await notes.client.get("/v1/notes/1", headers={"If-None-Match": '"6", "77"'})
+    assert response.status_code == 200
+    assert response.headers["ETag"] == '"7"'
+    assert response.json()["text"] == "old"
 
 
-async def test_header_may_come_in_several_lines(notes: Notes) -> None:
+async def test_header_may_have_several_lines(notes: Notes) -> None:
     lines = [("If-None-Match", '"7"'), ("If-None-Match", '"8"')]
     assert (await notes.client.get("/v1/notes/1", headers=lines)).status_code == 304
 
 
-async def test_failure_is_told_whatever_the_condition(notes: Notes) -> None:
+async def test_failure_is_reported_whatever_the_condition(notes: Notes) -> None:
     for headers in ({"If-None-Match": "*"}, {"If-Match": '"7"'}):
         assert (await notes.client.get("/v1/notes/2", headers=headers)).status_code == 404
 
@@ -69,14 +71,16 @@ async def test_failure_is_told_whatever_the_condition(notes: Notes) -> None:
     ("wanted", "status"),
     [('"7"', 200), ("*", 200), ('"6", "7"', 200), ('"6"', 412), ('W/"7"', 412), ('""', 412)],
 )
-async def test_read_of_a_named_version(notes: Notes, wanted: str, status: int) -> None:
-    answer = await notes.client.get("/v1/notes/1", headers={"If-Match": wanted})
-    assert answer.status_code == status
+async def test_read_with_if_match_compares_the_version(
+    notes: Notes, wanted: str, status: int
+) -> None:
+    response = await notes.client.get("/v1/notes/1", headers={"If-Match": wanted})
+    assert response.status_code == status
     if status == 412:
-        assert answer.json()["reason"] == "ETAG_MISMATCH"
+        assert response.json()["reason"] == "ETAG_MISMATCH"
 
 
-async def test_if_match_goes_before_if_none_match(notes: Notes) -> None:
+async def test_if_match_is_evaluated_before_if_none_match(notes: Notes) -> None:
     headers = {"If-Match": '"6"', "If-None-Match": '"7"'}
     assert (await notes.client.get("/v1/notes/1", headers=headers)).status_code == 412
 
@@ -85,7 +89,7 @@ async def test_if_match_goes_before_if_none_match(notes: Notes) -> None:
     ("path", "tag"),
     [("/v1/notes/1:cover", '"c"'), ("/v1/notes/1:text", None)],
 )
-async def test_tag_is_that_of_what_is_shown(notes: Notes, path: str, tag: str | None) -> None:
+async def test_tag_is_that_of_the_shown_field(notes: Notes, path: str, tag: str | None) -> None:
     assert (await notes.client.get(path)).headers.get("ETag") == tag
     known = await notes.client.get(path, headers={"If-None-Match": '"c"'})
     assert known.status_code == (304 if tag else 200)
@@ -107,12 +111,12 @@ async def test_resource_without_a_version_has_no_tag(notes: Notes) -> None:
         ("POST", "/v1/notes", {"noteId": "2", "etag": "1"}, True),
     ],
 )
-async def test_answers_to_changes(
+async def test_responses_to_changes(
     notes: Notes, method: str, path: str, body: object, *, tagged: bool
 ) -> None:
-    answer = await notes.client.request(method, path, json=body)
-    assert answer.is_success
-    assert ("ETag" in answer.headers) is tagged
+    response = await notes.client.request(method, path, json=body)
+    assert response.is_success
+    assert ("ETag" in response.headers) is tagged
 
 
 CHANGES = [
@@ -125,13 +129,15 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CHANGES)
-async def test_change_of_a_current_version(notes: Notes, method: str, path: str, body: str) -> None:
+async def test_change_of_the_current_version_succeeds(
+    notes: Notes, method: str, path: str, body: str
+) -> None:
     for tag in ('"7"', "*", 'W/"7", "7"'):
         notes.add()
-        answer = await notes.client.request(
+        response = await notes.client.request(
             method, path, content=body, headers=JSON | {"If-Match": tag}
         )
-        assert answer.is_success, tag
+        assert response.is_success, tag
         assert notes.servicer.notes.get("1", note_pb2.Note()).etag != "7"
 
 
@@ -140,30 +146,30 @@ async def test_change_of_a_current_version(notes: Notes, method: str, path: str,
 async def test_change_of_another_version_is_refused(
     notes: Notes, method: str, path: str, body: str, tag: str
 ) -> None:
-    answer = await notes.client.request(
+    response = await notes.client.request(
         method, path, content=body, headers=JSON | {"If-Match": tag}
     )
-    assert (answer.status_code, answer.json()["code"]) == (412, "ABORTED")
-    assert answer.json()["title"] == "Precondition Failed"
+    assert (response.status_code, response.json()["code"]) == (412, "ABORTED")
+    assert response.json()["title"] == "Precondition Failed"
     assert notes.servicer.notes["1"].etag == "7"
 
 
-async def test_change_of_nothing_is_not_found(notes: Notes) -> None:
+async def test_change_of_a_missing_resource_is_not_found(notes: Notes) -> None:
     for tag in ('"7"', "*"):
-        answer = await notes.client.patch("/v1/notes/2", json={}, headers={"If-Match": tag})
-        assert answer.status_code == 404
+        response = await notes.client.patch("/v1/notes/2", json={}, headers={"If-Match": tag})
+        assert response.status_code == 404
 
 
-async def test_condition_is_no_field_to_change(notes: Notes) -> None:
+async def test_etag_is_not_a_field_to_change(notes: Notes) -> None:
     body = {"text": "new", "etag": "7"}
-    answer = await notes.client.patch("/v1/notes/1", json=body, headers={"If-Match": '"7"'})
-    assert answer.status_code == 200
+    response = await notes.client.patch("/v1/notes/1", json=body, headers={"If-Match": '"7"'})
+    assert response.status_code == 200
     (request,) = notes.servicer.calls
     assert isinstance(request, note_pb2.UpdateNoteRequest)
     assert request.update_mask.paths == ["text"]
 
 
-async def test_etag_of_the_body_may_say_the_same(notes: Notes) -> None:
+async def test_etag_of_the_body_may_equal_if_match(notes: Notes) -> None:
     body = {"text": "new", "etag": "7"}
     same = await notes.client.patch("/v1/notes/1", json=body, headers={"If-Match": '"7"'})
     assert same.status_code == 200
@@ -171,39 +177,41 @@ async def test_etag_of_the_body_may_say_the_same(notes: Notes) -> None:
     assert (other.status_code, other.json()["reason"]) == (400, "INVALID_HEADER")
 
 
-async def test_conflict_without_a_condition_stays_one(notes: Notes) -> None:
+async def test_conflict_without_a_condition_stays_a_conflict(notes: Notes) -> None:
     body = {"text": "new", "etag": "6"}
     for headers in ({}, {"If-Match": "*"}):
-        answer = await notes.client.patch("/v1/notes/1", json=body, headers=headers)
-        assert (answer.status_code, answer.json()["code"]) == (409, "ABORTED")
+        response = await notes.client.patch("/v1/notes/1", json=body, headers=headers)
+        assert (response.status_code, response.json()["code"]) == (409, "ABORTED")
 
 
 @pytest.mark.parametrize(
     ("method", "path", "header"),
     [
         # Nothing that is yet to be created has a version.
-        *(("POST", "/v1/notes", "If-Match"), ("POST", "/v1/notes:import", "If-Match")),
+        ("POST", "/v1/notes", "If-Match"),
+        ("POST", "/v1/notes:import", "If-Match"),
         ("PUT", "/v1/notes/2:make", "If-Match"),
         # AIP-154 has the etag of a resource in an update and in nothing else.
-        *(("POST", "/v1/notes/1:replace", "If-Match"), ("POST", "/v1/notes/1:lock", "If-Match")),
+        ("POST", "/v1/notes/1:replace", "If-Match"),
+        ("POST", "/v1/notes/1:lock", "If-Match"),
         ("GET", "/v1/notes/1:text", "If-Match"),
-        # Only what is read is compared with the answer, and a service has no field for this.
+        # Only what is read is compared with the response, and a service has no field for this.
         *((method, "/v1/notes/1", "If-None-Match") for method in ("PUT", "PATCH", "DELETE")),
         ("POST", "/v1/notes", "If-None-Match"),
     ],
 )
-async def test_condition_that_nothing_can_heed_is_refused(
+async def test_condition_without_a_version_to_compare_is_refused(
     notes: Notes, method: str, path: str, header: str
 ) -> None:
-    answer = await notes.client.request(method, path, headers={header: '"7"'})
-    assert (answer.status_code, answer.json()["reason"]) == (400, "UNSUPPORTED_CONDITION")
-    assert header in answer.json()["detail"]
+    response = await notes.client.request(method, path, headers={header: '"7"'})
+    assert (response.status_code, response.json()["reason"]) == (400, "UNSUPPORTED_CONDITION")
+    assert header in response.json()["detail"]
     assert not notes.servicer.calls
 
 
-async def test_only_one_version_can_be_passed_on(notes: Notes) -> None:
-    answer = await notes.client.delete("/v1/notes/1", headers={"If-Match": '"6", "7"'})
-    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_HEADER")
+async def test_only_one_version_can_be_forwarded(notes: Notes) -> None:
+    response = await notes.client.delete("/v1/notes/1", headers={"If-Match": '"6", "7"'})
+    assert (response.status_code, response.json()["reason"]) == (400, "INVALID_HEADER")
     assert not notes.servicer.calls
 
 
@@ -221,11 +229,11 @@ async def test_streams_have_no_version(method: str, path: str, header: str, stat
     async with serve_probes() as (_, port):
         app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port)
         async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
-            answer = await client.request(method, path, headers={header: '"7"'})
-    assert answer.status_code == status
+            response = await client.request(method, path, headers={header: '"7"'})
+    assert response.status_code == status
 
 
-async def test_older_conditions_are_of_no_date_here(notes: Notes) -> None:
+async def test_date_conditions_are_ignored(notes: Notes) -> None:
     """Without Last-Modified RFC 9110 §13.1.3 and §13.1.4 have these two ignored."""
     for name in ("If-Modified-Since", "If-Unmodified-Since"):
         headers = {name: "Sat, 29 Oct 2044 19:43:31 GMT"}

@@ -71,11 +71,11 @@ async def docs(setup: Setup, browser: Browser) -> AsyncIterator[Docs]:
 
 
 async def execute(operation: Locator) -> Locator:
-    """Make the call, and return the body of its answer."""
+    """Make the call, and return the body of its response."""
     await operation.get_by_role("button", name="Execute").click()
-    answer = operation.locator(".live-responses-table .response")
-    await expect(answer.locator(".response-col_status")).to_contain_text("200")
-    return answer.locator(".highlight-code code")
+    response = operation.locator(".live-responses-table .response")
+    await expect(response.locator(".response-col_status")).to_contain_text("200")
+    return response.locator(".highlight-code code")
 
 
 async def test_page_has_the_title_of_the_document(docs: Docs, setup: Setup) -> None:

@@ -1,7 +1,6 @@
-"""The page at /docs: Swagger UI over the gateway's own OpenAPI document.
+"""The page at /docs: Swagger UI with the gateway's own OpenAPI document.
 
-All that the page loads is served from files beside this module, where Bazel puts Swagger UI's; the
-document itself does not live here.
+Everything that the page loads is served from files beside this module, where Bazel puts Swagger UI.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ _ASSETS = {
     "swagger-ui.css": "text/css; charset=utf-8",
 }
 
-# Swagger UI's style sheet has its pictures in data URIs. (Content Security Policy Level 3)
+# The images of Swagger UI's style sheet are data URIs.
 _CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -50,7 +49,7 @@ class Content:
     headers: Mapping[str, str]
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Answer with the file."""
+        """Respond with the file."""
         resp.data = self.data
         resp.set_headers({**self.headers, "X-Content-Type-Options": "nosniff"})
 
@@ -58,7 +57,7 @@ class Content:
 
 
 class Missing:
-    """What is at /docs when the files are not there, as outside of Bazel."""
+    """The resource at /docs without the files of the page, as outside of Bazel."""
 
     async def on_get(self, _req: falcon.asgi.Request, _resp: falcon.asgi.Response) -> None:
         """Refuse.
@@ -73,9 +72,9 @@ class Missing:
 
 
 def find_contents(directory: Path = DIRECTORY) -> dict[str, Content | Missing]:
-    """Read the page and what it loads, and return each by its path.
+    """Return the page and the files that it loads, each by its path.
 
-    The path of what is loaded changes with the files, so that it may be kept for good.
+    The paths of these files change with their contents, so that clients may cache them for good.
     """
     try:
         assets = {name: (directory / name).read_bytes() for name in _ASSETS}

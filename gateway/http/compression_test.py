@@ -1,4 +1,4 @@
-"""Compressed answers: who gets one, of what, and that a stream is not held back."""
+"""Compression: which responses, for which clients, and piece by piece for streams."""
 
 import gzip
 import zlib
@@ -21,17 +21,27 @@ IDENTITY = {"Accept-Encoding": "identity"}
 @pytest.mark.parametrize(
     ("accept_encoding", "accepted"),
     [
-        *(("gzip", True), ("GZIP", True), ("deflate, gzip;q=0.5", True), ("br, *", True)),
-        *(("br;q=0, gzip", True), ("gzip; q=1.000", True), ("*;q=0.001", True)),
-        *(("", False), ("br", False), ("gzip;q=0", False), ("gzip; q=0.000, br", False)),
-        *(("*;q=0", False), ("*, gzip;q=0", False), ("identity", False)),
+        ("gzip", True),
+        ("GZIP", True),
+        ("deflate, gzip;q=0.5", True),
+        ("br, *", True),
+        ("br;q=0, gzip", True),
+        ("gzip; q=1.000", True),
+        ("*;q=0.001", True),
+        ("", False),
+        ("br", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, br", False),
+        ("*;q=0", False),
+        ("*, gzip;q=0", False),
+        ("identity", False),
     ],
 )
-async def test_clients_that_take_gzip(accept_encoding: str, *, accepted: bool) -> None:
+async def test_accept_encoding_decides_about_gzip(accept_encoding: str, *, accepted: bool) -> None:
     assert accepts_gzip(accept_encoding) is accepted
 
 
-async def test_long_answer_is_compressed_for_those_who_ask(setup: Setup) -> None:
+async def test_long_response_is_compressed_if_the_client_accepts_it(setup: Setup) -> None:
     plain = await setup.client.get(f"/v1/probes/{LONG}", headers=IDENTITY)
     packed = await setup.client.get(f"/v1/probes/{LONG}", headers=GZIP)
     assert plain.content == packed.content
@@ -42,9 +52,7 @@ async def test_long_answer_is_compressed_for_those_who_ask(setup: Setup) -> None
 
 
 @pytest.mark.parametrize("headers", [GZIP, IDENTITY, {"Accept-Encoding": ""}])
-async def test_caches_are_told_that_the_encoding_is_a_choice(
-    setup: Setup, headers: dict[str, str]
-) -> None:
+async def test_vary_names_accept_encoding(setup: Setup, headers: dict[str, str]) -> None:
     document = await setup.client.get("/openapi.json", headers=headers)
     assert document.headers["Vary"] == "Accept-Encoding"
     known = headers | {"If-None-Match": document.headers["ETag"]}
@@ -56,35 +64,35 @@ async def test_caches_are_told_that_the_encoding_is_a_choice(
     assert stream.headers.get_list("Vary", split_commas=True) == ["Accept", "Accept-Encoding"]
 
 
-async def test_short_answer_is_not_compressed(setup: Setup) -> None:
-    answer = await setup.client.get("/v1/probes/7", headers=GZIP)
-    assert "Content-Encoding" not in answer.headers
-    assert "Vary" not in answer.headers
+async def test_short_response_is_not_compressed(setup: Setup) -> None:
+    response = await setup.client.get("/v1/probes/7", headers=GZIP)
+    assert "Content-Encoding" not in response.headers
+    assert "Vary" not in response.headers
 
 
-async def test_answer_with_a_strong_etag_is_sent_as_it_is(setup: Setup) -> None:
-    answer = await setup.client.get(f"/v1/probes/{LONG}?etag=1", headers=GZIP)
-    assert answer.headers["ETag"] == '"1"'
-    assert "Content-Encoding" not in answer.headers
-    assert "Vary" not in answer.headers
-    assert answer.json() == {"id": LONG, "etag": "1"}
+async def test_response_with_a_strong_etag_is_not_compressed(setup: Setup) -> None:
+    response = await setup.client.get(f"/v1/probes/{LONG}?etag=1", headers=GZIP)
+    assert response.headers["ETag"] == '"1"'
+    assert "Content-Encoding" not in response.headers
+    assert "Vary" not in response.headers
+    assert response.json() == {"id": LONG, "etag": "1"}
 
 
-async def test_raw_bytes_of_another_type_are_sent_as_they_are(setup: Setup) -> None:
+async def test_raw_bytes_of_another_type_are_not_compressed(setup: Setup) -> None:
     content = b"x" * 2 * MIN_BYTES
     headers = GZIP | {"Content-Type": "image/png"}
-    answer = await setup.client.post("/v1/raw/7", content=content, headers=headers)
-    assert "Content-Encoding" not in answer.headers
-    assert answer.content == content
+    response = await setup.client.post("/v1/raw/7", content=content, headers=headers)
+    assert "Content-Encoding" not in response.headers
+    assert response.content == content
 
 
-async def test_head_says_the_length_of_what_is_not_compressed(setup: Setup) -> None:
-    answer = await setup.client.head(f"/v1/probes/{LONG}", headers=GZIP)
-    assert "Content-Encoding" not in answer.headers
-    assert int(answer.headers["Content-Length"]) > MIN_BYTES
+async def test_head_has_the_uncompressed_length(setup: Setup) -> None:
+    response = await setup.client.head(f"/v1/probes/{LONG}", headers=GZIP)
+    assert "Content-Encoding" not in response.headers
+    assert int(response.headers["Content-Length"]) > MIN_BYTES
 
 
-async def test_each_record_of_a_stream_can_be_read_when_it_comes(setup: Setup) -> None:
+async def test_each_record_of_a_compressed_stream_can_be_read_at_once(setup: Setup) -> None:
     async with connect(setup.url) as wire:
         await wire.send_head("POST", "/v1/probes:chat", GZIP | NDJSON)
         unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
@@ -102,8 +110,8 @@ async def test_each_record_of_a_stream_can_be_read_when_it_comes(setup: Setup) -
 
 async def test_whole_stream_is_one_gzip_file(setup: Setup) -> None:
     request = setup.client.build_request("GET", "/v1/probes:watch?count=50&size=100", headers=GZIP)
-    answer = await setup.client.send(request, stream=True)
-    data = b"".join([piece async for piece in answer.aiter_raw()])
-    await answer.aclose()
+    response = await setup.client.send(request, stream=True)
+    data = b"".join([piece async for piece in response.aiter_raw()])
+    await response.aclose()
     assert gzip.decompress(data).count(b"\n") == 50
     assert len(data) < 50 * 100

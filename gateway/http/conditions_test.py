@@ -20,7 +20,7 @@ from gateway.http.problems import Problem
         ('W/"', '"W/%22"'),
     ],
 )
-def test_tag_of_a_version(version: str, tag: str) -> None:
+def test_version_becomes_a_tag(version: str, tag: str) -> None:
     assert entity_tag(version) == tag
 
 
@@ -35,7 +35,7 @@ def test_tag_of_a_version(version: str, tag: str) -> None:
         ('"a,b", ""', {'"a,b"', '""'}),
     ],
 )
-def test_lists_of_tags(value: str, tags: set[str] | None) -> None:
+def test_list_of_tags_is_parsed(value: str, tags: set[str] | None) -> None:
     assert parse_entity_tags("If-Match", value).tags == tags
 
 
@@ -59,6 +59,8 @@ def test_malformed_tags_are_refused(value: str) -> None:
         ('"1"', '"1"', True, True),
     ],
 )
-def test_comparison(first: str, second: str, *, strongly: bool, weakly: bool) -> None:
+def test_strong_and_weak_comparison_follow_the_table_of_the_rfc(
+    first: str, second: str, *, strongly: bool, weakly: bool
+) -> None:
     tags = EntityTags(frozenset({first}))
     assert (tags.match_strongly(second), tags.match_weakly(second)) == (strongly, weakly)

@@ -37,32 +37,32 @@ async def client(
 
 
 @pytest.mark.parametrize("client", [frozenset({SHOP})], indirect=True)
-async def test_named_origin_may_read_and_caches_are_told(client: httpx.AsyncClient) -> None:
+async def test_named_origin_may_read_and_vary_is_set(client: httpx.AsyncClient) -> None:
     for path, status in (("/v1/probes/7", 200), ("/v1/nothing", 404)):
-        answer = await client.get(path, headers={"Origin": SHOP})
-        assert answer.status_code == status
-        assert answer.headers["Access-Control-Allow-Origin"] == SHOP
-        assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
-        assert answer.headers["Vary"] == "Origin"
+        response = await client.get(path, headers={"Origin": SHOP})
+        assert response.status_code == status
+        assert response.headers["Access-Control-Allow-Origin"] == SHOP
+        assert "ETag" in response.headers["Access-Control-Expose-Headers"]
+        assert response.headers["Vary"] == "Origin"
 
 
 @pytest.mark.parametrize("client", [frozenset({SHOP})], indirect=True)
-async def test_other_origin_may_not_read_and_caches_are_told(client: httpx.AsyncClient) -> None:
+async def test_other_origin_may_not_read_and_vary_is_set(client: httpx.AsyncClient) -> None:
     for headers in ({"Origin": "https://other.example"}, {}):
-        answer = await client.get("/v1/probes/7", headers=headers)
-        assert answer.status_code == 200
-        assert "Access-Control-Allow-Origin" not in answer.headers
-        assert answer.headers["Vary"] == "Origin"
+        response = await client.get("/v1/probes/7", headers=headers)
+        assert response.status_code == 200
+        assert "Access-Control-Allow-Origin" not in response.headers
+        assert response.headers["Vary"] == "Origin"
 
 
 @pytest.mark.parametrize("client", [frozenset({SHOP}), frozenset({"*"})], indirect=True)
-async def test_preflight_allows_what_the_path_takes(client: httpx.AsyncClient) -> None:
+async def test_preflight_allows_the_methods_of_the_path(client: httpx.AsyncClient) -> None:
     headers = PREFLIGHT | {"Access-Control-Request-Headers": "content-type,idempotency-key"}
-    answer = await client.options("/v1/probes", headers=headers)
-    assert answer.status_code == 204
-    assert answer.headers["Access-Control-Allow-Origin"] in (SHOP, "*")
-    assert answer.headers["Access-Control-Allow-Methods"] == "OPTIONS, POST, REPORT"
-    assert answer.headers["Access-Control-Allow-Headers"] == "content-type,idempotency-key"
+    response = await client.options("/v1/probes", headers=headers)
+    assert response.status_code == 204
+    assert response.headers["Access-Control-Allow-Origin"] in (SHOP, "*")
+    assert response.headers["Access-Control-Allow-Methods"] == "OPTIONS, POST, REPORT"
+    assert response.headers["Access-Control-Allow-Headers"] == "content-type,idempotency-key"
 
 
 @pytest.mark.parametrize("client", [frozenset({SHOP}), frozenset({"*"})], indirect=True)
@@ -70,15 +70,15 @@ async def test_preflight_allows_what_the_path_takes(client: httpx.AsyncClient) -
 async def test_preflight_never_makes_a_call(
     client: httpx.AsyncClient, servicer: ProbeServicer, path: str
 ) -> None:
-    answer = await client.options(path, headers=PREFLIGHT)
-    assert (answer.status_code, servicer.calls) == (204, [])
-    assert answer.headers["Access-Control-Allow-Origin"] in (SHOP, "*")
-    allowed = answer.headers["Access-Control-Allow-Methods"].split(", ")
+    response = await client.options(path, headers=PREFLIGHT)
+    assert (response.status_code, servicer.calls) == (204, [])
+    assert response.headers["Access-Control-Allow-Origin"] in (SHOP, "*")
+    allowed = response.headers["Access-Control-Allow-Methods"].split(", ")
     assert {"DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"} <= set(allowed)
 
 
 @pytest.mark.parametrize("client", [frozenset({SHOP})], indirect=True)
-async def test_options_that_asks_for_no_page_is_what_the_rule_says(
+async def test_options_without_a_preflight_follows_its_rule(
     client: httpx.AsyncClient, servicer: ProbeServicer
 ) -> None:
     assert (await client.options("/v1/anything", headers={"Origin": SHOP})).status_code == 200
@@ -90,24 +90,24 @@ async def test_preflight_of_an_unknown_path_or_origin_allows_nothing(
     client: httpx.AsyncClient,
 ) -> None:
     for path, origin in (("/v2/probes", SHOP), ("/v1/probes", "https://other.example")):
-        answer = await client.options(path, headers=PREFLIGHT | {"Origin": origin})
-        assert "Access-Control-Allow-Methods" not in answer.headers
+        response = await client.options(path, headers=PREFLIGHT | {"Origin": origin})
+        assert "Access-Control-Allow-Methods" not in response.headers
 
 
 @pytest.mark.parametrize("client", [frozenset[str]()], indirect=True)
 async def test_preflight_makes_no_call_without_the_setting_either(
     client: httpx.AsyncClient, servicer: ProbeServicer
 ) -> None:
-    answer = await client.options("/v1/anything", headers=PREFLIGHT)
-    assert (answer.status_code, servicer.calls) == (204, [])
-    assert "Access-Control-Allow-Origin" not in answer.headers
+    response = await client.options("/v1/anything", headers=PREFLIGHT)
+    assert (response.status_code, servicer.calls) == (204, [])
+    assert "Access-Control-Allow-Origin" not in response.headers
 
 
 @pytest.mark.parametrize("client", [frozenset[str]()], indirect=True)
 async def test_nothing_is_allowed_without_the_setting(client: httpx.AsyncClient) -> None:
-    for answer in (
+    for response in (
         await client.get("/v1/probes/7", headers={"Origin": SHOP}),
         await client.options("/v1/probes", headers=PREFLIGHT),
     ):
-        assert not [name for name in answer.headers if name.startswith("access-control")]
-        assert "Vary" not in answer.headers
+        assert not [name for name in response.headers if name.startswith("access-control")]
+        assert "Vary" not in response.headers

@@ -1,4 +1,4 @@
-"""A deadline that moves often and passes rarely."""
+"""A deadline that is extended often and passes rarely."""
 
 import asyncio
 import math

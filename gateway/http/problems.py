@@ -103,6 +103,12 @@ def _title(status: int) -> str:
         return "Error"
 
 
+def unavailable(detail: str, reason: str, *, retry_seconds: int) -> Problem:
+    """Return the problem of a request that the gateway cannot serve for now."""
+    headers = {"Retry-After": str(retry_seconds)}
+    return Problem(503, "UNAVAILABLE", detail, reason, headers=headers)
+
+
 def internal() -> Problem:
     """Return the problem of a defect, about which a client is told nothing."""
     return Problem(500, "INTERNAL", "Something went wrong.")

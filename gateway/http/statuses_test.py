@@ -24,7 +24,7 @@ def pack(message: Message) -> any_pb2.Any:
 
 
 @pytest.mark.parametrize("side", ["server", "channel"])
-async def test_what_grpc_says_of_a_response_over_a_limit_is_understood(side: str) -> None:
+async def test_grpc_message_about_a_response_over_the_limit_is_recognised(side: str) -> None:
     limits = {
         "server": [("grpc.max_send_message_length", 10)],
         "channel": [("grpc.max_receive_message_length", 10)],
@@ -106,7 +106,7 @@ def test_details_are_shown() -> None:
     }
 
 
-def test_a_service_may_ask_for_a_more_precise_status() -> None:
+def test_service_can_set_a_more_precise_status() -> None:
     info = error_details_pb2.ErrorInfo(reason="R", metadata={"http_status": "402", "a": "b"})
     problem = from_status(grpc.StatusCode.FAILED_PRECONDITION, "m", trailing(info))
     assert problem.status == 402
@@ -114,7 +114,7 @@ def test_a_service_may_ask_for_a_more_precise_status() -> None:
 
 
 @pytest.mark.parametrize("asked", ["200", "302", "500", "999", "-1", "x", "", "4e2", "٤٠٠"])
-def test_only_a_client_error_may_be_asked_for(asked: str) -> None:
+def test_service_can_set_only_a_client_error(asked: str) -> None:
     info = error_details_pb2.ErrorInfo(reason="R", metadata={"http_status": asked})
     problem = from_status(grpc.StatusCode.ABORTED, "m", trailing(info))
     assert problem.status == 409
@@ -122,12 +122,12 @@ def test_only_a_client_error_may_be_asked_for(asked: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS"])
-def test_what_grpc_says_of_a_server_is_not_shown(code: str) -> None:
+def test_message_of_grpc_about_a_server_is_not_shown(code: str) -> None:
     told = "failed to connect to all addresses; ipv4:10.0.0.7:50051: Connection refused"
     assert "10.0.0.7" not in str(from_status(grpc.StatusCode[code], told, None).as_object())
 
 
-def test_what_a_service_vouches_for_is_shown() -> None:
+def test_message_with_an_error_info_is_shown() -> None:
     info = error_details_pb2.ErrorInfo(reason="DATABASE_UNAVAILABLE")
     problem = from_status(grpc.StatusCode.UNAVAILABLE, "Try again.", trailing(info))
     assert (problem.detail, problem.reason) == ("Try again.", "DATABASE_UNAVAILABLE")
@@ -141,12 +141,12 @@ def test_retry_delay_becomes_retry_after_in_whole_seconds(nanos: int, header: st
     assert problem.headers == {"Retry-After": header}
 
 
-def test_unauthenticated_says_how_to_authenticate() -> None:
+def test_unauthenticated_has_a_www_authenticate_header() -> None:
     problem = from_status(grpc.StatusCode.UNAUTHENTICATED, "m", None)
     assert problem.headers == {"WWW-Authenticate": "Bearer"}
 
 
-def test_broken_details_are_passed_over() -> None:
+def test_malformed_details_are_ignored() -> None:
     broken = grpc.aio.Metadata(("grpc-status-details-bin", b"\xff\xff"))
     assert from_status(grpc.StatusCode.NOT_FOUND, "m", broken).as_object()["detail"] == "m"
     half = status_pb2.Status(

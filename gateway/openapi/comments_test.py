@@ -67,7 +67,7 @@ COMMENTS = Comments(compile_library(TEXT).files)
         ("Nothing", ""),
     ],
 )
-def test_comment_belongs_to_what_it_stands_at(name: str, text: str) -> None:
+def test_comment_belongs_to_its_element(name: str, text: str) -> None:
     assert COMMENTS.of(f"library.v1.{name}") == text
 
 
@@ -76,7 +76,7 @@ def test_file_has_the_comment_at_its_head() -> None:
     assert COMMENTS.of_file("google/api/nothing.proto") == ""
 
 
-def test_file_without_a_package_has_comments_too() -> None:
+def test_file_without_a_package_has_comments() -> None:
     files = compile_protos({"plain.proto": 'syntax = "proto3";\n// Bare.\nmessage Book {}'}).files
     assert Comments(files).of("Book") == "Bare."
 
@@ -100,5 +100,5 @@ def test_first_sentence_ends_where_the_next_begins(text: str, first: str, rest: 
     assert first_sentence(text) == (first, rest)
 
 
-def test_all_sentences_are_found() -> None:
+def test_comment_is_split_into_sentences() -> None:
     assert list(sentences("One. Two!\n\nThree\n\nFour.")) == ["One", "Two", "Three", "Four"]

@@ -113,7 +113,7 @@ def test_methods_that_openapi_lacks_are_explained() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_rest_of_a_path_gives_way_to_a_segment(order: int) -> None:
+def test_segment_wins_over_the_rest_of_a_path(order: int) -> None:
     rules = ['get: "/v1/files/{name=**}"', 'get: "/v1/files/{book_id}"'][::order]
     document = library(*rules, 'post: "/v1/files/{name=**}"')
     kept = "GetBook_2" if order == 1 else "GetBook"
@@ -123,7 +123,7 @@ def test_rest_of_a_path_gives_way_to_a_segment(order: int) -> None:
     assert (explained["method"], explained["path"]) == ("GET", "/v1/files/{name=**}")
 
 
-def test_rest_of_a_path_is_listed_where_nothing_is_in_its_way() -> None:
+def test_rest_of_a_path_is_listed_without_a_conflict() -> None:
     assert list(operation_ids(library('get: "/v1/files/{name=**}"'))) == ["get /v1/files/{name}"]
 
 
@@ -143,7 +143,9 @@ def test_tags_are_the_services_with_their_comments() -> None:
         {"name": "ShelfService"},
     ]
     assert set(operation_ids(document).values()) == {
-        *("a_v1_BookService_Get", "b_v1_BookService_Get", "ShelfService_Get")
+        "a_v1_BookService_Get",
+        "b_v1_BookService_Get",
+        "ShelfService_Get",
     }
     validate(document)
 
@@ -181,13 +183,13 @@ def test_title_and_version_come_from_the_packages(
     assert info["description"].split("\n\n") == [f"What {package} is." for package in packages]
 
 
-def test_token_may_be_given_to_every_operation() -> None:
+def test_every_operation_accepts_a_token() -> None:
     document = library('get: "/v1/books"')
     assert document["security"] == [{}, {"authorization": []}]
     assert document["components"]["securitySchemes"]["authorization"]["scheme"] == "bearer"
 
 
-def test_calls_go_to_where_the_document_came_from() -> None:
+def test_calls_go_to_the_server_of_the_document() -> None:
     assert library('get: "/v1/books"')["servers"] == [{"url": "/"}]
 
 

@@ -1,4 +1,4 @@
-"""Examples: taken by the gateway in requests, and just what it writes in answers."""
+"""Examples: accepted in requests, and exactly what the gateway writes in responses."""
 
 import os
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ message Book {
   bool lent = 15;
   double weight = 16;
   map<string, int32> counts = 17;
-  map<bool, string> truths = 18;
+  map<bool, string> booleans = 18;
   map<uint64, Single> singles = 19;
   google.protobuf.Timestamp create_time = 20;
   google.protobuf.Int64Value maybe = 21;
@@ -99,7 +99,7 @@ BOOK = {
     "lent": True,
     "weight": 1.5,
     "counts": {"key": 1},
-    "truths": {"true": "value"},
+    "booleans": {"true": "value"},
     "createTime": "2026-01-02T03:04:05Z",
     "maybe": "1",
     "empty": {},
@@ -118,7 +118,7 @@ def test_example_is_what_comment_name_or_type_give(library: DescriptorSet) -> No
     assert of_requests(Comments(library.files)).message(book) == {**BOOK, "secret": "secret"}
 
 
-def test_example_of_an_answer_has_what_only_the_service_sets(library: DescriptorSet) -> None:
+def test_example_of_a_response_has_output_only_fields(library: DescriptorSet) -> None:
     book = library.pool.FindMessageTypeByName("library.v1.Book")
     assert of_responses(Comments(library.files)).message(book) == {
         **BOOK,
@@ -195,7 +195,7 @@ def test_operation_is_reached_by_its_path(found: Documented) -> None:
 
 
 @pytest.mark.parametrize("found", ALL)
-def test_example_of_a_parameter_is_taken(found: Documented) -> None:
+def test_example_of_a_parameter_is_accepted(found: Documented) -> None:
     request = found.route.rpc.request_class()
     by_name = {
         "_".join(field_path(found.route, name)): parameter
@@ -220,7 +220,7 @@ def field_path(route: Route, variable: str) -> list[str]:
 
 
 @pytest.mark.parametrize("found", ALL)
-def test_example_of_a_body_is_taken(found: Documented) -> None:
+def test_example_of_a_body_is_accepted(found: Documented) -> None:
     parts = RequestParts(found.route, {}, ())
     contents = found.operation.get("requestBody", {}).get("content", {})
     for media_type, content in contents.items():
@@ -232,17 +232,17 @@ def test_example_of_a_body_is_taken(found: Documented) -> None:
 
 
 @pytest.mark.parametrize("found", ALL)
-def test_example_of_an_answer_is_what_is_written(found: Documented) -> None:
+def test_example_of_a_response_is_what_is_written(found: Documented) -> None:
     for status, response in found.operation["responses"].items():
         if not status.startswith("2"):
             continue
         for media_type, content in response.get("content", {}).items():
-            form = (
+            media_type_or_array = (
                 JSON_ARRAY
                 if found.route.rpc.server_streaming and media_type == JSON
                 else media_type
             )
-            for record in records(form, content.get("example")):
+            for record in records(media_type_or_array, content.get("example")):
                 assert written(found, record) == record
 
 
@@ -259,13 +259,13 @@ def records(media_type: str, example: Any) -> list[Any]:
 
 
 def written(found: Documented, record: Any) -> Any:
-    answer = found.route.rpc.response_class()
+    response = found.route.rpc.response_class()
     field = found.route.response.field
     if field is None:
-        found.codec.merge(record, answer)
+        found.codec.merge(record, response)
     else:
-        found.codec.merge_field(record, answer, field)
-    return shown(found.codec, answer, field)
+        found.codec.merge_field(record, response, field)
+    return shown(found.codec, response, field)
 
 
 def shown(codec: JsonCodec, message: Message, field: FieldDescriptor | None) -> Any:

@@ -41,7 +41,7 @@ from gateway.openapi.failures import named_failures
             {400: "`FAILED_PRECONDITION` if it is out (reason OUT_OF_STOCK)."},
         ),
         (
-            "Every method answers UNAVAILABLE while its database is down.",
+            "Every method returns UNAVAILABLE while its database is down.",
             {503: "`UNAVAILABLE` while its database is down."},
         ),
         (
@@ -56,21 +56,21 @@ from gateway.openapi.failures import named_failures
         ("Returns NOT_FOUND.", {404: "`NOT_FOUND`."}),
     ],
 )
-def test_failure_is_told_by_its_status(comment: str, told: dict[int, str]) -> None:
+def test_failure_is_listed_under_its_status(comment: str, told: dict[int, str]) -> None:
     assert named_failures(comment) == told
 
 
-def test_invalid_argument_may_come_as_a_rule_that_is_broken() -> None:
+def test_invalid_argument_is_listed_as_422_too() -> None:
     text = "`INVALID_ARGUMENT` if it is long."
     assert named_failures("Returns INVALID_ARGUMENT if it is long.") == {400: text, 422: text}
 
 
-def test_failures_of_all_comments_come_in_the_order_of_their_statuses() -> None:
-    told = named_failures("Returns NOT_FOUND if a.", "Every method answers UNAUTHENTICATED if b.")
+def test_failures_are_ordered_by_status() -> None:
+    told = named_failures("Returns NOT_FOUND if a.", "Every method returns UNAUTHENTICATED if b.")
     assert list(told.items()) == [(401, "`UNAUTHENTICATED` if b."), (404, "`NOT_FOUND` if a.")]
 
 
-def test_what_is_said_twice_is_told_once() -> None:
+def test_repeated_text_is_listed_once() -> None:
     assert named_failures("Returns ABORTED if a.", "Returns ABORTED if a.") == {
         409: "`ABORTED` if a."
     }

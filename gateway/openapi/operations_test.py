@@ -1,4 +1,4 @@
-"""Operations: the headers, bodies and answers of every kind of route."""
+"""Operations: the headers, bodies and responses of every kind of route."""
 
 from typing import Any
 
@@ -133,12 +133,12 @@ def test_operation_is_named_by_its_rpc_and_numbered_by_its_binding() -> None:
     assert second["tags"] == ["LibraryService"]
 
 
-def test_deprecation_is_said() -> None:
+def test_deprecated_elements_are_marked() -> None:
     assert PATHS["/v1/books/{bookId}:return"]["post"]["deprecated"] is True
     assert "deprecated" not in GET
 
 
-def test_headers_are_those_that_the_route_heeds() -> None:
+def test_operation_has_the_headers_that_its_route_uses() -> None:
     key, match, none_match = "Idempotency-Key", "If-Match", "If-None-Match"
     assert headers(GET) == {none_match}
     assert headers(PATHS["/v1/books"]["post"]) == {key}
@@ -149,13 +149,13 @@ def test_headers_are_those_that_the_route_heeds() -> None:
     assert headers(PATHS["/v1/books/{bookId}/title"]["get"]) == set()
 
 
-def test_whole_body_is_the_request() -> None:
+def test_whole_request_can_be_the_body() -> None:
     body = PATHS["/v1/authors"]["post"]["requestBody"]
     assert body["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Author"}
     assert "required" not in body
 
 
-def test_whole_body_lacks_what_the_path_binds() -> None:
+def test_whole_body_lacks_fields_in_the_path() -> None:
     body = PATHS["/v1/books/{bookId}:lend"]["post"]["requestBody"]
     schema = body["content"]["application/json"]["schema"]
     assert (list(schema["properties"]), schema["required"]) == (["reader", "days"], ["reader"])
@@ -188,7 +188,7 @@ def test_stream_of_requests_is_lines() -> None:
     assert content["application/x-ndjson"]["schema"] == BYTES["schema"]
 
 
-def test_answer_is_json_with_its_version() -> None:
+def test_response_is_json_with_its_version() -> None:
     assert list(GET["responses"]) == ["200", "304", "404", "default"]
     assert GET["responses"]["200"]["content"]["application/json"]["schema"] == BOOK
     assert list(GET["responses"]["200"]["headers"]) == ["ETag"]
@@ -196,13 +196,13 @@ def test_answer_is_json_with_its_version() -> None:
     assert "content" not in GET["responses"]["304"]
 
 
-def test_answer_can_be_a_field() -> None:
+def test_response_can_be_a_field() -> None:
     responses = PATHS["/v1/books/{bookId}/title"]["get"]["responses"]
     assert responses["200"]["content"]["application/json"]["schema"] == {"type": "string"}
     assert "304" not in responses
 
 
-def test_nothing_is_answered_with_no_content() -> None:
+def test_empty_response_is_204() -> None:
     responses = PATHS["/v1/books/{bookId}:return"]["post"]["responses"]
     assert list(responses) == ["204", "415", "default"]
     assert responses["204"] == {"description": "Done."}
@@ -229,7 +229,7 @@ def test_bytes_may_have_any_type_but_no_encoding() -> None:
         ("/v1/authors", "Done", {"Location", "Idempotent-Replayed"}),
     ],
 )
-def test_create_is_answered_with_a_location(path: str, nothing: str, sent: set[str]) -> None:
+def test_creation_has_a_location(path: str, nothing: str, sent: set[str]) -> None:
     responses = PATHS[path]["post"]["responses"]
     assert list(responses) == ["200", "201", "415", "default"]
     assert responses["200"]["description"].startswith(nothing)
@@ -238,7 +238,7 @@ def test_create_is_answered_with_a_location(path: str, nothing: str, sent: set[s
     assert responses["200"]["content"] == responses["201"]["content"]
 
 
-def test_update_may_find_another_version() -> None:
+def test_update_of_another_version_is_412() -> None:
     responses = PATHS["/v1/books/{bookId}"]["patch"]["responses"]
     assert list(responses) == ["200", "412", "415", "default"]
     assert list(responses["200"]["headers"]) == ["ETag"]
@@ -252,7 +252,7 @@ def test_failure_that_a_comment_names_is_a_response() -> None:
     }
 
 
-def test_stream_has_three_forms() -> None:
+def test_stream_has_three_formats() -> None:
     responses = PATHS["/v1/books/{bookId}:watch"]["get"]["responses"]
     assert list(responses) == ["200", "default"]
     content = responses["200"]["content"]
@@ -279,7 +279,7 @@ def test_stream_that_can_be_resumed_may_be_over() -> None:
     assert list(PATHS["/v1/books"]["get"]["responses"]) == ["200", "204", "default"]
 
 
-def test_stream_of_bytes_has_one_form() -> None:
+def test_stream_of_bytes_has_one_format() -> None:
     content = PATHS["/v1/books/{bookId}:read"]["get"]["responses"]["200"]["content"]
     assert content == {"application/octet-stream": BYTES, "*/*": BYTES}
 

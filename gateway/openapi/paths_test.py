@@ -73,7 +73,7 @@ def test_parameter_knows_what_it_sets() -> None:
     assert (loose.field, loose.variable) == (None, None)
 
 
-def test_open_end_is_known() -> None:
+def test_list_without_a_last_page_token_ends() -> None:
     takes_rest = [
         [parameter.takes_rest for parameter in path_parameters(route_of(template))]
         for template in ("/v1/{book_id=*}/*", "/v1/{book_id=files/*/**}")

@@ -9,47 +9,47 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_document_is_served(setup: Setup) -> None:
-    answer = await setup.client.get("/openapi.json")
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-    assert answer.headers["cache-control"] == "no-cache"
-    assert answer.json()["openapi"] == "3.1.0"
-    assert "/v1/probes/{id}" in answer.json()["paths"]
+    response = await setup.client.get("/openapi.json")
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    assert response.headers["cache-control"] == "no-cache"
+    assert response.json()["openapi"] == "3.1.0"
+    assert "/v1/probes/{id}" in response.json()["paths"]
     assert setup.servicer.calls == []
 
 
 async def test_document_is_compressed(setup: Setup) -> None:
-    answer = await setup.client.get("/openapi.json", headers={"Accept-Encoding": "gzip"})
-    assert answer.headers["content-encoding"] == "gzip"
+    response = await setup.client.get("/openapi.json", headers={"Accept-Encoding": "gzip"})
+    assert response.headers["content-encoding"] == "gzip"
     plain = await setup.client.get("/openapi.json", headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers
-    assert answer.json() == plain.json()
+    assert response.json() == plain.json()
 
 
 async def test_head_has_no_document(setup: Setup) -> None:
-    answer = await setup.client.head("/openapi.json")
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert answer.headers["etag"].startswith('W/"')
+    response = await setup.client.head("/openapi.json")
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["etag"].startswith('W/"')
 
 
-@pytest.mark.parametrize("form", ["{etag}", '"other", {etag}', "*"])
-async def test_client_that_has_the_document_is_told_so(setup: Setup, form: str) -> None:
+@pytest.mark.parametrize("value", ["{etag}", '"other", {etag}', "*"])
+async def test_client_with_the_current_version_gets_304(setup: Setup, value: str) -> None:
     etag = (await setup.client.head("/openapi.json")).headers["etag"]
-    held = {"If-None-Match": form.format(etag=etag)}
-    answer = await setup.client.get("/openapi.json", headers=held)
-    assert (answer.status_code, answer.content) == (304, b"")
-    assert answer.headers["etag"] == etag
+    held = {"If-None-Match": value.format(etag=etag)}
+    response = await setup.client.get("/openapi.json", headers=held)
+    assert (response.status_code, response.content) == (304, b"")
+    assert response.headers["etag"] == etag
 
 
-async def test_client_that_has_another_document_gets_this_one(setup: Setup) -> None:
-    answer = await setup.client.get("/openapi.json", headers={"If-None-Match": '"other"'})
-    assert answer.status_code == 200
+async def test_client_with_another_version_gets_the_document(setup: Setup) -> None:
+    response = await setup.client.get("/openapi.json", headers={"If-None-Match": '"other"'})
+    assert response.status_code == 200
 
 
-async def test_condition_that_cannot_be_read_is_refused(setup: Setup) -> None:
-    answer = await setup.client.get("/openapi.json", headers={"If-None-Match": "other"})
-    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_HEADER")
+async def test_malformed_condition_is_refused(setup: Setup) -> None:
+    response = await setup.client.get("/openapi.json", headers={"If-None-Match": "other"})
+    assert (response.status_code, response.json()["reason"]) == (400, "INVALID_HEADER")
 
 
 async def test_document_is_only_read(setup: Setup) -> None:
-    answer = await setup.client.post("/openapi.json", json={})
-    assert answer.status_code == 405
+    response = await setup.client.post("/openapi.json", json={})
+    assert response.status_code == 405

@@ -38,7 +38,7 @@ class Case:
 
 
 def shop_cases() -> list[Case]:
-    """Return what the shop's catalogue is written as, in the canonical form."""
+    """Return what the shop's catalogue is written as, in the canonical representation."""
     products = [_product(number) for number in range(500)]
     plain = ("productId", "sku", "name", "description", "imageUri", "etag")
     texts = [{name: product[name] for name in plain} for product in products[:50]]

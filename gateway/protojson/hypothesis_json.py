@@ -63,11 +63,24 @@ _WELL_KNOWN: Mapping[str, tuple[st.SearchStrategy[Any], Sequence[Any]]] = {
             fullmatch=True,
         ),
         (
-            *("", "2020-01-01", "2020-13-01T00:00:00Z", "2020-01-01T00:00:00", 1, [], {}),
-            *("2020-01-01t00:00:00Z", "2020-02-30T00:00:00Z", "2020-01-01T24:00:00Z"),
-            *("2020-01-01T00:00:00z", "2020-01-01 00:00:00Z", "10000-01-01T00:00:00Z"),
-            *("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"),
-            *("2020-01-01T00:00:00.1234567890Z", "2020-01-01T00:00:00.Z1", "0000-01-01T00:00:00Z"),
+            "",
+            "2020-01-01",
+            "2020-13-01T00:00:00Z",
+            "2020-01-01T00:00:00",
+            1,
+            [],
+            {},
+            "2020-01-01t00:00:00Z",
+            "2020-02-30T00:00:00Z",
+            "2020-01-01T24:00:00Z",
+            "2020-01-01T00:00:00z",
+            "2020-01-01 00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+01:00",
+            "9999-12-31T23:59:59-01:00",
+            "2020-01-01T00:00:00.1234567890Z",
+            "2020-01-01T00:00:00.Z1",
+            "0000-01-01T00:00:00Z",
         ),
     ),
     "google.protobuf.Value": (JSON_VALUES.filter(lambda value: value is not None), ()),
@@ -106,7 +119,7 @@ def _field(draw: st.DrawFn, field: FieldDescriptor, depth: int) -> Any:
 
 
 def _mistakes_null(field: FieldDescriptor) -> bool:
-    """Say whether json_format takes a null for a value where it is none, or for none in a oneof."""
+    """Return whether json_format mistakes null for a value, or for no value in a oneof."""
     kind = field.message_type or field.enum_type
     is_value = kind is not None and kind.full_name in _NULL_TYPES
     return is_value and (field.is_repeated or field.containing_oneof is not None)

@@ -1,6 +1,6 @@
 """Values of any message type: a strategy for Hypothesis.
 
-Each has a JSON form, as far as google.protobuf.json_format is concerned.
+JSON can represent each of them, according to google.protobuf.json_format.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """

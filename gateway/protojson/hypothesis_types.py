@@ -29,8 +29,13 @@ from hypothesis import strategies as st
 _IMPORTED = tuple(
     module.DESCRIPTOR
     for module in (
-        *(any_pb2, duration_pb2, empty_pb2, field_mask_pb2),
-        *(struct_pb2, timestamp_pb2, wrappers_pb2),
+        any_pb2,
+        duration_pb2,
+        empty_pb2,
+        field_mask_pb2,
+        struct_pb2,
+        timestamp_pb2,
+        wrappers_pb2,
     )
 )
 _ENUM = FieldDescriptorProto.TYPE_ENUM
@@ -52,9 +57,27 @@ _MESSAGES = (
     *(f".{kind.full_name}" for file in _IMPORTED for kind in file.message_types_by_name.values()),
 )
 _FIELD_NAMES = (
-    *("a", "b_c", "d_e_f", "camelCase", "UPPER_CASE", "_leading", "trailing_", "two__under", "x_1"),
+    "a",
+    "b_c",
+    "d_e_f",
+    "camelCase",
+    "UPPER_CASE",
+    "_leading",
+    "trailing_",
+    "two__under",
+    "x_1",
     # They mean something to Python, or to the functions that converters are made of.
-    *("class", "from", "None", "message", "value", "item", "get", "name", "depth", "given", "type"),
+    "class",
+    "from",
+    "None",
+    "message",
+    "value",
+    "item",
+    "get",
+    "name",
+    "depth",
+    "given",
+    "type",
 )
 
 

@@ -9,7 +9,7 @@ Nested = probe_pb2.Probe.Nested
 
 
 @pytest.mark.parametrize(
-    ("template", "answer", "path"),
+    ("template", "response", "path"),
     [
         ("/v1/probes/{id}", probe_pb2.Probe(id="7"), "/v1/probes/7"),
         (
@@ -36,9 +36,11 @@ Nested = probe_pb2.Probe.Nested
         ),
     ],
 )
-def test_path(template: str, answer: probe_pb2.Probe, path: str) -> None:
+def test_location_is_filled_from_the_message(
+    template: str, response: probe_pb2.Probe, path: str
+) -> None:
     location = compile_location(probe_pb2.Probe.DESCRIPTOR, template)
-    assert location.path(answer) == path
+    assert location.path(response) == path
 
 
 @pytest.mark.parametrize("value", ["", ".", "..", "groups", "groups/", "shelves/1", "groups/1/2"])
@@ -48,7 +50,7 @@ def test_value_that_does_not_fit_has_no_path(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", ".", ".."])
-def test_value_that_is_no_segment_has_no_path(value: str) -> None:
+def test_value_other_than_a_segment_has_no_path(value: str) -> None:
     """A URL cannot say them: clients resolve dots, encoded or not (RFC 3986 §5.2.4)."""
     location = compile_location(probe_pb2.Probe.DESCRIPTOR, "/v1/probes/{id}")
     assert location.path(probe_pb2.Probe(id=value)) is None
@@ -74,11 +76,11 @@ def test_rest_of_a_path_has_no_empty_segments_and_no_dots(value: str) -> None:
         ("/v1/{kind}", "is neither a string nor an integer"),
     ],
 )
-def test_template_that_cannot_be_filled_is_refused(template: str, why: str) -> None:
+def test_template_with_an_unusable_variable_is_refused(template: str, why: str) -> None:
     with pytest.raises((TemplateError, ParameterError), match=why):
         compile_location(probe_pb2.Probe.DESCRIPTOR, template)
 
 
-def test_sample_fits_the_template() -> None:
+def test_sample_matches_the_template() -> None:
     location = compile_location(probe_pb2.Probe.DESCRIPTOR, "/v1/{id=groups/*}/{text=**}:look")
     assert location.sample == "/v1/groups/~/~:look"

@@ -21,7 +21,6 @@ from gateway.protojson.scalars import scalar_reader
 from gateway.protojson.string_values import FILLERS
 from gateway.protojson.text import check_string
 from gateway.routing.fields import find_field
-from gateway.routing.violations import problem_of
 
 MAX_PATH_LENGTH = 10
 """How many names a parameter may have; recursive messages would allow any number."""
@@ -149,6 +148,12 @@ def assign(name: str, parameter: Parameter, message: Message, texts: Sequence[st
         parameter.assign(message, texts)
     except Violation as violation:
         raise problem_of(violation, name) from violation
+
+
+def problem_of(violation: Violation, root: str = "") -> Problem:
+    """Return the problem of a value: 422 for a number that is out of range, otherwise 400."""
+    status = 422 if violation.reason == "OUT_OF_RANGE" else 400
+    return invalid_field(violation.path(root), violation.rule, violation.reason, status=status)
 
 
 def _exclusive(name: str, rule: str) -> Problem:

@@ -102,7 +102,7 @@ def test_head_of_a_stream_is_refused() -> None:
 OPTION = 'options { [google.api.http] { post: "/v1/made" body: "*" } [rest.v1.location]: "%s" }'
 
 
-def test_location_may_be_any_path_that_is_got() -> None:
+def test_location_may_be_any_path_with_a_get() -> None:
     routes = compile_routes(books(OPTION % "/v1/books/{id}", 'get: "/v1/books/{id}"'))
     (made,) = [route for route in routes.targets if route.template.text == "/v1/made"]
     assert made.location is not None
@@ -131,7 +131,7 @@ def test_location_that_leads_nowhere_is_refused_by_name(location: str, why: str)
         "server_streaming: true " + OPTION % "/v1/books",
     ],
 )
-def test_location_of_what_creates_nothing_is_refused(options: str) -> None:
+def test_location_of_a_method_that_creates_nothing_is_refused(options: str) -> None:
     with pytest.raises(DescriptorSetError, match="GetBook: a stream or a GET creates nothing"):
         compile_routes(books(options))
 
@@ -173,6 +173,6 @@ def test_incomplete_descriptor_set_is_refused() -> None:
         DescriptorSet(files)
 
 
-def test_bytes_that_are_no_descriptor_set_are_refused() -> None:
+def test_bytes_other_than_a_descriptor_set_are_refused() -> None:
     with pytest.raises(DescriptorSetError, match="not a FileDescriptorSet"):
         DescriptorSet.parse(b"\xff\xff")

@@ -11,9 +11,8 @@ from gateway.http.problems import Problem, invalid_argument, invalid_field
 from gateway.protojson.errors import InvalidJsonError, Violation
 from gateway.protojson.text import parse_json
 from gateway.routing.bodies import RequestBody
-from gateway.routing.parameters import assign
+from gateway.routing.parameters import assign, problem_of
 from gateway.routing.routes import Route
-from gateway.routing.violations import problem_of
 
 QueryPairs = Sequence[tuple[str, str]]
 

@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection: what it waits for, for how long, and how it ends.
 
-A connection serves one request after the other. What a client sends ahead stays unparsed, at most
-what one read has brought, and nothing more is read until its turn comes (RFC 9112 section 9.3.2).
-So responses leave in order, whatever follows, and a client that does not read is not read from.
+A connection serves one request after the other. Requests that a client sends ahead stay unparsed in
+the buffer of one read, and nothing more is read until their turn (RFC 9112 section 9.3.2). So the
+responses are in order, and the server does not read from a client that does not read itself.
 
     WAITING -> HEAD -> SERVING -> WAITING ...     requests, one at a time
     any     -> LINGERING -> CLOSED                after the last response, or a refusal
@@ -33,7 +33,7 @@ from gateway.server.parser import Head, Headers, RequestParser
 from gateway.server.receive_buffer import ReceiveBuffer
 from gateway.server.response import format_problem
 from gateway.server.scope import make_scope
-from gateway.server.sockets import address_of, bound_unsent
+from gateway.server.sockets import address_of, limit_unsent
 
 _LOG = log.logger()
 
@@ -42,13 +42,13 @@ class State(Enum):
     """What a connection waits for or does, which decides how long it may take."""
 
     WAITING = "waiting"
-    """For the first byte of a request."""
+    """Waits for the first byte of a request."""
     HEAD = "head"
-    """For the rest of request line and headers."""
+    """Waits for the rest of the request line and the headers."""
     SERVING = "serving"
-    """The application has a request, and bounds all waits itself, that for the body too."""
+    """The application has the request, and limits all waits itself, also for the body."""
     LINGERING = "lingering"
-    """Nothing more is served; what comes is discarded until the client closes."""
+    """Serves nothing more; what arrives is discarded until the client closes."""
     CLOSED = "closed"
 
 
@@ -78,24 +78,24 @@ class Connection(asyncio.Protocol):
         self._received = ReceiveBuffer()
         self._lingered_bytes = 0
         self._writable: asyncio.Event | None = None
-        """Set when the client has read enough; None while nobody has to wait for that."""
+        """Set when the client has read enough; None while no writer has to wait."""
         self._first = True
-        """No request has come yet."""
+        """No request has arrived yet."""
         self._stopping = False
-        """The connection takes no more requests: the server stops, or has too many of them."""
+        """The connection takes no more requests: the server stops, or has too many connections."""
 
     # What the event loop calls.
 
     def connection_made(  # type: ignore[override]
         self, transport: asyncio.Transport
     ) -> None:
-        """Begin to wait for the first request, or refuse a connection too many."""
+        """Wait for the first request, or refuse a connection beyond the limit."""
         self._transport = transport
         server, client = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         self._addresses = (address_of(server), address_of(client))
         self._expiry = self._loop.time() + self._limits.max_age_seconds
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        bound_unsent(transport.get_extra_info("socket"))
+        limit_unsent(transport.get_extra_info("socket"))
         self._enter(State.WAITING)
         if len(self._server.connections) < self._limits.max_connections:
             self._server.connections.add(self)  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
             self._refuse(too_many_connections())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Release what the connection holds, and all that waits for its client."""
+        """Release everything, and wake whoever waits for the client."""
         self._state = State.CLOSED
         self._received.data = b""
         self._parser.close()
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
             self._cycle.disconnect()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has its turn, and keep the rest."""
+        """Parse the current request, and buffer the rest."""
         if self._state is State.LINGERING:
             self._discard(len(data))
         else:
@@ -123,12 +123,12 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     def eof_received(self) -> None:
-        """Treat a client that sends no more as one that left; asyncio closes on None."""
+        """Treat a half-closed connection as a disconnect; asyncio closes it on None."""
         if self._cycle is not None:
             self._cycle.disconnect()
 
     def pause_writing(self) -> None:
-        """Have writers wait; the client has `write_seconds` to read what is buffered."""
+        """Make writers wait; the client has `write_seconds` to read what is buffered."""
         self._writable = asyncio.Event()
         self._deadline.set(self._limits.write_seconds)
 
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
     # What uvicorn's server calls.
 
     def shutdown(self) -> None:
-        """Take no more requests; one that is being served gets its whole response."""
+        """Take no more requests; the one that is being served gets its whole response."""
         self._stopping = True
         if self._state is State.WAITING and self._writable is None:
             self._transport.close()
@@ -164,11 +164,11 @@ class Connection(asyncio.Protocol):
             await self._writable.wait()
 
     def read_on(self) -> None:
-        """Hand on more of the body."""
+        """Pass on more of the body."""
         self._advance()
 
     def may_stay_open(self) -> bool:
-        """Say whether the connection can take another request after this one."""
+        """Return whether the connection can take another request after this one."""
         return not self._stopping and self._loop.time() < self._expiry
 
     def default_headers(self) -> Headers:
@@ -194,7 +194,7 @@ class Connection(asyncio.Protocol):
             self._linger()
 
     def _advance(self) -> None:
-        """Parse what has its turn of what was received, and pause or resume reading."""
+        """Parse as much as the current request allows, and pause or resume reading."""
         try:
             while self._received.data and self._take():
                 pass
@@ -204,13 +204,13 @@ class Connection(asyncio.Protocol):
         if self._state is State.SERVING and (self._received.data or self._is_full()):
             self._transport.pause_reading()
             if not self._is_full() and not self._parser.complete:
-                # Let other connections have their turn between two pieces of a body.
+                # Let other connections run between two pieces of a body.
                 self._loop.call_soon(self._advance)
         else:
             self._transport.resume_reading()
 
     def _take(self) -> bool:
-        """Take a head or a piece of a body, and return whether to take more at once."""
+        """Take a head or a piece of a body; return whether to continue at once."""
         if self._state is State.SERVING:
             return self._take_body()
         return self._state in (State.WAITING, State.HEAD) and self._take_head()
@@ -246,12 +246,12 @@ class Connection(asyncio.Protocol):
     def _is_full(self) -> bool:
         return self._cycle is not None and self._cycle.is_full
 
-    # How it ends.
+    # How a connection ends.
 
     def _refuse(self, problem: Problem) -> None:
         """Respond with a problem to what cannot be served, and close.
 
-        A response that has begun leaves no room for that: the connection is aborted.
+        If a response has begun already, the connection is aborted.
         """
         _LOG.info("request_refused", status=problem.status, reason=problem.reason)
         cycle, self._cycle = self._cycle, None
@@ -264,10 +264,10 @@ class Connection(asyncio.Protocol):
             self._linger()
 
     def _linger(self) -> None:
-        """Close for writing, and discard what comes until the client closes, within bounds.
+        """Close for writing, and discard what arrives until the client closes, within limits.
 
-        To close with something unread would reset the connection, and the client might lose a
-        response that it has not read yet (RFC 9112 section 9.6).
+        Closing with unread data would reset the connection, and the client might lose a response
+        that it has not read yet (RFC 9112 section 9.6).
         """
         if self._state in (State.LINGERING, State.CLOSED) or self._transport.is_closing():
             return

@@ -2,55 +2,33 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from chassis import log
 from gateway.http.problems import Problem, internal
 from gateway.server.limits import BODY_BUFFER_BYTES, stopping
-from gateway.server.parser import Head, Headers
+from gateway.server.parser import Head
 from gateway.server.response import CONTINUE, Response, format_problem
+
+if TYPE_CHECKING:
+    from gateway.server.connection import Connection
 
 _LOG = log.logger()
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-class Carrier(Protocol):
-    """What a cycle needs of its connection."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-
-    async def drain(self) -> None:
-        """Wait until the client has taken most of what was written."""
-
-    def read_on(self) -> None:
-        """Hand on more of the body."""
-
-    def may_stay_open(self) -> bool:
-        """Say whether the connection can take another request after this one."""
-
-    def default_headers(self) -> Headers:
-        """Return the headers of every response."""
-
-    def end_cycle(self, cycle: "Cycle") -> None:
-        """Go on after a complete response."""
-
-    def close_cut_off(self) -> None:
-        """End the connection after what was sent of a response that stays incomplete."""
-
-
 class Cycle:
-    """Calls the application for one request, and is `receive` and `send` to it."""
+    """Calls the application for one request; `receive` and `send` are the ASGI callables."""
 
-    def __init__(self, head: Head, carrier: Carrier) -> None:
+    def __init__(self, head: Head, connection: "Connection") -> None:
         self.stays_open = head.keeps_alive
-        """Whether the connection stays open after this response, as far as is known."""
+        """Whether the connection stays open after this response, as far as known."""
         self.body_complete = not head.has_body
         self._head = head
-        self._carrier = carrier
+        self._connection = connection
         self._gone = False
-        """The client has left, or got a problem in place of the application's response."""
+        """The client has disconnected, or has got a problem instead."""
         self._continue_wanted = head.expects_continue
         self._chunks: list[bytes] = []
         self._buffered = 0
@@ -61,11 +39,11 @@ class Cycle:
 
     @property
     def is_full(self) -> bool:
-        """Whether the application has to take something before more of the body is read."""
+        """Whether the application must take something before more of the body is read."""
         return self._buffered >= BODY_BUFFER_BYTES
 
     async def run(self, application: Application, scope: Mapping[str, Any]) -> None:
-        """Serve the request; the connection goes on or ends, whatever the application does."""
+        """Serve the request; afterwards the connection continues or ends in any case."""
         try:
             await application(scope, self.receive, self.send)
         except Exception:
@@ -81,7 +59,7 @@ class Cycle:
         """Return the next ASGI event: a piece of the body, or a disconnect."""
         if self._continue_wanted and not self._gone:
             self._continue_wanted = False
-            self._carrier.write(CONTINUE)
+            self._connection.write(CONTINUE)
         while not (self._over or self._chunks or (self.body_complete and not self._end_received)):
             self._wakeup = self._wakeup or asyncio.Event()
             self._wakeup.clear()
@@ -92,15 +70,15 @@ class Cycle:
         self._chunks.clear()
         self._buffered = 0
         self._end_received = self.body_complete
-        self._carrier.read_on()
+        self._connection.read_on()
         return {"type": "http.request", "body": body, "more_body": not self._end_received}
 
     async def send(self, event: Mapping[str, Any]) -> None:
-        """Send an ASGI event, when the client has taken most of what was sent before.
+        """Send an ASGI event when the client has taken most of what was sent before.
 
-        The head leaves together with the first piece of the body, as ASGI allows.
+        The head is sent with the first piece of the body, as ASGI allows.
         """
-        await self._carrier.drain()
+        await self._connection.drain()
         if self._gone:
             return
         if self._response is None:
@@ -113,7 +91,7 @@ class Cycle:
             self._send_body(event.get("body", b""), more=event.get("more_body", False))
 
     def take_body(self, chunk: bytes, *, complete: bool) -> None:
-        """Keep a piece of the body for the application."""
+        """Buffer a piece of the body for the application."""
         self._continue_wanted = False
         if chunk:
             self._chunks.append(chunk)
@@ -122,7 +100,7 @@ class Cycle:
         self._wake()
 
     def disconnect(self) -> None:
-        """Tell the application that the client has left."""
+        """Tell the application that the client has disconnected."""
         self._gone = True
         self._wake()
 
@@ -138,33 +116,33 @@ class Cycle:
         self.response_begun = True
         self._continue_wanted = False
         if data:
-            self._carrier.write(data)
+            self._connection.write(data)
         if not more:
             self._wake()
-            self._carrier.end_cycle(self)
+            self._connection.end_cycle(self)
 
     def _head_of(self, response: Response, *, more: bool) -> bytes:
         """Return the head, which says whether the connection stays open.
 
-        A response that is complete before its request is closes the connection. Whether a stream
-        will be is not known when its head is sent.
+        A response that is complete before its request closes the connection. For a stream that is
+        not known yet when its head is sent.
         """
         unread = not self.body_complete and not more
-        if response.closes or unread or not self._carrier.may_stay_open():
+        if response.closes or unread or not self._connection.may_stay_open():
             self.stays_open = False
-        return response.head(self._carrier.default_headers(), closes=not self.stays_open)
+        return response.head(self._connection.default_headers(), closes=not self.stays_open)
 
     def _end(self, problem: Problem) -> None:
-        """Send a problem if there was no response; cut one that is incomplete."""
+        """Send a problem if there was no response, or cut an incomplete response off."""
         if self._over:
             return
         if self.response_begun:
-            self._carrier.close_cut_off()
+            self._connection.close_cut_off()
         else:
-            self._carrier.write(format_problem(problem))
+            self._connection.write(format_problem(problem))
             self.stays_open = False
             self._gone = True
-            self._carrier.end_cycle(self)
+            self._connection.end_cycle(self)
 
     def _wake(self) -> None:
         if self._wakeup is not None:

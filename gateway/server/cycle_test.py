@@ -68,7 +68,7 @@ async def test_application_that_fails_is_500(respond: Respond) -> None:
         assert await wire.read_end() == b""
 
 
-async def test_request_that_outlasts_a_stop_is_503() -> None:
+async def test_request_that_outlasts_the_shutdown_is_503() -> None:
     begun = asyncio.Event()
 
     async def never_respond(_send: Any) -> None:
@@ -142,7 +142,7 @@ async def test_head_has_no_body() -> None:
         assert (await wire.read_response())[2] == b"whole"
 
 
-async def test_body_that_the_application_does_not_read_is_held_back() -> None:
+async def test_body_that_the_application_does_not_read_stays_unread() -> None:
     released = asyncio.Event()
 
     async def wait(send: Any) -> None:

@@ -32,7 +32,7 @@ async def test_endless_input_takes_no_memory(program: Program) -> None:
     assert {name: size for name, size in (await grow(program)).items() if size} == {}
 
 
-async def test_refused_connections_leave_nothing_behind(program: Program) -> None:
+async def test_refused_connections_are_released(program: Program) -> None:
     (header,) = (kind for kind in ENDLESS_INPUTS if kind.name == "header")
     before = program.worker_rss_bytes()
     for _ in range(REFUSED):

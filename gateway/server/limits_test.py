@@ -24,7 +24,7 @@ CHUNKED = {"Transfer-Encoding": "chunked"}
 NDJSON = {**CHUNKED, "Content-Type": "application/x-ndjson"}
 SHORT_SECONDS = 0.3
 PAUSE_SECONDS = 0.05
-"""What a slow client waits between two bytes: each would move a deadline that bytes can move."""
+"""The pause of a slow client between two bytes; each would extend a limit that is not a total."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -76,7 +76,7 @@ async def read_problem(wire: Wire) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("begun", [b"", b"\r\n", BEGUN, b"GET /v1/probes/7"])
-async def test_first_head_that_does_not_come_is_408(port: int, begun: bytes) -> None:
+async def test_missing_first_head_is_408(port: int, begun: bytes) -> None:
     async with (
         gateway(port, ConnectionLimits(head_seconds=SHORT_SECONDS)) as url,
         connect(url) as wire,
@@ -87,7 +87,7 @@ async def test_first_head_that_does_not_come_is_408(port: int, begun: bytes) -> 
 
 
 @pytest.mark.parametrize("before", [b"", GET])
-async def test_head_that_comes_slowly_is_408_in_total(port: int, before: bytes) -> None:
+async def test_head_has_a_total_time_limit(port: int, before: bytes) -> None:
     async with (
         gateway(port, ConnectionLimits(head_seconds=SHORT_SECONDS)) as url,
         connect(url) as wire,
@@ -113,7 +113,7 @@ async def test_empty_lines_do_not_keep_an_idle_connection(port: int) -> None:
         slow.cancel()
 
 
-async def test_body_that_comes_slowly_is_408_in_total(
+async def test_body_has_a_total_time_limit(
     port: int, servicer: ProbeServicer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.http.body.READ_TIMEOUT_SECONDS", SHORT_SECONDS)
@@ -125,7 +125,7 @@ async def test_body_that_comes_slowly_is_408_in_total(
     assert not servicer.calls
 
 
-async def test_body_that_nobody_wants_is_not_read_for_ever(port: int) -> None:
+async def test_unwanted_body_is_read_for_a_limited_time(port: int) -> None:
     async with (
         gateway(port, ConnectionLimits(linger_seconds=SHORT_SECONDS)) as url,
         connect(url) as wire,
@@ -136,7 +136,7 @@ async def test_body_that_nobody_wants_is_not_read_for_ever(port: int) -> None:
             await trickle(wire, b"1\r\n \r\n")
 
 
-async def test_body_that_nobody_wants_is_read_up_to_a_bound(port: int) -> None:
+async def test_unwanted_body_is_read_up_to_a_limit(port: int) -> None:
     async with (
         gateway(port, ConnectionLimits(linger_bytes=4 * 1024 * 1024)) as url,
         connect(url) as wire,
@@ -146,7 +146,7 @@ async def test_body_that_nobody_wants_is_read_up_to_a_bound(port: int) -> None:
     assert 4 * 1024 * 1024 <= sent < 32 * 1024 * 1024
 
 
-async def test_client_that_does_not_close_holds_up_no_stop(
+async def test_client_that_does_not_close_does_not_delay_a_stop(
     port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
@@ -169,7 +169,7 @@ async def test_response_to_a_refused_upload_is_not_lost(port: int) -> None:
         assert await wire.read_end() == b""
 
 
-async def test_connections_are_bounded(port: int) -> None:
+async def test_connections_are_limited(port: int) -> None:
     async with gateway(port, ConnectionLimits(max_connections=1)) as url:
         async with connect(url) as first:
             await first.send_raw(GET)
@@ -191,7 +191,7 @@ async def served_again(url: str) -> None:
                     return
 
 
-async def test_old_connection_takes_no_more_requests(port: int) -> None:
+async def test_connection_past_its_age_takes_no_more_requests(port: int) -> None:
     async with gateway(port, ConnectionLimits(max_age_seconds=0)) as url, connect(url) as wire:
         await wire.send_raw(GET + GET)
         status, headers, _ = await wire.read_response()
@@ -199,7 +199,7 @@ async def test_old_connection_takes_no_more_requests(port: int) -> None:
         assert await wire.read_end() == b""
 
 
-async def test_old_connection_that_is_idle_is_closed(port: int) -> None:
+async def test_idle_connection_past_its_age_is_closed(port: int) -> None:
     async with (
         gateway(port, ConnectionLimits(max_age_seconds=SHORT_SECONDS)) as url,
         connect(url) as wire,
@@ -220,7 +220,7 @@ async def test_client_that_takes_a_response_slowly_is_cut_off(
         await asyncio.wait_for(servicer.cancelled.wait(), timeout=10)
 
 
-async def test_client_that_acknowledges_nothing_counts_as_gone(
+async def test_client_that_acknowledges_nothing_is_disconnected(
     port: int, servicer: ProbeServicer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sockets, "UNACKNOWLEDGED_SECONDS", 1)

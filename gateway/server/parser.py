@@ -1,9 +1,8 @@
 """Requests as httptools (llhttp, in its strict mode) reads them, taken one at a time.
 
-The parser is never given more than one request: a head is parsed when it is whole, and of what
-follows it is given what belongs to the body. So what a connection does next is decided here and
-in `connection`, and not by how a client cuts its bytes. With llhttp's strictness a head and a
-chunked body both end in an empty line, CR LF CR LF, and in nothing else.
+llhttp is never given more than one request: first a whole head, and then only what belongs to the
+body. So nothing depends on how the client's bytes are split into packets. In strict mode, a head
+and a chunked body both end with an empty line, CR LF CR LF, and nothing else.
 """
 
 import re
@@ -22,21 +21,27 @@ EMPTY_LINE = b"\r\n\r\n"
 """The end of a head and of a chunked body."""
 
 MAX_LENGTH_DIGITS = 20
-"""As many as the largest length has, 2^64 - 1. Python's int() refuses thousands of digits."""
+"""The digits of 2^64 - 1, the largest length; Python's int() refuses thousands of digits."""
 
 Headers = list[tuple[bytes, bytes]]
 
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
 _BODY_END = re.compile(rb"[^\n]" + EMPTY_LINE)
-"""A possible end of a chunked body: an empty line after one that is not, such as `0`."""
+"""A possible end of a chunked body: an empty line after another one, such as `0`."""
 _OVERLAP_BYTES = len(EMPTY_LINE)
-"""How many parsed bytes may be the beginning of an end that is not complete."""
+"""How many parsed bytes may be the beginning of an incomplete end."""
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _SINGLE_VALUED = (
-    *(b"authorization", b"content-type", b"grpc-timeout", b"host", b"idempotency-key"),
-    *(b"last-event-id", b"transfer-encoding", b"x-request-id"),
+    b"authorization",
+    b"content-type",
+    b"grpc-timeout",
+    b"host",
+    b"idempotency-key",
+    b"last-event-id",
+    b"transfer-encoding",
+    b"x-request-id",
 )
-"""Headers that have a single value: of two lines, a proxy may have acted on the other one."""
+"""Headers with a single value: of two lines, a proxy may have acted on the other one."""
 
 
 class Head(NamedTuple):
@@ -44,13 +49,13 @@ class Head(NamedTuple):
 
     method: str
     path: bytes
-    """As it came, percent-encoded."""
+    """Still percent-encoded."""
     query: bytes
     headers: Headers
     """Names in lower case."""
     http_version: str
     keeps_alive: bool
-    """The client lets the connection stay open."""
+    """The client allows the connection to stay open."""
     has_body: bool
     expects_continue: bool
     """The client waits for 100 Continue before it sends the body."""
@@ -61,7 +66,7 @@ class RequestParser:
 
     def __init__(self) -> None:
         self.complete = True
-        """The whole request was read."""
+        """The whole request has been read."""
         self._headers: Headers = []
         self._chunks: list[bytes] = []
         self._begun = False
@@ -70,21 +75,21 @@ class RequestParser:
         self._keeps_alive = False
         self._parser = self._body_parser = httptools.HttpRequestParser(self)
         self._remaining: int | None = 0
-        """How many bytes of a body are to come, or None where it is chunked."""
+        """How many bytes of the body are missing, or None if it is chunked."""
         self._overlap = b""
-        """The last bytes that were parsed of a chunked body, whose end may begin in them."""
+        """The last parsed bytes of a chunked body, whose end may begin in them."""
         self._excess_framing_bytes = 0
-        """By how much framing exceeds what the content so far allows for."""
+        """How much the framing exceeds what the content so far allows."""
 
     def read_head(self, data: bytes) -> Head:
-        """Read a head, given whole.
+        """Read a whole head.
 
         Raises:
-            Problem: it is malformed, or not supported. Nothing more can be read after that.
+            Problem: it is malformed or not supported. Nothing more can be read after that.
         """
         method, target, version = check_request_line(data)
         if self._had_trailers:
-            # To llhttp they are headers: after `Connection: close` among them it takes no more.
+            # To llhttp they are headers: after a trailer `Connection: close` it reads no more.
             self._parser = httptools.HttpRequestParser(self)
         self.complete = self._begun = self._had_trailers = False
         self._in_head = True
@@ -127,13 +132,13 @@ class RequestParser:
         return content, taken
 
     def close(self) -> None:
-        """Break the reference cycle with httptools' parser, or only a collection would free it."""
+        """Break the reference cycle with httptools' parser, which only the collector would free."""
         del self._parser, self._body_parser
 
     # What httptools calls.
 
     def on_message_begin(self) -> None:
-        """Refuse a second request in what was given as one."""
+        """Refuse a second request within one."""
         if self._begun:
             raise ValueError("a request within a request")
         self._begun = True
@@ -187,7 +192,7 @@ class RequestParser:
         self.complete = False
 
     def _feed(self, data: bytes) -> int:
-        """Parse what of `data` belongs to the body, and return how much that was."""
+        """Parse the part of `data` that belongs to the body; return its size."""
         if self._remaining is None:
             return self._feed_chunked(data)
         taken = min(self._remaining, len(data))
@@ -198,7 +203,7 @@ class RequestParser:
     def _feed_chunked(self, data: bytes) -> int:
         """Parse up to each possible end of the body in turn, until one of them is the end.
 
-        Most are content: there may be one in every five bytes.
+        Most of them are content; there may be one in every five bytes.
         """
         at = begin = len(self._overlap)
         joined = self._overlap + data
@@ -229,16 +234,16 @@ def check_request_line(data: bytes) -> tuple[bytes, bytes, bytes]:
         raise _malformed("the request line")
     method, target, version = found.groups()
     if version not in (b"1.1", b"1.0"):
-        detail = "Only HTTP/1.1 and HTTP/1.0 are spoken here."
+        detail = "Only HTTP/1.1 and HTTP/1.0 are supported."
         raise Problem(505, "UNIMPLEMENTED", detail, "UNSUPPORTED_HTTP_VERSION")
     return method, target, version
 
 
 def check_begun_head(data: bytes) -> None:
-    """Check the beginning of a head, so that what is not HTTP is refused before it is complete.
+    """Check the beginning of a head, so that anything but HTTP is refused early.
 
     Raises:
-        Problem: no supported request begins like that.
+        Problem: no supported request begins like this.
     """
     if b"\r\n" in data:
         check_request_line(data)
@@ -269,12 +274,12 @@ def _check_transfer_coding(coding: bytes, version: bytes) -> None:
     if version == b"1.0":
         raise _malformed("HTTP/1.0 has no Transfer-Encoding")
     if coding.lower() != b"chunked":
-        detail = "The only transfer coding that is known here is chunked."
+        detail = "The only supported transfer coding is chunked."
         raise Problem(501, "UNIMPLEMENTED", detail, "UNKNOWN_TRANSFER_CODING")
 
 
 def _expects_continue(fields: dict[bytes, bytes], version: bytes) -> bool:
-    """Say whether the client waits for 100 Continue (RFC 9110 section 10.1.1)."""
+    """Return whether the client waits for 100 Continue (RFC 9110 section 10.1.1)."""
     return version == b"1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
 
 
@@ -295,7 +300,7 @@ def _split_target(method: bytes, target: bytes) -> tuple[bytes, bytes]:
     try:
         url = httptools.parse_url(target)
     except httptools.HttpParserInvalidURLError as error:
-        raise invalid_argument("The request target is no URL.", "INVALID_TARGET") from error
+        raise invalid_argument("The request target is not a URL.", "INVALID_TARGET") from error
     return url.path or b"/", url.query or b""
 
 
@@ -305,6 +310,6 @@ def _malformed(why: str) -> Problem:
 
 def _unreadable(error: httptools.HttpParserError) -> Problem:
     if isinstance(error, httptools.HttpParserInvalidMethodError):
-        detail = "The method is not known here."
+        detail = "The method is not known."
         return Problem(501, "UNIMPLEMENTED", detail, "UNKNOWN_METHOD")
     return _malformed(str(error))

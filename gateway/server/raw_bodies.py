@@ -154,7 +154,8 @@ TRAILERS = [
         "RFC 9110 6.5.1: not merged into the headers",
         chunked(
             CHUNK + b"0\r\nAuthorization: Bearer x\r\nX-Request-Id: x\r\n\r\n",
-            *("Authorization: Bearer head", "X-Request-Id: head"),
+            "Authorization: Bearer head",
+            "X-Request-Id: head",
         ),
         metadata={"authorization": "Bearer head", "x-request-id": "head"},
     ),

@@ -1,4 +1,4 @@
-"""What was received on a connection and is not parsed yet, and where a head ends in it."""
+"""The received bytes of a connection that are not parsed yet, and where a head ends in them."""
 
 import re
 
@@ -20,7 +20,7 @@ class ReceiveBuffer:
 
     @property
     def has_begun_head(self) -> bool:
-        """Whether any of a head was received; empty lines are not."""
+        """Whether any part of a head was received; empty lines are not part of it."""
         return self.data not in (b"", b"\r")
 
     def add(self, data: bytes) -> None:
@@ -32,10 +32,10 @@ class ReceiveBuffer:
         self.data = self.data[size:]
 
     def take_head(self) -> bytes | None:
-        """Take a head, with the empty line at its end; return None if it is not complete.
+        """Take a head including the empty line at its end; return None if it is incomplete.
 
         Raises:
-            Problem: the head is too large, or does not begin as one.
+            Problem: the head is too large, or no request begins like this.
         """
         self._skip_empty_lines()
         at = self.data.find(EMPTY_LINE, self._searched)
@@ -53,7 +53,7 @@ class ReceiveBuffer:
         return head
 
     def _skip_empty_lines(self) -> None:
-        """Skip empty lines before a head (RFC 9112 section 2.2); they count towards its bound."""
+        """Skip empty lines before a head (RFC 9112 section 2.2); they count towards its limit."""
         if self.data.startswith(b"\r"):
             rest = _EMPTY_LINES.sub(b"", self.data, count=1)
             self._skipped += len(self.data) - len(rest)

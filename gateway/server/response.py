@@ -11,7 +11,7 @@ from gateway.server.parser import Headers
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-"""What would end a header or a line of it (RFC 9110 section 5.5)."""
+"""Characters that are not allowed in a header (RFC 9110 section 5.5)."""
 
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
@@ -24,7 +24,7 @@ _STATUS_LINES = {
 
 
 class Response:
-    """One response: its ASGI events, as the bytes to send."""
+    """One response: its ASGI events as bytes."""
 
     def __init__(self, start: Mapping[str, Any], method: str, http_version: str) -> None:
         self.status: int = start["status"]
@@ -33,7 +33,7 @@ class Response:
         self.complete = False
         self._headers: Headers = list(start.get("headers", ()))
         self._length: int | None = None
-        """How many bytes of the body are to come; None without a Content-Length."""
+        """How many bytes of the body are missing; None without a Content-Length."""
         self._read_headers()
         self._has_body = method != "HEAD" and self.status not in _WITHOUT_BODY
         self._chunked = self._has_body and self._length is None and http_version == "1.1"
@@ -42,7 +42,7 @@ class Response:
         """Return status line and headers.
 
         Raises:
-            ValueError: a header has a character that would end it.
+            ValueError: a header has a character that is not allowed.
         """
         lines = [*default_headers, *self._headers]
         if closes and not self.closes:
@@ -58,7 +58,7 @@ class Response:
         return b"".join(parts)
 
     def body(self, content: bytes, *, more: bool) -> bytes:
-        """Return a piece of the body as it is sent.
+        """Return a piece of the body with its framing.
 
         Raises:
             ValueError: the body is longer or shorter than its Content-Length.
@@ -66,7 +66,7 @@ class Response:
         if self._length is not None and self._has_body:
             self._length -= len(content)
             if self._length < 0 or (self._length and not more):
-                raise ValueError("the body is not as long as was announced")
+                raise ValueError("the body is not as long as its Content-Length")
         self.complete = not more
         if not self._has_body:
             return b""
@@ -83,7 +83,7 @@ class Response:
 
 
 def format_problem(problem: Problem) -> bytes:
-    """Return a whole response, which says that the connection is closed after it."""
+    """Return a whole response with `Connection: close`."""
     body = problem.as_json()
     headers = [
         (b"content-type", PROBLEM_JSON.encode()),

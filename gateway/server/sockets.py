@@ -5,7 +5,7 @@ import socket
 from gateway.server.limits import UNACKNOWLEDGED_SECONDS, UNSENT_BYTES
 
 Address = tuple[str, int] | None
-"""Host and port; None where a socket has no such name."""
+"""Host and port; None for a socket without them."""
 
 
 def address_of(name: object) -> Address:
@@ -13,8 +13,8 @@ def address_of(name: object) -> Address:
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
 
 
-def bound_unsent(connection: socket.socket) -> None:
-    """Bound what the system buffers for a client that does not read, where it can (tcp(7))."""
+def limit_unsent(connection: socket.socket) -> None:
+    """Limit what the system buffers for a client that does not read, where it can (tcp(7))."""
     for name, value in (
         ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
         ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_SECONDS * 1_000),

@@ -1,4 +1,4 @@
-"""The probe service for callers who ask for anything: it answers soon, and fails only for a reason.
+"""The probe service for fuzzing: it responds soon, and never fails like a defect.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
@@ -14,32 +14,32 @@ from probe.v1 import probe_pb2
 from gateway.testing.servicer import Context, ProbeServicer
 
 _MOST = 3
-"""How much a stream gives at most, of whatever is asked for."""
+"""How many responses a stream sends at most."""
 
 
 @dataclass
 class BriefServicer(ProbeServicer):
-    """As the probe service, less what would take long or look like a defect of the gateway."""
+    """The probe service without behaviour that takes long or looks like a defect of the gateway."""
 
     cancellation_seconds: float = 0.0
 
     async def GetProbe(self, request: probe_pb2.Probe, context: Context) -> probe_pb2.Probe:
-        """Send back what has a JSON form."""
+        """Send back what JSON can represent."""
         _clear_what_json_cannot_hold(request)
         return await super().GetProbe(request, context)
 
     async def CreateProbe(self, request: probe_pb2.Probe, context: Context) -> probe_pb2.Probe:
-        """Send back what has a JSON form."""
+        """Send back what JSON can represent."""
         _clear_what_json_cannot_hold(request)
         return await super().CreateProbe(request, context)
 
     async def Fail(self, request: probe_pb2.FailRequest, context: Context) -> empty_pb2.Empty:
-        """Fail as the request says, but by the fault of the client."""
+        """Fail as the request says, but with FAILED_PRECONDITION."""
         request.code = grpc.StatusCode.FAILED_PRECONDITION.value[0]
         return await super().Fail(request, context)
 
     async def Wait(self, request: probe_pb2.WaitRequest, context: Context) -> probe_pb2.Probe:
-        """Answer at once."""
+        """Respond at once."""
         return await super().Wait(probe_pb2.WaitRequest(), context)
 
     async def Watch(
@@ -78,7 +78,7 @@ class BriefServicer(ProbeServicer):
 
 
 def _clear_what_json_cannot_hold(probe: probe_pb2.Probe) -> None:
-    """Clear a mask with other than plain names: as `line_1`, most of those cannot be read back."""
+    """Clear a mask with other than plain names: most of those, as `line_1`, are unwritable."""
     if not all(path.isascii() and path.isalpha() for path in probe.mask.paths):
         probe.ClearField("mask")
 

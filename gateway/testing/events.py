@@ -1,4 +1,4 @@
-"""A client of server-sent events as browsers have it (HTML Living Standard §9.2), by hand.
+"""A client of server-sent events that behaves as browsers do (HTML Living Standard §9.2).
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
@@ -17,7 +17,7 @@ _LINE_ENDS = re.compile(r"\r\n|\n|\r")
 
 @dataclass(frozen=True)
 class Event:
-    """What an event listener is given."""
+    """An event as a listener receives it."""
 
     name: str
     data: str
@@ -30,7 +30,7 @@ class Event:
 
 @dataclass
 class EventParser:
-    """What has been understood of a stream so far; it outlives a connection (§9.2.6)."""
+    """The events of a stream so far; the parser outlives its connections (§9.2.6)."""
 
     events: list[Event] = field(default_factory=list)
     comments: int = 0
@@ -38,7 +38,7 @@ class EventParser:
     retry_milliseconds: int | None = None
 
     def parse(self, body: bytes) -> None:
-        """Take what one connection brought; what is not complete at its end is thrown away."""
+        """Parse the body of one connection; an incomplete event at its end is discarded."""
         text = body.decode("utf-8", errors="replace").removeprefix("\ufeff")
         *lines, _ = _LINE_ENDS.split(text)
         name, data, last_id = "", "", ""
@@ -70,26 +70,26 @@ class EventSource(EventParser):
         self._client = client
         self._url = url
         self.is_closed = False
-        """It was told not to come back (§9.2.3)."""
+        """The server told the client not to reconnect (§9.2.3)."""
 
     async def connect(self, cut_after_bytes: int | None = None) -> None:
-        """Read one connection to its end, or cut it when so many bytes of its body came."""
+        """Read one connection to its end, or cut it after so many bytes of its body."""
         headers = {"Accept": EVENT_STREAM, "Accept-Encoding": "identity"}
         if self.last_id:
             headers["Last-Event-ID"] = self.last_id
         body = b""
-        async with self._client.stream("GET", self._url, headers=headers) as answer:
-            if answer.status_code != 200 or answer.headers["Content-Type"] != EVENT_STREAM:
+        async with self._client.stream("GET", self._url, headers=headers) as response:
+            if response.status_code != 200 or response.headers["Content-Type"] != EVENT_STREAM:
                 self.is_closed = True
                 return
-            async for piece in answer.aiter_bytes():
+            async for piece in response.aiter_bytes():
                 body += piece
                 if cut_after_bytes is not None and len(body) >= cut_after_bytes:
                     break
         self.parse(body[:cut_after_bytes])
 
     async def read_all(self) -> None:
-        """Connect until there is nothing more to come."""
+        """Connect until the server says that the stream is complete."""
         while not self.is_closed:
             await self.connect()
 

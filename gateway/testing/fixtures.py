@@ -21,7 +21,7 @@ from gateway.testing.servicer import ProbeServicer, serve_probes
 
 @dataclass
 class Setup:
-    """A client, the gateway that it calls, and the service behind that."""
+    """A client, the gateway that it calls, and the service behind the gateway."""
 
     url: str
     client: httpx.AsyncClient
@@ -48,7 +48,7 @@ async def running() -> AsyncIterator[Setup]:
 
 @pytest.fixture
 def setup(running: Setup) -> Setup:
-    """Return the module's gateway, with no call remembered."""
+    """Return the gateway of the module, without remembered calls."""
     running.servicer.calls.clear()
     return running
 
@@ -61,7 +61,7 @@ class Notes:
     servicer: NoteServicer
 
     def add(self, etag: str = "7", note_id: str = "1") -> None:
-        """Put a note in place."""
+        """Store a note."""
         cover = note_pb2.Cover(colour="red", etag="c")
         note = note_pb2.Note(note_id=note_id, text="old", etag=etag, cover=cover)
         self.servicer.notes[note_id] = note
@@ -78,7 +78,7 @@ async def running_notes() -> AsyncIterator[Notes]:
 
 @pytest.fixture
 def notes(running_notes: Notes) -> Notes:
-    """Return the module's gateway, with one note and no call remembered."""
+    """Return the gateway of the module, with one note and without remembered calls."""
     running_notes.servicer.notes.clear()
     running_notes.servicer.calls.clear()
     running_notes.add()

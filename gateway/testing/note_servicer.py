@@ -1,4 +1,4 @@
-"""A service with resources that have versions, as AIP-154 and AIP-163 have it.
+"""A service whose resources have versions, by AIP-154 and AIP-163.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
@@ -45,7 +45,7 @@ class NoteServicer(note_pb2_grpc.NoteServiceServicer):
     async def UpdateNote(
         self, request: note_pb2.UpdateNoteRequest, context: Context
     ) -> note_pb2.Note:
-        """Take the text."""
+        """Change the text."""
         self.calls.append(request)
         note = await self._find_version(request.note_id, request.note.etag, context)
         return self._change(note, text=request.note.text, keep=not request.validate_only)
@@ -53,7 +53,7 @@ class NoteServicer(note_pb2_grpc.NoteServiceServicer):
     async def DeleteNote(
         self, request: note_pb2.DeleteNoteRequest, context: Context
     ) -> empty_pb2.Empty:
-        """Forget the note."""
+        """Delete the note."""
         self.calls.append(request)
         await self._find_version(request.note_id, request.etag, context)
         del self.notes[request.note_id]
@@ -62,13 +62,13 @@ class NoteServicer(note_pb2_grpc.NoteServiceServicer):
     async def ArchiveNote(
         self, request: note_pb2.ArchiveNoteRequest, context: Context
     ) -> note_pb2.Note:
-        """Mark the note."""
+        """Mark the note as archived."""
         self.calls.append(request)
         note = await self._find_version(request.note_id, request.etag, context)
         return self._change(note, text=note.text, archived=True)
 
     async def LockNote(self, request: note_pb2.LockNoteRequest, context: Context) -> note_pb2.Note:
-        """Say that somebody else was faster."""
+        """Fail with ABORTED."""
         self.calls.append(request)
         await context.abort(grpc.StatusCode.ABORTED, "Somebody else was faster.")
         raise AssertionError("abort returned")
@@ -110,7 +110,7 @@ async def serve_notes() -> AsyncIterator[tuple[NoteServicer, int]]:
 
 
 async def _send_aside(aside: note_pb2.Aside, context: Context) -> None:
-    """Send metadata, and fail if that is asked for."""
+    """Send metadata, and fail if the request says so."""
     await context.send_initial_metadata(_pairs(aside.initial))
     trailing: list[tuple[str, str | bytes]] = [*_pairs(aside.trailing)]
     if aside.HasField("retry_delay"):

@@ -1,4 +1,4 @@
-"""Protos for tests that stand in the test itself, compiled with their comments.
+"""Protos that are written in a test itself, compiled with their comments.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
@@ -28,16 +28,16 @@ import "google/protobuf/wrappers.proto";
 import "rest/v1/annotations.proto";
 """
 _OPTIONS = Path(__file__).parents[1] / "proto"
-"""Where the gateway's own options are imported from."""
+"""The root of the gateway's own options."""
 
 
 def compile_library(text: str) -> DescriptorSet:
-    """Compile the definitions of a proto of package library.v1, which imports all that is usual."""
+    """Compile the definitions of a proto of package library.v1, with the usual imports."""
     return compile_protos({"library/v1/library.proto": _HEAD + text})
 
 
 def compile_protos(sources: dict[str, str]) -> DescriptorSet:
-    """Compile whole protos, by the paths that they are imported by."""
+    """Compile whole protos, by their import paths."""
     with tempfile.TemporaryDirectory() as directory:
         for path, text in sources.items():
             file = Path(directory, path)
@@ -45,8 +45,10 @@ def compile_protos(sources: dict[str, str]) -> DescriptorSet:
             file.write_text(text)
         output = Path(directory, "descriptors.binpb")
         options = (
-            *(f"-I{directory}", f"-I{_OPTIONS}"),
-            *("--include_imports", "--include_source_info"),
+            f"-I{directory}",
+            f"-I{_OPTIONS}",
+            "--include_imports",
+            "--include_source_info",
         )
         if run_protoc([*options, f"--descriptor_set_out={output}", *sources]) != 0:
             raise ValueError("The protos of the test do not compile.")

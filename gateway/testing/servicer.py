@@ -1,4 +1,4 @@
-"""The service that the gateway's tests call through it; it remembers what it was asked.
+"""The service that tests call through the gateway; it remembers its calls.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
@@ -29,7 +29,7 @@ Context = grpc.aio.ServicerContext[Message, Message]
 
 @dataclass(frozen=True)
 class Call:
-    """What one call came with; a stream of requests counts as nothing."""
+    """The request, metadata and deadline of a call; a stream of requests counts as Empty."""
 
     rpc: str
     request: Message
@@ -43,27 +43,27 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
 
     calls: list[Call] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when a call ends because its client left."""
+    """Set when a call ends because its client has disconnected."""
     sent: int = 0
-    """How many answers streams have given."""
+    """How many responses streams have sent."""
     received: int = 0
-    """How many requests streams have taken."""
+    """How many requests streams have received."""
     cancellation_seconds: float = CANCELLATION_SECONDS
 
     async def wait_for(self, calls: int) -> None:
-        """Wait until so many calls have begun."""
+        """Wait until `calls` calls have begun."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while len(self.calls) < calls:  # noqa: ASYNC110 - tests only, and nothing to lose.
+            while len(self.calls) < calls:  # noqa: ASYNC110 - there is no event to wait for.
                 await asyncio.sleep(0.001)
 
     async def wait_for_requests(self, count: int) -> None:
-        """Wait until streams have taken so many requests."""
+        """Wait until streams have received `count` requests."""
         async with asyncio.timeout(WAIT_SECONDS):
             while self.received < count:  # noqa: ASYNC110 - as above.
                 await asyncio.sleep(0.001)
 
     async def settled(self) -> int:
-        """Wait until streams give no more answers, and return how many they gave."""
+        """Wait until streams send no more responses; return how many they have sent."""
         before = -1
         async with asyncio.timeout(3 * WAIT_SECONDS):
             while before != self.sent:
@@ -89,7 +89,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
         return probe_pb2.Probe(id=request.id, tags=request.update_mask.paths)
 
     async def DeleteProbe(self, request: probe_pb2.Probe, context: Context) -> empty_pb2.Empty:
-        """Answer with nothing."""
+        """Return Empty."""
         self._note("DeleteProbe", request, context)
         return empty_pb2.Empty()
 
@@ -120,7 +120,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
         await _abort(context, request.code, request.message, _details(request))
 
     async def Wait(self, request: probe_pb2.WaitRequest, context: Context) -> probe_pb2.Probe:
-        """Answer after a while with the number of calls so far."""
+        """Return the number of calls so far, after a while."""
         self._note("Wait", request, context)
         with self._noting_cancellation():
             await asyncio.sleep(request.seconds)
@@ -139,7 +139,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
     ) -> AsyncIterator[probe_pb2.ListProbesResponse]:
         """Stream the pages after the one that the token names."""
         self._note("ListProbes", request, context)
-        number = await _place(context, request.page_token)
+        number = await _position(context, request.page_token)
         while number < request.total:
             last = min(number + request.page_size, request.total)
             numbers = range(number + 1, last + 1)
@@ -158,8 +158,8 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
     ) -> AsyncIterator[probe_pb2.FollowResponse]:
         """Stream the events after the one that the token names."""
         self._note("Follow", request, context)
-        place = await _place(context, request.resume_token)
-        for number in range(place + 1, request.last + 1):
+        position = await _position(context, request.resume_token)
+        for number in range(position + 1, request.last + 1):
             token = "" if number % 2 else str(number)
             yield probe_pb2.FollowResponse(number=number, resume_token=token)
 
@@ -181,7 +181,7 @@ class ProbeServicer(probe_pb2_grpc.ProbeServiceServicer):
             async for probe in requests:
                 self.received += 1
                 ids.append(probe.id)
-            # To grpc.aio's servers a cancelled stream first looks like one that ended.
+            # In grpc.aio's servers a cancelled stream looks like a complete one at first.
             await asyncio.sleep(self.cancellation_seconds)
         return probe_pb2.Probe(tags=ids, int32_value=len(ids))
 
@@ -259,9 +259,9 @@ def _code(number: int) -> grpc.StatusCode:
     return next(code for code in grpc.StatusCode if code.value[0] == number)
 
 
-async def _place(context: Context, token: str) -> int:
+async def _position(context: Context, token: str) -> int:
     if token and not token.isdecimal():
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The token is no number.")
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The token is not a number.")
     return int(token or 0)
 
 

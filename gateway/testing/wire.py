@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client by hand: it reads an answer while it is still sending, and can stop halfway.
+"""An HTTP/1.1 client that reads a response while it still sends, and can stop halfway.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
@@ -52,7 +52,7 @@ class Wire:
         return int(first.split()[1]), headers
 
     async def read_raw(self, size: int) -> bytes:
-        """Return so many bytes.
+        """Return exactly `size` bytes.
 
         Raises:
             asyncio.IncompleteReadError: the connection was cut.
@@ -81,14 +81,14 @@ class Wire:
         return json.loads(line)
 
     async def read_response(self) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers and body of a response whose body has a length, or is none."""
+        """Return status, headers and body of a response with a Content-Length or no body."""
         status, headers = await self.read_head()
         length = int(headers.get("content-length", "0"))
         body = await asyncio.wait_for(self._reader.readexactly(length), TIMEOUT_SECONDS)
         return status, headers, body
 
     async def read_end(self) -> bytes:
-        """Return what comes until the server closes."""
+        """Return everything until the server closes."""
         return await asyncio.wait_for(self._reader.read(), TIMEOUT_SECONDS)
 
     def abort(self) -> None:
