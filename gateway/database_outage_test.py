@@ -3,16 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import httpx
 import psycopg
 import pytest
-from probe.v1 import probe_pb2
 
-from gateway.testing.harness import descriptor_set, make_app, serve_app
-from gateway.testing.servicer import ProbeServicer, serve_probes
+from gateway.testing import fixtures
 from tools.postgres.freezing import find_server, frozen, list_backends
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -26,11 +22,7 @@ VALUES (sha256('expired'), sha256(''), uuidv7(), now() - interval '1 hour')
 """
 
 
-@dataclass
-class Setup:
-    client: httpx.AsyncClient
-    servicer: ProbeServicer
-
+class Setup(fixtures.Setup):
     async def post(self, path: str, body: object, **headers: str) -> tuple[httpx.Response, float]:
         """Return a response, and how many seconds it took."""
         began = time.monotonic()
@@ -38,17 +30,9 @@ class Setup:
         return response, time.monotonic() - began
 
 
-@asynccontextmanager
-async def running(database_url: str) -> AsyncIterator[Setup]:
-    async with serve_probes() as (servicer, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, database_url=database_url)
-        async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
-            yield Setup(client, servicer)
-
-
 @pytest.fixture
 async def setup(clean_database_url: str) -> AsyncIterator[Setup]:
-    async with running(clean_database_url) as made:
+    async with Setup.serve(database_url=clean_database_url) as made:
         await made.post("/v1/probes", {}, **{"Idempotency-Key": "first"})
         made.servicer.calls.clear()
         yield made
@@ -119,7 +103,7 @@ async def test_sweeping_starts_when_the_table_exists(
     connect = psycopg.AsyncConnection.connect(clean_database_url, autocommit=True)
     async with asyncio.timeout(20), await connect as connection:
         await connection.execute("ALTER TABLE idempotency_records RENAME TO not_yet")
-        async with running(clean_database_url):
+        async with Setup.serve(database_url=clean_database_url):
             await asyncio.sleep(0.5)
             await connection.execute("ALTER TABLE not_yet RENAME TO idempotency_records")
             await connection.execute(ADD_EXPIRED)

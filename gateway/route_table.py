@@ -38,7 +38,7 @@ def _rows(route: Route, service: str) -> Iterator[tuple[str, ...]]:
         route.http_method,
         route.template.text,
         f"{service}.{route.rpc.descriptor.name}",
-        _stream(route),
+        _STREAMS[route.rpc.client_streaming, route.rpc.server_streaming],
         _body(route.body),
     )
     first, *others = textwrap.wrap(", ".join(_query(route)), QUERY_WIDTH) or [""]
@@ -49,10 +49,6 @@ def _rows(route: Route, service: str) -> Iterator[tuple[str, ...]]:
 
 def _line(row: Iterable[str], widths: Iterable[int]) -> str:
     return _GAP.join(map(str.ljust, row, widths)).rstrip()
-
-
-def _stream(route: Route) -> str:
-    return _STREAMS[route.rpc.client_streaming, route.rpc.server_streaming]
 
 
 def _body(body: RequestBody | None) -> str:

@@ -2,16 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import httpx
 import pytest
-from probe.v1 import probe_pb2
 
-from gateway.app import GatewayApp
+from gateway.testing import fixtures
 from gateway.testing.events import EVENT_STREAM, EventParser, EventSource
-from gateway.testing.harness import descriptor_set, make_app, serve_app
-from gateway.testing.servicer import ProbeServicer, serve_probes
 from gateway.testing.wire import TIMEOUT_SECONDS, Wire, connect
 
 ACCEPT = {"Accept": EVENT_STREAM}
@@ -20,13 +16,7 @@ LIST = "/v1/probes:list?total=5&page_size=2"
 NUMBERS = [1, 2, 3, 4, 5]
 
 
-@dataclass
-class Setup:
-    url: str
-    client: httpx.AsyncClient
-    app: GatewayApp
-    servicer: ProbeServicer
-
+class Setup(fixtures.Setup):
     def source(self, path: str) -> EventSource:
         return EventSource(self.client, path)
 
@@ -39,11 +29,8 @@ class Setup:
 
 @pytest.fixture
 async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
-    settings = getattr(request, "param", {})
-    async with serve_probes() as (servicer, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, **settings)
-        async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
-            yield Setup(url, client, app, servicer)
+    async with Setup.serve(**getattr(request, "param", {})) as setup:
+        yield setup
 
 
 def listed(source: EventParser) -> list[int]:

@@ -163,7 +163,9 @@ class IdempotencyRecords:
             if found is not None:
                 return found
             if time.monotonic() > limit:
-                raise _still_running()
+                detail = f"A request with this {HEADER} is still running."
+                headers = {"Retry-After": "1"}
+                raise Problem(409, "ABORTED", detail, "IDEMPOTENCY_KEY_IN_USE", headers=headers)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _claim_or_read(
@@ -227,13 +229,3 @@ async def _read(connection: Connection, claim: Claim) -> Response | None:
     if status is None:
         return None
     return Response(status, body, {**headers, REPLAYED_HEADER: "true"})
-
-
-def _still_running() -> Problem:
-    return Problem(
-        status=409,
-        code="ABORTED",
-        detail=f"A request with this {HEADER} is still running.",
-        reason="IDEMPOTENCY_KEY_IN_USE",
-        headers={"Retry-After": "1"},
-    )

@@ -2,18 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import httpx
 import psycopg
 import pytest
 import pytest_asyncio
 from note.v1 import note_pb2
-from probe.v1 import probe_pb2
 
+from gateway.testing import fixtures
 from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.note_servicer import NoteServicer, serve_notes
-from gateway.testing.servicer import ProbeServicer, serve_probes
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "gateway"
@@ -23,11 +21,7 @@ JSON_WITH_KEY = {"Content-Type": "application/json", "Idempotency-Key": "key"}
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@dataclass
-class Setup:
-    client: httpx.AsyncClient
-    servicer: ProbeServicer
-
+class Setup(fixtures.Setup):
     async def post(
         self, path: str, body: object, key: str | None = "key", **headers: str
     ) -> httpx.Response:
@@ -38,10 +32,8 @@ class Setup:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(database_url: str) -> AsyncIterator[Setup]:
-    async with serve_probes() as (servicer, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, database_url=database_url)
-        async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
-            yield Setup(client, servicer)
+    async with Setup.serve(database_url=database_url) as setup:
+        yield setup
 
 
 @pytest.fixture
@@ -263,11 +255,10 @@ async def test_other_request_while_the_first_runs_is_refused_at_once(setup: Setu
 
 
 async def test_database_that_is_down_stops_only_requests_with_a_key() -> None:
-    async with serve_probes() as (servicer, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port)
-        async with serve_app(app) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
-            refused = await client.post("/v1/probes", json={}, headers={"Idempotency-Key": "key"})
-            taken = await client.post("/v1/probes", json={})
+    async with Setup.serve() as setup:
+        setup.client.timeout = httpx.Timeout(20)
+        refused = await setup.post("/v1/probes", {})
+        taken = await setup.post("/v1/probes", {}, key=None)
     assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
     assert taken.status_code == 200
-    assert len(servicer.calls) == 1
+    assert len(setup.servicer.calls) == 1

@@ -5,43 +5,31 @@ import gc
 import json
 import tracemalloc
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import httpx
 import pytest
-from probe.v1 import probe_pb2
 
-from gateway.app import GatewayApp
 from gateway.http.body import MAX_BODY_BYTES
-from gateway.testing.harness import descriptor_set, make_app, serve_app
-from gateway.testing.servicer import ProbeServicer, serve_probes
+from gateway.testing import fixtures
 from gateway.testing.wire import Wire, connect
 
 NDJSON = {"Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"}
 PROMPT_SECONDS = 5.0
 
-all_forms = pytest.mark.parametrize(
+all_formats = pytest.mark.parametrize(
     "accept", ["application/x-ndjson", "text/event-stream", "application/json"]
 )
 
 
-@dataclass
-class Setup:
-    url: str
-    app: GatewayApp
-    servicer: ProbeServicer
-
+class Setup(fixtures.Setup):
     async def cancelled(self) -> None:
         await asyncio.wait_for(self.servicer.cancelled.wait(), PROMPT_SECONDS)
 
 
 @pytest.fixture
 async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
-    settings = getattr(request, "param", {})
-    async with serve_probes() as (servicer, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, **settings)
-        async with serve_app(app) as url:
-            yield Setup(url, app, servicer)
+    async with Setup.serve(**getattr(request, "param", {})) as setup:
+        yield setup
 
 
 async def begin_chat(wire: Wire, path: str = "/v1/probes:chat") -> None:
@@ -138,7 +126,7 @@ async def test_client_that_leaves_during_an_upload_cancels_the_call(
         await setup.cancelled()
 
 
-@all_forms
+@all_formats
 async def test_client_that_leaves_a_quiet_stream_cancels_the_call(
     setup: Setup, accept: str
 ) -> None:
@@ -151,7 +139,7 @@ async def test_client_that_leaves_a_quiet_stream_cancels_the_call(
         await setup.cancelled()
 
 
-@all_forms
+@all_formats
 async def test_stalled_reader_stops_the_service(setup: Setup, accept: str) -> None:
     async with connect(setup.url) as wire:
         path = "/v1/probes:watch?count=-1&size=100000"
@@ -252,7 +240,7 @@ async def test_stream_with_activity_is_not_idle(setup: Setup) -> None:
     assert "error" not in response.text
 
 
-@all_forms
+@all_formats
 @pytest.mark.parametrize("setup", [{"apigateway_stream_idle_seconds": 1.0}], indirect=True)
 async def test_stalled_reader_is_disconnected(setup: Setup, accept: str) -> None:
     async with connect(setup.url) as wire:

@@ -1,6 +1,5 @@
 """Streaming RPCs: a format is chosen, the call is made, and Falcon sends the responses."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,15 +30,8 @@ MAX_TIMEOUT_SECONDS = 30 * 86_400.0
 """The longest deadline of a stream that a client may set. A deadline that overflows gRPC's
 nanoseconds would count as passed."""
 
-_FORMATS: Mapping[str, Callable[..., StreamFormat]] = {
-    NDJSON: JsonLines,
-    EVENT_STREAM: EventStream,
-    JSON: JsonArray,
-    **dict.fromkeys(NDJSON_ALIASES, JsonLines),
-}
-"""The formats that a client chooses from by Accept, the default first."""
-
-_OFFERED = tuple(_FORMATS)
+_OFFERED = (NDJSON, EVENT_STREAM, JSON, *NDJSON_ALIASES)
+"""The media types that a client chooses from by Accept, the default first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +88,13 @@ class StreamCalls:
         media_type = choose_media_type(exchange.list_header(b"accept") or "", _OFFERED)
         if media_type is None:
             raise _not_acceptable()
-        last_id = ""
-        make_format = partial(_FORMATS[media_type], parts.route.response.write)
+        dump, last_id = parts.route.response.write, ""
+        stream_format: StreamFormat
         if media_type == EVENT_STREAM:
             last_id = read_id(exchange.header(b"last-event-id"))
-            make_format = partial(make_format, parts.route.resumption, last_id)
-        stream_format = make_format()
+            stream_format = EventStream(dump, parts.route.resumption, last_id)
+        else:
+            stream_format = JsonArray(dump) if media_type == JSON else JsonLines(dump)
         resp.set_headers(stream_format.headers)
         if last_id == END_ID:
             # It makes EventSource stop (HTML Living Standard §9.2.3).

@@ -6,13 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
-from probe.v1 import probe_pb2
 from structlog.testing import capture_logs
 
 from gateway.testing.events import EventParser
 from gateway.testing.fixtures import Setup
-from gateway.testing.harness import descriptor_set, make_app, serve_app
-from gateway.testing.servicer import serve_probes
 from gateway.testing.wire import connect
 
 pytest_plugins = ("gateway.testing.fixtures",)
@@ -182,26 +179,20 @@ async def test_accept_is_ignored_if_there_is_one_format(setup: Setup, accept: st
 
 
 async def test_streams_beyond_the_limit_are_refused() -> None:
-    async with serve_probes() as (servicer, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, apigateway_max_streams=2)
-        async with (
-            serve_app(app) as url,
-            httpx.AsyncClient(base_url=url) as client,
-            connect(url) as first,
-            connect(url) as second,
-        ):
-            for wire in (first, second):
-                await wire.send_head("GET", "/v1/probes:watch?count=2&pause_seconds=60", {})
-                assert (await wire.read_head())[0] == 200
-            for method, path in (("POST", "collect"), ("POST", "chat"), ("GET", "watch")):
-                response = await client.request(method, f"/v1/probes:{path}")
-                assert (response.status_code, response.json()["reason"]) == (
-                    503,
-                    "TOO_MANY_STREAMS",
-                )
-                assert response.headers["Retry-After"]
-            assert (await client.get("/v1/probes/7")).status_code == 200
-            assert [call.rpc for call in servicer.calls] == ["Watch", "Watch", "GetProbe"]
-            first.abort()
-            await servicer.cancelled.wait()
-            assert (await client.get("/v1/probes:watch?count=1")).status_code == 200
+    async with (
+        Setup.serve(apigateway_max_streams=2) as setup,
+        connect(setup.url) as first,
+        connect(setup.url) as second,
+    ):
+        for wire in (first, second):
+            await wire.send_head("GET", "/v1/probes:watch?count=2&pause_seconds=60", {})
+            assert (await wire.read_head())[0] == 200
+        for method, path in (("POST", "collect"), ("POST", "chat"), ("GET", "watch")):
+            response = await setup.client.request(method, f"/v1/probes:{path}")
+            assert (response.status_code, response.json()["reason"]) == (503, "TOO_MANY_STREAMS")
+            assert response.headers["Retry-After"]
+        assert (await setup.client.get("/v1/probes/7")).status_code == 200
+        assert [call.rpc for call in setup.servicer.calls] == ["Watch", "Watch", "GetProbe"]
+        first.abort()
+        await setup.servicer.cancelled.wait()
+        assert (await setup.client.get("/v1/probes:watch?count=1")).status_code == 200

@@ -3,14 +3,10 @@
 grpc-gateway (issue 4263) and Envoy's transcoder know nothing of them.
 """
 
-import httpx
 import pytest
 from note.v1 import note_pb2
-from probe.v1 import probe_pb2
 
-from gateway.testing.fixtures import Notes
-from gateway.testing.harness import descriptor_set, make_app, serve_app
-from gateway.testing.servicer import serve_probes
+from gateway.testing.fixtures import Notes, Setup
 
 pytest_plugins = ("gateway.testing.fixtures",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -226,10 +222,8 @@ async def test_only_one_version_can_be_forwarded(notes: Notes) -> None:
     ],
 )
 async def test_streams_have_no_version(method: str, path: str, header: str, status: int) -> None:
-    async with serve_probes() as (_, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port)
-        async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
-            response = await client.request(method, path, headers={header: '"7"'})
+    async with Setup.serve() as setup:
+        response = await setup.client.request(method, path, headers={header: '"7"'})
     assert response.status_code == status
 
 

@@ -35,6 +35,13 @@ class Exchange:
         self._start = time.perf_counter()
         self._send = send
         self._scope = scope
+        self.method: str = scope["method"]
+        """The HTTP method, in upper case."""
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        self.raw_path = raw_path.decode("latin-1")
+        """The path, still percent-encoded."""
+        self.query: bytes = scope["query_string"]
+        """The query, still percent-encoded."""
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.header(REQUEST_ID_HEADER)
         valid = _REQUEST_ID.fullmatch(given) is not None
@@ -67,24 +74,6 @@ class Exchange:
         """Return whether a header is present, even if it is empty."""
         return name in self._headers
 
-    @property
-    def method(self) -> str:
-        """The HTTP method, in upper case."""
-        method: str = self._scope["method"]
-        return method
-
-    @property
-    def raw_path(self) -> str:
-        """The path, still percent-encoded."""
-        raw: bytes = self._scope.get("raw_path") or self._scope["path"].encode()
-        return raw.decode("latin-1")
-
-    @property
-    def query(self) -> bytes:
-        """The query, still percent-encoded."""
-        query: bytes = self._scope["query_string"]
-        return query
-
     def note_failure(self, problem: Problem, cause: str) -> None:
         """Keep a service's message for the log if it describes a server error.
 
@@ -115,7 +104,7 @@ class Exchange:
         optional = {"rpc": self.rpc, "code": self.code, "cause": self._cause}
         _LOG.info(
             "request",
-            method=self._scope["method"],
+            method=self.method,
             path=self.raw_path,
             status=self._status,
             duration_ms=round((time.perf_counter() - self._start) * 1_000, 3),

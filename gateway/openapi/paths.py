@@ -7,7 +7,7 @@ several segments, and `**` becomes one of a single segment, because clients enco
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, count, repeat
 from typing import cast
 from urllib.parse import quote
 
@@ -107,9 +107,5 @@ def _singular(collection: str) -> str:
 
 def _free_name(wanted: str, taken: Collection[str]) -> str:
     """Return the wanted name, with a number if it is taken."""
-    name = wanted
-    number = 1
-    while name in taken:
-        number += 1
-        name = f"{wanted}{number}"
-    return name
+    names = chain([wanted], (f"{wanted}{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)

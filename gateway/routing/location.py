@@ -15,6 +15,8 @@ from gateway.routing.templates import Template, TemplateError, parse_template
 _UNFIT = frozenset({"", ".", ".."})
 """Not segments of a path: clients remove dots, encoded or not (RFC 3986 §5.2.4, URL Standard)."""
 
+_FILLING_TYPES = frozenset({FieldDescriptor.TYPE_STRING, *INTEGER_RANGES})
+
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
@@ -94,16 +96,13 @@ def _reader(response: Descriptor, path: str) -> Callable[[Message], object]:
         parameter = resolve(response, path)
     except ParameterError as error:
         raise ParameterError(f"the variable {path} of its location {error}") from error
-    if parameter.repeated or not _can_fill(parameter.field):
+    field = parameter.field
+    if field.is_repeated or field.type not in _FILLING_TYPES:
         raise ParameterError(
             f"the variable {path} of its location is neither a string nor an integer"
         )
     read: Callable[[Message], object] = attrgetter(parameter.path)
     return read
-
-
-def _can_fill(field: FieldDescriptor) -> bool:
-    return field.type == FieldDescriptor.TYPE_STRING or field.type in INTEGER_RANGES
 
 
 def _fit(values: Sequence[str], segments: Sequence[str]) -> bool:

@@ -2,26 +2,48 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from chassis import log
 from gateway.http.problems import Problem, internal
 from gateway.server.limits import BODY_BUFFER_BYTES, stopping
-from gateway.server.parser import Head
+from gateway.server.parser import Head, Headers
 from gateway.server.response import CONTINUE, Response, format_problem
-
-if TYPE_CHECKING:
-    from gateway.server.connection import Connection
 
 _LOG = log.logger()
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
+class ClientConnection(Protocol):
+    """The connection of a cycle."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+
+    async def drain(self) -> None:
+        """Wait until the client has taken most of what was written."""
+
+    def read_on(self) -> None:
+        """Pass on more of the body."""
+
+    def may_stay_open(self) -> bool:
+        """Return whether the connection can take another request after this one."""
+
+    def default_headers(self) -> Headers:
+        """Return the headers of every response."""
+
+    def end_cycle(self, cycle: "Cycle") -> None:
+        """Continue after a complete response."""
+
+    def close_cut_off(self) -> None:
+        """Close in the middle of a response."""
+
+
 class Cycle:
     """Calls the application for one request; `receive` and `send` are the ASGI callables."""
 
-    def __init__(self, head: Head, connection: "Connection") -> None:
+    def __init__(self, head: Head, connection: ClientConnection) -> None:
         self.stays_open = head.keeps_alive
         """Whether the connection stays open after this response, as far as known."""
         self.body_complete = not head.has_body

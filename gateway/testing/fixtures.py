@@ -4,8 +4,9 @@ PYTEST_DONT_REWRITE: nothing here asserts.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from google.protobuf import json_format
 from note.v1 import note_pb2
 from probe.v1 import probe_pb2
 
+from gateway.app import GatewayApp
 from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.note_servicer import NoteServicer, serve_notes
 from gateway.testing.servicer import ProbeServicer, serve_probes
@@ -26,6 +28,16 @@ class Setup:
     url: str
     client: httpx.AsyncClient
     servicer: ProbeServicer
+    app: GatewayApp
+
+    @classmethod
+    @asynccontextmanager
+    async def serve(cls, **settings: Any) -> AsyncIterator[Self]:
+        """Serve the probe service and a gateway with these settings, by name."""
+        async with serve_probes() as (servicer, port):
+            app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port, **settings)
+            async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+                yield cls(url, client, servicer, app)
 
     def request(self) -> dict[str, Any]:
         """Return the one gRPC request that was made, as JSON with proto names."""
@@ -40,10 +52,8 @@ class Setup:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running() -> AsyncIterator[Setup]:
     """Yield a gateway that serves until the end of the module."""
-    async with serve_probes() as (servicer, port):
-        app = make_app(descriptor_set(probe_pb2.DESCRIPTOR), port)
-        async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
-            yield Setup(url, client, servicer)
+    async with Setup.serve() as setup:
+        yield setup
 
 
 @pytest.fixture

@@ -34,9 +34,6 @@ _RETRY_POLICY = {
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
 
-MultiCallable = Any
-"""One of the four kinds of grpc.aio multicallable."""
-
 
 class Upstream:
     """The methods of a set of services, ready to be called."""
@@ -46,7 +43,7 @@ class Upstream:
         self._methods = list(methods)
         self._addresses = addresses
         self._channels: dict[str, grpc.aio.Channel] = {}
-        self._calls: dict[str, MultiCallable] = {}
+        self._calls: dict[str, Any] = {}
 
     async def open(self) -> None:
         """Make the channels; they connect when they are first used."""
@@ -61,7 +58,7 @@ class Upstream:
         for channel in self._channels.values():
             await channel.close()
 
-    def call(self, rpc: Method) -> MultiCallable:
+    def call(self, rpc: Method) -> Any:
         """Return the multicallable of a method."""
         return self._calls[rpc.path]
 
@@ -94,7 +91,7 @@ def _options(safe: Iterable[Method]) -> list[tuple[str, Any]]:
     return list(options.items())
 
 
-def _multicallable(channel: grpc.aio.Channel, rpc: Method) -> MultiCallable:
+def _multicallable(channel: grpc.aio.Channel, rpc: Method) -> Any:
     requests = "stream" if rpc.client_streaming else "unary"
     responses = "stream" if rpc.server_streaming else "unary"
     make = getattr(channel, f"{requests}_{responses}")
