@@ -6,8 +6,9 @@ from http import HTTPStatus
 from urllib.parse import quote, unquote
 
 from gateway.http.exchange import Exchange
-from gateway.http.metadata import ENTITY_TAG
 from gateway.http.problems import Problem, invalid_argument
+
+ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 _OPAQUE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 """What stands for itself in a tag, besides letters and digits; everything else is %-encoded."""

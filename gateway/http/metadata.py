@@ -3,13 +3,11 @@
 import re
 from collections.abc import Iterable, Mapping
 
+from gateway.http.conditions import ENTITY_TAG
 from gateway.http.exchange import Exchange
 from gateway.http.problems import invalid_argument
 
 Pairs = Iterable[tuple[str, str | bytes]]
-
-ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-"""RFC 9110 §8.8.3."""
 
 _FORWARDED = ((b"authorization", "authorization"), (b"idempotency-key", "idempotency-key"))
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[ -~]*)?")

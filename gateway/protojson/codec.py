@@ -1,4 +1,4 @@
-"""JSON to messages and back, by the proto3 JSON mapping: what the other rooms use of this one."""
+"""JSON to messages and back, by the proto3 JSON mapping, for the messages of one pool."""
 
 import inspect
 from collections.abc import Callable

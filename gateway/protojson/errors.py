@@ -1,4 +1,4 @@
-"""What the codec raises, without a word of HTTP or gRPC: callers say what it means to a client."""
+"""The exceptions of the codec, which say nothing of HTTP and gRPC."""
 
 MAX_DEPTH = 100
 """How deep messages may nest: what protobuf reads from the wire in every language."""
