@@ -69,7 +69,7 @@ class Outcome:
 
 
 async def run(*arguments: str, **environment: str) -> Outcome:
-    """Run the program to its end, with nothing in its environment but what is given."""
+    """Run the program to its end with the given environment only."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway.main", *arguments),
         env={"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry), **environment},

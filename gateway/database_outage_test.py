@@ -39,7 +39,7 @@ async def setup(clean_database_url: str) -> AsyncIterator[Setup]:
 
 
 def everything(url: str) -> list[int]:
-    """Return the processes of the database server that matter, so that no new one comes either."""
+    """Return the server process and its backends: frozen, it starts no new ones either."""
     return [find_server(url), *list_backends(url)]
 
 
@@ -74,7 +74,7 @@ async def test_request_keeps_its_deadline_when_the_database_freezes_after_its_cl
             await asyncio.sleep(0.01)
     with frozen(everything(database_url)):
         response, seconds = await posting
-    # What was done is done, whether it could be recorded or not.
+    # The request took effect, even if it could not be recorded.
     assert response.status_code == (504 if wait_seconds > 1 else 200)
     assert seconds < 1 + SLACK_SECONDS
 

@@ -1,4 +1,4 @@
-"""Protos that nobody here wrote: Google's long-running operations and locations, as published."""
+"""Published protos of others: Google's long-running operations and locations."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.serving import listening
 
 Servicer = dict[str, tuple[type[Message], Any]]
-"""A request class and a behaviour for each method, by the method's name."""
+"""The request class and the implementation of each method, by its name."""
 
 
 async def get_operation(

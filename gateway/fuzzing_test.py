@@ -1,4 +1,4 @@
-"""The gateway before the probe service: called as its document says, and otherwise."""
+"""The gateway with the probe service: calls by its document, and calls that violate it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ UNFIT_CHECKS = (
     # A path that two templates match takes the methods of both, and custom ones; OpenAPI has one
     # template for each path, and no custom methods.
     "allow_header_conformance",
-    # The probe service keeps nothing, so nothing is ever gone.
+    # The probe service stores nothing, so nothing can be missing after a delete.
     "ensure_resource_availability",
     "use_after_free",
 )

@@ -1,4 +1,4 @@
-"""The gateway as a program: what stops it from starting, how it stops, and what memory it takes."""
+"""The gateway as a program: bad settings, the ways to stop it, and its memory."""
 
 import asyncio
 import signal
@@ -25,7 +25,7 @@ UPLOADED = 20_000
 LISTED = 100_000
 STALLED = 100
 STALLED_READER_BYTES = 768 * 1024
-"""A message on its way out, two small windows, and what a call takes."""
+"""A message being sent, two small windows, and the state of a call."""
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def imported_modules(source: Path) -> Iterator[str]:
 
 
 def imports() -> Iterator[tuple[str, str, str]]:
-    """Yield each import of a room by a module of the program: the room, the module, the room."""
+    """Yield the room and the name of a module, and a room that it imports, for each import."""
     for source in SOURCES:
         relative = source.relative_to(GATEWAY).with_suffix("")
         for name in imported_modules(source):

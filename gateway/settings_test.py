@@ -1,4 +1,4 @@
-"""The names of the variables that say where services are, and which of them must be ready."""
+"""The variables with the addresses of services, and those that must be ready."""
 
 import pytest
 
@@ -18,7 +18,7 @@ OWN = {
 def environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> pytest.MonkeyPatch:
-    """Return the environment, which has the gateway's own settings and no file beside it."""
+    """Return an environment with the gateway's own settings, without a .env file."""
     monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
     for name, value in OWN.items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Server-sent events on a real server: resumed, silent for long, failed, left, and never lost."""
+"""Server-sent events on a real server: resumption, silence, failures and disconnects."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -45,10 +45,10 @@ def parse(body: bytes) -> EventParser:
 
 
 async def read_until(wire: Wire, events: int) -> EventParser:
-    """Read an open stream until it has so many events; comments count as they come.
+    """Read an open stream until it has `events` events, and count the comments.
 
     Raises:
-        TimeoutError: it has not soon.
+        TimeoutError: they do not arrive in time.
     """
     body = b""
     async with asyncio.timeout(TIMEOUT_SECONDS):

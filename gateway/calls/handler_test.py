@@ -1,4 +1,4 @@
-"""What is alike for all requests: methods, types, bounds, headers, deadlines and failures."""
+"""What all requests have in common: methods, types, limits, headers, deadlines and failures."""
 
 import asyncio
 import gzip
@@ -36,7 +36,7 @@ TYPE = {"Content-Type": JSON}
         ("POST", "/v1/groups/1/probes/2", 405, "GET, HEAD, OPTIONS"),
         ("POST", "/healthz", 405, "GET, HEAD, OPTIONS"),
         ("OPTIONS", "/v1/probes/7", 204, "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),
-        # A stream has no headers before its call, and nothing to end it without a body.
+        # The headers of a stream need its call, and without a body nothing would end the call.
         ("POST", "/v1/probes:watch", 405, "GET, OPTIONS"),
         ("HEAD", "/v1/probes:watch", 405, "GET, OPTIONS"),
         ("HEAD", "/v1/anything:watch", 405, "DELETE, GET, OPTIONS, PATCH, POST, PUT"),

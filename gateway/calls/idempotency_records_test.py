@@ -1,4 +1,4 @@
-"""The records of Idempotency-Key: claims, leases and what becomes of them when a gateway dies."""
+"""The records of Idempotency-Key: claims and leases, also of a gateway that dies."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ async def never() -> Response:
 
 
 async def hold(records: IdempotencyRecords, lease_seconds: float) -> asyncio.Task[Response]:
-    """Claim the key and keep on performing until the task is cancelled."""
+    """Claim the key, and perform until the task is cancelled."""
     claimed = asyncio.Event()
 
     async def forever() -> Response:
@@ -69,7 +69,7 @@ async def test_claim_whose_gateway_died_is_taken_over_after_its_lease(
     assert response.body == b"first"
     dead.cancel()
     await asyncio.gather(dead, return_exceptions=True)
-    # The former owner, giving up late, did not take the new owner's record with it.
+    # The former owner released its claim late, and the record of the new owner is still there.
     assert (await records.perform_once(CLAIM, never, LEASE_SECONDS)).body == b"first"
 
 

@@ -1,4 +1,4 @@
-"""Idempotency-Key on a real database: one performance, however often it is asked for."""
+"""Idempotency-Key with a real database: a repeated request is performed once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -181,7 +181,7 @@ async def test_transient_failure_releases_the_key(
 
 
 async def test_lost_response_does_not_release_the_key(setup: Setup) -> None:
-    """The service did what was asked; only its response is too large for gRPC."""
+    """The request took effect; only its response is too large for gRPC."""
     for replayed in (None, "true"):
         response = await setup.post("/v1/waits", {"size": 5_000_000})
         assert (response.status_code, response.json()["reason"]) == (500, "RESPONSE_TOO_LARGE")

@@ -1,4 +1,4 @@
-"""Streams on a real server: both ways at once, bounded, and ended by whoever ends them."""
+"""Streams on a real server: both directions at once, flow control, and every way to end."""
 
 import asyncio
 import gc
@@ -146,7 +146,7 @@ async def test_stalled_reader_stops_the_service(setup: Setup, accept: str) -> No
         await wire.send_head("GET", path, {"Accept": accept})
         await wire.read_head()
         sent = await setup.servicer.settled()
-        # Socket buffers and flow-control windows; without back-pressure it would go on for ever.
+        # Socket buffers and flow-control windows; without back-pressure it would never stop.
         assert sent * 100_000 < 16 * 1024 * 1024
         for _ in range(sent + 10):
             await wire.read_chunk()
@@ -256,7 +256,7 @@ async def read_to_end(wire: Wire) -> list[bytes]:
     """Return all pieces of a body that ends soon.
 
     Raises:
-        TimeoutError: it goes on and on.
+        TimeoutError: it does not end.
     """
     pieces = []
     async with asyncio.timeout(PROMPT_SECONDS):

@@ -19,7 +19,7 @@ JSON = "application/json"
         ("POST", "/v1/probes", "", {}),
         ("POST", "/v1/probes", " {} ", {}),
         ("PUT", "/v1/probes/7", '{"text": "a"}', {"id": "7", "text": "a"}),
-        # What the path says cannot be said otherwise by the body.
+        # The path wins over the body.
         ("PUT", "/v1/probes/7", '{"id": "8"}', {"id": "7"}),
         ("POST", "/v1/probes/7:reset", "", {"id": "7"}),
         ("POST", "/v1/probes/7", '{"name": "a"}', {"id": "7", "nested": {"name": "a"}}),
@@ -44,7 +44,7 @@ JSON = "application/json"
             '"2020-01-01T00:00:00Z"',
             {"id": "7", "moment": "2020-01-01T00:00:00Z"},
         ),
-        # A DELETE has a body where its rule says so, and only there.
+        # A DELETE has a body only if its rule says so.
         ("DELETE", "/v1/probes/7:purge", '{"text": "a"}', {"id": "7", "text": "a"}),
     ],
 )
@@ -95,7 +95,7 @@ async def test_bad_bodies(setup: Setup, method: str, path: str, body: str, field
 
 
 DEEP = ["nested.child.child.name", "nested.child.child.size"]
-"""grpc-gateway once made one path of two (issue 1549), and still takes no two repeated fields."""
+"""grpc-gateway once joined two paths (issue 1549), and took only one repeated field."""
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ DEEP = ["nested.child.child.name", "nested.child.child.size"]
         ("", {"any": {"@type": "x/probe.v1.Probe.Nested", "name": "a"}}, ["any"]),
         ("", {"moments": [], "items": [], "counts": {}}, ["moments", "items", "counts"]),
         ("", {"wrappedInt32": None, "nested": None}, ["wrapped_int32", "nested"]),
-        # A client may send back what it read: what it cannot change is not asked for.
+        # A client may send a resource back: fields that it cannot change are not in the mask.
         ("", {"text": "a", "state": "s", "etag": "e"}, ["text"]),
         ("", {"text": "a", "origin": {"name": "b", "child": {"size": 1}}}, ["text"]),
         ("", {"nested": {"name": "a", "state": "s"}}, ["nested.name"]),
@@ -120,7 +120,7 @@ DEEP = ["nested.child.child.name", "nested.child.child.size"]
         ("updateMask=int32Value,text", {"text": "a"}, ["int32_value", "text"]),
         ("update_mask=*", {"text": "a"}, ["*"]),
         ("update_mask=nested.child.name", {}, ["nested.child.name"]),
-        # Within a map, a list or a well-known type the service knows what there is.
+        # Paths within a map, a list or a well-known type are for the service to check.
         ("update_mask=counts.a,items.*.name", {}, ["counts.a", "items.*.name"]),
         ("update_mask=attributes.a.b,moment.seconds", {}, ["attributes.a.b", "moment.seconds"]),
     ],
@@ -172,7 +172,7 @@ async def test_mask_that_names_no_field_is_refused(
 async def test_body_with_nothing_to_change_is_refused(
     setup: Setup, path: str, body: dict[str, Any]
 ) -> None:
-    """An empty mask could be taken for one of all fields."""
+    """A service could take an empty mask for all fields."""
     response = await setup.client.patch(path, json=body)
     assert (response.status_code, response.json()["reason"]) == (400, "NOTHING_TO_CHANGE")
     assert not setup.servicer.calls

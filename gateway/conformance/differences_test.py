@@ -23,7 +23,7 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Case:
-    """A request and what comes of it; what is None is not looked at."""
+    """A request and its expected outcome; what is None is not checked."""
 
     method: str
     path: str
@@ -31,7 +31,7 @@ class Case:
     content: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: JSON)
     request: Mapping[str, Any] | None = None
-    """The gRPC request that was made; none may be where the gateway refuses or OPTIONS asks."""
+    """The expected gRPC request; there must be none if the gateway refuses, or for OPTIONS."""
     reason: str | None = None
     response: bytes | None = None
     response_headers: Mapping[str, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Difference:
-    """What each of the three does, and why it is done so here."""
+    """What each of the three does, and the reason for the choice here."""
 
     topic: str
     grpc_gateway: str

@@ -1,4 +1,4 @@
-"""Path templates: which RPC a path means, and what its variables hold."""
+"""Path templates: the RPC of a path, and the values of its variables."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
         ("DELETE", "/v1/probes/a:b:forget", {"id": "a:b"}),
         ("GET", "/v1/probes/7%3Atags", {"id": "7:tags"}),
         ("POST", "/v1/probes:touch", {}),
-        # Custom kinds, and the one that stands for every method.
+        # Custom methods, and `*` for every method.
         ("REPORT", "/v1/probes", {}),
         *((method, "/v1/anything", {}) for method in ("GET", "POST", "PUT", "PATCH", "LOCK")),
     ],

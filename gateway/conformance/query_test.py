@@ -95,7 +95,7 @@ async def test_query(setup: Setup, query: str, request_message: dict[str, Any]) 
         ("moment=now", "moment", 400),
         ("span=1", "span", 400),
         ("bytes_value=*", "bytes_value", 400),
-        # What the client wrote is what it finds.
+        # The problem names the parameter as the client does.
         ("int32Value=x", "int32Value", 400),
         ("nested.child.size=x", "nested.child.size", 400),
         ("int32Value=1&int32_value=2", "int32Value", 400),

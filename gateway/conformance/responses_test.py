@@ -96,7 +96,7 @@ async def test_raw_body_may_be_a_field_of_a_response(setup: Setup) -> None:
 async def test_raw_body_never_acts_as_a_page_of_the_gateway(
     setup: Setup, method: str, path: str
 ) -> None:
-    """Whoever stores a file chooses its type, and the docs page has the same origin."""
+    """The client that stores a file chooses its type, and /docs has the same origin."""
     script = b"<script>fetch('/v1/users')</script>" if method == "POST" else b""
     headers = {"Content-Type": "text/html"}
     response = await setup.client.request(method, path, content=script, headers=headers)
@@ -180,7 +180,7 @@ async def test_failed_creation_has_no_location(notes: Notes) -> None:
     [
         ('etag: "x"', '"x"'),
         ('etag: W/"x"', 'W/"x"'),
-        # What is no entity tag cannot stand in the header, and the derived one does.
+        # An invalid entity tag is ignored, and the derived one is sent.
         ("etag: x", '"7"'),
         ('etag: "x', '"7"'),
         ('etag: "a b"', '"7"'),
@@ -230,7 +230,7 @@ async def test_sent_location_of_a_resource_that_was_not_created_is_ignored(notes
     [
         ("retry-after: 7", "7"),
         ("retry-after: Fri, 31 Dec 1999 23:59:59 GMT", "Fri, 31 Dec 1999 23:59:59 GMT"),
-        # What is no Retry-After is passed over, and the RetryInfo stands.
+        # An invalid Retry-After is ignored, and the RetryInfo is used.
         ("retry-after: soon", "2"),
         ("retry-after: -1", "2"),
         ("retry-after: 1.5", "2"),

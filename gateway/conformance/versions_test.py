@@ -1,6 +1,6 @@
-"""Versions of resources: what is read under a condition, and what is changed under one.
+"""Versions of resources: conditional reads and conditional changes.
 
-grpc-gateway (issue 4263) and Envoy's transcoder know nothing of them.
+grpc-gateway (issue 4263) and Envoy's transcoder do not support them.
 """
 
 import pytest
@@ -183,15 +183,15 @@ async def test_conflict_without_a_condition_stays_a_conflict(notes: Notes) -> No
 @pytest.mark.parametrize(
     ("method", "path", "header"),
     [
-        # Nothing that is yet to be created has a version.
+        # Before it is created, a resource has no version.
         ("POST", "/v1/notes", "If-Match"),
         ("POST", "/v1/notes:import", "If-Match"),
         ("PUT", "/v1/notes/2:make", "If-Match"),
-        # AIP-154 has the etag of a resource in an update and in nothing else.
+        # By AIP-154 the etag within a resource counts in an update only.
         ("POST", "/v1/notes/1:replace", "If-Match"),
         ("POST", "/v1/notes/1:lock", "If-Match"),
         ("GET", "/v1/notes/1:text", "If-Match"),
-        # Only what is read is compared with the response, and a service has no field for this.
+        # If-None-Match is compared with the response of a read; a service has no field for it.
         *((method, "/v1/notes/1", "If-None-Match") for method in ("PUT", "PATCH", "DELETE")),
         ("POST", "/v1/notes", "If-None-Match"),
     ],
@@ -217,7 +217,7 @@ async def test_only_one_version_can_be_forwarded(notes: Notes) -> None:
         ("GET", "/v1/probes:watch?count=1", "If-Match", 400),
         ("POST", "/v1/probes:collect", "If-Match", 400),
         ("POST", "/v1/probes:chat", "If-None-Match", 400),
-        # What has no version has not the one that the client knows.
+        # A stream has no version, so the client cannot have the current one.
         ("GET", "/v1/probes:watch?count=1", "If-None-Match", 200),
     ],
 )

@@ -1,4 +1,4 @@
-"""The page at /docs in a real Chromium: it calls the gateway, and nobody else."""
+"""The page at /docs in a real Chromium: it calls the gateway and no other server."""
 
 import re
 from collections.abc import AsyncIterator
@@ -19,14 +19,14 @@ expect.set_options(timeout=30_000)
 
 @dataclass
 class Docs:
-    """The page, and what it did."""
+    """The page, with its requests and its errors."""
 
     page: Page
     requested: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def watch(self) -> None:
-        """Begin to remember what the page does."""
+        """Begin to record the requests and errors of the page."""
         self.page.on("console", self._note_message)
         self.page.on("pageerror", self._note_error)
         self.page.on("request", self._note_request)
@@ -58,7 +58,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def docs(setup: Setup, browser: Browser) -> AsyncIterator[Docs]:
-    """Yield the page; at the end it has asked nobody but the gateway, and complained of nothing."""
+    """Yield the page; at the end it must have called the gateway only, without an error."""
     origin = by_name(setup.url)
     docs = Docs(await browser.new_page())
     docs.watch()

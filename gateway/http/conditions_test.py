@@ -9,13 +9,13 @@ from gateway.http.problems import Problem
     [
         ("7", '"7"'),
         ("a-B_c.d~!#'", '"a-B_c.d~!#\'"'),
-        # Quotes, as AIP-154 recommends them, blanks and what is not ASCII are written otherwise.
+        # Quotes, which AIP-154 recommends, spaces and other than ASCII are percent-encoded.
         ('"7"', '"%227%22"'),
         ("a b", '"a%20b"'),
         ("50%", '"50%25"'),
         ("é", '"%C3%A9"'),
         ("\n", '"%0A"'),
-        # A weak version stays one, and only one that is well-formed.
+        # A weak version becomes a weak tag, if it is well-formed.
         ('W/"7"', 'W/"7"'),
         ('W/"', '"W/%22"'),
     ],

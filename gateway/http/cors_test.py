@@ -1,4 +1,4 @@
-"""What a browser is told about pages of other origins."""
+"""CORS: what browsers allow pages of other origins."""
 
 from collections.abc import AsyncIterator
 

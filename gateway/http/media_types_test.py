@@ -12,7 +12,7 @@ EVERYTHING = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*
 @pytest.mark.parametrize(
     ("accept", "chosen"),
     [
-        # Without a wish, the first of the offer.
+        # Without a preference, the first of the offer.
         ("", NDJSON),
         ("  ", NDJSON),
         ("*/*", NDJSON),
@@ -25,7 +25,7 @@ EVERYTHING = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*
         ("application/*", NDJSON),
         ("image/png", None),
         ("text/html", None),
-        # Of equal wishes, what is named before what is only covered, then the order of the offer.
+        # With equal weights, a named type before a wildcard, then the order of the offer.
         (f"{JSON}, text/plain, */*", JSON),
         (f"text/*, {JSON}", JSON),
         ("*/*, text/*", EVENTS),
@@ -39,7 +39,7 @@ EVERYTHING = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*
         (f"{JSON};q=1.000, {NDJSON};q=0.999", JSON),
         (f"{JSON};q=1., {NDJSON};q=0.", JSON),
         (f"{JSON} ; q=0.5 ,{EVENTS} ; q=0.6", EVENTS),
-        # The most specific range decides, even against a type.
+        # The most specific range decides, also to exclude a type.
         (f"*/*, {NDJSON};q=0", EVENTS),
         ("application/*;q=0, */*;q=0.1", EVENTS),
         (f"{NDJSON};q=0.1, application/*", JSON),
@@ -47,9 +47,9 @@ EVERYTHING = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*
         (f"{JSON};q=0", None),
         ("*/*;q=0", None),
         (f"*/*;q=0, {JSON};q=0.1", JSON),
-        # A type twice counts as its better wish.
+        # A repeated type has its highest weight.
         (f"{JSON};q=0.1, {NDJSON};q=0.5, {JSON};q=0.9", JSON),
-        # All is UTF-8; any other parameter makes another type of it.
+        # Everything is UTF-8; any other parameter denotes another type.
         (f"{JSON};charset=utf-8", JSON),
         (f'{EVENTS};charset="UTF-8";q=0.5', EVENTS),
         (f"{JSON};charset=latin-1", None),
@@ -58,7 +58,7 @@ EVERYTHING = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*
         (f'{JSON};a="\\",{NDJSON}"', None),
         (f"{JSON};q=0.5;ext=1", JSON),
         (f"{JSON};q=0.5;q=0", JSON),
-        # What cannot be read asks for nothing.
+        # Malformed elements are ignored.
         (f"{JSON};q=2", None),
         (f"{JSON};q=0.1234", None),
         (f"{JSON};q=-1", None),

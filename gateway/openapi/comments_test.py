@@ -1,4 +1,4 @@
-"""Comments of every kind of element, and what of them is shown."""
+"""Comments of every kind of element, and their parts that are shown."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The whole document: valid, complete, and what it leaves out."""
+"""The whole document: its validity, its completeness, and the routes that it leaves out."""
 
 import os
 from pathlib import Path

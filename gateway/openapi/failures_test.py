@@ -1,4 +1,4 @@
-"""Sentences that name failures, and those that only look like it."""
+"""Sentences that name failures, and similar ones that do not."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Parameters: the segments of paths, and what a query may set."""
+"""Parameters: the segments of paths, and the fields of queries."""
 
 from typing import Any
 

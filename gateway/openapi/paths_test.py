@@ -1,4 +1,4 @@
-"""Templates as OpenAPI writes them."""
+"""Path templates as OpenAPI writes them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Schemas of messages: one for each rule of the proto3 JSON mapping, and what fits them."""
+"""Schemas of messages, for each rule of the proto3 JSON mapping, and values that fit them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the gateway writes fits the schemas, whatever the types and the values are."""
+"""JSON that the gateway writes fits the schemas, for generated types and values."""
 
 import orjson
 from google.protobuf.descriptor import Descriptor

@@ -1,4 +1,4 @@
-"""The codec beside google.protobuf.json_format, on messages and message types that nobody wrote."""
+"""The codec compared with google.protobuf.json_format, on generated messages and types."""
 
 import json
 
@@ -70,7 +70,7 @@ def test_messages_are_written_as_json_format_does(data: st.DataObject, kind: Des
     message = data.draw(messages(kind))
     written = JsonCodec(kind.file.pool).dump(message)
     expected = json_format.MessageToDict(message, descriptor_pool=kind.file.pool)
-    # The order is the same, too, but for extensions.
+    # The order is the same too, except for extensions.
     assert orjson.loads(written) == expected
     if not kind.is_extendable:
         assert written == orjson.dumps(expected)

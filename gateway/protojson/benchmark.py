@@ -1,4 +1,4 @@
-"""How fast the JSON codec is beside google.protobuf.json_format, on any messages.
+"""The speed of the JSON codec, compared with google.protobuf.json_format.
 
 All take turns in each round, so that a busy machine slows all of them; what is shown is CPU time, a
 median of the rounds. Nothing is timed before all have agreed about every message.
@@ -69,7 +69,7 @@ def _product(number: int) -> dict[str, Any]:
 
 
 class Converters:
-    """All that convert the messages of one type, by what they are shown as; the codec's first."""
+    """The converters of one message type, by the names to print; those of the codec first."""
 
     def __init__(self, descriptors: DescriptorSet, name: str) -> None:
         pool = descriptors.pool
@@ -103,7 +103,7 @@ class Converters:
 
 
 def compare(case: Case, converters: Converters, rounds: int) -> None:
-    """Time the converters on a case, and print what comes of it.
+    """Time the converters on a case, and print the results.
 
     Raises:
         ValueError: they do not agree.
@@ -125,7 +125,7 @@ def _agreed(
     samples: Sequence[Any],
     key: Callable[[Any], Any] = lambda converted: converted,
 ) -> list[Any]:
-    """Return what the first converter makes of the samples, if all others make the same."""
+    """Return what the first converter makes of the samples, if all others agree."""
     own, *others = converters.values()
     converted = [own(sample) for sample in samples]
     for convert in others:
@@ -167,7 +167,7 @@ def _show(title: str, times: Mapping[str, Sequence[float]]) -> None:
 
 
 def main() -> None:
-    """Measure as the command line says."""
+    """Measure the cases of the command line."""
     parser = argparse.ArgumentParser(
         description="Compare the gateway's JSON codec with google.protobuf.json_format.",
         epilog="Without --message the shop's products are measured.",
@@ -187,7 +187,7 @@ def main() -> None:
 def _cases(message: str | None, file: Path | None) -> list[Case]:
     if message is None or file is None:
         return shop_cases()
-    # Bazel says where it was run.
+    # Bazel sets the directory in which it was run.
     path = Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""), file)
     return [Case(path.name, message, [orjson.loads(path.read_bytes())])]
 

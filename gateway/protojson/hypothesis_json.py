@@ -1,7 +1,7 @@
-"""JSON for any message type, some of it wrong: a strategy for Hypothesis.
+"""JSON for any message type, some of it invalid: a strategy for Hypothesis.
 
-It is such that the gateway and google.protobuf.json_format are of one mind about it: what only the
-gateway refuses is not in it.
+It has no values that only the gateway rejects, so that the gateway and google.protobuf.json_format
+must agree about all of it.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """

@@ -39,7 +39,7 @@ def _integers(lowest: int, highest: int) -> st.SearchStrategy[int]:
 _SCALARS: Mapping[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.CPPTYPE_BOOL: st.booleans(),
     FieldDescriptor.CPPTYPE_DOUBLE: st.sampled_from((0.0, -0.0)) | st.floats(),
-    # json_format cannot read the largest one, which it writes.
+    # json_format writes the largest float, but cannot read it.
     FieldDescriptor.CPPTYPE_FLOAT: st.sampled_from((0.0, -0.0, math.nan, math.inf, -math.inf))
     | st.floats(-(2.0**127), 2.0**127, width=32),
     FieldDescriptor.CPPTYPE_INT32: _integers(-(2**31), 2**31 - 1),
@@ -56,7 +56,7 @@ def messages(kind: Descriptor) -> st.SearchStrategy[Message]:
 
 @st.composite
 def _messages(draw: st.DrawFn, kind: Descriptor, depth: int) -> Message:
-    """Draw a message; `depth` counts the messages that it lies in, and itself."""
+    """Draw a message; `depth` is its own, 1 at the top."""
     message: Any = message_factory.GetMessageClass(kind)()
     fill = _WELL_KNOWN.get(kind.full_name)
     if fill is None:

@@ -1,6 +1,6 @@
-"""Message types that nobody wrote: a strategy for Hypothesis.
+"""Generated message types: a strategy for Hypothesis.
 
-They have every kind of field in every way to have it, in the three syntaxes of protobuf.
+They have fields of every kind and every cardinality, in the three syntaxes of protobuf.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
@@ -66,7 +66,7 @@ _FIELD_NAMES = (
     "trailing_",
     "two__under",
     "x_1",
-    # They mean something to Python, or to the functions that converters are made of.
+    # Names with a meaning in Python or in the generated functions.
     "class",
     "from",
     "None",
@@ -101,7 +101,7 @@ def message_types(draw: st.DrawFn) -> Descriptor:
 
 
 def _choice() -> EnumDescriptorProto:
-    """Return an enum with two names for a number, and not all numbers."""
+    """Return an enum with gaps, and with two names for one number."""
     enum = EnumDescriptorProto(name="Choice")
     enum.options.allow_alias = True
     for name, number in (("NONE", 0), ("ONE", 1), ("UNO", 1), ("some_more", 1000), ("LESS", -1)):

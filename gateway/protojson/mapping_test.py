@@ -61,7 +61,7 @@ def written(message: Message) -> str:
         '{"kind":77}',
         '{"kind":-1}',
         '{"kinds":["KIND_ONE",9]}',
-        # Presence: what has it is written with its default.
+        # Fields with presence are written with their defaults.
         '{"maybe":0}',
         '{"text":""}',
         '{"number":0}',
@@ -121,16 +121,16 @@ def test_canonical_json_is_written_as_it_was_read(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "canonical"),
     [
-        # Names of the proto are taken, too, and nulls are defaults.
+        # Proto names are read too, and nulls are defaults.
         ('{"int32_value": 1, "renamed": "a"}', '{"int32Value":1,"otherName":"a"}'),
         ('{"id": null, "nested": null, "tags": null, "counts": null, "moment": null}', "{}"),
         ('{"text": null, "number": 1}', '{"number":1}'),
         ('{"number": 1, "text": null}', '{"number":1}'),
         ('{"id": "", "int32Value": 0, "boolValue": false, "doubleValue": 0.0}', "{}"),
         ('{"tags": [], "counts": {}, "kind": 0, "nothing": null, "floatValue": 0}', "{}"),
-        # Fields are written by their numbers, whatever their order was.
+        # Fields are written in the order of their numbers.
         ('{"tags": ["b"], "id": "a"}', '{"id":"a","tags":["b"]}'),
-        # Numbers are taken from texts, texts in any escapes, and bytes in both alphabets.
+        # Numbers are read from strings, strings with any escapes, and bytes in both alphabets.
         ('{"int32Value": "-7"}', '{"int32Value":-7}'),
         ('{"int64Value": 9007199254740993}', '{"int64Value":"9007199254740993"}'),
         ('{"uint64Value": 18446744073709551615}', '{"uint64Value":"18446744073709551615"}'),
@@ -143,12 +143,12 @@ def test_canonical_json_is_written_as_it_was_read(text: str) -> None:
         ('{"id": "\\u00e9\\ud83d\\ude00\\/"}', '{"id":"é😀/"}'),
         ('{"bytesValue": "-_8"}', '{"bytesValue":"+/8="}'),
         ('{"bytesValue": "+/8"}', '{"bytesValue":"+/8="}'),
-        # Enums are taken by number, and a number that has a name is written by it.
+        # Enums are read by number too, and written by name if there is one.
         (
             '{"kinds": [1, "2", "KIND_UNSPECIFIED"]}',
             '{"kinds":["KIND_ONE","KIND_TWO","KIND_UNSPECIFIED"]}',
         ),
-        # Any offset and up to nine digits are taken.
+        # Any offset and up to nine digits are read.
         ('{"moment": "2020-01-01T00:30:00+01:00"}', '{"moment":"2019-12-31T23:30:00Z"}'),
         ('{"moment": "2019-12-31T18:30:00.12-05:30"}', '{"moment":"2020-01-01T00:00:00.120Z"}'),
         ('{"moment": "2020-01-01T00:00:00.1234Z"}', '{"moment":"2020-01-01T00:00:00.123400Z"}'),
@@ -178,7 +178,7 @@ def test_other_representations_are_read_and_the_canonical_one_is_written(
 @pytest.mark.parametrize(
     "text",
     [
-        # An integer is written as one.
+        # An integer has neither fraction nor exponent.
         '{"int32Value": 1.0}',
         '{"int32Value": 1e2}',
         '{"int32Value": "1.0"}',
@@ -192,23 +192,23 @@ def test_other_representations_are_read_and_the_canonical_one_is_written(
         '{"int32Value": "1_0"}',
         '{"int64Value": "٣"}',
         '{"numbers": [1.0]}',
-        # Nothing is passed over.
+        # Nothing is ignored.
         '{"bytesValue": "A*A="}',
         '{"nested": ""}',
         '{"nested": []}',
         '{"bytesValue": "A A="}',
         '{"any": {"@type": "a/google.protobuf.Duration", "value": "1s", "more": 1}}',
-        # Nothing comes twice.
+        # Nothing is given twice.
         '{"otherName": "a", "renamed": "b"}',
         '{"byNumber": {"1": {}, "01": {}}}',
-        # A text is one that RFC 3339 and the mapping have.
+        # Strings have the format of RFC 3339 and of the mapping.
         '{"moment": "2020-1-1T0:0:0Z"}',
         '{"moment": "2020-01-01T00:00:00+99:99"}',
         '{"span": "+1s"}',
         '{"span": "1.0000000001s"}',
         '{"span": "1_0s"}',
         '{"span": " 1s"}',
-        # Databases hold no NUL.
+        # Databases cannot store NUL.
         '{"id": "\\u0000"}',
         '{"attributes": {"\\u0000": 1}}',
     ],

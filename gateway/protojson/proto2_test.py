@@ -1,4 +1,4 @@
-"""What only proto2 and editions have, and how deep messages of every kind may lie."""
+"""Features of proto2 and editions, and how deep messages of every kind may nest."""
 
 import json
 from collections.abc import Callable

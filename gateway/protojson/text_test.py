@@ -1,4 +1,4 @@
-"""parse_json beside Python's own reader, which is told to be strict, on texts made to deceive."""
+"""parse_json compared with a strict configuration of Python's parser, on misleading texts."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.protojson.errors import InvalidJsonError, Violation
 from gateway.protojson.text import parse_json
 
-# Names that are often the same, of letters that mean something between names and values.
+# Often equal names, of characters with a meaning in JSON.
 TRICKY = st.text('":\\ a,{é😀\t', max_size=3)
 UNHOLDABLE = st.sampled_from(("\x00", "\ud800", "\udfffa"))
 NUMBERS = st.one_of(
@@ -72,7 +72,7 @@ def is_holdable(value: Any) -> bool:
 
 
 def read_strictly(data: bytes) -> Any:
-    """Read as parse_json is to read; raise ValueError for what it is to refuse."""
+    """Read as parse_json must read; raise ValueError for what it must reject."""
     value = json.loads(data.decode(), object_pairs_hook=make_object, parse_constant=refuse)
     if not is_holdable(value):
         raise ValueError
@@ -86,7 +86,7 @@ def assert_read_strictly(data: bytes) -> None:
         with pytest.raises((InvalidJsonError, Violation)):
             parse_json(data)
     else:
-        # Numbers that are equal may still be of different types.
+        # Equal numbers may have different types.
         assert repr(parse_json(data)) == repr(expected)
 
 

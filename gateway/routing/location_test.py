@@ -51,7 +51,7 @@ def test_value_that_does_not_fit_has_no_path(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["", ".", ".."])
 def test_value_other_than_a_segment_has_no_path(value: str) -> None:
-    """A URL cannot say them: clients resolve dots, encoded or not (RFC 3986 §5.2.4)."""
+    """A URL cannot contain them: clients resolve dots, encoded or not (RFC 3986 §5.2.4)."""
     location = compile_location(probe_pb2.Probe.DESCRIPTOR, "/v1/probes/{id}")
     assert location.path(probe_pb2.Probe(id=value)) is None
 

@@ -1,4 +1,4 @@
-"""What is refused at start-up, by name, and what is not."""
+"""Rules that are refused at start-up, by name, and rules that are not."""
 
 import pytest
 from google.protobuf import descriptor_pb2, text_format
@@ -137,7 +137,7 @@ def test_location_of_a_method_that_creates_nothing_is_refused(options: str) -> N
 
 
 def test_number_of_the_option_may_be_an_option_of_somebody_else() -> None:
-    """Extension numbers from 50000 on are anybody's."""
+    """Anybody may use extension numbers from 50000 on."""
     text = FILE % (OPTION % "/v1/nowhere", RULE)
     file = text_format.Parse(text, descriptor_pb2.FileDescriptorProto())
     file.dependency[:] = ["google/api/annotations.proto", "google/protobuf/descriptor.proto"]

@@ -1,4 +1,4 @@
-"""Requests of proto2, which can only be judged when path, query and body are together."""
+"""Requests of proto2, whose required fields may be in path, query or body."""
 
 import pytest
 from google.protobuf import json_format

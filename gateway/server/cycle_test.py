@@ -1,4 +1,4 @@
-"""What clients get of applications that fail, and of responses of each kind."""
+"""What clients receive from applications that fail, and the framing of responses."""
 
 import asyncio
 import json
@@ -160,5 +160,5 @@ async def test_body_that_the_application_does_not_read_stays_unread() -> None:
                 sent += 65_536
         released.set()
         assert (await wire.read_response())[0] == 200
-    # All that was taken is in the buffers of the system.
+    # Everything that was sent fits into the buffers of the system.
     assert sent < 64 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""What endless input costs a gateway, and everyone else who uses it meanwhile.
+"""The cost of endless input, for a gateway and for its other clients.
 
 Of each kind at least 100 MB are sent to a gateway program, while another client sends one GET
 after the other. Memory is that of the worker at its highest, less what it was before.
@@ -22,9 +22,9 @@ from gateway.testing.wire import Wire, connect
 
 SENT_BYTES = 100_000_000
 MAX_SECONDS = 10.0
-"""For each kind: some are taken slowly, as they are meant to be."""
+"""For each kind, because some are read slowly by intention."""
 MIN_SECONDS = 3.0
-"""Others are sent again, until enough was measured."""
+"""The least duration; quick kinds are sent again."""
 WARM_REQUESTS = 500
 PAUSE_SECONDS = 0.002
 
@@ -36,7 +36,7 @@ async def main() -> None:
     )
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
-        # A process of its own: in a thread it would slow down who measures.
+        # A process of its own, because a thread would slow the measurement down.
         context = multiprocessing.get_context("spawn")
         pool = stack.enter_context(ProcessPoolExecutor(1, context))
         _, port = await stack.enter_async_context(serve_probes())

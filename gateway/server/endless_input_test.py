@@ -1,4 +1,4 @@
-"""What endless input leaves in memory: nothing, of every kind."""
+"""Endless input of every kind occupies no memory."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ async def test_refused_connections_are_released(program: Program) -> None:
 
 
 async def grow(program: Program) -> dict[str, int]:
-    """Send all kinds, and return by how many bytes over the bound memory grew at each."""
+    """Send all kinds; return how many bytes memory grew beyond the limit, by kind."""
     grown = {}
     for kind in ENDLESS_INPUTS:
         before = program.worker_rss_bytes()

@@ -1,4 +1,4 @@
-"""Input that never ends, of every kind that a connection takes, and a client that sends it.
+"""Endless input of every kind that a connection reads, and a client that sends it.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 PIECE_BYTES = 65_536
 BLOCKED_SECONDS = 1.0
-"""After this a server that takes nothing more is left, and the next connection is opened."""
+"""If the server reads nothing for this time, the next connection is opened."""
 
 _GET = b"GET /v1/probes/7 HTTP/1.1\r\nHost: a\r\n\r\n"
 _POST = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
@@ -21,7 +21,7 @@ _UPGRADE = _POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 1000
 
 @dataclass(frozen=True)
 class EndlessInput:
-    """What is sent first on a connection, and what is then sent again and again."""
+    """The first bytes on a connection, and the bytes that are repeated after them."""
 
     name: str
     opening: bytes
@@ -63,7 +63,7 @@ ENDLESS_INPUTS = [
 
 @dataclass
 class Taken:
-    """How much of it a server took: bytes, connections and seconds, in all."""
+    """How much a server has read: bytes, connections and seconds in total."""
 
     size: int = 0
     connections: int = 0
@@ -71,7 +71,7 @@ class Taken:
 
     @property
     def seconds_each(self) -> float:
-        """How long a connection took what it took, on average."""
+        """How long a connection was read, on average."""
         return self.seconds / max(1, self.connections)
 
 

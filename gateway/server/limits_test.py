@@ -1,4 +1,4 @@
-"""Limits of a connection: how long and how many, and that nothing which comes meanwhile helps."""
+"""Limits of connections in time and number, which nothing extends."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ def port(probes: tuple[ProbeServicer, int]) -> int:
 
 
 async def trickle(wire: Wire, piece: bytes) -> None:
-    """Send a little again and again, until the server has closed."""
+    """Send a piece repeatedly, until the server has closed."""
     with suppress(ConnectionError):
         while True:
             await wire.send_raw(piece)
@@ -60,7 +60,7 @@ async def trickle(wire: Wire, piece: bytes) -> None:
 
 
 async def flood(wire: Wire, piece: bytes) -> int:
-    """Send as much as the server takes, until it has closed; return how much that was."""
+    """Send until the server has closed; return how much it has read."""
     sent = 0
     with suppress(ConnectionError):
         while True:
@@ -162,7 +162,7 @@ async def test_client_that_does_not_close_does_not_delay_a_stop(
 async def test_response_to_a_refused_upload_is_not_lost(port: int) -> None:
     async with gateway(port, ConnectionLimits()) as url, connect(url) as wire:
         await wire.send_head("POST", "/v1/probes", {"Content-Length": str(16 * 1024 * 1024)})
-        # As most clients do: all is sent before a response is looked for.
+        # As most clients do: everything is sent before a response is read.
         for _ in range(256):
             await wire.send_raw(b"x" * 65_536)
         assert await read_problem(wire) == (413, "TOO_LARGE")
@@ -182,7 +182,7 @@ async def test_connections_are_limited(port: int) -> None:
 
 
 async def served_again(url: str) -> None:
-    """Wait until the server has noticed that others left."""
+    """Wait until the server has noticed that other clients have disconnected."""
     async with asyncio.timeout(10):
         while True:
             async with connect(url) as wire:

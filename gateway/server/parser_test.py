@@ -1,4 +1,4 @@
-"""What the parser takes at once; what it makes of requests is in the table of `raw_requests`."""
+"""How much the parser reads at once; its results are in the table of `raw_requests`."""
 
 import pytest
 
@@ -10,7 +10,7 @@ CONTENT_BYTES = 60_000
 
 @pytest.mark.parametrize("line", [b"\r\n", b"\r\n\r\nx", b'{"id":"1"}\r\n\r\n'])
 def test_content_full_of_empty_lines_is_read_quickly(line: bytes) -> None:
-    """Taken line by line, with a turn of the event loop each, 1 MB would cost seconds."""
+    """Line by line, with a turn of the event loop for each, 1 MB would take seconds."""
     parser = RequestParser()
     parser.read_head(chunked(b""))
     content = line * (CONTENT_BYTES // len(line))

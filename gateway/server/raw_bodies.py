@@ -1,4 +1,4 @@
-"""Rows of `raw_requests` about bodies: where they end, and what belongs to them.
+"""Rows of `raw_requests` about bodies: their ends, and their content.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """

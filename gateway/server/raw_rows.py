@@ -1,4 +1,4 @@
-"""What the rows of `raw_requests` are made of.
+"""The rows of `raw_requests`.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Row:
-    """Bytes on a new connection, and what must come of them."""
+    """Bytes on a new connection, and the expected outcome."""
 
     name: str
     why: str
@@ -58,7 +58,7 @@ SMUGGLED = b"DELETE /v1/probes/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 def refused(
     name: str, why: str, data: bytes, status: int = 400, reason: str = "INVALID_HTTP"
 ) -> Row:
-    """Return a row that is refused without any call; a request that follows it is not served."""
+    """Return a row that is refused without a call; no request after it is served."""
     return Row(name, why, data + SMUGGLED, (status,), reason, closed=True)
 
 

@@ -1,4 +1,4 @@
-"""Rows of `raw_requests` about what comes after what: upgrades, pipelines, refused uploads.
+"""Rows of `raw_requests` about sequences: upgrades, pipelines, refused uploads.
 
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
