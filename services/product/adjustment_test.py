@@ -1,4 +1,4 @@
-"""AdjustStock through a real channel, on a real database: each adjustment counts, just once."""
+"""AdjustStock through a channel, on a real database."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,7 @@ def adjust(product_id: str, delta: int, idempotency_key: str = "", reason: str =
     )
 
 
-async def test_adjust_stock_adds_and_takes_out(products: Products) -> None:
+async def test_adjust_stock_adds_and_removes(products: Products) -> None:
     lamp = await stocked(products, "LAMP", 5)
     added = await products.AdjustStock(adjust(lamp, 3))
     assert added.stock == product_pb2.Stock(available=8, stocked=8)
@@ -30,7 +30,7 @@ async def test_adjust_stock_adds_and_takes_out(products: Products) -> None:
     assert taken.etag != added.etag
 
 
-async def test_adjust_stock_adjusts_once_for_an_idempotency_key(
+async def test_adjust_stock_is_idempotent_with_an_idempotency_key(
     products: Products, clean_database_url: str
 ) -> None:
     lamp, cup = await stocked(products, "LAMP", 5), await stocked(products, "CUP", 5)
@@ -47,7 +47,7 @@ async def test_adjust_stock_adjusts_once_for_an_idempotency_key(
     assert row == (4,)
 
 
-async def test_adjust_stock_decides_on_what_a_concurrent_change_left(
+async def test_adjust_stock_sees_a_concurrent_change(
     products: Products, clean_database_url: str
 ) -> None:
     lamp = await stocked(products, "LAMP", 5)
@@ -58,13 +58,13 @@ async def test_adjust_stock_decides_on_what_a_concurrent_change_left(
     assert await stock_of(products, lamp) == (8, 0, 0, 8)
 
 
-async def test_adjust_stock_repeated_at_the_same_time_adjusts_once(products: Products) -> None:
+async def test_concurrent_adjustments_with_one_idempotency_key_are_one(products: Products) -> None:
     lamp = await stocked(products, "LAMP", 5)
     await asyncio.gather(*(products.AdjustStock(adjust(lamp, -2, "same")) for _ in range(10)))
     assert await stock_of(products, lamp) == (3, 0, 0, 3)
 
 
-async def test_adjust_stock_refuses_what_it_should(
+async def test_adjust_stock_rejects_invalid_adjustments(
     products: Products, clean_database_url: str
 ) -> None:
     lamp = await stocked(products, "LAMP", 5)

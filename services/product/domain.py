@@ -1,6 +1,6 @@
-"""What a product is and which rules it and its stock keep. No I/O, no clock, no wire format.
+"""Products and their stock, with the rules for changing them. No I/O, no clock, no protobuf.
 
-What orders hold of the stock is in `reservation`.
+Reservations of stock by orders are in `reservation`.
 """
 
 import datetime as dt
@@ -24,14 +24,14 @@ _IMAGE_URI = re.compile(r"https?://[^\s/?#]+[^\s]*")
 
 
 class OutOfStock(errors.FailedPrecondition):
-    """There are fewer units than are wanted."""
+    """Fewer units are available than are requested."""
 
     http_status = 409
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What the shop says of a product. `attributes` are a JSON object."""
+    """The fields of a product that clients write. `attributes` are a JSON object."""
 
     sku: str
     name: str
@@ -44,7 +44,7 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """Counts of units; `available + reserved + sold == stocked`."""
+    """Numbers of units; `available + reserved + sold == stocked`."""
 
     available: int
     reserved: int
@@ -54,7 +54,7 @@ class Stock:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Something to buy. `version` counts the changes of its details."""
+    """A product of the catalogue. `version` counts the changes of its details."""
 
     product_id: uuid.UUID
     details: Details
@@ -65,16 +65,16 @@ class Product:
 
     @property
     def etag(self) -> str:
-        """Another for each state that a client can see: orders change the stock and no version."""
+        """A different one for every state that clients see: orders change stock, but no version."""
         stock = self.stock
         return f"{self.version}-{stock.available}-{stock.reserved}-{stock.sold}"
 
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """Units that come in, or go out where negative, other than by orders.
+    """Units that are added to the stock, or removed if `delta` is negative, other than by orders.
 
-    Where there is a `idempotency_key` the same one adjusts a product once.
+    A product is adjusted once per `idempotency_key` that is not empty.
     """
 
     product_id: uuid.UUID
@@ -84,10 +84,10 @@ class Adjustment:
 
 
 def check_details(details: Details) -> Details:
-    """Check what the contract does not say of a product's details; return them as they are kept.
+    """Check what the proto does not state of the details of a product; return them in normal form.
 
     Raises:
-        errors.Unprocessable: naming each field that breaks its rule.
+        errors.Unprocessable: with a violation per invalid field.
     """
     violations = errors.Violations()
     sku = violations.check_text(details.sku, "sku", 1, 64)
@@ -113,43 +113,43 @@ def check_details(details: Details) -> Details:
 
 
 def check_etag(product: Product, etag: str) -> None:
-    """Check that the details of a product are those that an etag, if one is given, was made for.
+    """Check that the details of a product have not changed since an etag, if it is not empty.
 
-    The stock may be another: a product sells while it is edited.
+    An etag stays valid while only the stock changes: products sell while they are edited.
 
     Raises:
-        errors.Aborted: the details are no longer current.
+        errors.Aborted: the details have changed.
     """
     if etag and etag.partition("-")[0] != str(product.version):
         raise errors.Aborted("ETAG_MISMATCH", "The product was changed meanwhile: get it again.")
 
 
 def is_changed(before: Details, after: Details) -> bool:
-    """Say whether details differ, in what is stored of them."""
+    """Return whether details differ in their stored form."""
     return replace(before, attributes={}) != replace(after, attributes={}) or (
         _to_canonical_json(before.attributes) != _to_canonical_json(after.attributes)
     )
 
 
 def check_deletable(product_id: uuid.UUID, stock: Stock) -> None:
-    """Check that no order holds some of a product.
+    """Check that no order has reserved a product.
 
     Raises:
-        errors.FailedPrecondition: one does.
+        errors.FailedPrecondition: one has.
     """
     if stock.reserved:
         raise errors.FailedPrecondition(
             "PRODUCT_RESERVED",
-            "An order that is under way holds some of this product.",
+            "An active order has reserved this product.",
             metadata={"product_id": str(product_id)},
         )
 
 
 def check_adjustment(adjustment: Adjustment) -> Adjustment:
-    """Check what the contract does not say of an adjustment, and return it as it is kept.
+    """Check what the proto does not state of an adjustment, and return it in normal form.
 
     Raises:
-        errors.Unprocessable: naming each field that breaks its rule.
+        errors.Unprocessable: with a violation per invalid field.
     """
     violations = errors.Violations()
     reason = violations.check_text(adjustment.reason, "reason", 0, 200)
@@ -161,12 +161,12 @@ def adjust_stock(stock: Stock, adjustment: Adjustment) -> Stock:
     """Return the stock after an adjustment.
 
     Raises:
-        OutOfStock: fewer units are available than are taken out.
+        OutOfStock: fewer units are available than are removed.
         errors.FailedPrecondition: there would be more than `MAX_STOCK`.
     """
     metadata = {"product_id": str(adjustment.product_id)}
     if stock.available + adjustment.delta < 0:
-        message = "Fewer units are available than are to be taken out."
+        message = "Fewer units are available than are to be removed."
         raise OutOfStock("OUT_OF_STOCK", message, metadata=metadata)
     if stock.stocked + adjustment.delta > MAX_STOCK:
         message = f"The stock of a product cannot exceed {MAX_STOCK} units."
@@ -179,10 +179,10 @@ def adjust_stock(stock: Stock, adjustment: Adjustment) -> Stock:
 
 
 def check_repeated(adjustment: Adjustment, recorded: Adjustment) -> None:
-    """Check that an idempotency key that was used before is used for the same adjustment again.
+    """Check that an adjustment is the recorded one with its idempotency key.
 
     Raises:
-        errors.KeyReused: it is used for another one.
+        errors.KeyReused: it is another one.
     """
     if adjustment != recorded:
         message = "This idempotency key was used for another adjustment."
@@ -191,7 +191,7 @@ def check_repeated(adjustment: Adjustment, recorded: Adjustment) -> None:
 
 
 def product_not_found(product_id: uuid.UUID) -> errors.NotFound:
-    """Make the error for a product that does not exist."""
+    """Return the error for a product that does not exist."""
     return errors.NotFound(
         "PRODUCT_NOT_FOUND",
         f"There is no product {product_id}.",
@@ -200,7 +200,7 @@ def product_not_found(product_id: uuid.UUID) -> errors.NotFound:
 
 
 def _to_canonical_json(attributes: Mapping[str, Any]) -> str:
-    # Compared as google.protobuf.Struct keeps them: numbers are doubles, and 1 is not true.
+    # As in google.protobuf.Struct, all numbers are doubles. As JSON, 1 differs from true.
     doubles = json.loads(json.dumps(attributes), parse_int=float)
     return json.dumps(doubles, sort_keys=True)
 

@@ -1,4 +1,4 @@
-"""Rules of a product and its stock, without I/O."""
+"""Rules of products and their stock."""
 
 import datetime as dt
 import uuid
@@ -32,7 +32,7 @@ def violated(details: domain.Details) -> list[str]:
     return [violation.field for violation in raised.value.violations]
 
 
-def test_check_details_accepts_the_largest() -> None:
+def test_check_details_accepts_the_largest_values() -> None:
     domain.check_details(
         replace(
             DETAILS,
@@ -46,7 +46,7 @@ def test_check_details_accepts_the_largest() -> None:
     )
 
 
-def test_check_details_names_every_bad_field_at_once() -> None:
+def test_check_details_names_every_invalid_field() -> None:
     bad = replace(
         DETAILS,
         sku="",
@@ -72,7 +72,7 @@ def test_check_details_rejects_nul(field: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["ftp://a", "example.com", "javascript:alert(1)", "http://", "//a"])
-def test_check_details_rejects_what_is_no_address_of_a_picture(uri: str) -> None:
+def test_check_details_rejects_an_invalid_image_uri(uri: str) -> None:
     assert violated(replace(DETAILS, image_uri=uri)) == ["image_uri"]
 
 
@@ -90,13 +90,13 @@ def test_check_etag_rejects_a_stale_etag() -> None:
         domain.check_etag(PRODUCT, "2")
 
 
-def test_etag_changes_with_the_stock_and_serves_an_update_all_the_same() -> None:
+def test_the_etag_changes_with_the_stock_but_stays_valid_for_updates() -> None:
     sold = replace(PRODUCT, stock=domain.Stock(available=4, reserved=2, sold=4, stocked=10))
     assert sold.etag != PRODUCT.etag
     domain.check_etag(sold, PRODUCT.etag)
 
 
-def test_check_deletable_refuses_while_an_order_holds_some() -> None:
+def test_check_deletable_rejects_a_reserved_product() -> None:
     domain.check_deletable(PRODUCT_ID, replace(STOCK, reserved=0))
     with pytest.raises(errors.FailedPrecondition) as raised:
         domain.check_deletable(PRODUCT_ID, replace(STOCK, reserved=1))
@@ -107,33 +107,33 @@ def adjustment(delta: int, reason: str = "", idempotency_key: str = "") -> domai
     return domain.Adjustment(PRODUCT_ID, delta, reason, idempotency_key)
 
 
-def test_check_adjustment_rejects_a_reason_that_nobody_can_read() -> None:
+def test_check_adjustment_rejects_an_unreadable_reason() -> None:
     with pytest.raises(errors.Unprocessable, match="reason must not contain control"):
         domain.check_adjustment(adjustment(1, reason="r\x00"))
 
 
 @pytest.mark.parametrize("delta", [-5, -1, 1, domain.MAX_STOCK - 10])
-def test_adjust_stock_conserves(delta: int) -> None:
+def test_adjust_stock_keeps_the_sum_of_the_counts(delta: int) -> None:
     adjusted = domain.adjust_stock(STOCK, adjustment(delta))
     assert adjusted == replace(STOCK, available=5 + delta, stocked=10 + delta)
     assert adjusted.available + adjusted.reserved + adjusted.sold == adjusted.stocked
 
 
-def test_adjust_stock_takes_no_more_than_is_available() -> None:
+def test_adjust_stock_removes_no_more_than_is_available() -> None:
     with pytest.raises(domain.OutOfStock) as raised:
         domain.adjust_stock(STOCK, adjustment(-6))
     assert raised.value.http_status == 409
     assert raised.value.metadata == {"product_id": str(PRODUCT_ID)}
 
 
-def test_adjust_stock_keeps_within_the_limit() -> None:
+def test_adjust_stock_rejects_more_than_the_limit() -> None:
     with pytest.raises(errors.FailedPrecondition) as raised:
         domain.adjust_stock(STOCK, adjustment(domain.MAX_STOCK - 9))
     assert raised.value.reason == "STOCK_LIMIT"
 
 
 @pytest.mark.parametrize("other", [adjustment(2, "r", "1"), adjustment(1, "s", "1")])
-def test_check_repeated_refuses_another_adjustment(other: domain.Adjustment) -> None:
+def test_check_repeated_rejects_another_adjustment(other: domain.Adjustment) -> None:
     recorded = adjustment(1, "r", "1")
     domain.check_repeated(adjustment(1, "r", "1"), recorded)
     with pytest.raises(errors.InvalidArgument) as raised:
@@ -143,12 +143,12 @@ def test_check_repeated_refuses_another_adjustment(other: domain.Adjustment) -> 
 
 @pytest.mark.parametrize("field", ["sku", "name"])
 @pytest.mark.parametrize("value", [" ", "\u200b", "\x1b", "LAMP\u200b17", "LAMP\n"])
-def test_check_details_rejects_what_nobody_can_read(field: str, value: str) -> None:
+def test_check_details_rejects_unreadable_text(field: str, value: str) -> None:
     changes: dict[str, Any] = {field: value}
     assert violated(replace(DETAILS, **changes)) == [field]
 
 
-def test_check_details_keeps_texts_in_one_form() -> None:
+def test_check_details_normalizes_text() -> None:
     written = replace(DETAILS, sku=" 17 ", name="Zoe\u0308", categories=("home ",))
     kept = domain.check_details(replace(written, description="One\n\ttwo\n"))
     assert kept == replace(
@@ -156,6 +156,6 @@ def test_check_details_keeps_texts_in_one_form() -> None:
     )
 
 
-def test_check_details_does_not_sort_marks_without_an_end() -> None:
+def test_check_details_bounds_combining_marks() -> None:
     description = "a" + "\u0301\u0316" * 4_000
     assert violated(replace(DETAILS, description=description)) == ["description"]

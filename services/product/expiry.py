@@ -1,4 +1,4 @@
-"""The sweep: stock that an order reserved and never pinned goes back on the shelf in time."""
+"""The sweep: a background task that releases expired reservations."""
 
 from chassis import log
 from chassis.database import Database
@@ -10,9 +10,9 @@ _LOG = log.logger()
 
 
 async def sweep(database: Database) -> None:
-    """Release all expired reservations, and log of how many orders.
+    """Release all expired reservations, and log their number.
 
-    Any number of processes may do this at once: each skips rows that another one has locked.
+    Any number of processes may sweep at once: each skips rows that another one has locked.
     """
     released = await release_expired(database)
     if released:
@@ -20,7 +20,7 @@ async def sweep(database: Database) -> None:
 
 
 async def release_expired(database: Database) -> int:
-    """Release all that has expired, in transactions of bounded size; return how many orders."""
+    """Release all expired reservations, in transactions of bounded size; return their number."""
     total = 0
     while True:
         async with database.transaction() as connection:

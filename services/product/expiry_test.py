@@ -1,4 +1,4 @@
-"""The sweep: all that has expired, in bounded transactions, whoever else sweeps."""
+"""The sweep of expired reservations, on a real database."""
 
 import asyncio
 import uuid
@@ -14,7 +14,7 @@ from chassis.money import Amount
 from chassis.supervision import BackgroundTask
 from services.product import expiry, protocol, repository, stock_repository
 from services.product.domain import Details
-from services.product.reservation import Demand, Line, State
+from services.product.reservation import Line, ReservationRequest, State
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "product"
@@ -31,7 +31,7 @@ async def database(clean_database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def events() -> Events:
-    """Return what the sweep logs."""
+    """Return a queue of the log events of the sweep."""
     queue: Events = asyncio.Queue()
 
     def capture(_logger: object, _method: str, event: MutableMapping[str, Any]) -> NoReturn:
@@ -48,8 +48,8 @@ async def reserve_expired(database: Database, count: int) -> None:
     async with database.transaction() as connection:
         (product,) = await repository.insert_products(connection, [(details, count)])
         line = Line(product.product_id, 1)
-        demands = [Demand(uuid.uuid4(), (line,)) for _ in range(count)]
-        await protocol.reserve(connection, demands, pinned=False)
+        requests = [ReservationRequest(uuid.uuid4(), (line,)) for _ in range(count)]
+        await protocol.reserve(connection, requests, pinned=False)
         await connection.execute(
             "UPDATE reservations SET expires_at = now() WHERE state = 'RESERVED'"
         )
@@ -62,7 +62,7 @@ async def count_available(database: Database) -> int:
     return int(available)
 
 
-async def test_release_expired_goes_on_until_there_is_nothing_left(
+async def test_release_expired_releases_all(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "MAX_EXPIRED", 10)
@@ -71,7 +71,7 @@ async def test_release_expired_goes_on_until_there_is_nothing_left(
     assert await count_available(database) == 25
 
 
-async def test_release_expired_takes_a_bounded_number_at_a_time(
+async def test_release_expired_bounds_its_transactions(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "MAX_EXPIRED", 10)
@@ -80,21 +80,19 @@ async def test_release_expired_takes_a_bounded_number_at_a_time(
         assert await protocol.release_expired(connection) == 10
 
 
-async def test_release_expired_skips_what_another_transaction_has_locked(
+async def test_release_expired_skips_locked_reservations(
     database: Database,
 ) -> None:
     await reserve_expired(database, 3)
     async with database.transaction() as connection:
-        held = await stock_repository.lock_expired(connection, 1)
+        locked = await stock_repository.lock_expired(connection, 1)
         async with asyncio.timeout(10):
             assert await expiry.release_expired(database) == 2
-    assert all(found.state == State.RESERVED for found in held.values())
+    assert all(found.state == State.RESERVED for found in locked.values())
     assert await expiry.release_expired(database) == 1
 
 
-async def test_sweep_releases_what_has_expired_again_and_again(
-    database: Database, events: Events
-) -> None:
+async def test_sweep_runs_periodically(database: Database, events: Events) -> None:
     sweeper = BackgroundTask("sweep", partial(expiry.sweep, database), 0.01)
     sweeper.start()
     async with asyncio.timeout(10):

@@ -1,19 +1,19 @@
-"""The filter language of lists: a small part of AIP-160, from text to typed comparisons. No SQL.
+"""The filter language of lists: parses a subset of AIP-160 into typed comparisons. No SQL.
 
     filter     = comparison { "AND" comparison }
     comparison = field operator value
     field      = word { "." ( word | string ) }
     value      = word | string | number | "true" | "false" | "null"
 
-    sku, name, currency_code    = !=            text
-    categories                  :               text: one of the categories
+    sku, name, currency_code    = !=            string
+    categories                  :               string: one of the categories
     price                       = != < <= > >=  number, in units of the product's own currency: 9.99
     available                   = != < <= > >=  whole number
-    attributes.x                = !=            text, number, true, false or null
+    attributes.x                = !=            string, number, true, false or null
     attributes.x                :               the same: an item of a list
 
-Text needs quotes, single or double, unless it is one word; a backslash takes the next character as
-it is. A path goes into nested objects; a key that is no word is quoted, as in
+A string needs quotes, single or double, unless it is one word; a backslash escapes the next
+character. A path leads into nested objects; a key that is not a word is quoted, as in
 `attributes.size."max width"`. Products without an attribute match "!=" of it.
 """
 
@@ -30,7 +30,7 @@ from chassis.text import is_readable, normalize
 MAX_LENGTH = 4_000
 MAX_COMPARISONS = 20
 MAX_DEPTH = 10
-"""How many keys a path into the attributes has at most."""
+"""The most keys of a path into the attributes."""
 
 Value = str | int | float | Decimal | bool | None
 
@@ -50,10 +50,10 @@ _LARGEST = Decimal(10) ** 15
 _SMALLEST_EXPONENT, _LARGEST_EXPONENT = -9, 15
 _OUT_OF_BOUNDS = "the number is too large or too precise"
 _SHOWN = 40
-"""How many characters of what was found an error shows."""
+"""How many characters of the filter an error quotes."""
 
 _EXACT = 2**53
-"""Up to here every whole number is a double."""
+"""Every whole number up to this is a double."""
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -81,10 +81,10 @@ class Comparison:
 
 
 def parse(text: str) -> tuple[Comparison, ...]:
-    """Parse a filter; all of its comparisons must hold, and an empty one has none.
+    """Parse a filter into comparisons, all of which a product must match.
 
     Raises:
-        errors.InvalidArgument: it is not understood; the message says where and what was expected.
+        errors.InvalidArgument: the filter is invalid; the message contains the position.
     """
     if len(text) > MAX_LENGTH:
         _fail(MAX_LENGTH, f"the filter has more than {MAX_LENGTH} characters")
@@ -156,7 +156,7 @@ class _Parser:
         if field == "attributes":
             return _scalar(token)
         text = _text(token)
-        # Products keep texts normalized, and none that is not readable: that one finds nothing.
+        # Strings of products are normalized, and all readable: another one matches nothing.
         return normalize(text) if is_readable(text) else text
 
     def _take_and(self) -> None:
@@ -215,7 +215,7 @@ def _decimal(token: _Token, expected: str) -> Decimal:
         value = Decimal(token.text)
     except InvalidOperation:  # The exponent is larger than Decimal can hold.
         _fail(token.position, _OUT_OF_BOUNDS)
-    # PostgreSQL's numeric ends somewhere too: no price is near these bounds.
+    # PostgreSQL bounds numeric as well; no price is near these bounds.
     exponent = int(value.as_tuple().exponent)
     if not _SMALLEST_EXPONENT <= exponent <= _LARGEST_EXPONENT or value.copy_abs() > _LARGEST:
         _fail(token.position, _OUT_OF_BOUNDS)
@@ -231,7 +231,7 @@ def _whole(token: _Token) -> int:
 
 def _scalar(token: _Token) -> Value:
     if token.kind == "number":
-        # Attributes hold doubles, so this compares with the double nearest to what is written.
+        # Numbers of attributes are doubles, so that this compares with the nearest double.
         number = float(token.text)
         if not math.isfinite(number):
             _fail(token.position, "the number is too large")

@@ -1,4 +1,4 @@
-"""The filter language: what it means, and where it says that something is wrong."""
+"""The filter language: comparisons, and positions of errors."""
 
 import contextlib
 from decimal import Decimal
@@ -22,7 +22,7 @@ def test_an_empty_filter_has_no_comparisons(text: str) -> None:
     assert filters.parse(text) == ()
 
 
-def test_the_example_of_the_contract() -> None:
+def test_the_example_of_the_proto() -> None:
     text = 'categories:"lamps" AND price <= 9.99 AND attributes.colour = "red"'
     assert filters.parse(text) == (
         Comparison("categories", (), ":", "lamps"),
@@ -33,7 +33,7 @@ def test_the_example_of_the_contract() -> None:
 
 @pytest.mark.parametrize("operator", ["=", "!=", "<", "<=", ">", ">="])
 @pytest.mark.parametrize("space", ["", " "])
-def test_numbers_compare_in_every_way(operator: str, space: str) -> None:
+def test_prices_and_stock_have_every_operator(operator: str, space: str) -> None:
     text = f"available{space}{operator}{space}-7"
     assert parse_one(text) == Comparison("available", (), operator, -7)
 
@@ -57,29 +57,29 @@ def test_numbers_compare_in_every_way(operator: str, space: str) -> None:
         ('"\'; DROP TABLE products; --"', "'; DROP TABLE products; --"),
     ],
 )
-def test_attributes_compare_with_any_scalar(written: str, value: Value) -> None:
+def test_attributes_compare_with_every_scalar(written: str, value: Value) -> None:
     found = parse_one(f"attributes.x = {written}")
     assert found == Comparison("attributes", ("x",), "=", value)
     assert type(found.value) is type(value)
 
 
-def test_a_path_goes_into_nested_objects_by_words_and_quoted_keys() -> None:
+def test_a_path_consists_of_words_and_quoted_keys() -> None:
     found = parse_one('attributes.size."max width".in-cm : 3')
     assert found == Comparison("attributes", ("size", "max width", "in-cm"), ":", 3)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=50))
-def test_any_text_survives_quoting(value: str) -> None:
+def test_quoting_preserves_every_string(value: str) -> None:
     quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     assert parse_one(f"attributes.x = {quoted}") == Comparison("attributes", ("x",), "=", value)
 
 
-def test_texts_compare_in_the_form_in_which_they_are_kept() -> None:
+def test_strings_are_normalized_like_those_of_products() -> None:
     assert parse_one("name = ' Zoe\u0308'") == Comparison("name", (), "=", "Zo\u00eb")
 
 
 @given(st.text(max_size=60))
-def test_whatever_is_written_is_understood_or_refused(text: str) -> None:
+def test_every_string_is_parsed_or_rejected(text: str) -> None:
     with contextlib.suppress(errors.InvalidArgument):
         filters.parse(text)
 
@@ -125,7 +125,7 @@ def test_whatever_is_written_is_understood_or_refused(text: str) -> None:
         ('"sku" = a', 1, "expected a field"),
     ],
 )
-def test_a_refusal_says_where_and_what(text: str, character: int, problem: str) -> None:
+def test_an_error_has_the_position_and_the_problem(text: str, character: int, problem: str) -> None:
     with pytest.raises(errors.InvalidArgument) as raised:
         filters.parse(text)
     assert raised.value.reason == "INVALID_FILTER"
@@ -134,18 +134,18 @@ def test_a_refusal_says_where_and_what(text: str, character: int, problem: str) 
     assert [violation.field for violation in raised.value.violations] == ["filter"]
 
 
-def test_a_filter_has_a_bounded_number_of_comparisons() -> None:
+def test_parse_bounds_the_number_of_comparisons() -> None:
     assert len(filters.parse(" AND ".join(["sku = a"] * 20))) == 20
     with pytest.raises(errors.InvalidArgument, match="more than 20 comparisons"):
         filters.parse(" AND ".join(["sku = a"] * 21))
 
 
-def test_a_filter_has_a_bounded_length() -> None:
+def test_parse_bounds_the_length() -> None:
     with pytest.raises(errors.InvalidArgument, match="more than 4000 characters"):
         filters.parse(f'name = "{"x" * 4_000}"')
 
 
-def test_a_refusal_does_not_repeat_a_long_text() -> None:
+def test_an_error_quotes_only_the_beginning_of_a_long_word() -> None:
     with pytest.raises(errors.InvalidArgument) as raised:
         filters.parse("x" * 3_999)
     assert len(raised.value.message) < 300

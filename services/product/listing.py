@@ -1,4 +1,4 @@
-"""What a list of products is asked for: which, in which order, and from where on. No SQL."""
+"""Queries of product lists: filter, search, order and position. No SQL."""
 
 import enum
 import re
@@ -15,11 +15,11 @@ from services.product.domain import Product
 from services.product.filter import Comparison
 
 Key = tuple[str | Decimal | uuid.UUID, ...]
-"""The values that a list is ordered by; no two products have the same."""
+"""The values of a product that a list is ordered by, which are unique."""
 
 
 class Column(enum.StrEnum):
-    """What a list can be ordered by."""
+    """The fields that a list can be ordered by."""
 
     CREATE_TIME = "create_time"
     NAME = "name"
@@ -35,12 +35,12 @@ _KEYS: dict[Column, Callable[[Product], Key]] = {
 }
 _PRICE = re.compile(r"[0-9]{1,19}(\.[0-9]{1,4})?")
 _TEXT = re.compile(r"[^\x00\ud800-\udfff]*")
-"""What PostgreSQL takes as text: a damaged token can hold anything that JSON can."""
+"""What PostgreSQL allows in text: a damaged token may contain any string of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Which products, in which order; empty `words` look for nothing."""
+    """A parsed query. Empty `words` match every product."""
 
     comparisons: tuple[Comparison, ...]
     words: str
@@ -48,7 +48,7 @@ class Listing:
     descending: bool
 
     def position_of(self, product: Product) -> Position:
-        """Return where a product is in this list."""
+        """Return the position of a product in the list."""
         return [str(value) for value in _KEYS[self.column](product)]
 
 
@@ -56,17 +56,17 @@ def parse_listing(filter_text: str, search: str, order_by: str) -> Listing:
     """Parse a query.
 
     Raises:
-        errors.InvalidArgument: the filter or the order is not understood.
+        errors.InvalidArgument: the filter or the order is invalid.
     """
     column, descending = _parse_order(order_by)
     return Listing(filters.parse(filter_text), search.strip(), column, descending)
 
 
 def parse_key(position: Position, column: Column) -> Key:
-    """Read a position of `Listing.position_of` back.
+    """Parse a position of `Listing.position_of`.
 
     Raises:
-        errors.InvalidArgument: it is not one of a list in this order.
+        errors.InvalidArgument: it is not a position in a list of this order.
     """
     match column, list(position):
         case Column.CREATE_TIME, [product_id]:

@@ -1,4 +1,4 @@
-"""Lists of products through a real channel, on a real database: orders, pages, filters, words."""
+"""ListProducts through a channel, on a real database."""
 
 import contextlib
 from typing import Any
@@ -38,7 +38,7 @@ async def list_refusal(products: Products, **query: Any) -> Any:
     return await refusal(products.ListProducts(product_pb2.ListProductsRequest(**query)).read())
 
 
-async def test_list_products_of_an_empty_shop_is_one_empty_page(products: Products) -> None:
+async def test_list_products_of_an_empty_catalogue_is_one_empty_page(products: Products) -> None:
     call = products.ListProducts(product_pb2.ListProductsRequest())
     assert [page async for page in call] == [product_pb2.ListProductsResponse()]
 
@@ -178,7 +178,7 @@ async def test_list_products_pages_through_a_filter(products: Products) -> None:
         ({"search": "\x00"}, "INVALID_FIELD"),
     ],
 )
-async def test_list_products_refuses_what_it_does_not_understand(
+async def test_list_products_rejects_invalid_queries(
     products: Products, query: dict[str, Any], reason: str
 ) -> None:
     refused = await list_refusal(products, **query)
@@ -191,7 +191,7 @@ LARGEST: dict[str, Any] = {
 }
 
 
-async def test_list_products_splits_pages_that_are_too_large_for_a_message(
+async def test_list_products_splits_pages_that_exceed_a_message(
     products: Products,
 ) -> None:
     await add(products, *(lamp(f"{number:03}", **LARGEST) for number in range(120)))
@@ -205,7 +205,7 @@ async def test_list_products_splits_pages_that_are_too_large_for_a_message(
     assert rest == found[len(pages[0].products) :]
 
 
-async def test_list_products_keeps_no_products_while_its_client_does_not_read(
+async def test_list_products_retains_nothing_while_the_client_does_not_read(
     products: Products, clean_database_url: str
 ) -> None:
     await add(products, *(lamp(f"{number:03}", **LARGEST) for number in range(60)))
@@ -217,7 +217,7 @@ async def test_list_products_keeps_no_products_while_its_client_does_not_read(
     assert kept < 30_000, "less than the description of a single one"
 
 
-async def test_list_products_does_not_mind_a_reader_that_leaves(products: Products) -> None:
+async def test_list_products_survives_a_client_that_cancels(products: Products) -> None:
     await add(products, *(lamp(f"{number:03}", **LARGEST) for number in range(60)))
     for _ in range(20):
         call = products.ListProducts(product_pb2.ListProductsRequest())
@@ -255,7 +255,7 @@ COMPARISONS = st.builds(
     order_by=st.sampled_from(["create_time", "name", "sku desc", "price"]),
     position=st.none() | st.lists(TEXTS | NUMBERS | st.uuids().map(str), max_size=3),
 )
-async def test_list_products_understands_or_refuses_whatever_it_is_asked(
+async def test_list_products_processes_or_rejects_every_query(
     products: Products, text: str, search: str, order_by: str, position: list[str] | None
 ) -> None:
     token = paging.encode_token((text, search, order_by), position)

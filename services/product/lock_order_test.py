@@ -1,10 +1,10 @@
-"""The steps of the order protocol lock rows in one order, so that they never deadlock.
+"""The steps of reservations lock rows in one order, which prevents deadlocks.
 
-Each test holds the first row of all, waits until a step stands behind it, and then takes the other
-rows: a step that had taken one of them before would now be waited for, and wait itself.
+Each test locks the first row, waits until a step waits for it, and then locks the other rows. A
+step that had locked one of them before would now deadlock.
 
-At the size of a test the planner comes to the right order by itself, so it is told to look rows up
-one by one, in the order in which they are asked for.
+For so few rows the planner chooses plans that lock in the right order by chance; settings make it
+look rows up one by one, in the order of the parameters.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from chassis.money import Amount
 from chassis.testing import wait_for_blocked
 from services.product import protocol, repository
 from services.product.domain import Details
-from services.product.reservation import Demand, Line
+from services.product.reservation import Line, ReservationRequest
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "product"
@@ -44,15 +44,15 @@ async def database(clean_database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def demands(database: Database) -> list[Demand]:
-    """Orders over all products, the last order and the last product first."""
+async def requests(database: Database) -> list[ReservationRequest]:
+    """Return requests for all products, in descending order of orders and of products."""
     new = [
         (Details(f"{n}", "Name", "", (), Amount(1, "GBP"), "", {}), 100) for n in range(PRODUCTS)
     ]
     async with database.transaction() as connection:
         products = await repository.insert_products(connection, new)
     lines = tuple(Line(product.product_id, 1) for product in reversed(products))
-    return [Demand(uuid.UUID(int=number), lines) for number in range(ORDERS, 0, -1)]
+    return [ReservationRequest(uuid.UUID(int=number), lines) for number in range(ORDERS, 0, -1)]
 
 
 @asynccontextmanager
@@ -94,18 +94,18 @@ ALL_RESERVATIONS: LiteralString = "SELECT FROM reservations FOR UPDATE"
 
 
 async def test_reserve_locks_stock_in_the_order_of_the_products(
-    database: Database, demands: list[Demand]
+    database: Database, requests: list[ReservationRequest]
 ) -> None:
     await stand_behind(
         database,
         FIRST_STOCK,
         ALL_STOCK,
-        lambda connection: protocol.reserve(connection, demands, pinned=True),
+        lambda connection: protocol.reserve(connection, requests, pinned=True),
     )
 
 
 async def test_reserve_inserts_reservations_in_the_order_of_the_orders(
-    database: Database, demands: list[Demand]
+    database: Database, requests: list[ReservationRequest]
 ) -> None:
     insert: LiteralString = (
         "INSERT INTO reservations (order_id, state)"
@@ -115,27 +115,27 @@ async def test_reserve_inserts_reservations_in_the_order_of_the_orders(
         database,
         insert + " LIMIT 1",
         insert + " OFFSET 1",
-        lambda connection: protocol.reserve(connection, demands, pinned=True),
+        lambda connection: protocol.reserve(connection, requests, pinned=True),
     )
 
 
 @pytest.fixture
-async def order_ids(database: Database, demands: list[Demand]) -> list[uuid.UUID]:
-    """Orders whose stock is pinned, the last one first."""
+async def order_ids(database: Database, requests: list[ReservationRequest]) -> list[uuid.UUID]:
+    """Pin stock, and return the orders, in descending order."""
     async with database.transaction() as connection:
-        await protocol.reserve(connection, demands, pinned=True)
-    return [demand.order_id for demand in demands]
+        await protocol.reserve(connection, requests, pinned=True)
+    return [request.order_id for request in requests]
 
 
-async def test_reserve_again_locks_reservations_in_the_order_of_the_orders(
-    database: Database, demands: list[Demand], order_ids: list[uuid.UUID]
+async def test_repeated_reserve_locks_reservations_in_the_order_of_the_orders(
+    database: Database, requests: list[ReservationRequest], order_ids: list[uuid.UUID]
 ) -> None:
     assert order_ids
     await stand_behind(
         database,
         FIRST_RESERVATION,
         ALL_RESERVATIONS,
-        lambda connection: protocol.reserve(connection, demands, pinned=True),
+        lambda connection: protocol.reserve(connection, requests, pinned=True),
     )
 
 

@@ -1,4 +1,4 @@
-"""Between the messages of the product service and its domain. No rule, no I/O."""
+"""Conversion between the messages of the product service and its domain."""
 
 import math
 import uuid
@@ -9,22 +9,22 @@ from google.protobuf import struct_pb2
 
 from bazaar.product.v1 import product_pb2
 from chassis import conversion, errors, ids, status
-from services.product import domain, reservation
-from services.product.reservation import Demand, Line, Outcome
+from services.product import domain
+from services.product.reservation import Line, ReservationRequest, ReservationResult
 
 MAX_BATCH_LINES = 50_000
 """The most lines of all reservations of a request: the response with their prices is to stay below
 `chassis.transport.MAX_MESSAGE_BYTES`."""
 
 _EXACT = 2**53
-"""Up to here every whole number is a double."""
+"""Every whole number up to this is a double."""
 
 
 def parse_details(message: product_pb2.Product) -> domain.Details:
-    """Read what the shop says of a product.
+    """Convert the details of a product.
 
     Raises:
-        errors.Unprocessable: the price or an attribute cannot be kept.
+        errors.Unprocessable: the price or an attribute is invalid.
     """
     return domain.Details(
         sku=message.sku,
@@ -38,14 +38,14 @@ def parse_details(message: product_pb2.Product) -> domain.Details:
 
 
 def to_message(product: domain.Product) -> product_pb2.Product:
-    """Express a product."""
+    """Convert a product."""
     message = product_pb2.Product()
     fill_message(message, product)
     return message
 
 
 def fill_message(message: product_pb2.Product, product: domain.Product) -> None:
-    """Express a product in an empty message, which in a list need not be copied then."""
+    """Convert a product into an empty message, such as a new item of a list."""
     details = product.details
     message.product_id = str(product.product_id)
     message.sku = details.sku
@@ -67,13 +67,13 @@ def fill_message(message: product_pb2.Product, product: domain.Product) -> None:
 
 
 def parse_adjustment(request: product_pb2.AdjustStockRequest) -> domain.Adjustment:
-    """Read an adjustment."""
+    """Convert an adjustment."""
     product_id = uuid.UUID(request.product_id)
     return domain.Adjustment(product_id, request.delta, request.reason, request.idempotency_key)
 
 
-def parse_demands(request: product_pb2.ReserveStockRequest) -> list[Demand]:
-    """Read what orders want.
+def parse_requests(request: product_pb2.ReserveStockRequest) -> list[ReservationRequest]:
+    """Convert requests, in order.
 
     Raises:
         errors.InvalidArgument: there are too many, or they have too many lines.
@@ -82,36 +82,34 @@ def parse_demands(request: product_pb2.ReserveStockRequest) -> list[Demand]:
     if sum(len(item.lines) for item in request.reservations) > MAX_BATCH_LINES:
         message = f"reservations have more than {MAX_BATCH_LINES} lines together"
         raise errors.InvalidArgument("BATCH_TOO_LARGE", message)
-    return [_parse_demand(item) for item in request.reservations]
+    return [_parse_request(item) for item in request.reservations]
 
 
-def to_result(outcome: Outcome) -> product_pb2.ReservationResult:
-    """Express what became of an order."""
-    result = product_pb2.ReservationResult(order_id=str(outcome.order_id))
-    if outcome.state is not None:
-        result.state = product_pb2.ReservationState.Value(f"RESERVATION_STATE_{outcome.state}")
-    for line in outcome.lines:
-        result.lines.add(
-            product_id=str(line.product_id),
-            unit_price=conversion.to_money(line.price),
-        )
-    if outcome.error is not None:
-        result.error.CopyFrom(status.to_status(outcome.error))
-    return result
+def to_result(result: ReservationResult) -> product_pb2.ReservationResult:
+    """Convert the result of a step for an order."""
+    message = product_pb2.ReservationResult(order_id=str(result.order_id))
+    if result.state is not None:
+        message.state = product_pb2.ReservationState.Value(f"RESERVATION_STATE_{result.state}")
+    for line in result.lines:
+        priced = message.lines.add(product_id=str(line.product_id))
+        conversion.fill_money(priced.unit_price, line.price)
+    if result.error is not None:
+        message.error.CopyFrom(status.to_status(result.error))
+    return message
 
 
 def parse_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
-    """Read a Struct as a JSON object; a double without a fraction becomes an int: 3, not 3.0.
+    """Convert a Struct to a JSON object; a double without a fraction becomes an int: 3, not 3.0.
 
     Raises:
-        errors.Unprocessable: it holds a NUL, which jsonb cannot, or a number that JSON cannot.
+        errors.Unprocessable: it contains NUL, which jsonb does not allow, or NaN or an infinity.
     """
     return {_check_text(key): _parse_value(value) for key, value in struct.fields.items()}
 
 
-def _parse_demand(message: product_pb2.ReserveStockRequest.Reservation) -> reservation.Demand:
+def _parse_request(message: product_pb2.ReserveStockRequest.Reservation) -> ReservationRequest:
     lines = tuple(Line(uuid.UUID(line.product_id), line.quantity) for line in message.lines)
-    return Demand(uuid.UUID(message.order_id), lines)
+    return ReservationRequest(uuid.UUID(message.order_id), lines)
 
 
 def _parse_value(value: struct_pb2.Value) -> Any:
@@ -132,17 +130,17 @@ def _parse_value(value: struct_pb2.Value) -> Any:
 
 def _parse_number(number: float) -> int | float:
     if not math.isfinite(number):
-        _refuse_attributes("must not hold NaN or an infinity")
+        _reject_attributes("must not contain NaN or an infinity")
     return int(number) if number.is_integer() and abs(number) <= _EXACT else number
 
 
 def _check_text(text: str) -> str:
     if "\x00" in text:
-        _refuse_attributes("must not contain NUL")
+        _reject_attributes("must not contain NUL")
     return text
 
 
-def _refuse_attributes(rule: str) -> NoReturn:
+def _reject_attributes(rule: str) -> NoReturn:
     violation = errors.Violation("attributes", rule)
     raise errors.Unprocessable("INVALID_FIELD", f"attributes {rule}", violations=[violation])
 

@@ -1,7 +1,7 @@
-"""The product side of the order protocol: each step locks, decides, saves, for many orders at once.
+"""The steps of reservations: each locks, decides and writes, for many orders at once.
 
-A step runs inside one transaction, which the caller commits before it answers, and changes nothing
-more when it is repeated. Reservations are locked first, then stock, both sorted.
+The caller runs a step in one transaction, and commits it before it responds. Steps are idempotent.
+They lock reservations first and then stock, both in the order of their ids.
 """
 
 import uuid
@@ -11,95 +11,107 @@ from typing import Self
 
 from chassis.database import Connection
 from services.product import reservation, stock_repository
-from services.product.reservation import Demand, Outcome, PricedLine, Reservation, State
+from services.product.reservation import (
+    PricedLine,
+    Reservation,
+    ReservationRequest,
+    ReservationResult,
+    State,
+)
 
 MAX_EXPIRED = 1_000
-"""How many expired reservations one sweep releases."""
+"""How many expired reservations `release_expired` releases at most."""
 
-Step = Callable[[Connection, Sequence[uuid.UUID]], Awaitable[list[Outcome]]]
-Decide = Callable[[uuid.UUID, Reservation | None], Outcome]
+Step = Callable[[Connection, Sequence[uuid.UUID]], Awaitable[list[ReservationResult]]]
+Decide = Callable[[uuid.UUID, Reservation | None], ReservationResult]
 
 
 async def reserve(
-    connection: Connection, demands: Sequence[Demand], *, pinned: bool
-) -> list[Outcome]:
-    """Set stock aside for orders, in the order of the batch, which is also that of the outcomes."""
+    connection: Connection, requests: Sequence[ReservationRequest], *, pinned: bool
+) -> list[ReservationResult]:
+    """Reserve stock for orders, in request order; return one result per order, in order."""
     granted = State.PINNED if pinned else State.RESERVED
-    order_ids = [demand.order_id for demand in demands]
+    order_ids = [request.order_id for request in requests]
     new = await stock_repository.insert_reservations(connection, order_ids, granted)
-    fresh = [demand for demand in demands if demand.order_id in new]
-    repeated = [demand for demand in demands if demand.order_id not in new]
-    again = await _Repeats.load(connection, repeated, granted)
-    # All stock that this batch touches is locked at once: two sorted rounds could meet in a circle.
-    wanted = {line.product_id for demand in fresh for line in demand.lines}
-    offers = await stock_repository.lock_offers(connection, wanted | again.released_products())
-    outcomes = reservation.allocate(fresh, offers, granted)
-    await stock_repository.save_transitions(connection, again.held, again.outcomes)
-    await stock_repository.save_allocations(connection, outcomes)
-    found = {outcome.order_id: outcome for outcome in (*outcomes, *again.outcomes)}
+    first = [request for request in requests if request.order_id in new]
+    repeated = [request for request in requests if request.order_id not in new]
+    repeats = await _Repeats.load(connection, repeated, granted)
+    # All stock of the batch is locked by one statement: two sorted ones could deadlock.
+    product_ids = {line.product_id for request in first for line in request.lines}
+    stock = await stock_repository.lock_priced_stock(
+        connection, product_ids | repeats.released_products()
+    )
+    results = reservation.allocate(first, stock, granted)
+    await stock_repository.save_transitions(connection, repeats.reservations, repeats.results)
+    await stock_repository.save_allocations(connection, results)
+    found = {result.order_id: result for result in (*results, *repeats.results)}
     return [found[order_id] for order_id in order_ids]
 
 
-async def pin(connection: Connection, order_ids: Sequence[uuid.UUID]) -> list[Outcome]:
-    """Keep what orders hold until it is committed or released, and release what has expired."""
+async def pin(connection: Connection, order_ids: Sequence[uuid.UUID]) -> list[ReservationResult]:
+    """Pin reservations, which then do not expire; release those that have expired."""
     return await _move(connection, order_ids, reservation.pin)
 
 
-async def commit(connection: Connection, order_ids: Sequence[uuid.UUID]) -> list[Outcome]:
-    """Turn what orders have pinned into sold stock."""
+async def commit(connection: Connection, order_ids: Sequence[uuid.UUID]) -> list[ReservationResult]:
+    """Commit pinned reservations: their stock is sold."""
     return await _move(connection, order_ids, reservation.commit)
 
 
-async def release(connection: Connection, order_ids: Sequence[uuid.UUID]) -> list[Outcome]:
-    """Give back what orders hold; those that hold nothing yet never will."""
+async def release(
+    connection: Connection, order_ids: Sequence[uuid.UUID]
+) -> list[ReservationResult]:
+    """Release reservations; orders without one get a released one, which prevents any later one."""
     await stock_repository.insert_reservations(connection, order_ids, State.RELEASED)
     return await _move(connection, order_ids, reservation.release)
 
 
 async def release_expired(connection: Connection) -> int:
-    """Give back what at most `MAX_EXPIRED` expired reservations hold; return how many it were."""
-    held = await stock_repository.lock_expired(connection, MAX_EXPIRED)
-    outcomes = [reservation.release(order_id, found) for order_id, found in held.items()]
-    await stock_repository.save_transitions(connection, held, outcomes)
-    return len(held)
+    """Release at most `MAX_EXPIRED` expired reservations; return their number."""
+    reservations = await stock_repository.lock_expired(connection, MAX_EXPIRED)
+    results = [reservation.release(order_id, found) for order_id, found in reservations.items()]
+    await stock_repository.save_transitions(connection, reservations, results)
+    return len(reservations)
 
 
 @dataclass(frozen=True, slots=True)
 class _Repeats:
-    """The orders of a batch that asked before: what they hold, and what they are answered."""
+    """The repeated requests of a batch: their reservations, and the results of the step."""
 
-    held: Mapping[uuid.UUID, Reservation]
+    reservations: Mapping[uuid.UUID, Reservation]
     lines: Mapping[uuid.UUID, tuple[PricedLine, ...]]
-    outcomes: Sequence[Outcome]
+    results: Sequence[ReservationResult]
 
     @classmethod
-    async def load(cls, connection: Connection, demands: Sequence[Demand], granted: State) -> Self:
-        if not demands:
+    async def load(
+        cls, connection: Connection, requests: Sequence[ReservationRequest], granted: State
+    ) -> Self:
+        if not requests:
             return cls({}, {}, [])
-        order_ids = [demand.order_id for demand in demands]
-        held = await stock_repository.lock_reservations(connection, order_ids)
+        order_ids = [request.order_id for request in requests]
+        reservations = await stock_repository.lock_reservations(connection, order_ids)
         lines = await stock_repository.get_lines(connection, order_ids)
-        outcomes = [
+        results = [
             reservation.repeat(
-                held[demand.order_id], lines.get(demand.order_id, ()), demand, granted
+                reservations[request.order_id], lines.get(request.order_id, ()), request, granted
             )
-            for demand in demands
+            for request in requests
         ]
-        return cls(held, lines, outcomes)
+        return cls(reservations, lines, results)
 
     def released_products(self) -> set[uuid.UUID]:
         return {
             line.product_id
-            for outcome in self.outcomes
-            if outcome.state == State.RELEASED
-            for line in self.lines.get(outcome.order_id, ())
+            for result in self.results
+            if result.state == State.RELEASED
+            for line in self.lines.get(result.order_id, ())
         }
 
 
 async def _move(
     connection: Connection, order_ids: Sequence[uuid.UUID], decide: Decide
-) -> list[Outcome]:
-    held = await stock_repository.lock_reservations(connection, order_ids)
-    outcomes = [decide(order_id, held.get(order_id)) for order_id in order_ids]
-    await stock_repository.save_transitions(connection, held, outcomes)
-    return outcomes
+) -> list[ReservationResult]:
+    reservations = await stock_repository.lock_reservations(connection, order_ids)
+    results = [decide(order_id, reservations.get(order_id)) for order_id in order_ids]
+    await stock_repository.save_transitions(connection, reservations, results)
+    return results

@@ -1,6 +1,6 @@
-"""The steps of the order protocol against each other: many at once, on few products.
+"""Concurrent steps of reservations, for many orders and few products.
 
-That these tests notice a missing lock is shown by //tools/mutants.
+//tools/mutants shows that these tests notice a missing lock.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from chassis.database import Database
 from chassis.money import Amount
 from services.product import protocol, repository
 from services.product.domain import Details
-from services.product.reservation import Demand, Line, Outcome, State
+from services.product.reservation import Line, ReservationRequest, ReservationResult, State
 from services.product.testing import find_discrepancies
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -49,17 +49,21 @@ async def add(database: Database, *available: int) -> list[uuid.UUID]:
     return [product.product_id for product in inserted]
 
 
-async def reserve(database: Database, *demands: Demand, pinned: bool = False) -> list[Outcome]:
+async def reserve(
+    database: Database, *requests: ReservationRequest, pinned: bool = False
+) -> list[ReservationResult]:
     async with database.transaction() as connection:
-        return await protocol.reserve(connection, demands, pinned=pinned)
+        return await protocol.reserve(connection, requests, pinned=pinned)
 
 
-def demand(*lines: tuple[uuid.UUID, int]) -> Demand:
-    return Demand(uuid.uuid4(), tuple(Line(product_id, units) for product_id, units in lines))
+def request(*lines: tuple[uuid.UUID, int]) -> ReservationRequest:
+    return ReservationRequest(
+        uuid.uuid4(), tuple(Line(product_id, units) for product_id, units in lines)
+    )
 
 
 async def together(steps: Iterable[Awaitable[Result]]) -> list[Result]:
-    """Take all steps at once and wait for every one of them; raise what the first one raised."""
+    """Run steps concurrently and wait for all; raise the first exception."""
     results = await asyncio.gather(*steps, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
@@ -68,13 +72,13 @@ async def together(steps: Iterable[Awaitable[Result]]) -> list[Result]:
 
 
 async def rush(database: Database, units: int, buyers: int) -> int:
-    """Let many orders want one unit each of a scarce product at the same time; count the served."""
+    """Reserve one unit of a scarce product for many orders concurrently; count the successes."""
     (product,) = await add(database, units)
-    outcomes = await together(reserve(database, demand((product, 1))) for _ in range(buyers))
-    return sum(outcome.state == State.RESERVED for (outcome,) in outcomes)
+    results = await together(reserve(database, request((product, 1))) for _ in range(buyers))
+    return sum(result.state == State.RESERVED for (result,) in results)
 
 
-async def test_a_rush_on_a_scarce_product_sells_what_there_is(
+async def test_concurrent_reserves_of_a_scarce_product_get_all_of_it(
     database: Database, clean_database_url: str
 ) -> None:
     assert await rush(database, units=20, buyers=100) == 20
@@ -82,18 +86,18 @@ async def test_a_rush_on_a_scarce_product_sells_what_there_is(
 
 
 def crowd(database: Database, products: Sequence[uuid.UUID], seed: int) -> list[Step]:
-    """Return steps of all kinds over the same orders and products, each in an order of its own."""
+    """Return steps of all kinds for the same orders and products, each in a random order."""
     chance = random.Random(seed)
     orders = [
-        demand(*((product, chance.randint(1, 3)) for product in chance.sample(products, 5)))
+        request(*((product, chance.randint(1, 3)) for product in chance.sample(products, 5)))
         for _ in range(60)
     ]
 
-    def some() -> list[Demand]:
+    def some() -> list[ReservationRequest]:
         return chance.sample(orders, 12)
 
     def move(step: protocol.Step) -> Step:
-        order_ids = [wanted.order_id for wanted in some()]
+        order_ids = [each.order_id for each in some()]
 
         async def take() -> None:
             async with database.transaction() as connection:
@@ -126,38 +130,38 @@ async def meet(database: Database, seeds: Iterable[int]) -> None:
         await together(step() for step in crowd(database, products, seed))
 
 
-async def test_steps_in_a_crowd_never_deadlock_and_the_books_balance(
+async def test_concurrent_steps_never_deadlock_and_keep_the_stock_consistent(
     database: Database, clean_database_url: str
 ) -> None:
     await meet(database, range(3))
     assert find_discrepancies(clean_database_url) == []
 
 
-async def test_the_same_order_reserved_many_times_at_once_is_reserved_once(
+async def test_concurrent_reserves_of_an_order_are_one(
     database: Database, clean_database_url: str
 ) -> None:
     (product,) = await add(database, 100)
-    wanted = demand((product, 2))
-    answers = await together(reserve(database, wanted) for _ in range(20))
-    assert all(answer == answers[0] for answer in answers)
+    repeated = request((product, 2))
+    results = await together(reserve(database, repeated) for _ in range(20))
+    assert all(result == results[0] for result in results)
     assert find_discrepancies(clean_database_url) == []
     async with database.connection() as connection:
         cursor = await connection.execute("SELECT available, reserved FROM stock")
         assert await cursor.fetchall() == [(98, 2)]
 
 
-async def test_an_order_that_is_released_while_it_reserves_holds_nothing(
+async def test_an_order_that_is_released_during_a_reserve_has_no_stock(
     database: Database, clean_database_url: str
 ) -> None:
     (product,) = await add(database, 100)
-    wanted = [demand((product, 1)) for _ in range(30)]
+    requests = [request((product, 1)) for _ in range(30)]
 
-    async def call_off(order_id: uuid.UUID) -> None:
+    async def cancel(order_id: uuid.UUID) -> None:
         async with database.transaction() as connection:
             await protocol.release(connection, [order_id])
 
-    reserving = [reserve(database, item, pinned=True) for item in wanted]
-    await together([*reserving, *(call_off(item.order_id) for item in wanted)])
+    reserving = [reserve(database, item, pinned=True) for item in requests]
+    await together([*reserving, *(cancel(item.order_id) for item in requests)])
     assert find_discrepancies(clean_database_url) == []
     async with database.connection() as connection:
         cursor = await connection.execute("SELECT available, reserved FROM stock")

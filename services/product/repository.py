@@ -1,6 +1,6 @@
-"""The SQL of the catalogue. Takes a connection, returns domain objects, never commits.
+"""All SQL of products. Callers own the connections and their transactions.
 
-The SQL of the stock is in `stock_repository`.
+The SQL of stock and reservations is in `stock_repository`.
 """
 
 import datetime as dt
@@ -79,7 +79,7 @@ _OPERATORS: dict[str, LiteralString] = {
 async def insert_products(
     connection: Connection, products: Sequence[tuple[Details, int]]
 ) -> list[Product]:
-    """Insert products with their opening stock, all or none; return them in the same order.
+    """Insert products with their opening stock; return them in order.
 
     Raises:
         errors.AlreadyExists: a SKU is taken.
@@ -124,7 +124,7 @@ async def get_products(
     """Get the existing ones of the products, in any order; `lock` is as for one."""
     return await _fetch_products(
         connection,
-        f"SELECT {_COLUMNS} FROM unnest(%b::uuid[]) AS wanted (product_id)"
+        f"SELECT {_COLUMNS} FROM unnest(%b::uuid[]) AS given (product_id)"
         f" JOIN {_JOIN} USING (product_id)" + (" FOR UPDATE OF p" if lock else ""),
         (list(set(product_ids)),),
     )
@@ -133,7 +133,7 @@ async def get_products(
 async def list_products(
     connection: Connection, listing: Listing, after: Key | None, limit: int
 ) -> list[Product]:
-    """List products in the order of the listing, beginning after a key: at most `limit`."""
+    """List at most `limit` products of a listing, in its order, after a key."""
     conditions, parameters = _conditions(listing)
     direction: LiteralString = " DESC" if listing.descending else ""
     keys = _KEYS[listing.column]
@@ -152,7 +152,7 @@ async def list_products(
 
 
 async def update_details(connection: Connection, product_id: uuid.UUID, details: Details) -> None:
-    """Replace the details of a product that is locked.
+    """Replace the details of a product, which must be locked.
 
     Raises:
         errors.AlreadyExists: the SKU is taken.
@@ -179,7 +179,7 @@ async def update_details(connection: Connection, product_id: uuid.UUID, details:
 
 
 async def delete_product(connection: Connection, product_id: uuid.UUID) -> None:
-    """Delete a product with its stock, which is locked."""
+    """Delete a product with its stock, which must be locked."""
     await connection.execute("DELETE FROM products WHERE product_id = %s", (product_id,))
 
 
@@ -201,7 +201,7 @@ def _unique_sku() -> Iterator[None]:
 
 
 def _conditions(listing: Listing) -> tuple[list[str], list[Any]]:
-    """Return SQL conditions, which hold no value of the query, and the parameters in them."""
+    """Return SQL conditions, which contain no value of the query, and their parameters."""
     conditions: list[str] = []
     parameters: list[Any] = []
     for comparison in listing.comparisons:
@@ -226,12 +226,12 @@ def _condition(comparison: Comparison) -> tuple[LiteralString, Any]:
 
 
 def _document(comparison: Comparison) -> Mapping[str, Any]:
-    """Return the smallest attributes that satisfy a comparison: what the others must contain."""
+    """Return the attributes that those of a matching product contain."""
     document: Any = [comparison.value] if comparison.operator == ":" else comparison.value
     for key in reversed(comparison.path):
         document = {key: document}
-    found: Mapping[str, Any] = document
-    return found
+    attributes: Mapping[str, Any] = document
+    return attributes
 
 
 def _to_json(value: Any) -> str:

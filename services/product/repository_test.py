@@ -1,4 +1,4 @@
-"""The SQL of the catalogue: that it uses the indices that it has, and what the database refuses."""
+"""The SQL of products: the use of indices, and constraints of the database."""
 
 import datetime as dt
 import uuid
@@ -34,7 +34,7 @@ def test_the_schema_has_the_states_of_the_domain(database_url: str) -> None:
 
 
 async def fill(connection: Connection) -> None:
-    """Insert so many products that reading all of them costs more than an index."""
+    """Insert so many products that reading all of them costs more than using an index."""
     await repository.insert_products(
         connection,
         [
@@ -57,7 +57,7 @@ async def fill(connection: Connection) -> None:
 
 
 class Explained:
-    """A connection that explains what it is asked, instead of doing it."""
+    """A connection that explains statements instead of executing them."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -104,7 +104,7 @@ async def test_list_products_uses_an_index(connection: Connection) -> None:
         assert "Seq Scan on products" not in plan
 
 
-async def test_list_products_starts_in_the_middle_without_reading_what_is_before(
+async def test_list_products_of_a_later_page_does_not_read_earlier_ones(
     connection: Connection,
 ) -> None:
     await fill(connection)
@@ -118,7 +118,7 @@ async def test_list_products_starts_in_the_middle_without_reading_what_is_before
         assert "Sort" not in explained.plan
 
 
-async def test_insert_products_returns_them_in_the_order_given(connection: Connection) -> None:
+async def test_insert_products_returns_them_in_order(connection: Connection) -> None:
     new = [(replace(DETAILS, sku=sku, categories=tuple(sku)), 3) for sku in ("CA", "B", "A")]
     inserted = await repository.insert_products(connection, new)
     assert [(product.details, product.stock.available) for product in inserted] == new
@@ -127,7 +127,7 @@ async def test_insert_products_returns_them_in_the_order_given(connection: Conne
     )
 
 
-async def test_prices_compare_as_the_number_on_the_tag(connection: Connection) -> None:
+async def test_prices_compare_in_units_of_their_currencies(connection: Connection) -> None:
     prices = [Amount(999, "GBP"), Amount(500, "JPY"), Amount(9_999, "KWD")]
     new = [(replace(DETAILS, sku=str(price.minor), price=price), 0) for price in prices]
     await repository.insert_products(connection, new)
@@ -136,7 +136,7 @@ async def test_prices_compare_as_the_number_on_the_tag(connection: Connection) -
     assert [product.details.price for product in found] == [prices[1], prices[2]]
 
 
-async def test_get_products_finds_each_once(connection: Connection) -> None:
+async def test_get_products_returns_repeated_ids_once(connection: Connection) -> None:
     (product,) = await repository.insert_products(connection, [(DETAILS, 1)])
     ids = [product.product_id, product.product_id, uuid.UUID(int=0)]
     assert await repository.get_products(connection, ids) == [product]
@@ -156,7 +156,9 @@ async def test_get_products_finds_each_once(connection: Connection) -> None:
         "INSERT INTO reservations (order_id, state) VALUES (uuidv7(), 'REJECTED')",
     ],
 )
-async def test_the_database_refuses_what_cannot_be(connection: Connection, statement: str) -> None:
+async def test_the_database_rejects_inconsistent_stock(
+    connection: Connection, statement: str
+) -> None:
     await repository.insert_products(connection, [(DETAILS, 1)])
     with pytest.raises(psycopg.errors.IntegrityError):
         await connection.execute(statement)

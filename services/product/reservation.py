@@ -1,6 +1,6 @@
-"""What orders hold of the stock: who gets some, and how a hold moves. No I/O, clock, wire format.
+"""Reservations of stock by orders, and their state transitions. No I/O, no clock, no protobuf.
 
-An order is served whole or not at all, and each decision is final: asked again, it is the same.
+An order gets all of its lines or none. Every decision is final: a repeated request gets the same.
 """
 
 import datetime as dt
@@ -14,11 +14,11 @@ from chassis.money import Amount
 from services.product.domain import OutOfStock, product_not_found
 
 LIFETIME = dt.timedelta(minutes=15)
-"""How long a reservation lasts that is not pinned."""
+"""How long a reservation lasts unless it is pinned."""
 
 
 class State(enum.StrEnum):
-    """Where a reservation stands; the names are those of the contract."""
+    """The state of a reservation; the names are those of the proto."""
 
     RESERVED = "RESERVED"
     PINNED = "PINNED"
@@ -27,8 +27,8 @@ class State(enum.StrEnum):
     REJECTED = "REJECTED"
 
 
-class Obstacle(enum.StrEnum):
-    """Why an order was refused; the names are the reasons that clients see."""
+class RejectionReason(enum.StrEnum):
+    """Why a reservation was rejected; the names are the reasons of the errors."""
 
     OUT_OF_STOCK = "OUT_OF_STOCK"
     PRODUCT_NOT_FOUND = "PRODUCT_NOT_FOUND"
@@ -36,23 +36,23 @@ class Obstacle(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Units of a product."""
+    """A product and its quantity."""
 
     product_id: uuid.UUID
     quantity: int
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
-    """What an order wants."""
+class ReservationRequest:
+    """A request to reserve stock for an order."""
 
     order_id: uuid.UUID
     lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """How many units of a product are free, and what one costs."""
+class PricedStock:
+    """How many units of a product are available, and the price of one."""
 
     available: int
     price: Amount
@@ -60,7 +60,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class PricedLine:
-    """Units of a product, at what one of them costs."""
+    """A product, its quantity, and the price of one unit."""
 
     product_id: uuid.UUID
     quantity: int
@@ -69,15 +69,15 @@ class PricedLine:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why an order was refused, and over which product."""
+    """Why a reservation was rejected, and because of which product."""
 
-    obstacle: Obstacle
+    reason: RejectionReason
     product_id: uuid.UUID
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What an order holds, or was refused for. Only one that is RESERVED can be `expired`."""
+    """The reservation of an order. Only one that is RESERVED can be `expired`."""
 
     order_id: uuid.UUID
     state: State
@@ -86,8 +86,8 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an order. There is no state where the order is not known."""
+class ReservationResult:
+    """The result of a step for an order. The state is None if it has no reservation."""
 
     order_id: uuid.UUID
     state: State | None
@@ -96,145 +96,154 @@ class Outcome:
     error: errors.Error | None = None
 
 
-def check_demands(demands: Sequence[Demand]) -> None:
-    """Check what the contract does not say of a batch of demands.
+def check_requests(requests: Sequence[ReservationRequest]) -> None:
+    """Check what the proto does not state of a batch of requests.
 
     Raises:
-        errors.InvalidArgument: an order is in it twice.
-        errors.Unprocessable: a product is in an order twice.
+        errors.InvalidArgument: an order is repeated.
+        errors.Unprocessable: a product is repeated in an order.
     """
-    check_distinct([demand.order_id for demand in demands])
+    check_distinct([request.order_id for request in requests])
     violations = errors.Violations()
-    for index, demand in enumerate(demands):
-        distinct = len({line.product_id for line in demand.lines}) == len(demand.lines)
-        violations.check(distinct, f"reservations[{index}].lines", "must not name a product twice")
+    for index, request in enumerate(requests):
+        distinct = len({line.product_id for line in request.lines}) == len(request.lines)
+        violations.check(distinct, f"reservations[{index}].lines", "must not repeat a product")
     violations.raise_any()
 
 
 def check_distinct(order_ids: Sequence[uuid.UUID]) -> None:
-    """Check that no order is in a batch twice.
+    """Check that no order is repeated in a batch.
 
     Raises:
         errors.InvalidArgument: one is.
     """
     if len(set(order_ids)) < len(order_ids):
-        raise errors.InvalidArgument("DUPLICATE_ORDER", "An order is in the batch twice.")
+        raise errors.InvalidArgument("DUPLICATE_ORDER", "An order is repeated in the batch.")
 
 
 def allocate(
-    demands: Sequence[Demand], offers: Mapping[uuid.UUID, Offer], granted: State
-) -> list[Outcome]:
-    """Decide who gets stock: first come, first served; each order all that it wants or nothing.
+    requests: Sequence[ReservationRequest],
+    stock: Mapping[uuid.UUID, PricedStock],
+    granted: State,
+) -> list[ReservationResult]:
+    """Allocate stock to new reservations in request order; each gets all of its lines or none.
 
-    `offers` are the products that exist, and must be locked. Those served get the state `granted`.
+    `stock` is that of the existing products, which must be locked; `granted` is the state of
+    the reservations that get stock, RESERVED or PINNED.
     """
-    left = {product_id: offer.available for product_id, offer in offers.items()}
-    outcomes = []
-    for demand in demands:
-        rejection = _find_obstacle(demand.lines, left)
+    remaining = {product_id: found.available for product_id, found in stock.items()}
+    results = []
+    for request in requests:
+        rejection = _find_rejection(request.lines, remaining)
         if rejection is None:
-            for line in demand.lines:
-                left[line.product_id] -= line.quantity
+            for line in request.lines:
+                remaining[line.product_id] -= line.quantity
             lines = tuple(
-                PricedLine(line.product_id, line.quantity, offers[line.product_id].price)
-                for line in demand.lines
+                PricedLine(line.product_id, line.quantity, stock[line.product_id].price)
+                for line in request.lines
             )
-            outcomes.append(Outcome(demand.order_id, granted, lines))
+            results.append(ReservationResult(request.order_id, granted, lines))
         else:
-            outcomes.append(_reject(demand.order_id, rejection))
-    return outcomes
+            results.append(_reject(request.order_id, rejection))
+    return results
 
 
 def repeat(
-    held: Reservation, lines: tuple[PricedLine, ...], demand: Demand, granted: State
-) -> Outcome:
-    """Decide on an order that asked before: the answer is what it was given then.
+    reservation: Reservation,
+    lines: tuple[PricedLine, ...],
+    request: ReservationRequest,
+    granted: State,
+) -> ReservationResult:
+    """Return the result of a repeated request, which is that of the first.
 
-    `granted` may be PINNED where it was RESERVED before.
+    A reservation that is RESERVED gets the state `granted`, which may be PINNED.
     """
-    refused = _refuse_final(held)
-    if refused is not None:
-        return refused
+    if (final := _find_final_result(reservation)) is not None:
+        return final
     if {(line.product_id, line.quantity) for line in lines} != {
-        (line.product_id, line.quantity) for line in demand.lines
+        (line.product_id, line.quantity) for line in request.lines
     }:
-        message = "The order reserved other lines before."
-        error = errors.KeyReused("RESERVATION_DIFFERS", message, metadata=_about(held))
-        return Outcome(held.order_id, held.state, error=error)
-    state = granted if held.state == State.RESERVED else held.state
-    return Outcome(held.order_id, state, lines)
+        message = "The order has reserved other lines."
+        error = errors.KeyReused("RESERVATION_DIFFERS", message, metadata=_metadata(reservation))
+        return ReservationResult(reservation.order_id, reservation.state, error=error)
+    state = granted if reservation.state == State.RESERVED else reservation.state
+    return ReservationResult(reservation.order_id, state, lines)
 
 
-def pin(order_id: uuid.UUID, held: Reservation | None) -> Outcome:
-    """Decide on an order whose charge begins: what it holds is kept, unless it expired."""
-    if held is None:
-        return _unknown(order_id)
-    state = State.PINNED if held.state == State.RESERVED else held.state
-    return _refuse_final(held) or Outcome(order_id, state)
+def pin(order_id: uuid.UUID, reservation: Reservation | None) -> ReservationResult:
+    """Pin the reservation of an order whose charge begins, unless it expired."""
+    if reservation is None:
+        return _not_found(order_id)
+    state = State.PINNED if reservation.state == State.RESERVED else reservation.state
+    return _find_final_result(reservation) or ReservationResult(order_id, state)
 
 
-def commit(order_id: uuid.UUID, held: Reservation | None) -> Outcome:
-    """Decide on an order that is paid: what was pinned is sold."""
-    if held is None:
-        return _unknown(order_id)
-    if held.state == State.RESERVED and not held.expired:
-        message = "The reservation of the order was not pinned before."
-        error = errors.FailedPrecondition("NOT_PINNED", message, metadata=_about(held))
-        return Outcome(order_id, held.state, error=error)
-    return _refuse_final(held) or Outcome(order_id, State.COMMITTED)
+def commit(order_id: uuid.UUID, reservation: Reservation | None) -> ReservationResult:
+    """Commit the pinned reservation of an order that is paid."""
+    if reservation is None:
+        return _not_found(order_id)
+    if reservation.state == State.RESERVED and not reservation.expired:
+        message = "The reservation of the order is not pinned."
+        error = errors.FailedPrecondition("NOT_PINNED", message, metadata=_metadata(reservation))
+        return ReservationResult(order_id, reservation.state, error=error)
+    return _find_final_result(reservation) or ReservationResult(order_id, State.COMMITTED)
 
 
-def release(order_id: uuid.UUID, held: Reservation | None) -> Outcome:
-    """Decide on an order that is called off: what it holds goes back, and it never gets more."""
-    if held is None:
-        return Outcome(order_id, State.RELEASED)
-    if held.state == State.COMMITTED:
+def release(order_id: uuid.UUID, reservation: Reservation | None) -> ReservationResult:
+    """Release the reservation of an order that is cancelled, which prevents any later one."""
+    if reservation is None:
+        return ReservationResult(order_id, State.RELEASED)
+    if reservation.state == State.COMMITTED:
         message = "The stock of the order is sold."
-        error = errors.FailedPrecondition("ORDER_COMMITTED", message, metadata=_about(held))
-        return Outcome(order_id, held.state, error=error)
-    if held.state == State.REJECTED:
-        return Outcome(order_id, held.state, rejection=held.rejection)
-    return Outcome(order_id, State.RELEASED)
+        error = errors.FailedPrecondition(
+            "ORDER_COMMITTED", message, metadata=_metadata(reservation)
+        )
+        return ReservationResult(order_id, reservation.state, error=error)
+    if reservation.state == State.REJECTED:
+        return ReservationResult(order_id, reservation.state, rejection=reservation.rejection)
+    return ReservationResult(order_id, State.RELEASED)
 
 
-def _find_obstacle(lines: Sequence[Line], left: Mapping[uuid.UUID, int]) -> Rejection | None:
+def _find_rejection(lines: Sequence[Line], remaining: Mapping[uuid.UUID, int]) -> Rejection | None:
     for line in lines:
-        if line.product_id not in left:
-            return Rejection(Obstacle.PRODUCT_NOT_FOUND, line.product_id)
+        if line.product_id not in remaining:
+            return Rejection(RejectionReason.PRODUCT_NOT_FOUND, line.product_id)
     for line in lines:
-        if left[line.product_id] < line.quantity:
-            return Rejection(Obstacle.OUT_OF_STOCK, line.product_id)
+        if remaining[line.product_id] < line.quantity:
+            return Rejection(RejectionReason.OUT_OF_STOCK, line.product_id)
     return None
 
 
-def _refuse_final(held: Reservation) -> Outcome | None:
-    if held.rejection is not None:
-        return _reject(held.order_id, held.rejection)
-    if held.state == State.RELEASED or held.expired:
-        message = "What the order held was released, and it cannot hold any again."
-        error = errors.FailedPrecondition("ORDER_RELEASED", message, metadata=_about(held))
-        return Outcome(held.order_id, State.RELEASED, error=error)
+def _find_final_result(reservation: Reservation) -> ReservationResult | None:
+    if reservation.rejection is not None:
+        return _reject(reservation.order_id, reservation.rejection)
+    if reservation.state == State.RELEASED or reservation.expired:
+        message = "The reservation of the order was released, and cannot be made again."
+        error = errors.FailedPrecondition(
+            "ORDER_RELEASED", message, metadata=_metadata(reservation)
+        )
+        return ReservationResult(reservation.order_id, State.RELEASED, error=error)
     return None
 
 
-def _reject(order_id: uuid.UUID, rejection: Rejection) -> Outcome:
+def _reject(order_id: uuid.UUID, rejection: Rejection) -> ReservationResult:
     error: errors.Error
-    if rejection.obstacle == Obstacle.OUT_OF_STOCK:
+    if rejection.reason == RejectionReason.OUT_OF_STOCK:
         error = OutOfStock(
-            rejection.obstacle,
+            rejection.reason,
             "There are not enough units of a product.",
             metadata={"product_id": str(rejection.product_id)},
         )
     else:
         error = product_not_found(rejection.product_id)
-    return Outcome(order_id, State.REJECTED, rejection=rejection, error=error)
+    return ReservationResult(order_id, State.REJECTED, rejection=rejection, error=error)
 
 
-def _unknown(order_id: uuid.UUID) -> Outcome:
-    message = "The order never reserved any stock."
+def _not_found(order_id: uuid.UUID) -> ReservationResult:
+    message = "The order has no reservation."
     error = errors.NotFound("RESERVATION_NOT_FOUND", message, metadata={"order_id": str(order_id)})
-    return Outcome(order_id, None, error=error)
+    return ReservationResult(order_id, None, error=error)
 
 
-def _about(held: Reservation) -> dict[str, str]:
-    return {"order_id": str(held.order_id)}
+def _metadata(reservation: Reservation) -> dict[str, str]:
+    return {"order_id": str(reservation.order_id)}

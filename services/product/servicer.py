@@ -83,14 +83,14 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         """Read message after message: no connection is held while the client reads."""
         paging.check_page_size(request.page_size)
         query = (request.filter, request.search, request.order_by)
-        asked = listing.parse_listing(*query)
+        parsed = listing.parse_listing(*query)
         after = paging.decode_token(request.page_token, query)
         if after is not None:
-            listing.parse_key(after, asked.column)
+            listing.parse_key(after, parsed.column)
         progress = paging.Progress(after, request.page_size)
         while not progress.is_done:
             # Not kept in a variable: the client may take long to read the response.
-            yield await self._read_products(asked, query, progress)
+            yield await self._read_products(parsed, query, progress)
 
     async def BatchGetProducts(
         self, request: product_pb2.BatchGetProductsRequest, context: Context
@@ -114,54 +114,54 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def ReserveStock(
         self, request: product_pb2.ReserveStockRequest, context: Context
     ) -> product_pb2.ReserveStockResponse:
-        demands = messages.parse_demands(request)
-        reservation.check_demands(demands)
+        requests = messages.parse_requests(request)
+        reservation.check_requests(requests)
         async with self._database.transaction() as connection:
-            outcomes = await protocol.reserve(connection, demands, pinned=request.pin)
+            results = await protocol.reserve(connection, requests, pinned=request.pin)
         return product_pb2.ReserveStockResponse(
-            results=[messages.to_result(outcome) for outcome in outcomes]
+            results=[messages.to_result(result) for result in results]
         )
 
     async def PinStock(
         self, request: product_pb2.PinStockRequest, context: Context
     ) -> product_pb2.PinStockResponse:
-        results = await self._take(protocol.pin, request.order_ids)
+        results = await self._run_step(protocol.pin, request.order_ids)
         return product_pb2.PinStockResponse(results=results)
 
     async def CommitStock(
         self, request: product_pb2.CommitStockRequest, context: Context
     ) -> product_pb2.CommitStockResponse:
-        results = await self._take(protocol.commit, request.order_ids)
+        results = await self._run_step(protocol.commit, request.order_ids)
         return product_pb2.CommitStockResponse(results=results)
 
     async def ReleaseStock(
         self, request: product_pb2.ReleaseStockRequest, context: Context
     ) -> product_pb2.ReleaseStockResponse:
-        results = await self._take(protocol.release, request.order_ids)
+        results = await self._run_step(protocol.release, request.order_ids)
         return product_pb2.ReleaseStockResponse(results=results)
 
     async def _read_products(
-        self, asked: listing.Listing, query: tuple[str, ...], progress: paging.Progress
+        self, parsed: listing.Listing, query: tuple[str, ...], progress: paging.Progress
     ) -> product_pb2.ListProductsResponse:
         after = progress.position
-        key = None if after is None else listing.parse_key(after, asked.column)
+        key = None if after is None else listing.parse_key(after, parsed.column)
         async with self._database.connection() as connection:
-            found = await repository.list_products(connection, asked, key, progress.limit + 1)
+            found = await repository.list_products(connection, parsed, key, progress.limit + 1)
         response = product_pb2.ListProductsResponse()
         page = found[: progress.limit]
         count = paging.fill(response.products.add, page, messages.fill_message)
-        progress.advance(found, count, asked.position_of)
+        progress.advance(found, count, parsed.position_of)
         response.next_page_token = paging.encode_token(query, progress.position)
         return response
 
-    async def _take(
+    async def _run_step(
         self, step: protocol.Step, order_ids: Sequence[str]
     ) -> list[product_pb2.ReservationResult]:
         parsed = ids.parse_ids(order_ids, "order_ids")
         reservation.check_distinct(parsed)
         async with self._database.transaction() as connection:
-            outcomes = await step(connection, parsed)
-        return [messages.to_result(outcome) for outcome in outcomes]
+            results = await step(connection, parsed)
+        return [messages.to_result(result) for result in results]
 
 
 async def _adjust(connection: Connection, adjustment: domain.Adjustment) -> None:

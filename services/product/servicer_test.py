@@ -1,4 +1,5 @@
-"""The catalogue, less its lists and its stock, through a real channel, on a real database."""
+"""ProductService through a channel, on a real database. For lists see `listing_test`, for stock
+`stock_test`."""
 
 import asyncio
 
@@ -93,7 +94,7 @@ async def test_add_product_rejects_a_taken_sku(products: Products) -> None:
         (lamp(attributes={"a\x00": 1}), "attributes"),
     ],
 )
-async def test_add_product_names_the_bad_field(
+async def test_add_product_names_the_invalid_field(
     products: Products, new: product_pb2.Product, field: str
 ) -> None:
     refused = await refusal(products.AddProduct(product_pb2.AddProductRequest(product=new)))
@@ -104,16 +105,14 @@ async def test_add_product_names_the_bad_field(
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-async def test_add_product_rejects_numbers_that_json_has_not(
-    products: Products, number: float
-) -> None:
+async def test_add_product_rejects_nan_and_infinities(products: Products, number: float) -> None:
     new = lamp()
     new.attributes["number"] = number
     refused = await refusal(products.AddProduct(product_pb2.AddProductRequest(product=new)))
     assert refused.fields == ["attributes"]
 
 
-async def test_get_product_tells_unknown_from_unreadable(products: Products) -> None:
+async def test_get_product_distinguishes_missing_and_invalid_ids(products: Products) -> None:
     refused = await refusal(
         products.GetProduct(product_pb2.GetProductRequest(product_id=UNKNOWN_ID))
     )
@@ -186,7 +185,7 @@ async def test_update_product_rejects_a_mask_over_other_fields(
     assert refused.reason == "INVALID_UPDATE_MASK"
 
 
-async def test_update_product_rejects_what_it_should(products: Products) -> None:
+async def test_update_product_rejects_invalid_updates(products: Products) -> None:
     created, _ = await add(products, lamp(), lamp("TAKEN"))
     stale = product_pb2.Product(name="New", etag=created.etag)
     await products.UpdateProduct(update(created, stale, "name"))
@@ -202,7 +201,7 @@ async def test_update_product_rejects_what_it_should(products: Products) -> None
     assert refused.code == grpc.StatusCode.NOT_FOUND
 
 
-async def test_update_product_decides_on_what_a_concurrent_change_left(
+async def test_update_product_sees_a_concurrent_change(
     products: Products, clean_database_url: str
 ) -> None:
     (created,) = await add(products, lamp())
@@ -222,7 +221,7 @@ async def test_delete_product_deletes_once(products: Products) -> None:
     assert refused.code == grpc.StatusCode.NOT_FOUND
 
 
-async def test_delete_product_decides_on_what_a_concurrent_order_left(
+async def test_delete_product_sees_a_concurrent_reservation(
     products: Products, clean_database_url: str
 ) -> None:
     (created,) = await add(products, lamp())
@@ -233,11 +232,11 @@ async def test_delete_product_decides_on_what_a_concurrent_order_left(
     assert (await deleting).reason == "PRODUCT_RESERVED"
 
 
-async def test_batch_get_products_leaves_out_the_unknown(products: Products) -> None:
+async def test_batch_get_products_omits_missing_ones(products: Products) -> None:
     first, second = await add(products, lamp("A"), lamp("B"))
     ids = [second.product_id, UNKNOWN_ID, first.product_id, first.product_id]
-    answer = await products.BatchGetProducts(product_pb2.BatchGetProductsRequest(product_ids=ids))
-    assert sorted(answer.products, key=lambda product: product.sku) == [first, second]
+    response = await products.BatchGetProducts(product_pb2.BatchGetProductsRequest(product_ids=ids))
+    assert sorted(response.products, key=lambda product: product.sku) == [first, second]
 
 
 async def test_batch_get_products_bounds_the_batch(products: Products) -> None:
@@ -246,7 +245,7 @@ async def test_batch_get_products_bounds_the_batch(products: Products) -> None:
     assert refused.reason == "BATCH_TOO_LARGE"
 
 
-async def test_batch_get_products_refuses_what_does_not_fit_into_a_message(
+async def test_batch_get_products_rejects_what_exceeds_a_message(
     products: Products, clean_database_url: str
 ) -> None:
     (product,) = await add(products, lamp(description="\u6f22" * 10_000))
@@ -269,9 +268,9 @@ async def test_batch_get_products_refuses_what_does_not_fit_into_a_message(
         "RESPONSE_TOO_LARGE",
     )
     request = product_pb2.BatchGetProductsRequest(product_ids=ids[:139])
-    answer = await products.BatchGetProducts(request)
-    assert len(answer.products) == 139
-    assert answer.products[0].description == product.description
+    response = await products.BatchGetProducts(request)
+    assert len(response.products) == 139
+    assert response.products[0].description == product.description
 
 
 @pytest.mark.parametrize("paths", [(), ("name", "attributes"), ("*",)])
@@ -285,7 +284,7 @@ async def test_update_product_that_changes_no_value_changes_nothing(
     assert found == created
 
 
-async def test_update_product_tells_true_from_1(products: Products) -> None:
+async def test_update_product_distinguishes_true_and_1(products: Products) -> None:
     (created,) = await add(products, lamp(attributes={"bulbs": [{"lit": True}]}))
     changes = lamp(attributes={"bulbs": [{"lit": 1}]})
     updated = await products.UpdateProduct(update(created, changes, "attributes"))
@@ -293,7 +292,7 @@ async def test_update_product_tells_true_from_1(products: Products) -> None:
     assert updated.etag != created.etag
 
 
-async def test_update_product_that_changes_nothing_returns_the_stock_as_it_is(
+async def test_update_product_that_changes_nothing_returns_the_current_stock(
     products: Products, clean_database_url: str
 ) -> None:
     (created,) = await add(products, lamp())

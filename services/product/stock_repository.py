@@ -1,13 +1,13 @@
-"""The SQL of the stock and of what orders hold of it. Takes a connection, never commits.
+"""All SQL of stock and reservations. Callers own the connections and their transactions.
 
-The rule of locks: reservations are locked first, then stock, then details of products, each in the
-order of the id, so transactions never deadlock. What a decision rests on is read by a statement of
-its own after the lock was granted: a statement that waits for a lock rereads the rows that it locks
-but not the rows joined to them, which are as of its snapshot.
+Locks: every transaction locks reservations first, then stock, then details of products, each in
+the order of the ids, which prevents deadlocks. Data for a decision is read by a separate statement
+after the lock is granted: a statement that waits for a lock rereads the rows that it locks, but
+sees joined rows as of its snapshot.
 
-The rule of versions and etags: every change of a product's details increments its version and sets
-its update_time, under the lock of the details. The stock has no version: an etag shows its counts,
-but an update compares only the version in an etag.
+Versions and etags: every change of the details of a product increments its version and sets its
+update_time, under the lock of the details. Stock has no version: an etag contains its counts, but
+an update compares only the version.
 """
 
 import uuid
@@ -22,19 +22,19 @@ from chassis.money import Amount
 from services.product.domain import Adjustment, Stock, product_not_found
 from services.product.reservation import (
     LIFETIME,
-    Obstacle,
-    Offer,
-    Outcome,
     PricedLine,
+    PricedStock,
     Rejection,
+    RejectionReason,
     Reservation,
+    ReservationResult,
     State,
 )
 
 _RESERVATION_COLUMNS: LiteralString = (
     "order_id, state, coalesce(expires_at <= now(), false), rejection_reason, rejected_product_id"
 )
-_NUMBERED: LiteralString = "unnest(%b::uuid[]) WITH ORDINALITY AS wanted (product_id, number)"
+_NUMBERED: LiteralString = "unnest(%b::uuid[]) WITH ORDINALITY AS given (product_id, number)"
 _OF_ORDERS: LiteralString = (
     "(SELECT product_id, sum(quantity)::bigint AS units FROM unnest(%b::uuid[]) AS moved (order_id)"
     " JOIN reservation_lines USING (order_id) GROUP BY product_id) AS line"
@@ -59,7 +59,7 @@ async def lock_stock(connection: Connection, product_id: uuid.UUID) -> Stock:
 
 
 async def find_adjustment(connection: Connection, adjustment: Adjustment) -> Adjustment | None:
-    """Get the adjustment of the product with the same idempotency key, if there is one."""
+    """Get the earlier adjustment of the product with the same idempotency key, if there is one."""
     cursor = connection.cursor(row_factory=args_row(Adjustment))
     await cursor.execute(
         "SELECT product_id, delta, reason, idempotency_key FROM stock_adjustments"
@@ -70,7 +70,7 @@ async def find_adjustment(connection: Connection, adjustment: Adjustment) -> Adj
 
 
 async def record_adjustment(connection: Connection, adjustment: Adjustment, stock: Stock) -> None:
-    """Record an adjustment, and the stock after it, of a product whose stock is locked."""
+    """Insert an adjustment, and write the stock after it, whose row is locked."""
     async with connection.pipeline():
         await connection.execute(
             "INSERT INTO stock_adjustments (product_id, idempotency_key, delta, reason)"
@@ -93,9 +93,9 @@ async def insert_reservations(
     order_ids: Sequence[uuid.UUID],
     state: State,
 ) -> set[uuid.UUID]:
-    """Insert a reservation for each order that has none, and return which those are.
+    """Insert reservations for those orders that have none; return the ids of these orders.
 
-    Waits for a concurrent transaction that inserts the same order. Only RESERVED ones expire.
+    Waits for concurrent transactions that insert the same orders. RESERVED ones expire.
     """
     cursor = connection.cursor(row_factory=scalar_row)
     await cursor.execute(
@@ -112,10 +112,10 @@ async def insert_reservations(
 async def lock_reservations(
     connection: Connection, order_ids: Sequence[uuid.UUID]
 ) -> dict[uuid.UUID, Reservation]:
-    """Get those of the reservations that exist, and keep them until the transaction ends."""
+    """Get the existing reservations of orders, and lock them until the transaction ends."""
     cursor = connection.cursor(binary=True, row_factory=args_row(_to_reservation))
     await cursor.execute(
-        f"SELECT {_RESERVATION_COLUMNS} FROM unnest(%b::uuid[]) AS wanted (order_id)"
+        f"SELECT {_RESERVATION_COLUMNS} FROM unnest(%b::uuid[]) AS given (order_id)"
         " JOIN reservations USING (order_id) ORDER BY order_id FOR UPDATE OF reservations",
         (list(order_ids),),
     )
@@ -123,7 +123,7 @@ async def lock_reservations(
 
 
 async def lock_expired(connection: Connection, limit: int) -> dict[uuid.UUID, Reservation]:
-    """Get at most `limit` expired reservations that nobody else has locked, and keep them."""
+    """Get and lock at most `limit` expired reservations, skipping those that are locked."""
     cursor = connection.cursor(binary=True, row_factory=args_row(_to_reservation))
     await cursor.execute(
         f"SELECT {_RESERVATION_COLUMNS} FROM reservations"
@@ -137,11 +137,11 @@ async def lock_expired(connection: Connection, limit: int) -> dict[uuid.UUID, Re
 async def get_lines(
     connection: Connection, order_ids: Sequence[uuid.UUID]
 ) -> dict[uuid.UUID, tuple[PricedLine, ...]]:
-    """Get the lines of orders; orders without any are left out."""
+    """Get the reserved lines of orders that have any."""
     cursor = connection.cursor(binary=True)
     await cursor.execute(
         "SELECT order_id, product_id, quantity, price_minor, currency_code"
-        " FROM unnest(%b::uuid[]) AS wanted (order_id) JOIN reservation_lines USING (order_id)",
+        " FROM unnest(%b::uuid[]) AS given (order_id) JOIN reservation_lines USING (order_id)",
         (list(order_ids),),
     )
     found: dict[uuid.UUID, list[PricedLine]] = defaultdict(list)
@@ -150,12 +150,12 @@ async def get_lines(
     return {order_id: tuple(lines) for order_id, lines in found.items()}
 
 
-async def lock_offers(
+async def lock_priced_stock(
     connection: Connection, product_ids: Iterable[uuid.UUID]
-) -> dict[uuid.UUID, Offer]:
-    """Get what there is of those products that exist; keep the stock until the transaction ends."""
+) -> dict[uuid.UUID, PricedStock]:
+    """Get stock and prices of the existing products; lock the stock until the transaction ends."""
     ids = list(product_ids)
-    # Rows refer to products by their number in `ids`, which is cheaper to decode than a UUID.
+    # Rows contain the position of the product in `ids`, which is cheaper to decode than a UUID.
     stock, prices = connection.cursor(binary=True), connection.cursor(binary=True)
     async with connection.pipeline():
         await stock.execute(
@@ -170,18 +170,18 @@ async def lock_offers(
         )
     available: dict[int, int] = dict(await stock.fetchall())
     return {
-        ids[number - 1]: Offer(available[number], Amount(*price))
+        ids[number - 1]: PricedStock(available[number], Amount(*price))
         for number, *price in await prices.fetchall()
         if number in available
     }
 
 
-async def save_allocations(connection: Connection, outcomes: Sequence[Outcome]) -> None:
-    """Write the lines of orders served, take them from the stock, and mark the orders refused.
+async def save_allocations(connection: Connection, results: Sequence[ReservationResult]) -> None:
+    """Insert the lines of new reservations, take them from the stock, and write rejections.
 
-    The reservations are new, and the stock is locked.
+    The stock must be locked.
     """
-    lines = [(outcome.order_id, line) for outcome in outcomes for line in outcome.lines]
+    lines = [(result.order_id, line) for result in results for line in result.lines]
     units: dict[uuid.UUID, int] = defaultdict(int)
     for _, line in lines:
         units[line.product_id] += line.quantity
@@ -206,18 +206,20 @@ async def save_allocations(connection: Connection, outcomes: Sequence[Outcome]) 
                 " WHERE stock.product_id = line.product_id",
                 (list(units), list(units.values())),
             )
-        await _save_rejections(connection, outcomes)
+        await _save_rejections(connection, results)
 
 
 async def save_transitions(
-    connection: Connection, held: Mapping[uuid.UUID, Reservation], outcomes: Sequence[Outcome]
+    connection: Connection,
+    reservations: Mapping[uuid.UUID, Reservation],
+    results: Sequence[ReservationResult],
 ) -> None:
-    """Write the new states of reservations that are locked, and move the stock that they hold."""
+    """Update the states of locked reservations, and the counts of the stock that they reserve."""
     moved: dict[State, list[uuid.UUID]] = defaultdict(list)
-    for outcome in outcomes:
-        before = held.get(outcome.order_id)
-        if before is not None and outcome.state is not None and outcome.state != before.state:
-            moved[outcome.state].append(outcome.order_id)
+    for result in results:
+        before = reservations.get(result.order_id)
+        if before is not None and result.state is not None and result.state != before.state:
+            moved[result.state].append(result.order_id)
     if not moved:
         return
     async with connection.pipeline():
@@ -233,22 +235,20 @@ async def save_transitions(
         await _move_stock(connection, "available = available + units", moved[State.RELEASED])
 
 
-async def _save_rejections(connection: Connection, outcomes: Sequence[Outcome]) -> None:
-    refused = [
-        (outcome.order_id, outcome.rejection)
-        for outcome in outcomes
-        if outcome.rejection is not None
+async def _save_rejections(connection: Connection, results: Sequence[ReservationResult]) -> None:
+    rejections = [
+        (result.order_id, result.rejection) for result in results if result.rejection is not None
     ]
-    if refused:
+    if rejections:
         await connection.execute(
             "UPDATE reservations SET state = 'REJECTED', expires_at = NULL,"
             " rejection_reason = reason, rejected_product_id = product_id"
             " FROM unnest(%s::uuid[], %s::text[], %s::uuid[])"
-            " AS refused (refused_id, reason, product_id) WHERE order_id = refused_id",
+            " AS rejected (rejected_id, reason, product_id) WHERE order_id = rejected_id",
             (
-                [order_id for order_id, _ in refused],
-                [rejection.obstacle for _, rejection in refused],
-                [rejection.product_id for _, rejection in refused],
+                [order_id for order_id, _ in rejections],
+                [rejection.reason for _, rejection in rejections],
+                [rejection.product_id for _, rejection in rejections],
             ),
         )
 
@@ -282,5 +282,5 @@ def _to_reservation(
 ) -> Reservation:
     rejection = None
     if reason is not None and product_id is not None:
-        rejection = Rejection(Obstacle(reason), product_id)
+        rejection = Rejection(RejectionReason(reason), product_id)
     return Reservation(order_id, State(state), expired, rejection)

@@ -1,4 +1,4 @@
-"""The steps of orders through a real channel, on a real database."""
+"""The steps of reservations through a channel, on a real database."""
 
 import asyncio
 import uuid
@@ -59,8 +59,8 @@ def reserve(*orders: tuple[str, dict[str, int]], pin: bool = False) -> Any:
 
 async def reserve_one(products: Products, lines: dict[str, int], *, pin: bool = False) -> str:
     order = new_order()
-    answer = await products.ReserveStock(reserve((order, lines), pin=pin))
-    assert answer.results[0].state == (PINNED if pin else RESERVED)
+    response = await products.ReserveStock(reserve((order, lines), pin=pin))
+    assert response.results[0].state == (PINNED if pin else RESERVED)
     return order
 
 
@@ -83,7 +83,7 @@ def expire(url: str, *orders: str) -> None:
         )
 
 
-async def test_reserve_stock_sets_aside_and_tells_the_prices(products: Products) -> None:
+async def test_reserve_stock_reserves_and_returns_the_prices(products: Products) -> None:
     lamp, cup = await stocked(products, "LAMP", 5), await stocked(products, "CUP", 2)
     order = new_order()
     (result,) = (await products.ReserveStock(reserve((order, {lamp: 3, cup: 2})))).results
@@ -97,7 +97,7 @@ async def test_reserve_stock_sets_aside_and_tells_the_prices(products: Products)
     assert await stock_of(products, cup) == (0, 2, 0, 2)
 
 
-async def test_reserve_stock_serves_each_order_whole_or_not_at_all(products: Products) -> None:
+async def test_reserve_stock_reserves_all_lines_of_an_order_or_none(products: Products) -> None:
     lamp, cup = await stocked(products, "LAMP", 5), await stocked(products, "CUP", 2)
     unknown = new_order()
     orders = [
@@ -121,7 +121,7 @@ async def test_reserve_stock_serves_each_order_whole_or_not_at_all(products: Pro
     assert await stock_of(products, cup) == (0, 2, 0, 2)
 
 
-async def test_reserve_stock_again_gives_the_same_answer(products: Products) -> None:
+async def test_reserve_stock_is_idempotent(products: Products) -> None:
     lamp = await stocked(products, "LAMP", 5)
     request = reserve((new_order(), {lamp: 4}), (new_order(), {lamp: 4}))
     first = await products.ReserveStock(request)
@@ -136,15 +136,15 @@ async def test_reserve_stock_mixes_new_and_repeated_orders(products: Products) -
     lamp = await stocked(products, "LAMP", 5)
     old = await reserve_one(products, {lamp: 2})
     new = new_order()
-    answer = await products.ReserveStock(reserve((new, {lamp: 3}), (old, {lamp: 2})))
-    assert [(result.order_id, result.state) for result in answer.results] == [
+    response = await products.ReserveStock(reserve((new, {lamp: 3}), (old, {lamp: 2})))
+    assert [(result.order_id, result.state) for result in response.results] == [
         (new, RESERVED),
         (old, RESERVED),
     ]
     assert await stock_of(products, lamp) == (0, 5, 0, 5)
 
 
-async def test_reserve_stock_can_pin_at_once(products: Products, database: Database) -> None:
+async def test_reserve_stock_can_pin(products: Products, database: Database) -> None:
     lamp = await stocked(products, "LAMP", 5)
     await reserve_one(products, {lamp: 2}, pin=True)
     waiting = await reserve_one(products, {lamp: 1})
@@ -153,7 +153,7 @@ async def test_reserve_stock_can_pin_at_once(products: Products, database: Datab
     assert await expiry.release_expired(database) == 0
 
 
-async def test_reserve_stock_refuses_other_lines_for_the_same_order(products: Products) -> None:
+async def test_reserve_stock_rejects_other_lines_for_the_same_order(products: Products) -> None:
     lamp = await stocked(products, "LAMP", 5)
     order = await reserve_one(products, {lamp: 2})
     (result,) = (await products.ReserveStock(reserve((order, {lamp: 3})))).results
@@ -161,7 +161,7 @@ async def test_reserve_stock_refuses_other_lines_for_the_same_order(products: Pr
     assert await stock_of(products, lamp) == (3, 2, 0, 5)
 
 
-async def test_reserve_stock_refuses_a_batch_with_an_order_twice(products: Products) -> None:
+async def test_reserve_stock_rejects_a_repeated_order(products: Products) -> None:
     lamp = await stocked(products, "LAMP", 5)
     order = new_order()
     refused = await refusal(products.ReserveStock(reserve((order, {lamp: 1}), (order, {lamp: 1}))))
@@ -170,7 +170,7 @@ async def test_reserve_stock_refuses_a_batch_with_an_order_twice(products: Produ
 
 
 @pytest.mark.parametrize("quantity", [0, -1, 1_000_001, 2**31 - 1])
-async def test_reserve_stock_refuses_bad_quantities(products: Products, quantity: int) -> None:
+async def test_reserve_stock_rejects_invalid_quantities(products: Products, quantity: int) -> None:
     lamp = await stocked(products, "LAMP", 5)
     refused = await refusal(products.ReserveStock(reserve((new_order(), {lamp: quantity}))))
     assert refused.fields == ["reservations[0].lines[0].quantity"]
@@ -200,7 +200,7 @@ async def test_reserve_stock_bounds_the_lines_of_a_batch(products: Products) -> 
     assert refused.reason == "BATCH_TOO_LARGE"
 
 
-async def test_an_order_goes_from_reserved_over_pinned_to_committed(products: Products) -> None:
+async def test_a_reservation_goes_from_reserved_to_pinned_to_committed(products: Products) -> None:
     lamp = await stocked(products, "LAMP", 5)
     order = await reserve_one(products, {lamp: 2})
     for verb, state, stock in (
@@ -219,7 +219,7 @@ async def test_an_order_goes_from_reserved_over_pinned_to_committed(products: Pr
 
 
 @pytest.mark.parametrize("pin", [False, True])
-async def test_release_stock_gives_back_once(products: Products, pin: bool) -> None:
+async def test_release_stock_releases_once(products: Products, pin: bool) -> None:
     lamp = await stocked(products, "LAMP", 5)
     order = await reserve_one(products, {lamp: 2}, pin=pin)
     for _ in range(2):
@@ -234,7 +234,7 @@ async def test_release_stock_gives_back_once(products: Products, pin: bool) -> N
     assert await stock_of(products, lamp) == (5, 0, 0, 5)
 
 
-async def test_release_stock_keeps_a_late_reserve_out(products: Products) -> None:
+async def test_release_stock_prevents_a_later_reserve(products: Products) -> None:
     lamp = await stocked(products, "LAMP", 5)
     order = new_order()
     (result,) = await take(products, "Release", order)
@@ -244,7 +244,7 @@ async def test_release_stock_keeps_a_late_reserve_out(products: Products) -> Non
     assert await stock_of(products, lamp) == (5, 0, 0, 5)
 
 
-async def test_commit_stock_wants_a_pin(products: Products) -> None:
+async def test_commit_stock_requires_a_pin(products: Products) -> None:
     lamp = await stocked(products, "LAMP", 5)
     order = await reserve_one(products, {lamp: 2})
     (result,) = await take(products, "Commit", order)
@@ -252,7 +252,7 @@ async def test_commit_stock_wants_a_pin(products: Products) -> None:
     assert await stock_of(products, lamp) == (3, 2, 0, 5)
 
 
-async def test_orders_of_a_batch_have_answers_of_their_own(products: Products) -> None:
+async def test_orders_of_a_batch_have_separate_results(products: Products) -> None:
     lamp = await stocked(products, "LAMP", 9)
     pinned = await reserve_one(products, {lamp: 1}, pin=True)
     waiting = await reserve_one(products, {lamp: 2})
@@ -274,7 +274,7 @@ async def test_each_step_bounds_and_checks_its_batch(products: Products, verb: s
         assert refused.reason == expected
 
 
-async def test_pin_stock_releases_what_expired_for_good(
+async def test_pin_stock_releases_expired_reservations_for_good(
     products: Products, clean_database_url: str
 ) -> None:
     lamp = await stocked(products, "LAMP", 5)
@@ -287,7 +287,7 @@ async def test_pin_stock_releases_what_expired_for_good(
         assert await stock_of(products, lamp) == (4, 1, 0, 5)
 
 
-async def test_the_sweep_releases_what_expired_and_nothing_else(
+async def test_the_sweep_releases_only_expired_reservations(
     products: Products, database: Database, clean_database_url: str
 ) -> None:
     lamp = await stocked(products, "LAMP", 9)
@@ -303,7 +303,7 @@ async def test_the_sweep_releases_what_expired_and_nothing_else(
     assert reason(result) == "ORDER_RELEASED"
 
 
-async def test_delete_product_waits_for_orders_to_let_go(products: Products) -> None:
+async def test_delete_product_waits_for_reservations(products: Products) -> None:
     lamp = await stocked(products, "LAMP", 5)
     order = await reserve_one(products, {lamp: 2})
     request = product_pb2.DeleteProductRequest(product_id=lamp)
@@ -316,7 +316,7 @@ async def test_delete_product_waits_for_orders_to_let_go(products: Products) -> 
     assert reason(result) == "PRODUCT_NOT_FOUND"
 
 
-async def test_reserve_stock_that_waits_for_the_stock_grants_it_at_the_price_after_the_wait(
+async def test_reserve_stock_that_waits_for_a_lock_uses_the_price_afterwards(
     products: Products, clean_database_url: str
 ) -> None:
     lamp = await stocked(products, "LAMP", 5)
@@ -333,7 +333,7 @@ async def test_reserve_stock_that_waits_for_the_stock_grants_it_at_the_price_aft
     assert await stock_of(products, lamp) == (0, 6, 0, 6)
 
 
-async def test_reserve_stock_that_waits_for_the_stock_refuses_what_is_deleted_meanwhile(
+async def test_reserve_stock_that_waits_for_a_lock_rejects_a_deleted_product(
     products: Products, clean_database_url: str
 ) -> None:
     lamp = await stocked(products, "LAMP", 5)

@@ -1,6 +1,6 @@
-"""What the tests of products need: the service over a real channel, new products, and an audit.
+"""Test fixtures of products: the service through a channel, new products, and an audit.
 
-A test module asks for the fixtures with
+A test module gets the fixtures with
 
     pytest_plugins = ("tools.postgres.testing", "services.product.testing")
 
@@ -23,7 +23,7 @@ from services.product.main import SERVICE
 Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
 
 _DISCREPANCIES = """
-WITH held AS (
+WITH reservation AS (
     SELECT product_id,
            coalesce(sum(quantity) FILTER (WHERE state IN ('RESERVED', 'PINNED')), 0) AS reserved,
            coalesce(sum(quantity) FILTER (WHERE state = 'COMMITTED'), 0) AS sold
@@ -31,12 +31,12 @@ WITH held AS (
 ), delivered AS (
     SELECT product_id, sum(delta) AS stocked FROM stock_adjustments GROUP BY product_id
 )
-SELECT format('%s: stock %s, orders %s, adjustments %s', product_id, stock, held, delivered)
-  FROM stock LEFT JOIN held USING (product_id) LEFT JOIN delivered USING (product_id)
+SELECT format('%s: stock %s, orders %s, adjustments %s', product_id, stock, reservation, delivered)
+  FROM stock LEFT JOIN reservation USING (product_id) LEFT JOIN delivered USING (product_id)
  WHERE stock.available < 0
     OR stock.available + stock.reserved + stock.sold <> stock.stocked
-    OR stock.reserved <> coalesce(held.reserved, 0)
-    OR stock.sold <> coalesce(held.sold, 0)
+    OR stock.reserved <> coalesce(reservation.reserved, 0)
+    OR stock.sold <> coalesce(reservation.sold, 0)
     OR stock.stocked <> coalesce(delivered.stocked, 0)
 """
 
@@ -50,7 +50,7 @@ async def products(clean_database_url: str) -> AsyncIterator[Products]:
 
 
 def lamp(sku: str = "LAMP", price: str = "9.99 GBP", **fields: Any) -> product_pb2.Product:
-    """Make a lamp, of which there are 5; `fields` are given as in JSON."""
+    """Return a lamp with a stock of 5; `fields` are as in JSON."""
     units, _, code = price.partition(" ")
     whole, _, fraction = units.partition(".")
     money = {"currencyCode": code, "units": whole, "nanos": int(fraction.ljust(9, "0"))}
@@ -59,35 +59,35 @@ def lamp(sku: str = "LAMP", price: str = "9.99 GBP", **fields: Any) -> product_p
 
 
 async def add(products: Products, *items: product_pb2.Product) -> list[product_pb2.Product]:
-    """Add products, one after the other."""
+    """Add products, in order."""
     return [
         await products.AddProduct(product_pb2.AddProductRequest(product=item)) for item in items
     ]
 
 
 async def stocked(products: Products, sku: str, available: int) -> str:
-    """Add a lamp of which there are so many, and return its id."""
+    """Add a lamp with a stock, and return its id."""
     (added,) = await add(products, lamp(sku, "2.55 GBP", stock={"available": available}))
     return added.product_id
 
 
 async def stock_of(products: Products, product_id: str) -> tuple[int, int, int, int]:
-    """Return what is available, reserved, sold and stocked."""
+    """Return how many units are available, reserved, sold and stocked."""
     found = await products.GetProduct(product_pb2.GetProductRequest(product_id=product_id))
     stock = found.stock
     return stock.available, stock.reserved, stock.sold, stock.stocked
 
 
 async def listed(products: Products, **query: Any) -> list[product_pb2.Product]:
-    """List products, all pages of the stream."""
+    """List the products of all messages of the stream."""
     call = products.ListProducts(product_pb2.ListProductsRequest(**query))
     return [product async for page in call for product in page.products]
 
 
 def find_discrepancies(url: str) -> list[str]:
-    """Compare the stock with what orders hold and have, and with what was put in and taken out.
+    """Compare the stock with the reservations and with the adjustments.
 
-    Empty means that no unit was oversold, lost or counted twice.
+    An empty list means that no unit was oversold, lost or counted twice.
     """
     with psycopg.connect(url) as connection:
         return [row[0] for row in connection.execute(_DISCREPANCIES).fetchall()]
