@@ -16,7 +16,7 @@ MAX_KEY = 255
 
 
 def check_new_order(order: NewOrder) -> None:
-    """Check what the contract does not say of an order that a client places.
+    """Check what the proto does not state of an order that a client places.
 
     Raises:
         errors.InvalidArgument: the idempotency key is invalid.

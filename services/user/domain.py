@@ -1,4 +1,4 @@
-"""What a user is and which rules it keeps. No I/O, no clock, no wire format."""
+"""Users, with the rules for their profiles and passwords. No I/O, no clock, no protobuf."""
 
 import datetime as dt
 import re
@@ -16,7 +16,7 @@ _REGION = re.compile(r"[A-Z]{2}")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to send things."""
+    """A postal address of a user."""
 
     label: str
     recipient: str
@@ -28,7 +28,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a user says of themselves."""
+    """The fields of a user that clients write."""
 
     email: str
     display_name: str
@@ -47,10 +47,10 @@ class User:
 
 
 def check_profile(profile: Profile) -> Profile:
-    """Check what the contract does not say of a profile, and return it as it is kept.
+    """Check what the proto does not state of a profile, and return it in normal form.
 
     Raises:
-        errors.Unprocessable: naming each field that breaks its rule.
+        errors.Unprocessable: with a violation per invalid field.
     """
     violations = errors.Violations()
     email = _check_email(violations, profile.email)
@@ -64,10 +64,10 @@ def check_profile(profile: Profile) -> Profile:
 
 
 def check_etag(user: User, etag: str) -> None:
-    """Check that an etag, if one is given, is that of the user as it is now.
+    """Check that a user has not changed since an etag, if it is not empty.
 
     Raises:
-        errors.Aborted: it is not.
+        errors.Aborted: the user has changed.
     """
     if etag and etag != str(user.version):
         raise errors.Aborted("ETAG_MISMATCH", "The user was changed meanwhile: get it again.")
@@ -81,9 +81,9 @@ def user_not_found(user_id: uuid.UUID) -> errors.NotFound:
 
 
 def _check_email(violations: errors.Violations, email: str) -> str:
-    """Check an e-mail address; return it in NFC, with its domain in lower case and decoded."""
+    """Check an e-mail address; return it in NFC, with its domain in lower case and in Unicode."""
     try:
-        # Whether the domain accepts mail is not checked: that would take a DNS query.
+        # Whether the domain accepts mail is not checked, which would take a DNS query.
         return validate_email(email, check_deliverability=False).normalized
     except EmailNotValidError as error:
         violations.check(False, "email", f"must be an e-mail address: {error}")

@@ -1,4 +1,4 @@
-"""Rules of a user, without I/O."""
+"""Rules of users."""
 
 import datetime as dt
 import uuid
@@ -33,7 +33,7 @@ USER = domain.User(uuid.UUID(int=1), PROFILE, 3, MOMENT, MOMENT)
         *("a\u200bb@c.de", "a\x1b@c.de", "a@c.de\n", '"a b"@c.de', "a@xn--.de"),
     ],
 )
-def test_check_profile_rejects_what_is_no_email_address(email: str) -> None:
+def test_check_profile_rejects_an_invalid_email_address(email: str) -> None:
     with pytest.raises(errors.Unprocessable) as raised:
         domain.check_profile(replace(PROFILE, email=email))
     assert [violation.field for violation in raised.value.violations] == ["email"]
@@ -42,11 +42,11 @@ def test_check_profile_rejects_what_is_no_email_address(email: str) -> None:
 @pytest.mark.parametrize(
     "email", ["a@b.co", "ada+shop@example.com", "zoë@münchen.example", "a" * 64 + "@b.de"]
 )
-def test_check_profile_accepts_any_address_that_can_receive(email: str) -> None:
+def test_check_profile_accepts_a_valid_email_address(email: str) -> None:
     assert domain.check_profile(replace(PROFILE, email=email)).email == email
 
 
-def test_check_profile_names_every_bad_field_at_once() -> None:
+def test_check_profile_names_every_invalid_field() -> None:
     bad = domain.Address("", "", ("",) * 2, "x" * 201, "", "gb")
     with pytest.raises(errors.Unprocessable) as raised:
         domain.check_profile(domain.Profile("nobody", "", (ADDRESS, bad)))
@@ -84,14 +84,14 @@ def test_check_etag_rejects_a_stale_etag() -> None:
         ("zoe\u0308@example.com", "zo\u00eb@example.com"),
     ],
 )
-def test_check_profile_keeps_an_email_address_in_one_form(written: str, kept: str) -> None:
+def test_check_profile_normalizes_the_email_address(written: str, kept: str) -> None:
     assert domain.check_profile(replace(PROFILE, email=written)).email == kept
 
 
 @pytest.mark.parametrize(
     "name", [" ", "\u3000", "\u200d", "\u200b", "A\x1bda", "A\u202eda", "A\nda"]
 )
-def test_check_profile_rejects_a_name_that_nobody_can_read(name: str) -> None:
+def test_check_profile_rejects_an_unreadable_name(name: str) -> None:
     address = replace(ADDRESS, lines=(name,))
     with pytest.raises(errors.Unprocessable) as raised:
         domain.check_profile(replace(PROFILE, display_name=name, addresses=(address,)))
@@ -101,7 +101,7 @@ def test_check_profile_rejects_a_name_that_nobody_can_read(name: str) -> None:
     ]
 
 
-def test_check_profile_keeps_texts_in_one_form() -> None:
+def test_check_profile_normalizes_text() -> None:
     written = replace(ADDRESS, city=" Ko\u0308ln ")
     kept = domain.check_profile(domain.Profile("a@b.de", " Zoe\u0308", (written,)))
     assert kept.display_name == "Zo\u00eb"

@@ -1,4 +1,4 @@
-"""Passwords, kept as Argon2id hashes with OWASP's parameters: 19 MiB, two passes, one lane."""
+"""Password hashes: Argon2id with the parameters of OWASP: 19 MiB, two passes, one lane."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ import argon2
 
 
 class Passwords:
-    """Hashes and verifies in threads, one a core, so that the event loop never waits for a hash."""
+    """Hashes and verifies in at most one thread per core, which does not block the event loop."""
 
     def __init__(self, cores: int | None = None) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
@@ -19,7 +19,7 @@ class Passwords:
             return await asyncio.to_thread(self._hasher.hash, password)
 
     async def verify(self, password_hash: str, password: str) -> bool:
-        """Tell whether the hash was made of this password."""
+        """Return whether the hash is that of the password."""
         async with self._cores:
             try:
                 return await asyncio.to_thread(self._hasher.verify, password_hash, password)

@@ -1,4 +1,4 @@
-"""The user service through a real channel, on a real database."""
+"""UserService through a channel, on a real database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ async def test_create_user_returns_what_get_user_finds(users: Users) -> None:
     assert created.addresses[0].lines == ["1 Way"]
 
 
-async def test_create_user_keeps_the_password_as_argon2id_only(
+async def test_create_user_stores_the_password_as_argon2id_only(
     users: Users, clean_database_url: str
 ) -> None:
     await users.CreateUser(new_user())
@@ -62,7 +62,7 @@ async def test_create_user_rejects_an_email_address_in_another_case(users: Users
     assert refused.reason == "EMAIL_TAKEN"
 
 
-async def test_create_user_names_the_bad_field(users: Users) -> None:
+async def test_create_user_names_the_invalid_field(users: Users) -> None:
     refused = await refusal(users.CreateUser(new_user("nobody")))
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert refused.metadata["http_status"] == "422"
@@ -83,7 +83,7 @@ async def test_create_user_names_the_bad_field(users: Users) -> None:
         ),
     ],
 )
-async def test_create_user_keeps_to_the_rules_of_the_contract(
+async def test_create_user_enforces_the_rules_of_the_proto(
     users: Users, changes: dict[str, Any], field: str
 ) -> None:
     request = new_user()
@@ -92,13 +92,13 @@ async def test_create_user_keeps_to_the_rules_of_the_contract(
 
 
 @pytest.mark.parametrize("user_id", ["", "7", "0199aaaa00007000800000000000000", "{" + UNKNOWN_ID])
-async def test_get_user_rejects_what_is_no_uuid(users: Users, user_id: str) -> None:
+async def test_get_user_rejects_an_id_that_is_not_a_uuid(users: Users, user_id: str) -> None:
     refused = await refusal(users.GetUser(user_pb2.GetUserRequest(user_id=user_id)))
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert refused.fields == ["user_id"]
 
 
-async def test_get_user_does_not_find_what_does_not_exist(users: Users) -> None:
+async def test_get_user_of_a_missing_id_is_not_found(users: Users) -> None:
     refused = await refusal(users.GetUser(user_pb2.GetUserRequest(user_id=UNKNOWN_ID)))
     assert refused.code == grpc.StatusCode.NOT_FOUND
     assert refused.reason == "USER_NOT_FOUND"
@@ -130,7 +130,7 @@ async def test_update_user_rejects_a_mask_over_other_fields(users: Users, path: 
 
 
 @pytest.mark.parametrize("path", ["email", "display_name", "addresses"])
-async def test_update_user_keeps_to_the_rules_of_the_contract(users: Users, path: str) -> None:
+async def test_update_user_enforces_the_rules_of_the_proto(users: Users, path: str) -> None:
     created = await users.CreateUser(new_user())
     request = user_pb2.UpdateUserRequest(
         user_id=created.user_id,
@@ -165,9 +165,7 @@ async def test_update_user_rejects_a_taken_email_address(users: Users) -> None:
     assert refused.reason == "EMAIL_TAKEN"
 
 
-async def test_update_user_decides_on_what_a_concurrent_change_left(
-    users: Users, clean_database_url: str
-) -> None:
+async def test_update_user_sees_a_concurrent_change(users: Users, clean_database_url: str) -> None:
     created = await users.CreateUser(new_user())
     request = user_pb2.UpdateUserRequest(
         user_id=created.user_id,
@@ -188,7 +186,7 @@ async def test_delete_user_deletes_once(users: Users) -> None:
     assert refused.code == grpc.StatusCode.NOT_FOUND
 
 
-async def test_list_users_pages_through_everyone_once(users: Users) -> None:
+async def test_list_users_pages_through_all_users(users: Users) -> None:
     created = [await users.CreateUser(new_user(f"user{number}@example.com")) for number in range(5)]
     found: list[user_pb2.User] = []
     token = ""
@@ -201,7 +199,7 @@ async def test_list_users_pages_through_everyone_once(users: Users) -> None:
     assert found == created
 
 
-async def test_list_users_ends_on_a_page_that_is_just_full(users: Users) -> None:
+async def test_list_users_has_no_page_after_a_last_one_that_is_full(users: Users) -> None:
     for number in range(4):
         await users.CreateUser(new_user(f"user{number}@example.com"))
     first = await users.ListUsers(user_pb2.ListUsersRequest(page_size=2))
@@ -210,7 +208,7 @@ async def test_list_users_ends_on_a_page_that_is_just_full(users: Users) -> None
     assert (len(second.users), second.next_page_token) == (2, "")
 
 
-async def test_list_users_gives_fewer_where_they_are_large(users: Users) -> None:
+async def test_list_users_returns_fewer_if_they_are_large(users: Users) -> None:
     address = user_pb2.Address(lines=["\U0001f3e0" * 200] * 5, region_code="GB")
     large = new_user()
     large.addresses.extend([address] * 19)
@@ -229,12 +227,12 @@ async def test_list_users_gives_fewer_where_they_are_large(users: Users) -> None
 
 
 @pytest.mark.parametrize("token", ["x", "AAAA", "WyJ4Il0", "bm90IGpzb24"])
-async def test_list_users_rejects_a_made_up_page_token(users: Users, token: str) -> None:
+async def test_list_users_rejects_an_invalid_page_token(users: Users, token: str) -> None:
     refused = await refusal(users.ListUsers(user_pb2.ListUsersRequest(page_token=token)))
     assert refused.reason == "INVALID_PAGE_TOKEN"
 
 
-async def test_change_password_wants_the_current_one(users: Users) -> None:
+async def test_change_password_requires_the_current_one(users: Users) -> None:
     created = await users.CreateUser(new_user())
     request = user_pb2.ChangePasswordRequest(
         user_id=created.user_id, current_password="correct horse", new_password="battery staple"
@@ -253,7 +251,7 @@ async def test_change_password_bounds_the_new_one(users: Users) -> None:
     assert (await refusal(users.ChangePassword(request))).fields == ["new_password"]
 
 
-async def test_change_password_never_replaces_a_password_that_was_changed_meanwhile(
+async def test_change_password_sees_a_concurrent_change(
     users: Users, clean_database_url: str
 ) -> None:
     created = await users.CreateUser(new_user())
@@ -270,23 +268,23 @@ async def test_change_password_never_replaces_a_password_that_was_changed_meanwh
     assert row == ("$argon2id$other",)
 
 
-async def test_batch_get_users_leaves_out_the_unknown(users: Users) -> None:
+async def test_batch_get_users_omits_missing_ones(users: Users) -> None:
     created = await users.CreateUser(new_user())
     request = user_pb2.BatchGetUsersRequest(user_ids=[created.user_id, UNKNOWN_ID, created.user_id])
-    answer = await users.BatchGetUsers(request)
-    assert answer.users == [created]
+    response = await users.BatchGetUsers(request)
+    assert response.users == [created]
 
 
-async def test_batch_get_users_reads_what_the_mask_names(users: Users) -> None:
+async def test_batch_get_users_returns_the_fields_of_the_mask(users: Users) -> None:
     created = await users.CreateUser(new_user())
     mask = field_mask_pb2.FieldMask(paths=["user_id", "display_name"])
     request = user_pb2.BatchGetUsersRequest(user_ids=[created.user_id], read_mask=mask)
-    answer = await users.BatchGetUsers(request)
+    response = await users.BatchGetUsers(request)
     expected = user_pb2.User(user_id=created.user_id, display_name=created.display_name)
-    assert answer.users == [expected]
+    assert response.users == [expected]
 
 
-async def test_batch_get_users_rejects_a_mask_over_what_is_no_field(users: Users) -> None:
+async def test_batch_get_users_rejects_a_mask_with_an_unknown_field(users: Users) -> None:
     mask = field_mask_pb2.FieldMask(paths=["password"])
     request = user_pb2.BatchGetUsersRequest(user_ids=[UNKNOWN_ID], read_mask=mask)
     refused = await refusal(users.BatchGetUsers(request))
@@ -299,12 +297,12 @@ async def test_batch_get_users_bounds_the_batch(users: Users) -> None:
     assert refused.reason == "BATCH_TOO_LARGE"
 
 
-async def test_login_is_not_served_yet(users: Users) -> None:
+async def test_login_is_unimplemented(users: Users) -> None:
     refused = await refusal(users.Login(user_pb2.LoginRequest()))
     assert refused.code == grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_batch_get_users_refuses_what_does_not_fit_into_a_message(
+async def test_batch_get_users_rejects_what_exceeds_a_message(
     users: Users, clean_database_url: str
 ) -> None:
     large = new_user()
@@ -327,7 +325,7 @@ async def test_batch_get_users_refuses_what_does_not_fit_into_a_message(
     assert len((await users.BatchGetUsers(request)).users) == 60
 
 
-async def test_change_password_changes_the_etag_as_it_changes_the_update_time(
+async def test_change_password_changes_the_etag_and_the_update_time(
     users: Users,
 ) -> None:
     created = await users.CreateUser(new_user())
@@ -374,7 +372,7 @@ async def test_update_user_that_changes_nothing_still_compares_the_etag(users: U
         ("stra\u00dfe@example.com", "STRASSE@example.com"),
     ],
 )
-async def test_create_user_takes_an_email_address_once_in_whatever_form(
+async def test_email_addresses_are_unique_in_normal_form(
     users: Users, first: str, second: str
 ) -> None:
     created = await users.CreateUser(new_user(first))
@@ -383,7 +381,7 @@ async def test_create_user_takes_an_email_address_once_in_whatever_form(
     assert refused.reason == "EMAIL_TAKEN"
 
 
-async def test_update_user_to_another_form_of_the_same_values_changes_nothing(
+async def test_update_user_to_equivalent_values_changes_nothing(
     users: Users,
 ) -> None:
     created = await users.CreateUser(new_user("ada@m\u00fcnchen.de"))
