@@ -1,6 +1,6 @@
-"""What Alembic runs for each command: revisions, on the connection that schema.py has locked.
+"""The environment of Alembic, which runs revisions on the locked connection of schema.py.
 
-No metadata and no autogenerate: revisions are written by hand, in SQL.
+It has no metadata, because revisions are written by hand, in SQL.
 """
 
 from alembic import context

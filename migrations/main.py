@@ -1,6 +1,6 @@
 """The command line of the migrations: `./bazelw run //migrations -- upgrade`.
 
-Which server, and as whom, comes from the settings.
+The server and the user come from the settings.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from migrations.settings import DatabaseSettings
 
 
 def main() -> None:
-    """Run the command line; exit status 1 after an error, 78 for bad settings."""
+    """Run the command line; exit with status 1 after an error, 78 for invalid settings."""
     arguments = _parse_arguments()
     urls = settings.load(DatabaseSettings).database_urls()
     try:
@@ -23,20 +23,24 @@ def main() -> None:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="migrations", description="Changes the schemas of the databases."
+        prog="migrations", description="Migrates the schemas of the databases."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
-        ("upgrade", "bring databases, by default all, to their newest revision"),
-        ("current", "print the revisions that databases, by default all, are at"),
-        ("history", "print the revisions that are written for databases, oldest first"),
+        ("upgrade", "upgrade databases, by default all, to their newest revisions"),
+        ("current", "print the current revisions of databases, by default all"),
+        ("history", "print all revisions of databases, by default all, oldest first"),
     ):
         command = commands.add_parser(name, help=text)
         # No `choices`: argparse checks the empty list of "all" against them.
         command.add_argument("databases", nargs="*", metavar="DATABASE", default=schema.DATABASES)
-    down = commands.add_parser("downgrade", help="take one database back, and lose what it adds")
+    down = commands.add_parser(
+        "downgrade", help="downgrade a database, and lose the data of later revisions"
+    )
     down.add_argument("database", choices=schema.DATABASES)
-    down.add_argument("revision", help=f"a revision of the history, or {schema.BASE!r} for nothing")
+    down.add_argument(
+        "revision", help=f"a revision of the history, or {schema.BASE!r} for an empty database"
+    )
     arguments = parser.parse_args()
     unknown = set(vars(arguments).get("databases", [])) - set(schema.DATABASES)
     if unknown:

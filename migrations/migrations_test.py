@@ -1,4 +1,4 @@
-"""Every revision of every database, up and down on a real server, and the frame around them."""
+"""Upgrades and downgrades of every database, on a real server."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from tools.postgres.testing import Databases
 
 pytest_plugins = ("tools.postgres.testing",)
 
-# What a schema consists of, besides extensions, with its definition where it has one.
+# The objects of a schema, with their definitions, and the extensions.
 _CATALOGUE = """
 SELECT 'relation', c.oid::regclass::text, c.relkind::text,
        (SELECT string_agg(format('%s %s %s %s', attname, format_type(atttypid, atttypmod),
@@ -53,16 +53,18 @@ ORDER BY 1, 2, 3, 4
 def _read_catalogue(url: str) -> list[tuple[str, ...]]:
     with psycopg.connect(url) as connection:
         rows = connection.execute(_CATALOGUE).fetchall()
-    # Alembic's own table stays when a schema is taken back.
+    # A downgrade leaves the table of Alembic.
     return [row for row in rows if "alembic_version" not in f"{row[1]} {row[2]}"]
 
 
 @pytest.mark.parametrize("database", schema.DATABASES)
-def test_each_revision_goes_up_down_and_up_again(databases: Databases, database: str) -> None:
+def test_each_revision_can_be_downgraded_and_upgraded_again(
+    databases: Databases, database: str
+) -> None:
     url = databases.create_empty()
     before = _read_catalogue(url)
     revisions = [script.revision for script in schema.list_revisions(database)]
-    assert revisions, "a database without a revision is not one of the shop's"
+    assert revisions, "every database has a revision"
     catalogues = [before]
     for revision in revisions:
         schema.upgrade(database, url, revision)
@@ -71,7 +73,9 @@ def test_each_revision_goes_up_down_and_up_again(databases: Databases, database:
     for steps_down, catalogue in enumerate(reversed(catalogues[:-1]), start=1):
         target = [schema.BASE, *revisions][-1 - steps_down]
         schema.downgrade(database, url, target)
-        assert _read_catalogue(url) == catalogue, f"going down to {target} left or took too much"
+        assert _read_catalogue(url) == catalogue, (
+            f"the downgrade to {target} left or removed too much"
+        )
     schema.upgrade(database, url)
     assert _read_catalogue(url) == catalogues[-1]
     databases.drop(url)
@@ -84,7 +88,9 @@ def test_each_revision_changes_something(databases: Databases, database: str) ->
     for script in schema.list_revisions(database):
         schema.upgrade(database, url, script.revision)
         seen.append(_read_catalogue(url))
-        assert seen[-1] != seen[-2], f"the catalogue query does not see what {script.path} does"
+        assert seen[-1] != seen[-2], (
+            f"the query of the catalogue does not include the changes of {script.path}"
+        )
     databases.drop(url)
 
 
@@ -93,14 +99,14 @@ def test_every_folder_of_revisions_is_a_database() -> None:
     assert folders == set(schema.DATABASES)
 
 
-def _url_of_missing(databases: Databases) -> str:
+def _make_missing_url(databases: Databases) -> str:
     url = databases.create_empty()
     databases.drop(url)
     return url
 
 
 def test_upgrade_creates_the_database(databases: Databases) -> None:
-    url = _url_of_missing(databases)
+    url = _make_missing_url(databases)
     schema.upgrade("user", url)
     assert schema.read_revision("user", url) == schema.list_revisions("user")[-1].revision
     databases.drop(url)
@@ -115,7 +121,7 @@ def _start_run(url: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", _UPGRADE, url], env=environment)
 
 
-def test_a_run_waits_for_another_one(databases: Databases) -> None:
+def test_an_upgrade_waits_for_a_concurrent_one(databases: Databases) -> None:
     url = databases.create_empty()
     with schema._locked_connection(url):
         run = _start_run(url)
@@ -128,20 +134,20 @@ def test_a_run_waits_for_another_one(databases: Databases) -> None:
     databases.drop(url)
 
 
-def test_runs_at_once_may_both_find_the_database_missing(databases: Databases) -> None:
-    url = _url_of_missing(databases)
+def test_concurrent_upgrades_create_a_missing_database_once(databases: Databases) -> None:
+    url = _make_missing_url(databases)
     runs = [_start_run(url) for _ in range(3)]
     assert [run.wait() for run in runs] == [0, 0, 0]
     databases.drop(url)
 
 
-def test_a_server_that_is_not_there_is_said(databases: Databases) -> None:
+def test_upgrade_raises_if_the_server_cannot_be_reached(databases: Databases) -> None:
     url = conninfo.make_conninfo(databases.maintenance_url, port=1, dbname="userdb")
     with pytest.raises(schema.SchemaError, match="user: connection failed"):
         schema.upgrade("user", url)
 
 
-def test_an_unknown_revision_is_said(databases: Databases) -> None:
+def test_upgrade_raises_for_an_unknown_revision(databases: Databases) -> None:
     url = databases.create_empty()
     with pytest.raises(schema.SchemaError, match=r"user: .*nonsense"):
         schema.upgrade("user", url, "nonsense")

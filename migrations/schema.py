@@ -1,6 +1,6 @@
-"""The schema of each database: brought up to date, taken back and asked about, through Alembic.
+"""The schemas of the databases: upgrade, downgrade and inspection, with Alembic.
 
-Which databases there are stands in alembic.ini. Where they are is for the caller to know.
+The databases are configured in alembic.ini; callers provide their URLs.
 """
 
 import contextlib
@@ -22,27 +22,26 @@ DATABASES = ("user", "product", "order", "payment", "gateway")
 HEAD = "head"
 BASE = "base"
 
-# The database that every server has.
+# A database that every server has.
 _MAINTENANCE_DATABASE = "postgres"
-# Any number will do as long as nothing else in these databases locks it.
+# An arbitrary key, which nothing else in these databases locks.
 _LOCK_KEY = 0x62617A616172
 _LOCK_TIMEOUT_SECONDS = 60
 _CONNECT_TIMEOUT_SECONDS = 10
 
 
 class SchemaError(Exception):
-    """A schema could not be read or changed; the message names the database and says why."""
+    """A schema could not be read or changed; the message has the database and the cause."""
 
 
 def upgrade(database: str, url: str, revision: str = HEAD) -> None:
-    """Bring a database up to a revision; create it if the server does not have it.
+    """Upgrade a database to a revision; create the database if it does not exist.
 
-    Two runs at once are safe: the second waits up to a minute for the first. A revision that fails
-    leaves no trace, and those before it stand.
+    Concurrent runs are safe: the second waits up to a minute for the first. A revision that fails
+    is rolled back, and those before it remain.
 
     Raises:
-        SchemaError: The server cannot be reached, the revision failed, or another run took too
-        long.
+        SchemaError: the server cannot be reached, a revision failed, or another run took too long.
     """
     with _errors_of(database):
         _create_if_missing(url)
@@ -51,30 +50,30 @@ def upgrade(database: str, url: str, revision: str = HEAD) -> None:
 
 
 def downgrade(database: str, url: str, revision: str) -> None:
-    """Take a database back to a revision; `BASE` leaves it empty.
+    """Downgrade a database to a revision; `BASE` leaves it empty.
 
     Raises:
-        SchemaError: As for `upgrade`.
+        SchemaError: as for `upgrade`.
     """
     with _errors_of(database), _locked_connection(url) as connection:
         command.downgrade(_configure(database, connection), revision)
 
 
 def read_revision(database: str, url: str) -> str | None:
-    """Return the revision that a database is at, None before the first.
+    """Return the current revision of a database, None before the first.
 
     Raises:
-        SchemaError: The database cannot be reached.
+        SchemaError: the database cannot be reached.
     """
     with _errors_of(database), _connect(url) as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
 def list_revisions(database: str) -> list[Script]:
-    """Return the revisions that are written for a database, oldest first.
+    """Return all revisions of a database, oldest first, without connecting to it.
 
     Raises:
-        SchemaError: They do not form one line.
+        SchemaError: the revisions have branches.
     """
     with _errors_of(database):
         scripts = ScriptDirectory.from_config(_configure(database))
@@ -97,7 +96,7 @@ def _errors_of(database: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _connect(url: str) -> Iterator[sqlalchemy.Connection]:
-    # The URL is libpq's, which SQLAlchemy's parser does not know in full: so psycopg reads it.
+    # The URL is one of libpq, whose syntax SQLAlchemy supports only in part: psycopg parses it.
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(url, connect_timeout=_CONNECT_TIMEOUT_SECONDS),
@@ -109,9 +108,9 @@ def _connect(url: str) -> Iterator[sqlalchemy.Connection]:
 
 @contextlib.contextmanager
 def _locked_connection(url: str) -> Iterator[sqlalchemy.Connection]:
-    """Connect and hold the lock of migrations until the connection is closed."""
+    """Connect, with an advisory lock until the connection is closed."""
     with _connect(url) as connection:
-        # It also bounds how long a revision may wait for, and so block, a table in use.
+        # The timeout also bounds how long a revision waits for, and thereby blocks, a table in use.
         connection.execute(
             sqlalchemy.text(
                 "SELECT set_config('lock_timeout', :timeout, false), pg_advisory_lock(:key)"
@@ -126,7 +125,7 @@ def _create_if_missing(url: str) -> None:
     try:
         psycopg.connect(url, connect_timeout=_CONNECT_TIMEOUT_SECONDS).close()
     except psycopg.OperationalError:
-        # libpq does not say in which way it failed, so the server is asked whether it was this.
+        # libpq does not distinguish its failures: look whether the database is missing.
         name = str(conninfo.conninfo_to_dict(url)["dbname"])
         maintenance = conninfo.make_conninfo(
             url, dbname=_MAINTENANCE_DATABASE, connect_timeout=_CONNECT_TIMEOUT_SECONDS
@@ -134,9 +133,9 @@ def _create_if_missing(url: str) -> None:
         with psycopg.connect(maintenance, autocommit=True) as connection:
             query = "SELECT FROM pg_database WHERE datname = %s"
             if connection.execute(query, [name]).rowcount:
-                return  # It was something else, or another run has just created it.
+                return  # The failure was another one, or a concurrent run has created the database.
             create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
-            # Another run may have been faster.
+            # A concurrent run may have created it.
             with contextlib.suppress(
                 psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation
             ):

@@ -1,4 +1,4 @@
-"""Where the five databases are, from the settings of the programs that use them."""
+"""The URLs of the five databases, from the settings of the programs that use them."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from chassis import settings
 
 
 class DatabaseSettings(settings.PostgresSettings):
-    """The server, and the databases that are elsewhere."""
+    """The server, and the URLs of databases that are on other ones."""
 
     userservice_database_url: settings.DatabaseUrl | None = None
     productservice_database_url: settings.DatabaseUrl | None = None

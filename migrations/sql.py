@@ -1,4 +1,4 @@
-"""What a revision file needs: a way to run plain SQL in Alembic's transaction."""
+"""Plain SQL in revisions."""
 
 from typing import LiteralString, cast
 
@@ -7,10 +7,9 @@ from alembic import op
 
 
 def run(script: LiteralString) -> None:
-    """Run any number of SQL statements as they stand.
+    """Execute a script of SQL statements, without parameters, in the transaction of Alembic.
 
-    Not `op.execute`, which takes ` :name` for a parameter, and not `exec_driver_sql`, which trips
-    over `%`.
+    `op.execute` would replace `:name`, and `exec_driver_sql` would replace `%`.
     """
     connection = cast("psycopg.Connection", op.get_bind().connection.dbapi_connection)
     connection.execute(script)

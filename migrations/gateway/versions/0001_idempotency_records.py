@@ -1,4 +1,4 @@
-"""Idempotency records: what a POST with an Idempotency-Key was answered."""
+"""Idempotency records: the responses to requests with an Idempotency-Key."""
 
 from migrations import sql
 
@@ -10,9 +10,9 @@ CREATE TABLE idempotency_records (
     -- SHA-256 of method, path, caller and key.
     record_id    bytea       PRIMARY KEY CHECK (length(record_id) = 32),
     request_hash bytea       NOT NULL CHECK (length(request_hash) = 32),
-    -- Who performs the request: a claim that was taken over cannot be finished by its former owner.
+    -- The attempt that performs the request: once another one has taken over, it cannot finish.
     attempt      uuid        NOT NULL UNIQUE,
-    -- The answer; absent while the request is performed.
+    -- The response; NULL while the request is performed.
     status       smallint    CHECK (status BETWEEN 200 AND 499),
     headers      jsonb       CHECK (jsonb_typeof(headers) = 'object'),
     body         bytea,

@@ -1,4 +1,4 @@
-"""Idempotency records of requests that were carried out, and whose response could not be shown."""
+"""Idempotency records of requests that were performed, but whose responses were lost."""
 
 from migrations import sql
 
@@ -20,10 +20,10 @@ ALTER TABLE idempotency_records
 
 
 def upgrade() -> None:
-    """Let a record hold a failure of the server."""
+    """Allow the status of a server error in a record."""
     sql.run(_UPGRADE)
 
 
 def downgrade() -> None:
-    """Forget such records, and take no more of them."""
+    """Delete such records, and allow none."""
     sql.run(_DOWNGRADE)

@@ -24,7 +24,7 @@ CREATE TABLE orders (
     refusal_message  text,
     refusal_metadata jsonb,
     cancel_requested boolean     NOT NULL DEFAULT false,
-    -- An order that is under way is due at next_at, unless somebody drives it until lease_until.
+    -- An active order is due at next_at, unless a process drives it until lease_until.
     next_at          timestamptz DEFAULT now(),
     lease_until      timestamptz,
     create_time      timestamptz NOT NULL DEFAULT now(),

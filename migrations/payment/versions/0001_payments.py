@@ -69,8 +69,8 @@ $$;
 CREATE TRIGGER transactions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON transactions
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- The sandbox stands for a payment provider: what is in this schema would be on somebody else's
--- computer. Only providers/sandbox.py may touch it, and it never joins with the tables above.
+-- The sandbox stands for a payment provider, which is a remote system. Only providers/sandbox.py
+-- accesses this schema, and it never joins it with the tables above.
 CREATE SCHEMA sandbox;
 
 CREATE TABLE sandbox.intents (

@@ -1,4 +1,4 @@
-"""The key of a refund is its idempotency key, as in the contract."""
+"""Rename the key of a refund to idempotency_key, as in the proto."""
 
 from migrations import sql
 
@@ -28,5 +28,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Give them their old names back."""
+    """Restore the old names."""
     sql.run(_DOWNGRADE)

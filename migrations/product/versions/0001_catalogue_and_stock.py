@@ -1,4 +1,4 @@
-"""The catalogue, the stock behind it, and what orders hold of it."""
+"""Products, their stock, and reservations of it by orders."""
 
 from migrations import sql
 
@@ -6,7 +6,7 @@ revision = "0001"
 down_revision = None
 
 _UPGRADE = """
--- English without its list of words to ignore: a product may well be called "The Same".
+-- English without stop words: a product may be called "The Same".
 CREATE TEXT SEARCH DICTIONARY english_stems (TEMPLATE = snowball, Language = english);
 CREATE TEXT SEARCH CONFIGURATION english_words (COPY = english);
 ALTER TEXT SEARCH CONFIGURATION english_words
@@ -20,8 +20,8 @@ CREATE TABLE products (
     categories      text[]      NOT NULL,
     price_minor     bigint      NOT NULL CHECK (price_minor >= 0),
     currency_code   text        NOT NULL CHECK (currency_code ~ '^[A-Z]{3}$'),
-    -- How many digits the minor unit of the currency has. By it prices sort and compare as the
-    -- number on the tag: 500 JPY is more than 9.99 EUR.
+    -- The digits of the minor unit of the currency: prices compare in units, so that 500 JPY is
+    -- more than 9.99 EUR.
     currency_digits integer     NOT NULL CHECK (currency_digits BETWEEN 0 AND 4),
     price_units     numeric     NOT NULL
         GENERATED ALWAYS AS (price_minor / 10.0 ^ currency_digits) STORED,
@@ -34,10 +34,10 @@ CREATE TABLE products (
     create_time     timestamptz NOT NULL DEFAULT now(),
     update_time     timestamptz NOT NULL DEFAULT now()
 );
--- One for each order of a list; create_time has that of the key, a UUIDv7, and sku its unique one.
+-- One per order of a list; create_time uses the primary key, a UUIDv7, and sku its unique index.
 CREATE INDEX products_name_idx ON products (name, product_id);
 CREATE INDEX products_price_idx ON products (price_units, product_id);
--- One for each condition of a filter that few products meet.
+-- One per condition of a filter that few products match.
 CREATE INDEX products_categories_idx ON products USING gin (categories);
 CREATE INDEX products_attributes_idx ON products USING gin (attributes jsonb_path_ops);
 CREATE INDEX products_search_idx ON products USING gin (search);
@@ -49,10 +49,10 @@ CREATE TABLE stock (
     sold       bigint NOT NULL DEFAULT 0 CHECK (sold >= 0),
     stocked    bigint NOT NULL CHECK (stocked <= 2000000000),
     CHECK (available + reserved + sold = stocked)
-) WITH (fillfactor = 70); -- Every order updates its rows: room for the new ones on the same page.
+) WITH (fillfactor = 70); -- Every order updates rows: room for new versions on the same page.
 
--- All that changed what is stocked: the deltas of a product add up to it. No foreign key: the
--- record outlives the product.
+-- All changes of stock.stocked, which is the sum of the deltas of a product. No foreign key:
+-- adjustments outlive their product.
 CREATE TABLE stock_adjustments (
     adjustment_id uuid        PRIMARY KEY DEFAULT uuidv7(),
     product_id    uuid        NOT NULL,
@@ -77,7 +77,7 @@ CREATE TABLE reservations (
         state IN ('RESERVED', 'PINNED', 'COMMITTED', 'RELEASED', 'REJECTED')
     ),
     expires_at          timestamptz CHECK ((expires_at IS NOT NULL) = (state = 'RESERVED')),
-    -- Why it was refused, so that the same question gets the same answer.
+    -- A repeated request gets the same rejection.
     rejection_reason    text        CHECK ((rejection_reason IS NOT NULL) = (state = 'REJECTED')),
     rejected_product_id uuid        CHECK (
         (rejected_product_id IS NOT NULL) = (state = 'REJECTED')
@@ -87,9 +87,9 @@ CREATE TABLE reservations (
 );
 CREATE INDEX reservations_expiry_idx ON reservations (expires_at) WHERE state = 'RESERVED';
 
--- What an order holds or held, at which price. No foreign key to products: sold lines outlive
--- them. None to reservations: one transaction inserts both, nothing deletes either, and checking
--- each line by itself was a quarter of the time of a reservation.
+-- The lines of reservations, with their prices. No foreign key to products: sold lines outlive
+-- them. None to reservations: one transaction inserts both, nothing deletes either, and the check
+-- of each line took a quarter of the time of a reservation.
 CREATE TABLE reservation_lines (
     order_id      uuid   NOT NULL,
     product_id    uuid   NOT NULL,

@@ -1,4 +1,4 @@
-"""E-mail addresses are unique case-folded, whatever the locale of the database."""
+"""E-mail addresses are unique after case folding, whatever the locale of the database."""
 
 from migrations import sql
 
@@ -17,10 +17,10 @@ CREATE UNIQUE INDEX users_email_key ON users (lower(email));
 
 
 def upgrade() -> None:
-    """Replace the index, whose lower() took the locale's word for what a letter is."""
+    """Replace the index on lower(), which depends on the locale."""
     sql.run(_UPGRADE)
 
 
 def downgrade() -> None:
-    """Put the index on lower() back."""
+    """Restore the index on lower()."""
     sql.run(_DOWNGRADE)
