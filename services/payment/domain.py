@@ -126,7 +126,7 @@ class Transaction:
 
 
 def check_charges(charges: Sequence[Charge]) -> None:
-    """Check what the contract does not say of a batch of charges.
+    """Check what the proto does not state of a batch of charges.
 
     Raises:
         errors.Unprocessable: with a violation per invalid field; it contains no payment method.

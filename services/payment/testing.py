@@ -108,10 +108,6 @@ class HookedProvider:
         """Refund intents, with hooks."""
         return await self._hooks.call("refund", self._provider.refund, requests)
 
-    async def get(self, references: Sequence[str]) -> list[ChargeResult]:
-        """Get intents, with hooks."""
-        return await self._hooks.call("get", self._provider.get, references)
-
 
 @pytest.fixture
 async def database(clean_database_url: str) -> AsyncIterator[Database]:

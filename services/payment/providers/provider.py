@@ -63,6 +63,3 @@ class Provider(Protocol):
 
     async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
         """Refund charged intents; FAILED if less than the amount remains of the intent."""
-
-    async def get(self, references: Sequence[str]) -> list[ChargeResult]:
-        """Get the results of intents; PROCESSING if they are unconfirmed."""

@@ -6,7 +6,6 @@ and a step of the service therefore has the same effect as with a real provider.
 """
 
 from collections.abc import Sequence
-from typing import LiteralString
 
 from chassis.database import Connection, Database
 from chassis.money import Amount
@@ -62,7 +61,7 @@ class SandboxProvider:
         """Charge or decline those intents that are unconfirmed, by their payment methods."""
         references = [confirmation.reference for confirmation in confirmations]
         async with self._database.transaction() as connection:
-            results = await _read_results(connection, references, lock=True)
+            results = await _lock_results(connection, references)
             decided = {
                 confirmation.reference: _decide(confirmation.payment_method)
                 for confirmation in confirmations
@@ -82,7 +81,7 @@ class SandboxProvider:
     async def cancel(self, references: Sequence[str]) -> list[ChargeResult]:
         """Cancel those intents that are unconfirmed."""
         async with self._database.transaction() as connection:
-            results = await _read_results(connection, references, lock=True)
+            results = await _lock_results(connection, references)
             cancelled = {
                 reference: ChargeResult(State.CANCELLED)
                 for reference, result in results.items()
@@ -113,26 +112,20 @@ class SandboxProvider:
             for request in requests
         ]
 
-    async def get(self, references: Sequence[str]) -> list[ChargeResult]:
-        """Get the results of intents."""
-        async with self._database.connection() as connection:
-            results = await _read_results(connection, references)
-        return [results[reference] for reference in references]
-
 
 def _decide(payment_method: str) -> ChargeResult:
     reason = DECLINE_REASONS.get(payment_method, UNKNOWN_METHOD)
     return ChargeResult(State.DECLINED, reason) if reason else ChargeResult(State.SUCCEEDED)
 
 
-async def _read_results(
-    connection: Connection, references: Sequence[str], *, lock: bool = False
+async def _lock_results(
+    connection: Connection, references: Sequence[str]
 ) -> dict[str, ChargeResult]:
-    query: LiteralString = (
+    cursor = await connection.execute(
         "SELECT reference, state, decline_reason FROM sandbox.intents"
-        " WHERE reference = ANY(%s) ORDER BY reference"
+        " WHERE reference = ANY(%s) ORDER BY reference FOR UPDATE",
+        (list(references),),
     )
-    cursor = await connection.execute(query + (" FOR UPDATE" if lock else ""), (list(references),))
     return {
         reference: ChargeResult(State.PROCESSING if state == _UNCONFIRMED else State(state), reason)
         for reference, state, reason in await cursor.fetchall()
