@@ -135,7 +135,8 @@ class Violations:
                 self.check(False, field, UNREADABLE)
                 return text
             text = normalize(text)
-        self._check_length(text, field, shortest, longest)
+        fits = shortest <= len(text) <= longest
+        self.check(fits, field, f"must have {shortest} to {longest} characters")
         return text
 
     def raise_any(self) -> None:
@@ -147,7 +148,3 @@ class Violations:
         if self._found:
             rules = "; ".join(f"{found.field} {found.rule}" for found in self._found)
             raise Unprocessable("INVALID_FIELD", rules, violations=self._found)
-
-    def _check_length(self, text: str, field: str, shortest: int, longest: int) -> None:
-        fits = shortest <= len(text) <= longest
-        self.check(fits, field, f"must have {shortest} to {longest} characters")

@@ -1,8 +1,12 @@
-"""The rules that fields of requests have in the protos, as options of buf.validate.
+"""The rules of fields that stand in the protos, as options of buf.validate.
 
-A rule that only the domain can decide (what a text looks like once it is normalized, what must not
-be there twice) is not among them. Text that people write is therefore bounded twice: here as it is
-sent, which also bounds the time to normalize it, and in the domain as it is stored.
+What stays with the domain and with other modules of the chassis:
+
+- What takes more than the field as it was sent: texts that people write are bounded here as they
+  are sent, which bounds the time to normalize them too, and in the domain as they are stored.
+- What an option would describe worse: codes of currencies and countries, masks, repeated items.
+- What has a reason of its own, on which clients act: page sizes, page tokens, sizes of batches and
+  of chunks, and the idempotency key of an order, which may also be metadata.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +26,7 @@ A million of them, which fit into one message, would take half a minute and 4 GB
 _UUID: Final = ("string.uuid", "string.uuid_empty")
 _NUL: Final = "\x00"
 
-_RULES: Final[Mapping[str, Callable[[Any], str]]] = {
+_DESCRIPTIONS: Final[Mapping[str, Callable[[Any], str]]] = {
     **dict.fromkeys(_UUID, lambda _: "must be a UUID"),
     "int32.not_in": lambda values: f"must not be {' or '.join(map(str, values))}",
     "repeated.max_items": lambda most: f"must have at most {most:,} items",
@@ -31,11 +35,11 @@ _RULES: Final[Mapping[str, Callable[[Any], str]]] = {
     "string.max_len": lambda most: f"must have at most {most:,} characters",
     "string.min_len": lambda least: f"must have at least {_count(least, 'character')}",
 }
-"""What rules say, by their ids and given their values, where protovalidate is less clear."""
+"""Makes a description of a rule's value, by the rule's id; other rules describe themselves."""
 
 
 def check(message: Message) -> None:
-    """Check every rule that the fields of a message have.
+    """Check the rules of all fields of a message.
 
     Raises:
         errors.InvalidArgument: an id is not a UUID.
@@ -72,8 +76,8 @@ def _step(element: protovalidate.FieldPathElementPb) -> str:
 
 
 def _rule(violation: protovalidate.Violation) -> str:
-    say = _RULES.get(violation.proto.rule_id)
-    return violation.proto.message if say is None else say(violation.rule_value)
+    describe = _DESCRIPTIONS.get(violation.proto.rule_id)
+    return violation.proto.message if describe is None else describe(violation.rule_value)
 
 
 def _count(number: int, noun: str) -> str:

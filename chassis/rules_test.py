@@ -60,7 +60,7 @@ def refusal(message: Message) -> errors.InvalidArgument:
     return raised.value
 
 
-def test_what_keeps_every_rule_is_accepted(parcel: NewParcel) -> None:
+def test_a_message_that_keeps_every_rule_is_accepted(parcel: NewParcel) -> None:
     rules.check(parcel(id="0199AAAA-0000-7000-8000-000000000000", weight=20, codes=["a", "b"]))
 
 
@@ -79,7 +79,7 @@ def test_what_keeps_every_rule_is_accepted(parcel: NewParcel) -> None:
         ({"codes": ["a", ""]}, "codes[1] must have at least 1 character"),
     ],
 )
-def test_a_broken_rule_is_said_without_the_value(
+def test_a_violation_describes_the_rule_and_not_the_value(
     parcel: NewParcel, fields: dict[str, Any], rule: str
 ) -> None:
     refused = refusal(parcel(**fields))
@@ -98,14 +98,14 @@ def test_every_violation_has_the_path_of_its_field(parcel: NewParcel) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["7", "{0199aaaa-0000-7000-8000-000000000000}", "٣"])
-def test_what_is_no_uuid_is_an_invalid_id(parcel: NewParcel, spelling: str) -> None:
+def test_a_malformed_uuid_is_an_invalid_id(parcel: NewParcel, spelling: str) -> None:
     refused = refusal(parcel(id=spelling, weight=21))
     assert (refused.reason, refused.http_status) == ("INVALID_ID", None)
     assert refused.violations[0] == errors.Violation("id", "must be a UUID")
     assert len(refused.violations) == 2
 
 
-def test_of_a_large_message_the_first_violation_is_named(parcel: NewParcel) -> None:
+def test_only_the_first_violation_of_a_large_message_is_reported(parcel: NewParcel) -> None:
     parcels = [parcel(weight=21)] * 1_000
     assert len(refusal(parcel(parcels=parcels)).violations) == 1_000
     assert parcel(parcels=parcels * 2).ByteSize() > rules.MAX_BYTES_FOR_ALL_VIOLATIONS

@@ -1,7 +1,7 @@
-"""The rules of fields (buf.validate) in JSON Schema, as far as it has words for them.
+"""The rules of fields (options of buf.validate) as keywords of JSON Schema, where it has them.
 
-They are read by the definition of the option that the descriptor set itself brings: the gateway
-enforces none of them and needs no library for them.
+The gateway enforces none of them. It reads the option by the definition in the descriptor set, so
+it needs neither a library nor generated code.
 """
 
 import re
@@ -15,7 +15,7 @@ from gateway.openapi.values import Schema
 
 OPTION = "buf.validate.field"
 
-_WORDS: Final[Mapping[str, str]] = {
+_KEYWORDS: Final[Mapping[str, str]] = {
     "const": "const",
     "gt": "exclusiveMinimum",
     "gte": "minimum",
@@ -32,27 +32,27 @@ _WORDS: Final[Mapping[str, str]] = {
     "unique": "uniqueItems",
 }
 _FORMATS: Final = ("email", "hostname", "ipv4", "ipv6", "uri", "uuid")
-_BROKEN_BY_ZERO: Final = ("exclusiveMinimum", "minItems", "minLength", "minProperties", "minimum")
+_LOWER_BOUNDS: Final = ("exclusiveMinimum", "minItems", "minLength", "minProperties", "minimum")
 _IGNORE_IF_ZERO_VALUE: Final = 1
 _IGNORE_ALWAYS: Final = 3
 
 
 def of_values(field: FieldDescriptor) -> Schema:
-    """Return what the rules say of each value of a field, which is that of an item or entry."""
+    """Return the keywords for a value of a field: for each, if it is repeated or a map."""
     rules = _read(field)
     kind = _kind(rules)
     inner = {"repeated": "items", "map": "values"}.get(kind)
     return _express(getattr(getattr(rules, kind), inner) if inner else rules)
 
 
-def of_number(field: FieldDescriptor) -> Schema:
-    """Return what the rules say of the number of items or entries of a field."""
+def of_whole(field: FieldDescriptor) -> Schema:
+    """Return the keywords for a repeated field or map as a whole."""
     rules = _read(field)
     return _express(rules) if _kind(rules) in ("repeated", "map") else {}
 
 
 def _read(field: FieldDescriptor) -> Any:
-    """Return the rules of a field, or None where the descriptor set does not define the option."""
+    """Return the rules of a field, or None if they are ignored or the option is not defined."""
     owner = cast("Descriptor", field.containing_type)
     try:
         option = owner.file.pool.FindExtensionByName(OPTION)
@@ -60,7 +60,8 @@ def _read(field: FieldDescriptor) -> Any:
         return None
     made = message_factory.GetMessageClass(cast("Descriptor", option.containing_type))
     options: Any = made.FromString(field.GetOptions().SerializeToString())
-    return options.Extensions[option]
+    rules = options.Extensions[option]
+    return None if rules.ignore == _IGNORE_ALWAYS else rules
 
 
 def _kind(rules: Any) -> str:
@@ -70,19 +71,18 @@ def _kind(rules: Any) -> str:
 def _express(rules: Any) -> Schema:
     kind = _kind(rules)
     # Of 64-bit integers JSON has strings, and floating-point numbers may be strings as well.
-    is_expressible = kind in ("map", "repeated", "string") or kind.endswith("32")
-    if not is_expressible or rules.ignore == _IGNORE_ALWAYS:
+    if kind not in ("map", "repeated", "string") and not kind.endswith("32"):
         return {}
     typed = getattr(rules, kind)
     schema = {
-        _WORDS[rule.name]: list(value) if rule.is_repeated else value
+        _KEYWORDS[rule.name]: list(value) if rule.is_repeated else value
         for rule, value in typed.ListFields()
-        if rule.name in _WORDS
+        if rule.name in _KEYWORDS
     }
     if kind == "string":
         schema |= _express_text(typed)
     if rules.ignore == _IGNORE_IF_ZERO_VALUE:
-        return {word: value for word, value in schema.items() if word not in _BROKEN_BY_ZERO}
+        return {word: value for word, value in schema.items() if word not in _LOWER_BOUNDS}
     return schema
 
 

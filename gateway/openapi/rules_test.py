@@ -1,4 +1,4 @@
-"""The rules of fields in a document: what JSON Schema has words for, and what it has not."""
+"""The rules of fields as keywords of JSON Schema, and those that have none."""
 
 import pytest
 
@@ -126,9 +126,9 @@ def test_a_rule_that_is_always_ignored_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("name", ["sold", "weight", "form"])
-def test_a_rule_about_what_json_may_write_as_a_string_is_not_shown(name: str) -> None:
+def test_a_rule_of_numbers_that_json_may_write_as_strings_is_not_shown(name: str) -> None:
     assert WITH_RULES[name] == WITHOUT_RULES[name]
 
 
-def test_another_option_of_that_number_is_no_rule() -> None:
+def test_another_option_with_the_same_number_is_ignored() -> None:
     assert WITHOUT_RULES["title"] == {"type": "string"}

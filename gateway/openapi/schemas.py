@@ -79,10 +79,10 @@ class Schemas:
     def field(self, field: FieldDescriptor) -> Schema:
         """Return the schema of a field's value."""
         if is_map(field):
-            return self._map(field) | rules.of_number(field)
+            return self._map(field) | rules.of_whole(field)
         single = self._single(field) | rules.of_values(field)
         if field.is_repeated:
-            return {"type": "array", "items": single} | rules.of_number(field)
+            return {"type": "array", "items": single} | rules.of_whole(field)
         return single
 
     def _property(self, field: FieldDescriptor) -> Schema:
