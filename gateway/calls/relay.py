@@ -56,6 +56,7 @@ class Relay:
         self._sending = False
         self._loop = asyncio.get_running_loop()
         self._idle = Deadline(self._loop, self._time_out)
+        self._idle_seconds = streams.limits.idle_seconds
 
     def begin(self) -> None:
         """Make the call, and begin to pass the upload on.
@@ -196,10 +197,10 @@ class Relay:
             raise self._problem from None
 
     def _note_activity(self) -> None:
-        self._idle.set(self._streams.limits.idle_seconds)
+        self._idle.set(self._idle_seconds)
 
     def _time_out(self) -> None:
-        self.end(_idle(self._streams.limits.idle_seconds))
+        self.end(_idle(self._idle_seconds))
 
 
 def _client_gone() -> Problem:
