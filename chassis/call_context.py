@@ -1,8 +1,7 @@
 """The context of the call that is being served: its request id and its deadline.
 
 The server sets both, the client passes them on to other services, and the database bounds its waits
-by the deadline. None of the three imports another. Outside of a call there is no deadline, and each
-wait has a limit of its own.
+by the deadline. Outside of a call there is no deadline, and each wait has a limit of its own.
 """
 
 import time

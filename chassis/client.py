@@ -1,7 +1,7 @@
 """Calls to other services: channels, propagated deadlines and one retry policy.
 
-Only this layer retries, and only UNAVAILABLE. Methods that other services call are idempotent by
-order, so that a retry is safe even if the first attempt succeeded.
+Among the services only this module retries, and only UNAVAILABLE. Methods that other services call
+are reads or idempotent per order, so that a retry is safe even if the first attempt succeeded.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Requests parsed, checked and responses serialized by our own code: failures are `errors.Error`.
 
-Left to itself gRPC parses requests before any interceptor runs and serializes responses after it: a
-failure there ends the call with a status and a message that are not ours.
+By default gRPC parses a request before it calls the method that an interceptor returned, and
+serializes the response after it: a failure there ends the call with a status that is not ours.
 """
 
 from collections.abc import AsyncIterator, Callable

@@ -25,7 +25,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 def to_timestamp(moment: dt.datetime) -> timestamp_pb2.Timestamp:
     """Convert a datetime, which must be aware of its time zone."""
-    # Timestamp.FromDatetime does the same in four times the time, which a long list notices.
+    # Timestamp.FromDatetime does the same but takes four times as long, which matters for lists.
     since = moment - _EPOCH
     return timestamp_pb2.Timestamp(
         seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000
@@ -33,16 +33,16 @@ def to_timestamp(moment: dt.datetime) -> timestamp_pb2.Timestamp:
 
 
 def to_money(amount: Amount) -> money_pb2.Money:
-    """Convert an amount."""
+    """Convert an amount; see `fill_money` for one in a field of a message."""
     money = money_pb2.Money()
     fill_money(money, amount)
     return money
 
 
 def fill_money(money: money_pb2.Money, amount: Amount) -> None:
-    """Convert an amount into a field of a message, which saves `CopyFrom` a copy.
+    """Convert an amount in place, without the copy that CopyFrom makes.
 
-    Of a negative amount neither `units` nor `nanos` is positive.
+    For a negative amount, neither `units` nor `nanos` is positive.
     """
     scale = _SCALES[amount.currency_code]
     sign = -1 if amount.minor < 0 else 1

@@ -19,7 +19,7 @@ from chassis import call_context, errors
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 CONNECTIONS = 10
-"""How many connections a pool has at most, unless its program is told otherwise."""
+"""How many connections a pool has at most, unless the settings say otherwise."""
 CHECKOUT_SECONDS = 5.0
 """How long a call may wait for a connection, if its deadline does not come first."""
 OUTAGE_CHECKOUT_SECONDS = 0.5
@@ -35,7 +35,7 @@ ROLLBACK_SECONDS = 0.25
 PROBE_SECONDS = 1.0
 """How long a probe may take, connecting included."""
 RECONNECT_SECONDS = 0.5
-MIGRATED: LiteralString = "SELECT version_num FROM alembic_version"
+PROBE_QUERY: LiteralString = "SELECT version_num FROM alembic_version"
 
 _SERVER_OPTIONS = {
     # The server's own limit, for statements whose client can no longer cancel them.
@@ -180,7 +180,9 @@ class Database:
             yield connection
 
     async def check(self) -> None:
-        """Check, within PROBE_SECONDS, that the database responds and is migrated.
+        """Check, within PROBE_SECONDS, that the database responds and has been migrated.
+
+        At which revision it is, is not compared.
 
         The probe has a connection of its own, so that a pool whose connections are all in use does
         not look like an outage.
@@ -206,7 +208,7 @@ class Database:
     async def _run_probe(self) -> None:
         if self._probe is None or self._probe.closed:
             self._probe = await _LimitedConnection.connect(self._url, **self._options)
-        await self._probe.execute(MIGRATED)
+        await self._probe.execute(PROBE_QUERY)
 
     async def _drop_probe(self) -> None:
         if self._probe is not None:

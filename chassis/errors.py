@@ -1,7 +1,8 @@
 """The errors that end a call, as a hierarchy.
 
-Domains and repositories raise them and know nothing of gRPC: `chassis.status` turns them into what
-a client sees. Any other exception is a defect, and becomes INTERNAL without details.
+Domains and repositories raise them without importing grpc: `code` names the gRPC status, and
+`chassis.status` makes the message for the client. Any other exception is a defect, and becomes
+INTERNAL without details.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ class Error(Exception):
     """The base of all errors.
 
     `reason` is UPPER_SNAKE and stable: clients may act on it (AIP-193). `message` is for people.
-    `metadata` identifies the resource. Neither may hold a secret.
+    `metadata` identifies the resource. None of them may contain a secret.
     """
 
     code: ClassVar[str] = "INTERNAL"

@@ -1,4 +1,4 @@
-"""What happens around every call: one log event, errors as statuses, a deadline."""
+"""What happens around every admitted call: one log event, errors as statuses, a deadline."""
 
 import asyncio
 import time
@@ -121,7 +121,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
 
 async def _refuse(_requests: object, context: Context) -> None:
-    message = "The server has as many calls in flight as it may have. Try again."
+    message = "The server has reached its limit of calls in flight. Try again."
     await status.abort(context, _TooManyCalls("TOO_MANY_CALLS", message))
 
 

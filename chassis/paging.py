@@ -26,7 +26,7 @@ read costs it twice, because gRPC sends a copy.
 
 
 class Message(Protocol):
-    """A protobuf message: a domain may use positions, and knows no protobuf."""
+    """What paging needs of a protobuf message, so that domains can import this without protobuf."""
 
     def ByteSize(self) -> int:  # noqa: N802 - The name is protobuf's.
         """Return the size of the message on the wire."""

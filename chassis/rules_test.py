@@ -1,4 +1,4 @@
-"""What a client is told of the rules that a message breaks."""
+"""Violations as clients receive them."""
 
 from collections.abc import Callable
 from pathlib import Path

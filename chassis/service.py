@@ -1,4 +1,4 @@
-"""The frame of a service program: settings, database, channels, servicer, server, tasks.
+"""Runs a service as a program: settings, database, channels, servicer, server, tasks.
 
 The `main.py` of a service declares in a `Service` what is its own, and runs that.
 """

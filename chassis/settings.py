@@ -99,7 +99,7 @@ class Settings(BaseSettings):
 
 
 class DatabaseSettings(Settings):
-    """Settings of a program that has one database, whose URL `own_database` declares."""
+    """Where the PostgreSQL server is, for a program whose database is on it unless it has a URL."""
 
     postgres_host: Host | None = None
     """Where the PostgreSQL server listens; not needed by a program whose database has a URL."""
@@ -117,14 +117,14 @@ _SERVER = tuple(DatabaseSettings.__annotations__)
 def own_database(name: str = "") -> Any:
     """Declare a field of type DatabaseUrl for the URL of a program's own database.
 
-    By default it is the database of this name on the server of POSTGRES_*. The setting
-    POSTGRES_DATABASE of a program that has it names the database instead.
+    By default it is the database of this name on the server of POSTGRES_*. A program with the
+    setting POSTGRES_DATABASE uses the database of that name instead.
     """
     return Field(default=_OnServer(name), validate_default=True)
 
 
 class PostgresSettings(DatabaseSettings):
-    """Settings of a program that works on the server itself."""
+    """Settings of a program that uses several databases of one server, such as the migrations."""
 
     postgres_host: Host
     postgres_port: Port

@@ -21,7 +21,6 @@ class BackgroundTask:
     def __init__(
         self, name: str, work: Callable[[], Awaitable[object]], interval_seconds: float
     ) -> None:
-        """Name the task in the log."""
         self._name = name
         self._work = work
         self._interval_seconds = interval_seconds

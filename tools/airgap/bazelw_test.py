@@ -15,7 +15,7 @@ BAZELISK = "https://github.com/bazelbuild/bazelisk"
 _TOOLS = ("bash", "chmod", "cut", "dirname", "env", "flock", "grep", "mkdir", "mv", "rm", "sh")
 _MORE_TOOLS = ("sha256sum", "timeout", "tr", "uname")
 
-# Knows the sites that answer from a file, and writes down what it was asked for.
+# Knows the sites that respond from a file, and writes down what it was asked for.
 _CURL = """#!/bin/sh
 for url; do :; done
 echo "$url" >>"{machine}/asked"
@@ -65,7 +65,7 @@ class Machine:
         (self._programs / name).unlink()
 
     def open_sites(self, *sites: str) -> None:
-        """Let these sites answer and no others."""
+        """Let these sites respond and no others."""
         (self._directory / "sites").write_text("".join(f"{site}\n" for site in sites))
 
     def take_questions(self) -> list[str]:

@@ -162,12 +162,12 @@ SH
 
 # The paths inside are those of PREFIX: only there can it be tried.
 publish() {
-  local answer
+  local output
   rm -rf "$work/apt"
   mv -T "$work" "$prefix"
-  if ! answer=$("$prefix/bazel" --version 2>&1) || [[ $answer != "bazel $version" ]]; then
+  if ! output=$("$prefix/bazel" --version 2>&1) || [[ $output != "bazel $version" ]]; then
     rm -rf "$prefix"
-    die "Bazel from Debian's packages does not run here: $answer"
+    die "Bazel from Debian's packages does not run here: $output"
   fi
 }
 

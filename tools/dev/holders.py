@@ -30,7 +30,7 @@ def find_socket_holders(port: int) -> list[int]:
 
 
 def has_listener(port: int) -> bool:
-    """Say whether any process listens on the TCP port, also one that cannot be named."""
+    """Return whether any process listens on the TCP port, also one that cannot be named."""
     return any(socket.is_listening for socket in _find_sockets(port))
 
 

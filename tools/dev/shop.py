@@ -35,7 +35,7 @@ class ShopSettings(DatabaseSettings):
     apigateway_port: settings.Port
 
     def has_local_databases(self) -> bool:
-        """Say whether POSTGRES_HOST is this machine and some database is on that server."""
+        """Return whether POSTGRES_HOST is this machine and some database is on that server."""
         overrides = (
             self.userservice_database_url,
             self.productservice_database_url,

@@ -1,4 +1,4 @@
-"""Says what the protos break since a git revision: `./bazelw run //tools/lint:breaking -- main`.
+"""Lists what the protos break since a git revision: `./bazelw run //tools/lint:breaking -- main`.
 
 Exits as `buf breaking` does: 0 when the clients of that revision are still served.
 """

@@ -88,7 +88,7 @@ class Server:
         return self.programs.command("postgres", *arguments)
 
     def is_ready(self, process_id: int) -> bool:
-        """Say whether the server that runs as `process_id` accepts connections."""
+        """Return whether the server that runs as `process_id` accepts connections."""
         lines = self._read_lock()
         # The file of an earlier server can say "ready" as well, under its own process id.
         return len(lines) > 1 and lines[0] == str(process_id) and lines[-1].strip() == "ready"

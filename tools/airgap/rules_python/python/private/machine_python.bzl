@@ -30,7 +30,7 @@ toolchain(
 """
 
 def _candidates(rctx, version):
-    """Paths to try, a version manager's shims last: they answer for whatever was chosen last."""
+    """Paths to try, a version manager's shims last: they run whatever was chosen last."""
 
     # Not rctx.getenv: another PATH is no reason to fetch every wheel again.
     path = rctx.os.environ.get("PATH", "")
