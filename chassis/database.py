@@ -5,13 +5,15 @@ Every wait ends with the deadline of the call that is being served, or at a limi
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import conninfo, waiting
+from psycopg.abc import Params
 from psycopg.pq import TransactionStatus
+from psycopg.rows import args_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from chassis import call_context, errors
@@ -57,6 +59,22 @@ _OPTIONS: dict[str, Any] = {
 }
 
 Result = TypeVar("Result")
+Row = TypeVar("Row")
+
+
+async def fetch(
+    connection: Connection,
+    make_row: Callable[..., Row],
+    query: LiteralString,
+    parameters: Params,
+) -> list[Row]:
+    """Execute a query; return what `make_row` returns for the columns of each row.
+
+    Results are binary, because ids, numbers and times are then parsed faster than as text.
+    """
+    cursor = connection.cursor(binary=True, row_factory=args_row(make_row))
+    await cursor.execute(query, parameters)
+    return await cursor.fetchall()
 
 
 def _connection_options(url: str) -> dict[str, Any]:

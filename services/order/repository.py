@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import LiteralString
 
-from psycopg.abc import Params
-from psycopg.rows import args_row
 from psycopg.types.json import Jsonb
 
-from chassis.database import Connection
+from chassis.database import Connection, fetch
 from chassis.money import Amount
 from services.order.domain import (
     ACTIVE,
@@ -109,8 +107,9 @@ async def accept_orders(connection: Connection, orders: Sequence[NewOrder]) -> d
 
 async def find_orders(connection: Connection, keys: Sequence[Key]) -> dict[Key, Order]:
     """Get the existing orders by their keys."""
-    found = await _fetch_orders(
+    found = await fetch(
         connection,
+        _to_order,
         f"{_SELECT} WHERE (user_id, idempotency_key)"
         " IN (SELECT * FROM unnest(%s::uuid[], %s::text[]))",
         ([user_id for user_id, _ in keys], [idempotency_key for _, idempotency_key in keys]),
@@ -134,8 +133,9 @@ async def get_orders(
     connection: Connection, order_ids: Sequence[uuid.UUID], *, lock: bool = False
 ) -> list[Order]:
     """Get the existing ones of the orders, newest first; `lock` is as for one."""
-    return await _fetch_orders(
+    return await fetch(
         connection,
+        _to_order,
         f"{_SELECT} WHERE orders.order_id = ANY(%s) ORDER BY orders.order_id DESC"
         + (" FOR UPDATE OF orders" if lock else ""),
         (list(order_ids),),
@@ -243,14 +243,6 @@ def _to_prices(order: Order) -> str | None:
     if order.state is not State.RESERVED:
         return None
     return "{" + ",".join(str(line.unit_price_minor) for line in order.lines) + "}"
-
-
-async def _fetch_orders(
-    connection: Connection, query: LiteralString, parameters: Params
-) -> list[Order]:
-    cursor = connection.cursor(row_factory=args_row(_to_order))
-    await cursor.execute(query, parameters)
-    return await cursor.fetchall()
 
 
 def _to_order(

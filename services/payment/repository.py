@@ -8,10 +8,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, LiteralString
 
-from psycopg.abc import Params
-from psycopg.rows import args_row
-
-from chassis.database import Connection
+from chassis.database import Connection, fetch
 from chassis.money import Amount
 from services.payment.domain import (
     Entry,
@@ -62,8 +59,9 @@ async def get_payments_of_orders(
 
     `lock` locks the rows until the transaction ends.
     """
-    payments = await _fetch_payments(
+    payments = await fetch(
         connection,
+        _to_payment,
         f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE order_id = ANY(%s) ORDER BY order_id"
         + (" FOR UPDATE" if lock else ""),
         (list(order_ids),),
@@ -79,8 +77,9 @@ async def get_payment(
     Raises:
         errors.NotFound: the payment does not exist.
     """
-    found = await _fetch_payments(
+    found = await fetch(
         connection,
+        _to_payment,
         f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE payment_id = %s"
         + (" FOR UPDATE" if lock else ""),
         (payment_id,),
@@ -94,8 +93,9 @@ async def update_payments(
     connection: Connection, payments: Sequence[Payment]
 ) -> dict[uuid.UUID, Payment]:
     """Update payments, whose rows are locked; return them by order id, in their new versions."""
-    updated = await _fetch_payments(
+    updated = await fetch(
         connection,
+        _to_payment,
         "UPDATE payments SET state = changed.state,"
         " provider_reference = changed.provider_reference,"
         " decline_reason = changed.decline_reason, refunded_minor = changed.refunded_minor,"
@@ -144,13 +144,13 @@ async def list_transactions(
         where += " AND payment_id = %(payment_id)s"
     if after is not None:
         where += " AND transaction_id > %(after)s"
-    cursor = connection.cursor(row_factory=args_row(_to_transaction))
-    await cursor.execute(
+    return await fetch(
+        connection,
+        _to_transaction,
         f"SELECT {_TRANSACTION_COLUMNS} FROM transactions WHERE {where}"
         " ORDER BY transaction_id LIMIT %(limit)s",
         {"payment_id": payment_id, "after": after, "limit": limit},
     )
-    return await cursor.fetchall()
 
 
 async def insert_refund(connection: Connection, refund: Refund) -> None:
@@ -171,12 +171,12 @@ async def insert_refund(connection: Connection, refund: Refund) -> None:
 
 async def list_refunds(connection: Connection, payment_id: uuid.UUID) -> list[Refund]:
     """List all refunds of a payment, oldest first."""
-    cursor = connection.cursor(row_factory=args_row(_to_refund))
-    await cursor.execute(
+    return await fetch(
+        connection,
+        _to_refund,
         f"SELECT {_REFUND_COLUMNS} FROM refunds WHERE payment_id = %s ORDER BY number",
         (payment_id,),
     )
-    return await cursor.fetchall()
 
 
 async def update_refunds(connection: Connection, refunds: Sequence[Refund]) -> None:
@@ -194,14 +194,6 @@ async def update_refunds(connection: Connection, refunds: Sequence[Refund]) -> N
             [refund.provider_reference for refund in refunds],
         ),
     )
-
-
-async def _fetch_payments(
-    connection: Connection, query: LiteralString, parameters: Params
-) -> list[Payment]:
-    cursor = connection.cursor(row_factory=args_row(_to_payment))
-    await cursor.execute(query, parameters)
-    return await cursor.fetchall()
 
 
 def _to_payment(

@@ -11,11 +11,9 @@ from typing import Any, LiteralString
 
 import orjson
 import psycopg
-from psycopg.abc import Params
-from psycopg.rows import args_row
 
 from chassis import errors
-from chassis.database import Connection
+from chassis.database import Connection, fetch
 from chassis.money import MINOR_DIGITS, Amount
 from services.product.domain import Details, Product, Stock, product_not_found
 from services.product.filter import Comparison
@@ -86,8 +84,9 @@ async def insert_products(
     """
     details = [item for item, _ in products]
     with _unique_sku():
-        return await _fetch_products(
+        return await fetch(
             connection,
+            _to_product,
             _INSERT,
             {
                 "skus": [item.sku for item in details],
@@ -122,8 +121,9 @@ async def get_products(
     connection: Connection, product_ids: Sequence[uuid.UUID], *, lock: bool = False
 ) -> list[Product]:
     """Get the existing ones of the products, in any order; `lock` is as for one."""
-    return await _fetch_products(
+    return await fetch(
         connection,
+        _to_product,
         f"SELECT {_COLUMNS} FROM unnest(%b::uuid[]) AS given (product_id)"
         f" JOIN {_JOIN} USING (product_id)" + (" FOR UPDATE OF p" if lock else ""),
         (list(set(product_ids)),),
@@ -144,8 +144,9 @@ async def list_products(
         parameters += after
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     order = ", ".join(name + direction for name, _ in keys)
-    return await _fetch_products(
+    return await fetch(
         connection,
+        _to_product,
         f"SELECT {_COLUMNS} FROM {_JOIN}{where} ORDER BY {order} LIMIT %s",
         (*parameters, limit),
     )
@@ -181,14 +182,6 @@ async def update_details(connection: Connection, product_id: uuid.UUID, details:
 async def delete_product(connection: Connection, product_id: uuid.UUID) -> None:
     """Delete a product with its stock, which must be locked."""
     await connection.execute("DELETE FROM products WHERE product_id = %s", (product_id,))
-
-
-async def _fetch_products(
-    connection: Connection, query: LiteralString, parameters: Params
-) -> list[Product]:
-    cursor = connection.cursor(binary=True, row_factory=args_row(_to_product))
-    await cursor.execute(query, parameters)
-    return await cursor.fetchall()
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import LiteralString
 
-from psycopg.rows import args_row, scalar_row
+from psycopg.rows import scalar_row
 
-from chassis.database import Connection
+from chassis.database import Connection, fetch
 from chassis.money import Amount
 from services.product.domain import Adjustment, Stock, product_not_found
 from services.product.reservation import (
@@ -47,26 +47,27 @@ async def lock_stock(connection: Connection, product_id: uuid.UUID) -> Stock:
     Raises:
         errors.NotFound: the product does not exist.
     """
-    cursor = connection.cursor(row_factory=args_row(Stock))
-    await cursor.execute(
+    found = await fetch(
+        connection,
+        Stock,
         "SELECT available, reserved, sold, stocked FROM stock WHERE product_id = %s FOR UPDATE",
         (product_id,),
     )
-    stock = await cursor.fetchone()
-    if stock is None:
+    if not found:
         raise product_not_found(product_id)
-    return stock
+    return found[0]
 
 
 async def find_adjustment(connection: Connection, adjustment: Adjustment) -> Adjustment | None:
     """Get the earlier adjustment of the product with the same idempotency key, if there is one."""
-    cursor = connection.cursor(row_factory=args_row(Adjustment))
-    await cursor.execute(
+    found = await fetch(
+        connection,
+        Adjustment,
         "SELECT product_id, delta, reason, idempotency_key FROM stock_adjustments"
         " WHERE product_id = %s AND idempotency_key = %s",
         (adjustment.product_id, adjustment.idempotency_key),
     )
-    return await cursor.fetchone()
+    return found[0] if found else None
 
 
 async def record_adjustment(connection: Connection, adjustment: Adjustment, stock: Stock) -> None:
@@ -113,25 +114,27 @@ async def lock_reservations(
     connection: Connection, order_ids: Sequence[uuid.UUID]
 ) -> dict[uuid.UUID, Reservation]:
     """Get the existing reservations of orders, and lock them until the transaction ends."""
-    cursor = connection.cursor(binary=True, row_factory=args_row(_to_reservation))
-    await cursor.execute(
+    found = await fetch(
+        connection,
+        _to_reservation,
         f"SELECT {_RESERVATION_COLUMNS} FROM unnest(%b::uuid[]) AS given (order_id)"
         " JOIN reservations USING (order_id) ORDER BY order_id FOR UPDATE OF reservations",
         (list(order_ids),),
     )
-    return {found.order_id: found for found in await cursor.fetchall()}
+    return {reservation.order_id: reservation for reservation in found}
 
 
 async def lock_expired(connection: Connection, limit: int) -> dict[uuid.UUID, Reservation]:
     """Get and lock at most `limit` expired reservations, skipping those that are locked."""
-    cursor = connection.cursor(binary=True, row_factory=args_row(_to_reservation))
-    await cursor.execute(
+    found = await fetch(
+        connection,
+        _to_reservation,
         f"SELECT {_RESERVATION_COLUMNS} FROM reservations"
         " WHERE state = 'RESERVED' AND expires_at <= now()"
         " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED",
         (limit,),
     )
-    return {found.order_id: found for found in await cursor.fetchall()}
+    return {reservation.order_id: reservation for reservation in found}
 
 
 async def get_lines(

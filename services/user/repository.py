@@ -11,12 +11,11 @@ from dataclasses import asdict
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.abc import Params
-from psycopg.rows import args_row, scalar_row
+from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
 from chassis import errors
-from chassis.database import Connection
+from chassis.database import Connection, fetch
 from services.user.domain import Address, Profile, User, user_not_found
 
 _COLUMNS: LiteralString = (
@@ -31,8 +30,9 @@ async def insert_user(connection: Connection, profile: Profile, password_hash: s
         errors.AlreadyExists: the e-mail address is taken.
     """
     with _unique_email():
-        (user,) = await _fetch_users(
+        (user,) = await fetch(
             connection,
+            _to_user,
             "INSERT INTO users (email, display_name, addresses, password_hash)"
             f" VALUES (%s, %s, %s, %s) RETURNING {_COLUMNS}",
             (profile.email, profile.display_name, _to_json(profile.addresses), password_hash),
@@ -56,8 +56,9 @@ async def get_users(
     connection: Connection, user_ids: Sequence[uuid.UUID], *, lock: bool = False
 ) -> list[User]:
     """Get the existing ones of the users, in the order of their ids; `lock` is as for one."""
-    return await _fetch_users(
+    return await fetch(
         connection,
+        _to_user,
         f"SELECT {_COLUMNS} FROM users WHERE user_id = ANY(%s) ORDER BY user_id"
         + (" FOR UPDATE" if lock else ""),
         (list(user_ids),),
@@ -66,8 +67,9 @@ async def get_users(
 
 async def list_users(connection: Connection, after: uuid.UUID | None, limit: int) -> list[User]:
     """List at most `limit` users, oldest first, after an id or from the beginning."""
-    return await _fetch_users(
+    return await fetch(
         connection,
+        _to_user,
         f"SELECT {_COLUMNS} FROM users WHERE %(after)s::uuid IS NULL OR user_id > %(after)s"
         " ORDER BY user_id LIMIT %(limit)s",
         {"after": after, "limit": limit},
@@ -81,8 +83,9 @@ async def update_profile(connection: Connection, user_id: uuid.UUID, profile: Pr
         errors.AlreadyExists: the e-mail address is taken.
     """
     with _unique_email():
-        (user,) = await _fetch_users(
+        (user,) = await fetch(
             connection,
+            _to_user,
             "UPDATE users SET email = %s, display_name = %s, addresses = %s,"
             " version = version + 1, update_time = now()"
             f" WHERE user_id = %s RETURNING {_COLUMNS}",
@@ -126,14 +129,6 @@ async def replace_password_hash(
         (replacement, user_id, current),
     )
     return cursor.rowcount == 1
-
-
-async def _fetch_users(
-    connection: Connection, query: LiteralString, parameters: Params
-) -> list[User]:
-    cursor = connection.cursor(row_factory=args_row(_to_user))
-    await cursor.execute(query, parameters)
-    return await cursor.fetchall()
 
 
 @contextmanager
