@@ -51,6 +51,15 @@ def events() -> Events:
     return captured.entries
 
 
+@pytest.fixture
+async def database(clean_database_url: str) -> AsyncIterator[Database]:
+    """Yield the database of `tools.postgres.testing`, open."""
+    opened = Database(clean_database_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
 def make_server(database: Database, *methods: Behaviour, limits: Limits = DEFAULT_LIMITS) -> Server:
     """Make a server of methods over plain bytes, so that no proto is needed.
 

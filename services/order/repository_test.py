@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,21 +16,13 @@ from services.order.domain import Line, NewOrder, Order, Payment, PaymentState, 
 from services.order.testing import read
 from tools.postgres.testing import read_choices
 
-pytest_plugins = ("tools.postgres.testing",)
+pytest_plugins = ("chassis.testing", "tools.postgres.testing")
 DATABASE = "order"
 
 USER = uuid.UUID(int=8)
 LAMP, BULB = uuid.UUID(int=1), uuid.UUID(int=2)
 PRICES = {LAMP: Amount(300, "GBP"), BULB: Amount(199, "GBP")}
 PAYMENT = Payment(uuid.UUID(int=9), PaymentState.SUCCEEDED, "")
-
-
-@pytest.fixture
-async def database(clean_database_url: str) -> AsyncIterator[Database]:
-    opened = Database(clean_database_url)
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 def new_orders(

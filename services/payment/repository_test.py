@@ -1,4 +1,4 @@
-"""What the database itself refuses, whatever the code above it does."""
+"""The SQL of payments on a real database: concurrency, and constraints."""
 
 import asyncio
 import uuid
@@ -25,16 +25,8 @@ from services.payment.domain import (
 )
 from tools.postgres.testing import read_choices
 
-pytest_plugins = ("tools.postgres.testing",)
+pytest_plugins = ("chassis.testing", "tools.postgres.testing")
 DATABASE = "payment"
-
-
-@pytest.fixture
-async def database(clean_database_url: str) -> AsyncIterator[Database]:
-    database = Database(clean_database_url)
-    await database.open()
-    yield database
-    await database.close()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import MutableMapping
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
@@ -16,17 +16,9 @@ from services.product import expiry, protocol, repository, stock_repository
 from services.product.domain import Details
 from services.product.reservation import Line, ReservationRequest, State
 
-pytest_plugins = ("tools.postgres.testing",)
+pytest_plugins = ("chassis.testing", "tools.postgres.testing")
 DATABASE = "product"
 Events: TypeAlias = "asyncio.Queue[MutableMapping[str, Any]]"
-
-
-@pytest.fixture
-async def database(clean_database_url: str) -> AsyncIterator[Database]:
-    opened = Database(clean_database_url)
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

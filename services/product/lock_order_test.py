@@ -22,7 +22,7 @@ from services.product import protocol, repository
 from services.product.domain import Details
 from services.product.reservation import Line, ReservationRequest
 
-pytest_plugins = ("tools.postgres.testing",)
+pytest_plugins = ("chassis.testing", "tools.postgres.testing")
 DATABASE = "product"
 PRODUCTS = 50
 ORDERS = 5
@@ -33,14 +33,6 @@ _PLAN: tuple[LiteralString, ...] = (
     "enable_seqscan",
     "enable_sort",
 )
-
-
-@pytest.fixture
-async def database(clean_database_url: str) -> AsyncIterator[Database]:
-    opened = Database(clean_database_url)
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -18,7 +18,7 @@ from chassis.testing import held_back, refusal
 from services.product import expiry
 from services.product.testing import Products, stock_of, stocked
 
-pytest_plugins = ("tools.postgres.testing", "services.product.testing")
+pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.product.testing")
 DATABASE = "product"
 Result: TypeAlias = product_pb2.ReservationResult
 
@@ -27,14 +27,6 @@ PINNED = product_pb2.RESERVATION_STATE_PINNED
 COMMITTED = product_pb2.RESERVATION_STATE_COMMITTED
 RELEASED = product_pb2.RESERVATION_STATE_RELEASED
 REJECTED = product_pb2.RESERVATION_STATE_REJECTED
-
-
-@pytest.fixture
-async def database(clean_database_url: str) -> AsyncIterator[Database]:
-    opened = Database(clean_database_url)
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 def new_order() -> str:

@@ -258,7 +258,7 @@ async def test_change_password_sees_a_concurrent_change(
     request = user_pb2.ChangePasswordRequest(
         user_id=created.user_id, current_password="correct horse", new_password="battery staple"
     )
-    # It verifies and hashes on what was there before, and waits when it comes to write.
+    # The call verifies the hash before the change, and waits for its lock when it writes.
     async with held_back(clean_database_url, "UPDATE users SET password_hash = '$argon2id$other'"):
         changing = asyncio.ensure_future(refusal(users.ChangePassword(request)))
     refused = await changing

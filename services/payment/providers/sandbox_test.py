@@ -1,7 +1,6 @@
 """The sandbox satisfies the contract of providers, on a real database."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
@@ -13,18 +12,10 @@ from services.payment.domain import ChargeResult, RefundResult, RefundState, Sta
 from services.payment.providers.provider import Confirmation, IntentRequest, RefundRequest
 from services.payment.providers.sandbox import SandboxProvider
 
-pytest_plugins = ("tools.postgres.testing",)
+pytest_plugins = ("chassis.testing", "tools.postgres.testing")
 DATABASE = "payment"
 
 AMOUNT = Amount(10_00, "GBP")
-
-
-@pytest.fixture
-async def database(clean_database_url: str) -> AsyncIterator[Database]:
-    database = Database(clean_database_url)
-    await database.open()
-    yield database
-    await database.close()
 
 
 @pytest.fixture
