@@ -55,16 +55,16 @@ async def row_by_row(database: Database) -> AsyncIterator[Connection]:
         yield connection
 
 
-async def stand_behind(
+async def lock_before(
     database: Database,
     first: LiteralString,
     others: LiteralString,
     step: Callable[[Connection], Awaitable[object]],
 ) -> None:
-    """Take the first row, let a step come to it, then take the others.
+    """Lock the first row, wait until a step waits for it, and lock the others.
 
     Raises:
-        errors.Aborted: the step had one of the others already, and the two deadlocked.
+        errors.Aborted: the step had locked one of the others, and the two deadlocked.
     """
 
     async def take_step() -> None:
@@ -88,7 +88,7 @@ ALL_RESERVATIONS: LiteralString = "SELECT FROM reservations FOR UPDATE"
 async def test_reserve_locks_stock_in_the_order_of_the_products(
     database: Database, requests: list[ReservationRequest]
 ) -> None:
-    await stand_behind(
+    await lock_before(
         database,
         FIRST_STOCK,
         ALL_STOCK,
@@ -103,7 +103,7 @@ async def test_reserve_inserts_reservations_in_the_order_of_the_orders(
         "INSERT INTO reservations (order_id, state)"
         f" SELECT lpad(n::text, 32, '0')::uuid, 'PINNED' FROM generate_series(1, {ORDERS}) AS n"
     )
-    await stand_behind(
+    await lock_before(
         database,
         insert + " LIMIT 1",
         insert + " OFFSET 1",
@@ -123,7 +123,7 @@ async def test_repeated_reserve_locks_reservations_in_the_order_of_the_orders(
     database: Database, requests: list[ReservationRequest], order_ids: list[uuid.UUID]
 ) -> None:
     assert order_ids
-    await stand_behind(
+    await lock_before(
         database,
         FIRST_RESERVATION,
         ALL_RESERVATIONS,
@@ -135,7 +135,7 @@ async def test_repeated_reserve_locks_reservations_in_the_order_of_the_orders(
 async def test_commit_and_release_lock_reservations_in_the_order_of_the_orders(
     database: Database, order_ids: list[uuid.UUID], step: protocol.Step
 ) -> None:
-    await stand_behind(
+    await lock_before(
         database,
         FIRST_RESERVATION,
         ALL_RESERVATIONS,
@@ -147,6 +147,6 @@ async def test_commit_and_release_lock_reservations_in_the_order_of_the_orders(
 async def test_commit_and_release_lock_stock_in_the_order_of_the_products(
     database: Database, order_ids: list[uuid.UUID], step: protocol.Step
 ) -> None:
-    await stand_behind(
+    await lock_before(
         database, FIRST_STOCK, ALL_STOCK, lambda connection: step(connection, order_ids)
     )
