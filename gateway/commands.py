@@ -24,7 +24,7 @@ class Command(StrEnum):
 
 
 _HELP = {
-    Command.SERVE: "serve requests until told to stop; the default",
+    Command.SERVE: "serve requests until SIGTERM or SIGINT; the default",
     Command.DESCRIBE: "print the routes: what each method and path calls, and what it takes",
     Command.OPENAPI: "print the OpenAPI document, as /openapi.json has it",
     Command.CODEC: "print the functions that convert a message type to JSON and back",

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from gateway.routing.bodies import RequestBody
+from gateway.routing.bodies import BodyBinding
 from gateway.routing.names import shortest_names
 from gateway.routing.query_fields import query_fields
 from gateway.routing.routes import Route
@@ -51,7 +51,7 @@ def _line(row: Iterable[str], widths: Iterable[int]) -> str:
     return _GAP.join(map(str.ljust, row, widths)).rstrip()
 
 
-def _body(body: RequestBody | None) -> str:
+def _body(body: BodyBinding | None) -> str:
     if body is None:
         return ""
     name = "*" if body.field is None else body.field.name

@@ -8,13 +8,13 @@ import sys
 
 from chassis import settings
 from migrations import schema
-from migrations.settings import DatabaseSettings
+from migrations.settings import MigrationSettings
 
 
 def main() -> None:
     """Run the command line; exit with status 1 after an error, 78 for invalid settings."""
     arguments = _parse_arguments()
-    urls = settings.load(DatabaseSettings).database_urls()
+    urls = settings.load(MigrationSettings).database_urls()
     try:
         _run(arguments, urls)
     except schema.SchemaError as error:

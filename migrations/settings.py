@@ -5,7 +5,7 @@ from pydantic import Field
 from chassis import settings
 
 
-class DatabaseSettings(settings.PostgresSettings):
+class MigrationSettings(settings.PostgresSettings):
     """The server, and the URLs of databases that are on other ones."""
 
     userservice_database_url: settings.DatabaseUrl | None = None

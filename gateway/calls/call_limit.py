@@ -20,7 +20,7 @@ class CallLimit:
             Problem: the limit is reached.
         """
         if self._calls >= self._max_calls:
-            detail = "The server has as many calls in flight as it may have."
+            detail = "The server has reached its limit of calls in flight."
             raise unavailable(detail, "TOO_MANY_CALLS", retry_seconds=1)
         self._calls += 1
 

@@ -1,6 +1,6 @@
 """The formats of a stream of responses: NDJSON, a JSON array, raw bytes; `event_stream` has events.
 
-One object writes one stream. It is asked for bytes and knows neither who sends them nor when.
+One object writes one stream. It returns bytes and does no I/O.
 """
 
 from abc import ABC, abstractmethod
@@ -55,7 +55,7 @@ class StreamFormat(ABC):
 
 
 class JsonLines(StreamFormat):
-    """One response a line; a failure is a last line with the member `error`."""
+    """One response per line; a failure is a last line with the member `error`."""
 
     headers = (("X-Accel-Buffering", "no"),)
 

@@ -25,7 +25,7 @@ class StreamLimits:
     format.
     """
     drain_seconds: float
-    """How long a stream may go on after the server was told to stop."""
+    """How long a stream may continue after the server begins to stop."""
 
     @property
     def heartbeat_seconds(self) -> float:
@@ -55,12 +55,12 @@ class OpenStreams:
         """Count a stream as open.
 
         Raises:
-            Problem: the server is stopping, or as many streams are open as there may be.
+            Problem: the server is stopping, or the limit of open streams is reached.
         """
         if self._draining:
             raise stopping()
         if len(self._streams) >= self.limits.max_streams:
-            detail = "The server has as many streams open as it may have."
+            detail = "The server has reached its limit of open streams."
             raise unavailable(detail, "TOO_MANY_STREAMS", retry_seconds=5)
         self._streams.add(stream)
 

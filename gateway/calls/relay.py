@@ -62,7 +62,7 @@ class Relay:
         """Make the call, and begin to pass the upload on.
 
         Raises:
-            Problem: as many streams are open as there may be.
+            Problem: the limit of open streams is reached.
         """
         self._streams.add(self)
         self._call = self._make_call()

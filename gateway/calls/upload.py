@@ -82,4 +82,4 @@ class _Core:
         return getattr(self._core, name)
 
     def set_internal_error(self, _error: str) -> None:
-        """Wait for the status that the service sends."""
+        """Do nothing: the status that the service sends is read instead."""

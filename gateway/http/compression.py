@@ -19,7 +19,7 @@ LEVEL = 1
 
 _GZIP_WINDOW_BITS = 16 + 13
 _MEMORY_LEVEL = 6
-"""With a window of 8 KiB, 64 KiB a compressor: there is one for each open stream."""
+"""With a window of 8 KiB, 64 KiB per compressor: there is one for each open stream."""
 
 _COMPRESSIBLE = tuple(
     name.encode() for name in (JSON, PROBLEM_JSON, NDJSON, *NDJSON_ALIASES, "text/")

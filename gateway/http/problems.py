@@ -110,5 +110,5 @@ def unavailable(detail: str, reason: str, *, retry_seconds: int) -> Problem:
 
 
 def internal() -> Problem:
-    """Return the problem of a defect, about which a client is told nothing."""
+    """Return the problem of a defect, without details."""
     return Problem(500, "INTERNAL", "Something went wrong.")

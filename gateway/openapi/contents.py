@@ -14,7 +14,7 @@ from gateway.openapi.examples import of_requests, of_responses
 from gateway.openapi.problems import failure_record, problem
 from gateway.openapi.schemas import Schemas
 from gateway.openapi.values import Schema
-from gateway.routing.bodies import RequestBody
+from gateway.routing.bodies import BodyBinding
 from gateway.routing.routes import Route
 
 ITEM_SCHEMA = "x-item-schema"
@@ -35,7 +35,7 @@ class Contents:
         self._sent = of_requests(comments)
         self._received = of_responses(comments)
 
-    def of_request(self, route: Route, body: RequestBody) -> Content:
+    def of_request(self, route: Route, body: BodyBinding) -> Content:
         """Return the content of a request; raw bytes may have any media type."""
         if body.raw:
             return {BINARY: {"schema": _BYTES}}
@@ -58,7 +58,7 @@ class Contents:
             return self._stream(schema, example)
         return {JSON: {"schema": schema, "example": example}}
 
-    def _request_value(self, route: Route, body: RequestBody) -> tuple[Schema, Any]:
+    def _request_value(self, route: Route, body: BodyBinding) -> tuple[Schema, Any]:
         if body.field is not None:
             return self._schemas.field(body.field), self._sent.field(body.field)
         request = route.rpc.descriptor.input_type

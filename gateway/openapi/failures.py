@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from gateway.http.problems import HTTP_STATUSES
 from gateway.openapi.comments import sentences
 
-_OPENING = re.compile(r"(?:Returns|Every method (?:returns|answers))\b")
+_OPENING = re.compile(r"(?:Returns|Every method returns)\b")
 _AFTERMATH = re.compile(r"After\b")
 _CODE = re.compile(rf"\b(?:{'|'.join(HTTP_STATUSES)})\b")
 _JOINT = re.compile(r"(?:[\s,]|\band\b|\bor\b)*$")

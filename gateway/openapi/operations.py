@@ -10,7 +10,7 @@ from gateway.openapi.parameters import Parameters
 from gateway.openapi.paths import PathParameter
 from gateway.openapi.responses import failures, successes
 from gateway.openapi.schemas import Schemas
-from gateway.routing.bodies import RequestBody
+from gateway.routing.bodies import BodyBinding
 from gateway.routing.fields import behaviors
 from gateway.routing.routes import Route
 
@@ -54,7 +54,7 @@ class Operations:
         texts["deprecated"] = method.GetOptions().deprecated
         return {name: value for name, value in texts.items() if value}
 
-    def _body(self, route: Route, body: RequestBody) -> Operation:
+    def _body(self, route: Route, body: BodyBinding) -> Operation:
         part: Operation = {"content": self._contents.of_request(route, body)}
         if body.raw:
             return {"description": "Any bytes, with any Content-Type.", **part}
@@ -63,7 +63,7 @@ class Operations:
         return {**part, "required": True} if _is_required(route, body) else part
 
 
-def _is_required(route: Route, body: RequestBody) -> bool:
+def _is_required(route: Route, body: BodyBinding) -> bool:
     """Return whether a body must not be empty; an empty one is an empty message."""
     if body.field is not None:
         return "REQUIRED" in behaviors(body.field)

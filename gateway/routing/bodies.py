@@ -22,7 +22,7 @@ FIELD_MASK = "google.protobuf.FieldMask"
 
 
 @dataclass(frozen=True, slots=True)
-class RequestBody:
+class BodyBinding:
     """What the body of a request is: the whole message, or one field of it."""
 
     field: FieldDescriptor | None
@@ -51,7 +51,7 @@ class ResponseBody:
 
 def compile_request_body(
     rpc: Method, rule: http_pb2.HttpRule, http_method: str, bound: Iterable[str], codec: JsonCodec
-) -> RequestBody | None:
+) -> BodyBinding | None:
     """Compile the body of a rule, whose path sets the fields `bound`; None if it takes none.
 
     Raises:
@@ -63,10 +63,10 @@ def compile_request_body(
             raise TemplateError("a stream of requests needs a body")
         return None
     if rule.body == "*":
-        return RequestBody(None, request.full_name == HTTP_BODY, codec.merge, None)
+        return BodyBinding(None, request.full_name == HTTP_BODY, codec.merge, None)
     field = named_field(request, rule.body)
     kind = field.message_type
-    return RequestBody(
+    return BodyBinding(
         field=field,
         raw=kind is not None and kind.full_name == HTTP_BODY,
         merge=partial(codec.merge_field, field=field),

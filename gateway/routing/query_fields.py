@@ -1,4 +1,4 @@
-"""The fields that the query of a route may set, for those who list them: `describe`, OpenAPI."""
+"""The fields that the query of a route may set, as listed by describe and the OpenAPI document."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from gateway.routing.fields import is_output_only
 from gateway.routing.parameters import ParameterError, resolve
 from gateway.routing.routes import Route
 
-MAX_NAMES = 4
+MAX_LISTED_DEPTH = 4
 """How many names a listed parameter has; the gateway takes longer ones."""
 
-MAX_QUERY_PARAMETERS = 100
+MAX_LISTED_PARAMETERS = 100
 """How many parameters of a route are listed; the gateway takes all of them."""
 
 FieldPath = tuple[FieldDescriptor, ...]
@@ -27,7 +27,7 @@ def query_fields(route: Route) -> Iterator[FieldPath]:
     These are the fields that have a string representation and are bound by neither path nor body.
     Fields of a message within itself are left out.
     """
-    return islice(_paths(route), MAX_QUERY_PARAMETERS)
+    return islice(_paths(route), MAX_LISTED_PARAMETERS)
 
 
 def _paths(route: Route) -> Iterator[FieldPath]:
@@ -68,7 +68,7 @@ def _nested(request: Descriptor, path: FieldPath) -> Descriptor | None:
         or inner.full_name in outer
         or inner.file.package == "google.protobuf"
         or inner.full_name == HTTP_BODY
-        or len(path) == MAX_NAMES
+        or len(path) == MAX_LISTED_DEPTH
     ):
         return None
     return inner

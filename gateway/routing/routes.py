@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from gateway.protojson.codec import JsonCodec
 from gateway.routing.bodies import (
-    RequestBody,
+    BodyBinding,
     ResponseBody,
     compile_request_body,
     compile_response_body,
@@ -44,7 +44,7 @@ class Route:
     variables: Mapping[str, Parameter]
     """By their names in the template."""
     query: Query
-    body: RequestBody | None
+    body: BodyBinding | None
     response: ResponseBody
     location: Location | None
     """The path of the resource that the RPC creates, if it creates one."""

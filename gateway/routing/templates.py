@@ -165,7 +165,7 @@ class PathTree(Generic[Target]):
         """Find what a percent-encoded path leads to, or else the methods that it would take.
 
         A last segment that can be read as `name:verb` is read so, whatever the method: GET on the
-        path of a verb that takes POST is a wrong method and not a resource of a strange name.
+        path of a verb that takes POST is a wrong method and not a resource whose name has a colon.
 
         Raises:
             PathError: the path cannot be decoded.

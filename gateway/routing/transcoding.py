@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from gateway.http.problems import Problem, invalid_argument, invalid_field
 from gateway.protojson.errors import InvalidJsonError, Violation
 from gateway.protojson.text import parse_json
-from gateway.routing.bodies import RequestBody
+from gateway.routing.bodies import BodyBinding
 from gateway.routing.parameters import assign, problem_of
 from gateway.routing.routes import Route
 
@@ -51,7 +51,7 @@ class RequestParts:
         return message
 
 
-def _merge(body: bytes, message: Message, binding: RequestBody) -> Any:
+def _merge(body: bytes, message: Message, binding: BodyBinding) -> Any:
     """Put a body of JSON into a message, and return its value."""
     try:
         value = parse_json(body)

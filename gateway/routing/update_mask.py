@@ -32,7 +32,7 @@ class UpdateMask:
     def __init__(self, resource: Descriptor, bound: Iterable[str]) -> None:
         """Take the type of the resource, and the paths within it that the URL binds."""
         self._resource = resource
-        self._kept = frozenset({ETAG, *bound})
+        self._skipped = frozenset({ETAG, *bound})
         self._may_change = lru_cache(maxsize=1024)(self._is_changeable)
 
     def complete(self, request: Message, value: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ class UpdateMask:
             if behaviors(field) & _UNCHANGEABLE:
                 return False
             at = cast("Descriptor", field.message_type)
-        return path not in self._kept
+        return path not in self._skipped
 
 
 def _leads_to_a_field(path: str, message: Descriptor) -> bool:

@@ -72,7 +72,7 @@ def head_too_slow() -> Problem:
 
 def too_many_connections() -> Problem:
     """Return the problem of a connection beyond the limit."""
-    detail = "The server has as many connections as it may have."
+    detail = "The server has reached its limit of connections."
     return unavailable(detail, "TOO_MANY_CONNECTIONS", retry_seconds=5)
 
 

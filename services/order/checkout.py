@@ -12,7 +12,7 @@ from functools import partial
 from chassis import errors, log
 from chassis.database import Database
 from services.order import batches, domain, placement, repository
-from services.order.domain import Key, NewOrder, Order, PaymentState, Refusal, State
+from services.order.domain import NewOrder, Order, OrderKey, PaymentState, Refusal, State
 from services.order.peers import Peers
 
 OrderResult = Order | errors.Error
@@ -99,7 +99,7 @@ class Checkout:
 
     async def _accept(self, orders: Sequence[NewOrder]) -> list[OrderResult]:
         users = await self._peers.find_users({order.user_id for order in orders})
-        first: dict[Key, NewOrder] = {}
+        first: dict[OrderKey, NewOrder] = {}
         for order in orders:
             first.setdefault(order.key, order)
         acceptable = [order for order in first.values() if order.user_id in users]
@@ -114,10 +114,10 @@ class Checkout:
     async def _advance(self, step: Step, batch: Sequence[Order]) -> list[OrderResult]:
         """Take one step; orders that it does not change have to wait, and get an error."""
         try:
-            moved = await self._save(await step(batch))
+            changed = await self._save(await step(batch))
         except batches.TRANSIENT as error:
             return [domain.unfinished(order, error.reason) for order in batch]
-        after = {order.order_id: order for order in moved}
+        after = {order.order_id: order for order in changed}
         return [
             after.get(order.order_id) or domain.unfinished(order, "ORDER_UNDER_WAY")
             for order in batch
@@ -136,17 +136,17 @@ class Checkout:
 
     async def _reserve(self, orders: Sequence[Order]) -> list[Order]:
         results = await self._peers.reserve_stock(orders)
-        moved = []
+        changed = []
         for order in orders:
             result = results.get(order.order_id)
             if isinstance(result, Refusal):
-                moved.append(domain.reject(order, result))
+                changed.append(domain.reject(order, result))
             elif result is not None:
-                moved.append(domain.reserve(order, result))
-        return moved
+                changed.append(domain.reserve(order, result))
+        return changed
 
     async def _begin_charge(self, orders: Sequence[Order]) -> list[Order]:
-        return [domain.move(order, State.PAYING) for order in orders]
+        return [domain.transition(order, State.PAYING) for order in orders]
 
     async def _charge(self, orders: Sequence[Order]) -> list[Order]:
         payments = await self._peers.charge(orders)
@@ -156,7 +156,9 @@ class Checkout:
     async def _confirm(self, orders: Sequence[Order]) -> list[Order]:
         committed = await self._peers.commit_stock(orders)
         return [
-            domain.move(order, State.CONFIRMED) for order in orders if order.order_id in committed
+            domain.transition(order, State.CONFIRMED)
+            for order in orders
+            if order.order_id in committed
         ]
 
     async def _compensate(self, orders: Sequence[Order]) -> list[Order]:
@@ -171,7 +173,9 @@ class Checkout:
                     unpaid.append(order)
         released = await self._peers.release_stock(unpaid) if unpaid else set()
         return charged + [
-            domain.move(order, State.CANCELLED) for order in unpaid if order.order_id in released
+            domain.transition(order, State.CANCELLED)
+            for order in unpaid
+            if order.order_id in released
         ]
 
 

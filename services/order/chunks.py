@@ -14,7 +14,7 @@ Chunk = order_pb2.CreateOrdersRequest
 
 
 async def receive(
-    requests: AsyncIterator[Chunk], draining: asyncio.Event, idle_seconds: float
+    requests: AsyncIterator[Chunk], draining: asyncio.Event, idle_seconds: float = IDLE_SECONDS
 ) -> AsyncGenerator[Chunk, None]:
     """Yield chunks until the client has sent the last one. Close the generator to stop earlier.
 

@@ -15,7 +15,7 @@ from chassis.money import Amount
 MAX_TOTAL_MINOR = 10**12
 """The largest total: valid as Money in any currency, and far below the limit of 64 bits."""
 
-Key = tuple[uuid.UUID, str]
+OrderKey = tuple[uuid.UUID, str]
 """The user and the idempotency key, by which a repeated request finds its order."""
 
 
@@ -51,7 +51,10 @@ ACTIVE = frozenset({State.PENDING, State.RESERVED, State.PAYING, State.PAID, Sta
 """The states from which checkout has a next step to take."""
 CANCELLABLE = frozenset({State.PENDING, State.RESERVED, State.PAYING})
 ANNOUNCED = frozenset({State.CONFIRMED})
-"""The states that are published as events when an order reaches them."""
+"""The states that are recorded in the outbox when an order reaches them.
+
+Nothing publishes the outbox yet.
+"""
 
 
 class PaymentState(StrEnum):
@@ -103,7 +106,7 @@ class NewOrder:
     lines: tuple[Line, ...]
 
     @property
-    def key(self) -> Key:
+    def key(self) -> OrderKey:
         """The user and the idempotency key."""
         return self.user_id, self.idempotency_key
 
@@ -137,7 +140,7 @@ class Order:
     cancel_requested: bool = False
 
     @property
-    def key(self) -> Key:
+    def key(self) -> OrderKey:
         """The user and the idempotency key."""
         return self.user_id, self.idempotency_key
 
@@ -151,7 +154,7 @@ class Payment:
     decline_reason: str
 
 
-def move(order: Order, state: State) -> Order:
+def transition(order: Order, state: State) -> Order:
     """Return the order in another state.
 
     Raises:
@@ -177,7 +180,7 @@ def reserve(order: Order, prices: Mapping[uuid.UUID, Amount]) -> Order:
         replace(line, unit_price_minor=prices[line.product_id].minor) for line in order.lines
     )
     return replace(
-        move(order, State.RESERVED),
+        transition(order, State.RESERVED),
         lines=lines,
         total=Amount(total_minor, currencies[0]),
     )
@@ -185,12 +188,12 @@ def reserve(order: Order, prices: Mapping[uuid.UUID, Amount]) -> Order:
 
 def reject(order: Order, refusal: Refusal) -> Order:
     """Reject a pending order, whose stock could not be reserved."""
-    return replace(move(order, State.REJECTED), refusal=refusal)
+    return replace(transition(order, State.REJECTED), refusal=refusal)
 
 
 def cancel(order: Order, refusal: Refusal) -> Order:
     """Begin to compensate for the steps that an order has taken."""
-    return replace(move(order, State.CANCELLING), refusal=refusal)
+    return replace(transition(order, State.CANCELLING), refusal=refusal)
 
 
 def settle(order: Order, payment: Payment) -> Order:
@@ -203,7 +206,9 @@ def settle(order: Order, payment: Payment) -> Order:
         case PaymentState.UNKNOWN:
             return order
         case PaymentState.SUCCEEDED:
-            return replace(move(order, State.PAID), payment_id=payment.payment_id, refusal=None)
+            return replace(
+                transition(order, State.PAID), payment_id=payment.payment_id, refusal=None
+            )
         case PaymentState.DECLINED:
             metadata = {"decline_reason": payment.decline_reason}
             return cancel(order, Refusal("PAYMENT_DECLINED", "The payment was declined.", metadata))
@@ -236,7 +241,7 @@ def update_status(order: Order, state: State) -> Order:
     if order.state not in {State.CONFIRMED, State.SHIPPED}:
         message = f"The order is {order.state}: only confirmed orders are shipped and delivered."
         raise Conflict("ILLEGAL_STATE_CHANGE", message, metadata=_metadata(order))
-    return move(order, state)
+    return transition(order, state)
 
 
 def find_error(order: Order) -> errors.Error | None:

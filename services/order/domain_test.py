@@ -32,7 +32,9 @@ PENDING RESERVED | PENDING REJECTED | PENDING CANCELLING | RESERVED PAYING | RES
 PAYING PAID | PAYING CANCELLING | PAID CONFIRMED | CANCELLING CANCELLED | CANCELLING PAID
 CONFIRMED SHIPPED | SHIPPED DELIVERED
 """
-MOVES = {tuple(move.split()) for line in ALLOWED.split("\n") for move in line.split("|") if move}
+ALLOWED_PAIRS = {
+    tuple(pair.split()) for line in ALLOWED.split("\n") for pair in line.split("|") if pair
+}
 
 
 def order_in(state: State) -> Order:
@@ -45,12 +47,12 @@ def payment(state: PaymentState) -> Payment:
 
 @pytest.mark.parametrize("after", State)
 @pytest.mark.parametrize("before", State)
-def test_move_allows_the_transitions_and_no_others(before: State, after: State) -> None:
-    if (before, after) in MOVES:
-        assert domain.move(order_in(before), after) == order_in(after)
+def test_transition_allows_the_transitions_and_no_others(before: State, after: State) -> None:
+    if (before, after) in ALLOWED_PAIRS:
+        assert domain.transition(order_in(before), after) == order_in(after)
         return
     with pytest.raises(domain.Conflict) as raised:
-        domain.move(order_in(before), after)
+        domain.transition(order_in(before), after)
     assert raised.value.reason == "ILLEGAL_STATE_CHANGE"
 
 

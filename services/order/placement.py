@@ -11,7 +11,7 @@ from chassis import errors
 from chassis.card_number import is_card_number
 from services.order.domain import Line, NewOrder, Order
 
-MAX_KEY = 255
+MAX_IDEMPOTENCY_KEY = 255
 """The longest idempotency key, in characters."""
 
 
@@ -55,9 +55,9 @@ def key_reused(order: Order) -> errors.KeyReused:
 
 def _check_idempotency_key(idempotency_key: str) -> None:
     # Not a violation among others: without its key, a request cannot be recognized as repeated.
-    if not 1 <= len(idempotency_key) <= MAX_KEY or "\x00" in idempotency_key:
+    if not 1 <= len(idempotency_key) <= MAX_IDEMPOTENCY_KEY or "\x00" in idempotency_key:
         violation = errors.Violation(
-            "idempotency_key", f"must have 1 to {MAX_KEY} characters, none of them NUL"
+            "idempotency_key", f"must have 1 to {MAX_IDEMPOTENCY_KEY} characters, none of them NUL"
         )
         raise errors.InvalidArgument(
             "INVALID_IDEMPOTENCY_KEY", f"idempotency_key {violation.rule}", violations=[violation]

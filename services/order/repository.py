@@ -13,10 +13,10 @@ from chassis.money import Amount
 from services.order.domain import (
     ACTIVE,
     ANNOUNCED,
-    Key,
     Line,
     NewOrder,
     Order,
+    OrderKey,
     Refusal,
     State,
     order_not_found,
@@ -24,7 +24,10 @@ from services.order.domain import (
 from services.order.placement import hash_request
 
 LEASE = dt.timedelta(seconds=30)
-"""How long an order is reserved for the process that accepted or changed it last."""
+"""How far ahead `lease_until` is set.
+
+Nothing reads it yet: it is for the worker that will resume interrupted orders.
+"""
 
 _SELECT: LiteralString = (
     "SELECT orders.order_id, user_id, idempotency_key, request_hash, payment_method,"
@@ -91,7 +94,9 @@ SELECT order_id, version, update_time FROM saved
 """
 
 
-async def accept_orders(connection: Connection, orders: Sequence[NewOrder]) -> dict[Key, Order]:
+async def accept_orders(
+    connection: Connection, orders: Sequence[NewOrder]
+) -> dict[OrderKey, Order]:
     """Insert those orders whose keys are new; return the new and the existing ones by key.
 
     No key may be repeated. The orders are accepted when the transaction commits.
@@ -105,7 +110,7 @@ async def accept_orders(connection: Connection, orders: Sequence[NewOrder]) -> d
     return accepted
 
 
-async def find_orders(connection: Connection, keys: Sequence[Key]) -> dict[Key, Order]:
+async def find_orders(connection: Connection, keys: Sequence[OrderKey]) -> dict[OrderKey, Order]:
     """Get the existing orders by their keys."""
     found = await fetch(
         connection,
@@ -174,7 +179,9 @@ async def save_orders(connection: Connection, orders: Sequence[Order]) -> list[O
     ]
 
 
-async def _insert_orders(connection: Connection, orders: Sequence[NewOrder]) -> dict[Key, Order]:
+async def _insert_orders(
+    connection: Connection, orders: Sequence[NewOrder]
+) -> dict[OrderKey, Order]:
     cursor = await connection.execute(
         _INSERT,
         {

@@ -99,12 +99,12 @@ async def test_save_orders_stores_every_field(database: Database) -> None:
     assert reserved.version == order.version + 1
     assert reserved.update_time > order.update_time
     assert await get(database, order) == reserved
-    (paying,) = await save(database, [domain.move(reserved, State.PAYING)])
+    (paying,) = await save(database, [domain.transition(reserved, State.PAYING)])
     (cancelling,) = await save(database, [domain.request_cancel(paying)])
     assert await get(database, order) == cancelling
     (paid,) = await save(database, [domain.settle(cancelling, PAYMENT)])
     assert await get(database, order) == paid
-    (confirmed,) = await save(database, [domain.move(paid, State.CONFIRMED)])
+    (confirmed,) = await save(database, [domain.transition(paid, State.CONFIRMED)])
     assert await get(database, order) == confirmed
 
 
@@ -141,10 +141,10 @@ async def test_save_orders_announces_a_confirmed_order_once(
 ) -> None:
     (order,) = await accept(database, new_orders(1))
     (order,) = await save(database, [domain.reserve(order, PRICES)])
-    (order,) = await save(database, [domain.move(order, State.PAYING)])
+    (order,) = await save(database, [domain.transition(order, State.PAYING)])
     (order,) = await save(database, [domain.settle(order, PAYMENT)])
     assert read(clean_database_url, "SELECT * FROM outbox") == []
-    confirmed = domain.move(order, State.CONFIRMED)
+    confirmed = domain.transition(order, State.CONFIRMED)
     await asyncio.gather(*(save(database, [confirmed]) for _ in range(5)))
     events = read(clean_database_url, "SELECT order_id, state FROM outbox")
     assert events == [(order.order_id, "CONFIRMED")]
@@ -156,7 +156,7 @@ async def test_only_active_orders_are_due(database: Database, clean_database_url
     assert read(clean_database_url, query) == [("PENDING", True, True)]
     (order,) = await save(database, [domain.request_cancel(order)])
     assert read(clean_database_url, query) == [("CANCELLING", True, True)]
-    await save(database, [domain.move(order, State.CANCELLED)])
+    await save(database, [domain.transition(order, State.CANCELLED)])
     assert read(clean_database_url, query) == [("CANCELLED", None, None)]
 
 
@@ -185,7 +185,7 @@ async def test_1000_orders_take_a_constant_number_of_statements(
     assert len(statements) == 2
     reserved = await save(database, [domain.reserve(order, PRICES) for order in orders])
     assert len(statements) == 3
-    await save(database, [domain.move(order, State.PAYING) for order in reserved])
+    await save(database, [domain.transition(order, State.PAYING) for order in reserved])
     assert len(statements) == 4
     await accept(database, new_orders(1_000))
     assert len(statements) == 6

@@ -24,18 +24,10 @@ _IDEMPOTENCY_KEY_METADATA = "idempotency-key"
 class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     """Serves orders from one database. Streams end soon after `draining` is set."""
 
-    def __init__(
-        self,
-        database: Database,
-        checkout: Checkout,
-        draining: asyncio.Event,
-        *,
-        idle_seconds: float = chunks.IDLE_SECONDS,
-    ) -> None:
+    def __init__(self, database: Database, checkout: Checkout, draining: asyncio.Event) -> None:
         self._database = database
         self._checkout = checkout
         self._draining = draining
-        self._idle_seconds = idle_seconds
 
     async def CreateOrder(
         self, request: order_pb2.CreateOrderRequest, context: Context
@@ -50,7 +42,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, requests: AsyncIterator[order_pb2.CreateOrdersRequest], context: Context
     ) -> AsyncIterator[order_pb2.CreateOrdersResponse]:
         """Place chunk after chunk: the orders of a response are committed."""
-        received = chunks.receive(requests, self._draining, self._idle_seconds)
+        received = chunks.receive(requests, self._draining)
         async with contextlib.aclosing(received):
             async for chunk in received:
                 results = await self._place(chunk.orders)
@@ -89,9 +81,9 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         state = messages.parse_state(request.state)
         async with self._database.transaction() as connection:
             order = await repository.get_order(connection, order_id, lock=True)
-            moved = domain.update_status(order, state)
-            if moved is not order:
-                (order,) = await repository.save_orders(connection, [moved])
+            changed = domain.update_status(order, state)
+            if changed is not order:
+                (order,) = await repository.save_orders(connection, [changed])
         return messages.to_message(order)
 
     async def WatchOrder(

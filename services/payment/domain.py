@@ -10,8 +10,6 @@ from chassis import errors
 from chassis.card_number import is_card_number
 from chassis.money import Amount
 
-"""The longest payment method token and idempotency key, in characters."""
-
 
 class State(StrEnum):
     """The state of a payment, which refunds do not change.
@@ -106,7 +104,7 @@ class RefundResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """An entry of the ledger, before it is inserted."""
 
     payment_id: uuid.UUID
@@ -121,7 +119,7 @@ class Transaction:
     """An entry of the ledger."""
 
     transaction_id: uuid.UUID
-    entry: Entry
+    entry: LedgerEntry
     create_time: dt.datetime
 
 
@@ -200,10 +198,10 @@ def settle(payment: Payment, result: ChargeResult) -> Payment:
     return replace(payment, state=result.state, decline_reason=result.decline_reason)
 
 
-def charge_entries(payments: Sequence[Payment]) -> list[Entry]:
+def charge_entries(payments: Sequence[Payment]) -> list[LedgerEntry]:
     """Return the ledger entries of those payments that succeeded."""
     return [
-        Entry(
+        LedgerEntry(
             payment.payment_id,
             payment.order_id,
             TransactionType.CHARGE,
@@ -275,10 +273,10 @@ def add_refunds(payment: Payment, refunds: Sequence[Refund]) -> Payment:
     return replace(payment, refunded_minor=payment.refunded_minor + added_minor)
 
 
-def refund_entries(payment: Payment, refunds: Sequence[Refund]) -> list[Entry]:
+def refund_entries(payment: Payment, refunds: Sequence[Refund]) -> list[LedgerEntry]:
     """Return the ledger entries of refunds of the payment, all of which succeeded."""
     return [
-        Entry(
+        LedgerEntry(
             payment.payment_id,
             payment.order_id,
             TransactionType.REFUND,

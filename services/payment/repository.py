@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 from chassis.database import Connection, fetch
 from chassis.money import Amount
 from services.payment.domain import (
-    Entry,
+    LedgerEntry,
     NewPayment,
     Payment,
     Refund,
@@ -117,7 +117,7 @@ async def update_payments(
     return {payment.order_id: payment for payment in updated}
 
 
-async def insert_transactions(connection: Connection, entries: Sequence[Entry]) -> None:
+async def insert_transactions(connection: Connection, entries: Sequence[LedgerEntry]) -> None:
     """Append entries to the ledger."""
     await connection.execute(
         "INSERT INTO transactions"
@@ -234,7 +234,7 @@ def _to_transaction(
     create_time: dt.datetime,
 ) -> Transaction:
     amount = Amount(amount_minor, currency_code)
-    entry = Entry(
+    entry = LedgerEntry(
         payment_id, order_id, TransactionType(transaction_type), amount, provider_reference
     )
     return Transaction(transaction_id, entry, create_time)

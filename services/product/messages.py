@@ -12,7 +12,7 @@ from chassis import conversion, errors, ids, status
 from services.product import domain
 from services.product.reservation import Line, ReservationRequest, ReservationResult
 
-MAX_BATCH_LINES = 50_000
+MAX_RESERVATION_LINES = 50_000
 """The most lines of all reservations of a request: the response with their prices is to stay below
 `chassis.transport.MAX_MESSAGE_BYTES`."""
 
@@ -79,8 +79,8 @@ def parse_requests(request: product_pb2.ReserveStockRequest) -> list[Reservation
         errors.InvalidArgument: there are too many, or they have too many lines.
     """
     ids.check_batch_size(request.reservations, "reservations")
-    if sum(len(item.lines) for item in request.reservations) > MAX_BATCH_LINES:
-        message = f"reservations have more than {MAX_BATCH_LINES} lines together"
+    if sum(len(item.lines) for item in request.reservations) > MAX_RESERVATION_LINES:
+        message = f"reservations have more than {MAX_RESERVATION_LINES} lines together"
         raise errors.InvalidArgument("BATCH_TOO_LARGE", message)
     return [_parse_request(item) for item in request.reservations]
 

@@ -9,9 +9,9 @@ import argon2
 class Passwords:
     """Hashes and verifies in at most one thread per core, which does not block the event loop."""
 
-    def __init__(self, cores: int | None = None) -> None:
+    def __init__(self) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-        self._cores = asyncio.Semaphore(cores or os.cpu_count() or 1)
+        self._cores = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def hash(self, password: str) -> str:
         """Return a salted hash in the PHC string format."""

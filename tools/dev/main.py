@@ -21,8 +21,9 @@ _EPILOG = """\
 Settings come from .env, and from the environment before that. The runner starts a PostgreSQL
 server, on POSTGRES_HOST and POSTGRES_PORT, for the databases that have no URL of their own; a URL
 is DATABASE_URL for the gateway's, and USERSERVICE_DATABASE_URL and so on for the services'. It
-starts none when all five have one, when POSTGRES_HOST is another machine, or with --existing-postgres.
-Its data is in .data/postgres and all logs are in .data/logs; remove .data to begin anew.
+starts none when all five have one, when POSTGRES_HOST is another machine, or with
+--existing-postgres. Its data is in .data/postgres and all logs are in .data/logs; remove .data to
+begin anew.
 """
 _HINTS = """\
 Ready in {seconds:.1f} s at {url}, logs in {logs}. Try:

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 from chassis import settings
-from migrations.settings import DatabaseSettings
+from migrations.settings import MigrationSettings
 from tools.dev import readiness
 from tools.dev.ports import Endpoint
 from tools.dev.program import Program, ProgramError
@@ -20,7 +20,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _RUNFILES = Path(__file__).parents[2]
 
 
-class ShopSettings(DatabaseSettings):
+class ShopSettings(MigrationSettings):
     """Where everything listens, and where the databases are."""
 
     userservice_host: settings.Host
