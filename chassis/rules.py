@@ -16,6 +16,7 @@ import protovalidate
 from google.protobuf.message import Message
 
 from chassis import errors
+from chassis.status import MAX_VIOLATIONS
 
 MAX_BYTES_FOR_ALL_VIOLATIONS = 4 * 1024
 """The size from which only the first violation of a message is looked for.
@@ -43,8 +44,8 @@ def check(message: Message) -> None:
 
     Raises:
         errors.InvalidArgument: an id is not a UUID.
-        errors.Unprocessable: another rule is broken. Either error has a violation for each broken
-            rule, or for the first one if the message is large.
+        errors.Unprocessable: another rule is broken. Either error has as many violations as a
+            status can have, or only the first one if the message is large.
     """
     first = protovalidate.collect_violations(message, fail_fast=True)
     if not first:
@@ -55,7 +56,9 @@ def check(message: Message) -> None:
 
 
 def _to_error(found: Sequence[protovalidate.Violation]) -> errors.InvalidArgument:
-    violations = [errors.Violation(_path(each), _rule(each)) for each in found]
+    # To describe a violation takes longer than to find it.
+    described = found[:MAX_VIOLATIONS]
+    violations = [errors.Violation(_path(each), _rule(each)) for each in described]
     rules = "; ".join(f"{violation.field} {violation.rule}" for violation in violations)
     if any(each.proto.rule_id in _UUID for each in found):
         return errors.InvalidArgument("INVALID_ID", rules, violations=violations)

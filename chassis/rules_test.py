@@ -9,6 +9,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from chassis import errors, rules
+from chassis.status import MAX_VIOLATIONS
 from tools.proto.protoc import run_protoc
 
 PROTO = """
@@ -105,8 +106,17 @@ def test_a_malformed_uuid_is_an_invalid_id(parcel: NewParcel, spelling: str) -> 
     assert len(refused.violations) == 2
 
 
+def test_no_more_violations_are_described_than_a_status_can_have(parcel: NewParcel) -> None:
+    parcels = [parcel(weight=21)] * MAX_VIOLATIONS
+    refused = refusal(parcel(parcels=[*parcels, parcel(id="7")]))
+    assert refused.reason == "INVALID_ID"
+    assert [violation.field for violation in refused.violations] == [
+        f"parcels[{index}].weight" for index in range(MAX_VIOLATIONS)
+    ]
+
+
 def test_only_the_first_violation_of_a_large_message_is_reported(parcel: NewParcel) -> None:
     parcels = [parcel(weight=21)] * 1_000
-    assert len(refusal(parcel(parcels=parcels)).violations) == 1_000
+    assert len(refusal(parcel(parcels=parcels)).violations) == MAX_VIOLATIONS
     assert parcel(parcels=parcels * 2).ByteSize() > rules.MAX_BYTES_FOR_ALL_VIOLATIONS
     assert len(refusal(parcel(parcels=parcels * 2)).violations) == 1
