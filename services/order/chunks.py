@@ -68,7 +68,11 @@ def _check(chunk: Chunk, expected: int | None) -> None:
     if expected is not None and chunk.seq != expected:
         message = f"Expected chunk {expected}, and received {chunk.seq}."
         raise errors.FailedPrecondition("CHUNK_OUT_OF_ORDER", message, metadata=metadata)
-    lines = sum(len(order.lines) for order in chunk.orders)
-    if not 1 <= len(chunk.orders) <= MAX_ORDERS or lines > MAX_BATCH_LINES:
+    # A chunk may have 2,000,000 empty orders: count them before each is visited.
+    if not 1 <= len(chunk.orders) <= MAX_ORDERS or _count_lines(chunk) > MAX_BATCH_LINES:
         message = f"A chunk has 1 to {MAX_ORDERS} orders with at most {MAX_BATCH_LINES} lines."
         raise errors.InvalidArgument("INVALID_CHUNK", message, metadata=metadata)
+
+
+def _count_lines(chunk: Chunk) -> int:
+    return sum(len(order.lines) for order in chunk.orders)
