@@ -1,6 +1,7 @@
 """CreateOrders through a channel, with the other three services running."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Sequence
 
 import grpc
@@ -17,7 +18,7 @@ from services.order.testing import DECLINED_CARD, Shop, Urls, audit, lose, new_o
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
-INVALID_ORDER = order_pb2.CreateOrderRequest()
+INVALID_ORDER = order_pb2.CreateOrderRequest(idempotency_key="no ids")
 
 
 def new_chunk(seq: int, *orders: order_pb2.CreateOrderRequest) -> order_pb2.CreateOrdersRequest:
@@ -109,6 +110,13 @@ async def test_create_orders_returns_an_error_per_invalid_order_and_continues(
     assert reasons(second) == ["INVALID_ID"]
     assert await shop.stock(product) == (2, 0, 3)
     assert audit(urls) == []
+
+
+async def test_results_fit_into_a_message_whatever_the_orders_and_their_keys(shop: Shop) -> None:
+    lines = [(str(uuid.UUID(int=number)), 0) for number in range(30)]
+    order = new_order(UNKNOWN_ID, *lines, key="x" * 2_300)
+    (response,) = await send(shop, new_chunk(1, *[order] * 1_000))
+    assert set(reasons(response)) == {"INVALID_IDEMPOTENCY_KEY"}
 
 
 async def test_create_orders_finds_orders_of_deleted_users_among_new_orders(

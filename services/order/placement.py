@@ -22,7 +22,7 @@ def check_new_order(order: NewOrder) -> None:
         errors.InvalidArgument: the idempotency key is invalid.
         errors.Unprocessable: with a violation per invalid field; it contains no payment method.
     """
-    _check_idempotency_key(order.idempotency_key)
+    check_idempotency_key(order.idempotency_key)
     violations = errors.Violations()
     violations.check(
         not is_card_number(order.payment_method),
@@ -31,6 +31,24 @@ def check_new_order(order: NewOrder) -> None:
     )
     _check_lines(violations, order.lines)
     violations.raise_any()
+
+
+def check_idempotency_key(idempotency_key: str) -> None:
+    """Check the idempotency key of an order before anything else.
+
+    Without its key, a request cannot be recognized as repeated; the results of a chunk contain the
+    keys of its orders.
+
+    Raises:
+        errors.InvalidArgument: it is empty, too long or has a NUL.
+    """
+    if not 1 <= len(idempotency_key) <= MAX_IDEMPOTENCY_KEY or "\x00" in idempotency_key:
+        violation = errors.Violation(
+            "idempotency_key", f"must have 1 to {MAX_IDEMPOTENCY_KEY} characters, none of them NUL"
+        )
+        raise errors.InvalidArgument(
+            "INVALID_IDEMPOTENCY_KEY", f"idempotency_key {violation.rule}", violations=[violation]
+        )
 
 
 def hash_request(order: NewOrder) -> bytes:
@@ -51,17 +69,6 @@ def key_reused(order: Order) -> errors.KeyReused:
     return errors.KeyReused(
         "IDEMPOTENCY_KEY_REUSED", message, metadata={"order_id": str(order.order_id)}
     )
-
-
-def _check_idempotency_key(idempotency_key: str) -> None:
-    # Not a violation among others: without its key, a request cannot be recognized as repeated.
-    if not 1 <= len(idempotency_key) <= MAX_IDEMPOTENCY_KEY or "\x00" in idempotency_key:
-        violation = errors.Violation(
-            "idempotency_key", f"must have 1 to {MAX_IDEMPOTENCY_KEY} characters, none of them NUL"
-        )
-        raise errors.InvalidArgument(
-            "INVALID_IDEMPOTENCY_KEY", f"idempotency_key {violation.rule}", violations=[violation]
-        )
 
 
 def _check_lines(violations: errors.Violations, lines: Sequence[Line]) -> None:

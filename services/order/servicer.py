@@ -132,6 +132,7 @@ def _default_idempotency_key(context: Context) -> str:
 
 def _try_parse(request: order_pb2.CreateOrderRequest) -> NewOrder | errors.Error:
     try:
+        placement.check_idempotency_key(request.idempotency_key)
         rules.check(request)
         return _parse(request, request.idempotency_key)
     except errors.Error as error:
