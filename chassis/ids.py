@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from chassis import errors
 
 MAX_BATCH = 1_000
-"""The most items that a batch method takes."""
+"""The most ids that a batch method takes."""
 
 _CANONICAL = re.compile("-".join(f"[0-9a-fA-F]{{{digits}}}" for digits in (8, 4, 4, 4, 12)))
 
@@ -31,15 +31,6 @@ def parse_ids(values: Sequence[str], field: str) -> list[uuid.UUID]:
     Raises:
         errors.InvalidArgument: there are more.
     """
-    check_batch_size(values, field)
-    return [uuid.UUID(value) for value in values]
-
-
-def check_batch_size(items: Sequence[object], field: str) -> None:
-    """Check that a batch has at most `MAX_BATCH` items.
-
-    Raises:
-        errors.InvalidArgument: it has more.
-    """
-    if len(items) > MAX_BATCH:
+    if len(values) > MAX_BATCH:
         raise errors.InvalidArgument("BATCH_TOO_LARGE", f"{field} has more than {MAX_BATCH} items")
+    return [uuid.UUID(value) for value in values]

@@ -5,8 +5,11 @@ What stays with the domain and with other modules of the chassis:
 - What takes more than the field as it was sent: texts that people write are bounded here as they
   are sent, which bounds the time to normalize them too, and in the domain as they are stored.
 - What an option would describe worse: codes of currencies and countries, masks, repeated items.
-- What has a reason of its own, on which clients act: page sizes, page tokens, sizes of batches and
-  of chunks, and the idempotency key of an order, which may also be metadata.
+- What has a reason of its own, on which clients act: page sizes, page tokens, numbers of ids and
+  sizes of chunks, and the idempotency key of an order, which may also be metadata.
+
+A repeated field of messages needs max_items: protovalidate visits every item otherwise, even if the
+first one breaks a rule, which takes up to a minute for two million.
 """
 
 from collections.abc import Callable, Mapping, Sequence

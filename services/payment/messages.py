@@ -3,7 +3,7 @@
 import uuid
 
 from bazaar.payment.v1 import payment_pb2
-from chassis import conversion, ids
+from chassis import conversion
 from chassis.money import Amount
 from services.payment.domain import Charge, Payment, Transaction
 
@@ -12,10 +12,8 @@ def parse_charges(request: payment_pb2.ProcessPaymentsRequest) -> list[Charge]:
     """Convert charges, in order.
 
     Raises:
-        errors.InvalidArgument: there are too many.
         errors.Unprocessable: an amount is invalid.
     """
-    ids.check_batch_size(request.charges, "charges")
     return [
         Charge(
             uuid.UUID(charge.order_id),

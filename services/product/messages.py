@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from google.protobuf import struct_pb2
 
 from bazaar.product.v1 import product_pb2
-from chassis import conversion, errors, ids, status
+from chassis import conversion, errors, status
 from services.product import domain
 from services.product.reservation import Line, ReservationRequest, ReservationResult
 
@@ -76,9 +76,8 @@ def parse_requests(request: product_pb2.ReserveStockRequest) -> list[Reservation
     """Convert requests, in order.
 
     Raises:
-        errors.InvalidArgument: there are too many, or they have too many lines.
+        errors.InvalidArgument: they have too many lines.
     """
-    ids.check_batch_size(request.reservations, "reservations")
     if sum(len(item.lines) for item in request.reservations) > MAX_RESERVATION_LINES:
         message = f"reservations have more than {MAX_RESERVATION_LINES} lines together"
         raise errors.InvalidArgument("BATCH_TOO_LARGE", message)

@@ -178,7 +178,7 @@ async def test_reserve_stock_bounds_the_lines_of_an_order(products: Products, co
 async def test_reserve_stock_bounds_the_batch(products: Products) -> None:
     orders = [(new_order(), {new_order(): 1}) for _ in range(1_001)]
     refused = await refusal(products.ReserveStock(reserve(*orders)))
-    assert refused.reason == "BATCH_TOO_LARGE"
+    assert refused.fields == ["reservations"]
 
 
 async def test_reserve_stock_bounds_the_lines_of_a_batch(products: Products) -> None:
