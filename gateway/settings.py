@@ -79,7 +79,7 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     apigateway_stream_idle_seconds: Seconds = 60.0
     """How long there may be no activity on a stream; a heartbeat of an event stream is activity."""
     apigateway_idempotency_seconds: Annotated[float, Field(ge=60, le=30 * 86_400)] = 86_400.0
-    """How long the response to an Idempotency-Key is kept."""
+    """How long the response to a request with an Idempotency-Key is stored."""
     apigateway_compression: bool = True
     """Whether responses are compressed with gzip for clients that accept it."""
     apigateway_cors_origins: Origins = frozenset()

@@ -1,4 +1,4 @@
-"""The gunicorn worker: uvicorn's, which also tells the application at once when it must stop."""
+"""The gunicorn worker: uvicorn's, which also drains the application as soon as it must stop."""
 
 import asyncio
 import os
@@ -66,7 +66,7 @@ class _DrainingServer(Server):
         return await super().on_tick(counter) or orphaned
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Tell the application to drain, then stop as uvicorn does."""
+        """Drain the application, then stop as uvicorn does."""
         self._loop.call_soon_threadsafe(self._app.drain)
         super().handle_exit(sig, frame)
 

@@ -19,9 +19,9 @@ class StreamLimits:
     idle_seconds: float
     """How long there may be no activity: no response arrives or leaves, no request is passed on.
 
-    In NDJSON and in a JSON array, clients and proxies cannot tell a service that has nothing to
-    send from one that is stuck. An event stream has heartbeats, and each that the client takes is
-    activity: a watch may be silent for days. A client that takes nothing loses a stream of any
+    In NDJSON and in a JSON array, clients and proxies cannot distinguish a service that has nothing
+    to send from one that is stuck. An event stream has heartbeats, and each that the client takes
+    is activity: a watch may be silent for days. A client that takes nothing loses a stream of any
     format.
     """
     drain_seconds: float

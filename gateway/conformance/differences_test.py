@@ -298,8 +298,7 @@ BODIES = (
     ),
     Difference(
         topic="PATCH without an update_mask",
-        grpc_gateway="filled from the body; two repeated fields are refused, a Struct is entered"
-        " (issues 1488, 1549, 3078)",
+        grpc_gateway="filled from the body; a Struct is entered (issues 1488, 1549, 3078)",
         envoy="left empty (issue 10235)",
         here="filled: each map, repeated field and well-known type is one path",
         cases=(
@@ -329,7 +328,7 @@ BODIES = (
     ),
 )
 
-ANSWERS = (
+RESPONSES = (
     Difference(
         topic="fields with their default values",
         grpc_gateway="written",
@@ -392,7 +391,7 @@ ANSWERS = (
     ),
 )
 
-DIFFERENCES = (*PATHS, *QUERIES, *BODIES, *ANSWERS)
+DIFFERENCES = (*PATHS, *QUERIES, *BODIES, *RESPONSES)
 
 
 @pytest.mark.parametrize(

@@ -123,8 +123,8 @@ def test_service_can_set_only_a_client_error(asked: str) -> None:
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS"])
 def test_message_of_grpc_about_a_server_is_not_shown(code: str) -> None:
-    told = "failed to connect to all addresses; ipv4:10.0.0.7:50051: Connection refused"
-    assert "10.0.0.7" not in str(from_status(grpc.StatusCode[code], told, None).as_object())
+    details = "failed to connect to all addresses; ipv4:10.0.0.7:50051: Connection refused"
+    assert "10.0.0.7" not in str(from_status(grpc.StatusCode[code], details, None).as_object())
 
 
 def test_message_with_an_error_info_is_shown() -> None:

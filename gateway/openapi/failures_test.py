@@ -6,7 +6,7 @@ from gateway.openapi.failures import named_failures
 
 
 @pytest.mark.parametrize(
-    ("comment", "told"),
+    ("comment", "expected"),
     [
         ("Gets a book.", {}),
         ("Returns NOT_FOUND if there is none.", {404: "`NOT_FOUND` if there is none."}),
@@ -56,8 +56,8 @@ from gateway.openapi.failures import named_failures
         ("Returns NOT_FOUND.", {404: "`NOT_FOUND`."}),
     ],
 )
-def test_failure_is_listed_under_its_status(comment: str, told: dict[int, str]) -> None:
-    assert named_failures(comment) == told
+def test_failure_is_listed_under_its_status(comment: str, expected: dict[int, str]) -> None:
+    assert named_failures(comment) == expected
 
 
 def test_invalid_argument_is_listed_as_422_too() -> None:
@@ -66,8 +66,8 @@ def test_invalid_argument_is_listed_as_422_too() -> None:
 
 
 def test_failures_are_ordered_by_status() -> None:
-    told = named_failures("Returns NOT_FOUND if a.", "Every method returns UNAUTHENTICATED if b.")
-    assert list(told.items()) == [(401, "`UNAUTHENTICATED` if b."), (404, "`NOT_FOUND` if a.")]
+    found = named_failures("Returns NOT_FOUND if a.", "Every method returns UNAUTHENTICATED if b.")
+    assert list(found.items()) == [(401, "`UNAUTHENTICATED` if b."), (404, "`NOT_FOUND` if a.")]
 
 
 def test_repeated_text_is_listed_once() -> None:

@@ -70,7 +70,7 @@ class EventSource(EventParser):
         self._client = client
         self._url = url
         self.is_closed = False
-        """The server told the client not to reconnect (§9.2.3)."""
+        """The response forbids the client to reconnect (§9.2.3)."""
 
     async def connect(self, cut_after_bytes: int | None = None) -> None:
         """Read one connection to its end, or cut it after so many bytes of its body."""

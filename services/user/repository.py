@@ -153,6 +153,6 @@ def _to_user(
     create_time: dt.datetime,
     update_time: dt.datetime,
 ) -> User:
-    kept = tuple(Address(**{**item, "lines": tuple(item["lines"])}) for item in addresses)
-    profile = Profile(email, display_name, kept)
+    parsed = tuple(Address(**{**item, "lines": tuple(item["lines"])}) for item in addresses)
+    profile = Profile(email, display_name, parsed)
     return User(user_id, profile, version, create_time, update_time)

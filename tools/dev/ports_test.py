@@ -57,18 +57,18 @@ def _endpoint_of(client: socket.socket) -> Endpoint:
 
 async def _wait_for_port(endpoint: Endpoint) -> "tuple[asyncio.Task[list[str]], str]":
     """Look for trouble until it is said that the port is waited for."""
-    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    waiting = asyncio.create_task(ports.find_conflicts([endpoint], told.set_result))
-    return waiting, await told
+    reported: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(ports.find_conflicts([endpoint], reported.set_result))
+    return waiting, await reported
 
 
 async def test_a_port_that_a_connection_has_is_waited_for() -> None:
     with _connection() as client:
         endpoint = _endpoint_of(client)
-        waiting, told = await _wait_for_port(endpoint)
+        waiting, reported = await _wait_for_port(endpoint)
         client.close()
         assert await waiting == []
-    assert told.startswith(f"Port {endpoint.port} is still")
+    assert reported.startswith(f"Port {endpoint.port} is still")
 
 
 async def test_waiting_for_a_port_ends_at_once_when_cancelled() -> None:

@@ -29,7 +29,7 @@ class ProgramError(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """What to run, and how to tell that it is ready.
+    """What to run, and when it counts as ready.
 
     `prepare` is called before each start, in a thread. `wait_until_ready` gets the process id; it
     is cancelled when that process dies. `explain` returns, for people, what it still waits for.

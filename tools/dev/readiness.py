@@ -1,4 +1,4 @@
-"""How to tell that a process is ready to work: each wait returns when it is.
+"""Whether a process is ready to work: each wait returns when it is.
 
 None of them gives up: the caller does.
 """
