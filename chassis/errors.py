@@ -5,7 +5,7 @@ Domains and repositories raise them without importing grpc: `code` names the gRP
 INTERNAL without details.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +20,11 @@ class Violation:
 
     field: str
     rule: str
+
+
+def join(violations: Iterable[Violation]) -> str:
+    """Return the message of an error with these violations: "sku must not contain NUL; ..."."""
+    return "; ".join(f"{violation.field} {violation.rule}" for violation in violations)
 
 
 class Error(Exception):
@@ -147,5 +152,4 @@ class Violations:
             Unprocessable: there is a violation.
         """
         if self._found:
-            rules = "; ".join(f"{found.field} {found.rule}" for found in self._found)
-            raise Unprocessable("INVALID_FIELD", rules, violations=self._found)
+            raise Unprocessable("INVALID_FIELD", join(self._found), violations=self._found)

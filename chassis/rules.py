@@ -62,10 +62,10 @@ def _to_error(found: Sequence[protovalidate.Violation]) -> errors.InvalidArgumen
     # To describe a violation takes longer than to find it.
     described = found[:MAX_VIOLATIONS]
     violations = [errors.Violation(_path(each), _rule(each)) for each in described]
-    rules = "; ".join(f"{violation.field} {violation.rule}" for violation in violations)
+    message = errors.join(violations)
     if any(each.proto.rule_id in _UUID for each in found):
-        return errors.InvalidArgument("INVALID_ID", rules, violations=violations)
-    return errors.Unprocessable("INVALID_FIELD", rules, violations=violations)
+        return errors.InvalidArgument("INVALID_ID", message, violations=violations)
+    return errors.Unprocessable("INVALID_FIELD", message, violations=violations)
 
 
 def _path(violation: protovalidate.Violation) -> str:

@@ -16,6 +16,8 @@ from chassis.money import Amount
 
 MAX_STOCK = 2_000_000_000
 MAX_ATTRIBUTES_BYTES = 16 * 1024
+MAX_EXACT = 2**53
+"""Every whole number up to this is a double."""
 UPDATABLE = frozenset(
     {"sku", "name", "description", "categories", "price", "image_uri", "attributes"}
 )
@@ -188,6 +190,11 @@ def check_repeated(adjustment: Adjustment, recorded: Adjustment) -> None:
         message = "This idempotency key was used for another adjustment."
         violation = errors.Violation("idempotency_key", "must not be used for two adjustments")
         raise errors.KeyReused("IDEMPOTENCY_KEY_REUSED", message, violations=[violation])
+
+
+def simplify_number(number: float) -> int | float:
+    """Return the number as attributes store it: an int if it is whole and exact as a double."""
+    return int(number) if number.is_integer() and abs(number) <= MAX_EXACT else number
 
 
 def product_not_found(product_id: uuid.UUID) -> errors.NotFound:

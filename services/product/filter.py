@@ -26,6 +26,7 @@ from typing import NoReturn
 
 from chassis import errors
 from chassis.text import is_readable, normalize
+from services.product import domain
 
 MAX_LENGTH = 4_000
 MAX_COMPARISONS = 20
@@ -51,9 +52,6 @@ _SMALLEST_EXPONENT, _LARGEST_EXPONENT = -9, 15
 _OUT_OF_BOUNDS = "the number is too large or too precise"
 _SHOWN = 40
 """How many characters of the filter an error quotes."""
-
-_EXACT = 2**53
-"""Every whole number up to this is a double."""
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -235,7 +233,7 @@ def _scalar(token: _Token) -> Value:
         number = float(token.text)
         if not math.isfinite(number):
             _fail(token.position, "the number is too large")
-        return int(number) if number.is_integer() and abs(number) <= _EXACT else number
+        return domain.simplify_number(number)
     if token.kind == "word" and token.text in _LITERALS:
         return _LITERALS[token.text]
     if token.kind not in ("word", "string"):

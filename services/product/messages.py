@@ -16,9 +16,6 @@ MAX_RESERVATION_LINES = 50_000
 """The most lines of all reservations of a request: the response with their prices is to stay below
 `chassis.transport.MAX_MESSAGE_BYTES`."""
 
-_EXACT = 2**53
-"""Every whole number up to this is a double."""
-
 
 def parse_details(message: product_pb2.Product) -> domain.Details:
     """Convert the details of a product.
@@ -130,7 +127,7 @@ def _parse_value(value: struct_pb2.Value) -> Any:
 def _parse_number(number: float) -> int | float:
     if not math.isfinite(number):
         _reject_attributes("must not contain NaN or an infinity")
-    return int(number) if number.is_integer() and abs(number) <= _EXACT else number
+    return domain.simplify_number(number)
 
 
 def _check_text(text: str) -> str:
