@@ -76,7 +76,7 @@ class Machine:
         return asked
 
     def run(self) -> str:
-        """Return what ./bazelw prints when it is told to build."""
+        """Return what `./bazelw build` prints."""
         result = self.run_unchecked()
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()

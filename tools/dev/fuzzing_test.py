@@ -1,4 +1,4 @@
-"""The running shop: called as its OpenAPI document says, and otherwise."""
+"""The running shop, called as its OpenAPI document describes, and with invalid requests."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which processes have a file open or listen on a TCP port, as far as /proc tells."""
+"""Which processes have a file open or listen on a TCP port, as far as /proc shows it."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.05
 
 
 class LockError(Exception):
-    """Somebody else uses the directory; the message says who, and what to do."""
+    """Another process uses the directory; the message names it, and says what to do."""
 
 
 @contextlib.asynccontextmanager
@@ -55,7 +55,7 @@ def _check_may_wait(path: Path, deadline: float) -> None:
     owner = int(path.read_text(encoding="ascii") or "0")
     holders = [holder for holder in find_file_holders(path) if holder != os.getpid()]
     late = time.monotonic() > deadline
-    # Where nobody seems to hold it, the last one has just gone, or /proc does not tell.
+    # No holder is found if the last one has just ended, or if /proc does not show it.
     if owner in holders or (late and not holders):
         raise LockError(
             f"{path.parent} is in use by another run, {describe(owner)}:"

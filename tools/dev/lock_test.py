@@ -14,7 +14,7 @@ import pytest
 from tools.dev import lock
 from tools.dev.lock import LockError
 
-# Holds the lock, lets a child inherit it, says who that is and waits.
+# Holds the lock, lets a child inherit it, prints the child's process id and waits.
 _HOLD = """
 import asyncio, subprocess, sys
 from pathlib import Path

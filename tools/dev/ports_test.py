@@ -56,7 +56,7 @@ def _endpoint_of(client: socket.socket) -> Endpoint:
 
 
 async def _wait_for_port(endpoint: Endpoint) -> "tuple[asyncio.Task[list[str]], str]":
-    """Look for trouble until it is said that the port is waited for."""
+    """Start looking for conflicts, and return once the report says that the port is awaited."""
     reported: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     waiting = asyncio.create_task(ports.find_conflicts([endpoint], reported.set_result))
     return waiting, await reported

@@ -1,4 +1,4 @@
-"""One program that is kept running: started, awaited until it is ready, restarted when it dies.
+"""A supervised program: started, awaited until it is ready, and restarted when it dies.
 
 What the program is comes from outside. Its processes are started by the event loop's thread, which
 has to be the main thread, so that they can be tethered to it (tools/postgres/tether.py).
@@ -24,7 +24,7 @@ Report = Callable[[str], None]
 
 
 class ProgramError(Exception):
-    """A program did not start; the message says which and why."""
+    """A program did not start; the message names it and the reason."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class RunningProgram:
         self._keeper = asyncio.create_task(self._keep(process))
 
     async def watch(self) -> None:
-        """Never return while it is kept running; raise whatever ends that by mistake."""
+        """Wait as long as the program is supervised; raise what ends the supervision by mistake."""
         if self._keeper is not None:
             await self._keeper
 

@@ -1,4 +1,4 @@
-"""Programs kept running, as real processes: short shell scripts stand for what there is to run."""
+"""Supervised programs as real processes: short shell scripts in place of servers."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ import pytest
 from tools.dev.program import Patience, Program, ProgramError, RunningProgram
 from tools.postgres.tether import tether
 
-# Says that it is ready by a file with its process id, and then stays.
+# Reports that it is ready by a file with its process id, and then keeps running.
 _STAY = 'echo "last words"; echo $$ > "$0.new"; mv "$0.new" "$0"; exec sleep 1000'
 
 
@@ -201,12 +201,12 @@ async def test_what_does_not_stop_is_killed_with_all_it_started(tmp_path: Path) 
 
 async def test_cancelling_the_stop_kills_at_once(tmp_path: Path) -> None:
     wait = "while :; do sleep 1000 & wait; done"
-    script = """trap 'echo > "$0.told"' TERM; """ + _STAY.replace("exec sleep 1000", wait)
+    script = """trap 'echo > "$0.terminated"' TERM; """ + _STAY.replace("exec sleep 1000", wait)
     patience = Patience(stop_seconds=1000)
     running = RunningProgram(_describe(tmp_path, script), Reports(), patience=patience)
     await running.start()
     stop = asyncio.create_task(running.stop())
-    await _until((tmp_path / "ready.told").exists)
+    await _until((tmp_path / "ready.terminated").exists)
     stop.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stop

@@ -30,7 +30,7 @@ async def wait_for_postgres(server: Server, process_id: int) -> None:
 
 
 async def wait_for_grpc(address: str) -> None:
-    """Return when the gRPC health service at the address says SERVING."""
+    """Return when the gRPC health service at the address reports SERVING."""
     async with grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
         watch = channel.unary_stream(
             "/grpc.health.v1.Health/Watch",
@@ -47,7 +47,7 @@ async def wait_for_grpc(address: str) -> None:
 
 
 class HttpReadiness:
-    """Polls a /readyz such as the gateway's, and keeps what it found missing last."""
+    """Polls a /readyz such as the gateway's, and remembers what was missing at last."""
 
     def __init__(self, url: str) -> None:
         self._url = url

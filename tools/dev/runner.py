@@ -1,6 +1,6 @@
-"""Brings the whole shop up in order, keeps it up, and takes it down in reverse.
+"""Starts the whole shop in order, restarts what dies, and stops it in reverse order.
 
-What there is to run is in shop.py, how one program is kept running in program.py.
+The programs are listed in shop.py; how one of them is supervised is in program.py.
 """
 
 import asyncio
@@ -123,6 +123,6 @@ class Runner:
 
 
 def _keep_previous(log_path: Path) -> None:
-    """Begin a new log; the one before is kept, for whoever asks why a run ended."""
+    """Rename the log of the previous run, which may explain why that run ended."""
     if log_path.exists():
         log_path.replace(log_path.with_suffix(".previous.log"))

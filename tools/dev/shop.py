@@ -61,7 +61,7 @@ class ShopSettings(MigrationSettings):
 
 
 def describe_postgres(config: ShopSettings, directory: Path) -> Program:
-    """Return the server whose data is kept under the directory."""
+    """Return the server whose data is under the directory."""
     log_path = directory / "logs" / "postgres.log"
     server = Server(
         find_programs(directory),

@@ -1,4 +1,4 @@
-"""What the shop consists of, and what is said of a part that is not ready."""
+"""The parts of the shop, and the reports of those that are not ready."""
 
 import asyncio
 import json

@@ -71,7 +71,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 class ShopProcess:
-    """The runner as a process, and what it says. Use it in a `with` block, or `stop` it."""
+    """The runner as a process, with its output. Use it in a `with` block, or `stop` it."""
 
     def __init__(self, environment: Mapping[str, str], *arguments: str) -> None:
         self.output = ""
@@ -87,7 +87,7 @@ class ShopProcess:
             text=True,
             encoding="utf-8",
         )
-        self._said = cast("IO[str]", self._process.stdout)
+        self._stdout = cast("IO[str]", self._process.stdout)
 
     @property
     def process_id(self) -> int:
@@ -110,7 +110,7 @@ class ShopProcess:
         return min(find_port_holders(int(self._environment[variable])))
 
     def wait_until_ready(self) -> None:
-        """Read until it has said all that it has to say when the shop is up.
+        """Read its output up to the last line that it prints when the shop is up.
 
         Raises:
             EOFError: As for `wait_for`.
@@ -118,26 +118,26 @@ class ShopProcess:
         self.wait_for("Ctrl-C stops everything")
 
     def wait_for(self, text: str) -> None:
-        """Read what it says until some text is in a line.
+        """Read its output until a line contains some text.
 
         Raises:
-            EOFError: It ended without saying so; the message is all that it said.
+            EOFError: It ended without that line; the message is its whole output.
         """
-        for line in self._said:
+        for line in self._stdout:
             self.output += line
             if text in line:
                 return
-        raise EOFError(f"{text!r} was not said:\n{self.output}")
+        raise EOFError(f"no line contains {text!r}:\n{self.output}")
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send the runner, and only it, a signal."""
         self._process.send_signal(number)
 
     def wait(self) -> int:
-        """Read the rest of what it says, wait for its end and return its exit status."""
-        if not self._said.closed:
-            self.output += self._said.read()
-            self._said.close()
+        """Read the rest of its output, wait for its end and return its exit status."""
+        if not self._stdout.closed:
+            self.output += self._stdout.read()
+            self._stdout.close()
         return self._process.wait()
 
     def stop(self) -> int:

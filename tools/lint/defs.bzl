@@ -73,7 +73,7 @@ files_of_kind = rule(
 )
 
 def lint_test(name, srcs, command, data = [], deps = [], **kwargs):
-    """A test that runs a linter over files, and says how to mend what it finds.
+    """A test that runs a linter over files, and reports how to fix what it finds.
 
     Args:
         name: of the test.

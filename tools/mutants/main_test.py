@@ -10,7 +10,7 @@ from tools.mutants import main
 from tools.mutants.catalogue import Mutant
 from tools.mutants.scratch import ScratchError
 
-# Takes `test --build_event_json_file=FILE ... TARGET`, and says what became of it as Bazel does.
+# Takes `test --build_event_json_file=FILE ... TARGET`, and reports the result as Bazel does.
 BAZELW = f"""#!{sys.executable}
 import json, pathlib, sys
 import pytest

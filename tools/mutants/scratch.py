@@ -1,6 +1,6 @@
 """A scratch copy of the checkout, which bugs are put into, and test runs in it.
 
-The copy keeps its path from run to run, and so Bazel keeps an output base of its own for it.
+The path of the copy is the same in every run, so that Bazel reuses its output base.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """One PostgreSQL server on this machine over one data directory: made, started and stopped.
 
-It knows nothing about what is inside the databases, nor whether the data is to be kept
+It knows nothing about what is inside the databases, nor whether the data is durable
 (throwaway.py is for data that is not).
 """
 

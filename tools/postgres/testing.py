@@ -1,6 +1,6 @@
 """Pytest fixtures: real, migrated databases for tests, a few milliseconds each.
 
-A test module asks for the plugin and says which schema it is about:
+A test module loads the plugin and names its schema:
 
     pytest_plugins = ("tools.postgres.testing",)
     DATABASE = "product"

@@ -9,8 +9,8 @@ import shutil
 import signal
 from collections.abc import Sequence
 
-# The parent may be gone before the child has asked to be told, and then no signal ever comes: so
-# the child looks who its parent is after it asked. `$0` is the parent that it should have.
+# The parent may die before the child has asked for the signal, which then never comes: so the child
+# checks its parent after it asked. `$0` is the process id of the parent that it should have.
 _CHECK_PARENT = 'test "$PPID" -eq "$0" || exit 1; exec "$@"'
 
 

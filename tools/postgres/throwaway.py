@@ -1,4 +1,4 @@
-"""Servers for tests: in memory where there is room, fast as nothing is kept, gone afterwards."""
+"""Servers for tests: in memory where there is room, not durable, and removed afterwards."""
 
 import contextlib
 import dataclasses
@@ -81,7 +81,7 @@ def find_fast_directory() -> Path:
 
 @contextlib.contextmanager
 def _open_lock(root: Path) -> Iterator[None]:
-    """Hold the lock that says that somebody still uses `root`."""
+    """Hold the lock that marks `root` as in use."""
     unfinished = root / "lock.unfinished"
     with unfinished.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

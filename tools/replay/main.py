@@ -132,7 +132,7 @@ def _summary(read: trade.Trade, outcome: Outcome, books: Books, seconds: float) 
         table.add_row(f"  refused: {reason}", f"{count:,}", "")
     table.add_row("charged", f"{len(books.charged):,}", _pounds(books.charged.total()))
     table.add_row("refunded", f"{len(read.returns):,}", _pounds(books.refunded.total()))
-    table.add_row("invoice dates not kept: orders bear the shop's own", f"{len(read.sales):,}", "")
+    table.add_row("invoice dates dropped: orders have the shop's own", f"{len(read.sales):,}", "")
     rate = len(read.sales) / outcome.order_seconds if outcome.order_seconds else 0.0
     table.add_row("orders a second, through the stream", f"{rate:,.0f}", "")
     table.add_row("seconds in all", f"{seconds:,.1f}", "")

@@ -1,7 +1,7 @@
-"""Runs the console blocks of a Markdown page as a reader does, and compares what they print.
+"""Runs the console blocks of a Markdown page as a reader does, and compares their output.
 
 In a ```console block a line that begins with `$ ` is a command, with the lines that complete it;
-the lines below are what it prints. All commands of a page run in one shell, in one directory. A
+the lines below are its output. All commands of a page run in one shell, in one directory. A
 block of another language is a file, if the line above it ends with its name: "... `server.py`:".
 
 `…` stands for anything that was cut, a time in seconds for any other, and an id for whichever comes
@@ -30,12 +30,12 @@ Shell: TypeAlias = "subprocess.Popen[str]"
 
 
 class PageError(Exception):
-    """A command does not do what its page says; the message has both."""
+    """A command does not do what its page shows; the message has both."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command of a page, and what the page says that it prints."""
+    """A command of a page, and the output that the page shows."""
 
     command: str
     printed: str
@@ -45,7 +45,7 @@ def replay(page: str, directory: Path, environment: Mapping[str, str]) -> None:
     """Write the files of a page into the directory and run its commands there.
 
     Raises:
-        PageError: a command fails, or prints something else than the page says.
+        PageError: a command fails, or has another output than the page shows.
     """
     ids: dict[str, str] = {}
     with open_shell(directory, environment) as shell:

@@ -3,7 +3,7 @@
 It sends what fits the schemas and what does not, and checks every response. Two of its checks do
 not apply: the proto3 JSON mapping takes more than the one form that a schema shows (null, numbers
 as strings, enums as numbers), a stream reports an invalid item in a response of 200, and services
-have rules that no schema can say.
+have rules that no schema can express.
 """
 
 import json
