@@ -13,7 +13,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from chassis import errors
 
 DOMAIN = "bazaar"
-_DETAILS_KEY = "grpc-status-details-bin"
+STATUS_DETAILS_KEY = "grpc-status-details-bin"
+"""The key in the trailing metadata of the google.rpc.Status of a call."""
 HTTP_STATUS = "http_status"
 """The key in ErrorInfo.metadata of a more precise HTTP status than that of the code."""
 
@@ -50,18 +51,9 @@ def to_status(error: errors.Error) -> status_pb2.Status:
 async def abort(context: grpc.aio.ServicerContext[object, object], error: errors.Error) -> NoReturn:
     """End the call with an error."""
     details = to_status(error).SerializeToString()
-    await context.abort(
-        grpc.StatusCode[error.code], _message(error), trailing_metadata=((_DETAILS_KEY, details),)
-    )
+    trailing_metadata = ((STATUS_DETAILS_KEY, details),)
+    await context.abort(grpc.StatusCode[error.code], _message(error), trailing_metadata)
     raise AssertionError("abort returned")
-
-
-def from_rpc_error(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
-    """Return the google.rpc.Status that a server sent with an error, if it sent one."""
-    for key, value in error.trailing_metadata():
-        if key == _DETAILS_KEY and isinstance(value, bytes):
-            return status_pb2.Status.FromString(value)
-    return None
 
 
 def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import structlog
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from chassis import client, status
 from chassis.codec import Behaviour
@@ -134,8 +134,22 @@ async def refusal(call: Awaitable[object]) -> Refusal:
     try:
         response = await call
     except grpc.aio.AioRpcError as error:
-        return _read(error)
+        return read_refusal(error)
     raise AssertionError(f"not refused: {response}")
+
+
+def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
+    """Return what an error says of how the call was refused."""
+    found = status_pb2.Status()
+    for key, value in error.trailing_metadata():
+        if key == status.STATUS_DETAILS_KEY and isinstance(value, bytes):
+            found.ParseFromString(value)
+    info = status.error_info(found)
+    bad_request = error_details_pb2.BadRequest()
+    for detail in found.details:
+        detail.Unpack(bad_request)
+    fields = [violation.field for violation in bad_request.field_violations]
+    return Refusal(error.code(), error.details() or "", info.reason, dict(info.metadata), fields)
 
 
 async def wait_for_blocked(connection: Connection) -> None:
@@ -199,15 +213,3 @@ def _make_handler(method: Behaviour) -> Any:
     if inspect.isasyncgenfunction(method):
         return grpc.unary_stream_rpc_method_handler(method)
     return grpc.unary_unary_rpc_method_handler(method)
-
-
-def _read(error: grpc.aio.AioRpcError) -> Refusal:
-    found = status.from_rpc_error(error)
-    if found is None:
-        return Refusal(error.code(), error.details() or "", "", {}, [])
-    info = status.error_info(found)
-    bad_request = error_details_pb2.BadRequest()
-    for detail in found.details:
-        detail.Unpack(bad_request)
-    fields = [violation.field for violation in bad_request.field_violations]
-    return Refusal(error.code(), found.message, info.reason, dict(info.metadata), fields)

@@ -10,7 +10,7 @@ import pytest
 
 from bazaar.order.v1 import order_pb2
 from chassis import status
-from chassis.testing import refusal
+from chassis.testing import read_refusal, refusal
 from services.order.domain import Order, Payment, PaymentState
 from services.order.testing import (
     DECLINED_CARD,
@@ -38,9 +38,7 @@ async def reason_of(call: Awaitable[object]) -> str:
     try:
         await call
     except grpc.aio.AioRpcError as error:
-        found = status.from_rpc_error(error)
-        assert found is not None
-        return status.error_info(found).reason
+        return read_refusal(error).reason
     return "OK"
 
 
