@@ -2,7 +2,7 @@
 
 from chassis import log
 from chassis.database import Database
-from services.product import protocol
+from services.product import reservation_steps
 
 INTERVAL_SECONDS = 2.0
 
@@ -24,7 +24,7 @@ async def release_expired(database: Database) -> int:
     total = 0
     while True:
         async with database.transaction() as connection:
-            released = await protocol.release_expired(connection)
+            released = await reservation_steps.release_expired(connection)
         total += released
-        if released < protocol.MAX_EXPIRED:
+        if released < reservation_steps.MAX_EXPIRED:
             return total

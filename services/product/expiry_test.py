@@ -12,7 +12,7 @@ import structlog
 from chassis.database import Database
 from chassis.money import Amount
 from chassis.supervision import BackgroundTask
-from services.product import expiry, protocol, repository, stock_repository
+from services.product import expiry, repository, reservation_steps, stock_repository
 from services.product.domain import Details
 from services.product.reservation import Line, ReservationRequest, State
 
@@ -41,7 +41,7 @@ async def reserve_expired(database: Database, count: int) -> None:
         (product,) = await repository.insert_products(connection, [(details, count)])
         line = Line(product.product_id, 1)
         requests = [ReservationRequest(uuid.uuid4(), (line,)) for _ in range(count)]
-        await protocol.reserve(connection, requests, pinned=False)
+        await reservation_steps.reserve(connection, requests, pinned=False)
         await connection.execute(
             "UPDATE reservations SET expires_at = now() WHERE state = 'RESERVED'"
         )
@@ -57,7 +57,7 @@ async def count_available(database: Database) -> int:
 async def test_release_expired_releases_all(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "MAX_EXPIRED", 10)
+    monkeypatch.setattr(reservation_steps, "MAX_EXPIRED", 10)
     await reserve_expired(database, 25)
     assert await expiry.release_expired(database) == 25
     assert await count_available(database) == 25
@@ -66,10 +66,10 @@ async def test_release_expired_releases_all(
 async def test_release_expired_bounds_its_transactions(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "MAX_EXPIRED", 10)
+    monkeypatch.setattr(reservation_steps, "MAX_EXPIRED", 10)
     await reserve_expired(database, 25)
     async with database.transaction() as connection:
-        assert await protocol.release_expired(connection) == 10
+        assert await reservation_steps.release_expired(connection) == 10
 
 
 async def test_release_expired_skips_locked_reservations(

@@ -18,7 +18,7 @@ import pytest
 from chassis.database import Connection, Database
 from chassis.money import Amount
 from chassis.testing import wait_for_blocked
-from services.product import protocol, repository
+from services.product import repository, reservation_steps
 from services.product.domain import Details
 from services.product.reservation import Line, ReservationRequest
 
@@ -92,7 +92,7 @@ async def test_reserve_locks_stock_in_the_order_of_the_products(
         database,
         FIRST_STOCK,
         ALL_STOCK,
-        lambda connection: protocol.reserve(connection, requests, pinned=True),
+        lambda connection: reservation_steps.reserve(connection, requests, pinned=True),
     )
 
 
@@ -107,7 +107,7 @@ async def test_reserve_inserts_reservations_in_the_order_of_the_orders(
         database,
         insert + " LIMIT 1",
         insert + " OFFSET 1",
-        lambda connection: protocol.reserve(connection, requests, pinned=True),
+        lambda connection: reservation_steps.reserve(connection, requests, pinned=True),
     )
 
 
@@ -115,7 +115,7 @@ async def test_reserve_inserts_reservations_in_the_order_of_the_orders(
 async def order_ids(database: Database, requests: list[ReservationRequest]) -> list[uuid.UUID]:
     """Pin stock, and return the orders, in descending order."""
     async with database.transaction() as connection:
-        await protocol.reserve(connection, requests, pinned=True)
+        await reservation_steps.reserve(connection, requests, pinned=True)
     return [request.order_id for request in requests]
 
 
@@ -127,13 +127,13 @@ async def test_repeated_reserve_locks_reservations_in_the_order_of_the_orders(
         database,
         FIRST_RESERVATION,
         ALL_RESERVATIONS,
-        lambda connection: protocol.reserve(connection, requests, pinned=True),
+        lambda connection: reservation_steps.reserve(connection, requests, pinned=True),
     )
 
 
-@pytest.mark.parametrize("step", [protocol.commit, protocol.release])
+@pytest.mark.parametrize("step", [reservation_steps.commit, reservation_steps.release])
 async def test_commit_and_release_lock_reservations_in_the_order_of_the_orders(
-    database: Database, order_ids: list[uuid.UUID], step: protocol.Step
+    database: Database, order_ids: list[uuid.UUID], step: reservation_steps.Step
 ) -> None:
     await lock_before(
         database,
@@ -143,9 +143,9 @@ async def test_commit_and_release_lock_reservations_in_the_order_of_the_orders(
     )
 
 
-@pytest.mark.parametrize("step", [protocol.commit, protocol.release])
+@pytest.mark.parametrize("step", [reservation_steps.commit, reservation_steps.release])
 async def test_commit_and_release_lock_stock_in_the_order_of_the_products(
-    database: Database, order_ids: list[uuid.UUID], step: protocol.Step
+    database: Database, order_ids: list[uuid.UUID], step: reservation_steps.Step
 ) -> None:
     await lock_before(
         database, FIRST_STOCK, ALL_STOCK, lambda connection: step(connection, order_ids)

@@ -14,9 +14,9 @@ from services.product import (
     domain,
     listing,
     messages,
-    protocol,
     repository,
     reservation,
+    reservation_steps,
     stock_repository,
 )
 
@@ -117,7 +117,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         requests = messages.parse_requests(request)
         reservation.check_requests(requests)
         async with self._database.transaction() as connection:
-            results = await protocol.reserve(connection, requests, pinned=request.pin)
+            results = await reservation_steps.reserve(connection, requests, pinned=request.pin)
         return product_pb2.ReserveStockResponse(
             results=[messages.to_result(result) for result in results]
         )
@@ -125,19 +125,19 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def PinStock(
         self, request: product_pb2.PinStockRequest, context: Context
     ) -> product_pb2.PinStockResponse:
-        results = await self._run_step(protocol.pin, request.order_ids)
+        results = await self._run_step(reservation_steps.pin, request.order_ids)
         return product_pb2.PinStockResponse(results=results)
 
     async def CommitStock(
         self, request: product_pb2.CommitStockRequest, context: Context
     ) -> product_pb2.CommitStockResponse:
-        results = await self._run_step(protocol.commit, request.order_ids)
+        results = await self._run_step(reservation_steps.commit, request.order_ids)
         return product_pb2.CommitStockResponse(results=results)
 
     async def ReleaseStock(
         self, request: product_pb2.ReleaseStockRequest, context: Context
     ) -> product_pb2.ReleaseStockResponse:
-        results = await self._run_step(protocol.release, request.order_ids)
+        results = await self._run_step(reservation_steps.release, request.order_ids)
         return product_pb2.ReleaseStockResponse(results=results)
 
     async def _read_products(
@@ -155,7 +155,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         return response
 
     async def _run_step(
-        self, step: protocol.Step, order_ids: Sequence[str]
+        self, step: reservation_steps.Step, order_ids: Sequence[str]
     ) -> list[product_pb2.ReservationResult]:
         parsed = ids.parse_ids(order_ids, "order_ids")
         reservation.check_distinct(parsed)

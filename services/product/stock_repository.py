@@ -34,11 +34,15 @@ from services.product.reservation import (
 _RESERVATION_COLUMNS: LiteralString = (
     "order_id, state, coalesce(expires_at <= now(), false), rejection_reason, rejected_product_id"
 )
-_NUMBERED: LiteralString = "unnest(%b::uuid[]) WITH ORDINALITY AS given (product_id, number)"
-_OF_ORDERS: LiteralString = (
+_NUMBERED_PRODUCTS: LiteralString = (
+    "unnest(%b::uuid[]) WITH ORDINALITY AS given (product_id, number)"
+)
+"""The product ids of a parameter, each with its position, which begins with 1."""
+_UNITS_OF_ORDERS: LiteralString = (
     "(SELECT product_id, sum(quantity)::bigint AS units FROM unnest(%b::uuid[]) AS moved (order_id)"
     " JOIN reservation_lines USING (order_id) GROUP BY product_id) AS line"
 )
+"""How many units of each product are reserved by the orders whose ids are the parameter."""
 
 
 async def lock_stock(connection: Connection, product_id: uuid.UUID) -> Stock:
@@ -162,12 +166,12 @@ async def lock_priced_stock(
     stock, prices = connection.cursor(binary=True), connection.cursor(binary=True)
     async with connection.pipeline():
         await stock.execute(
-            f"SELECT number, available FROM {_NUMBERED} JOIN stock USING (product_id)"
+            f"SELECT number, available FROM {_NUMBERED_PRODUCTS} JOIN stock USING (product_id)"
             " ORDER BY product_id FOR UPDATE OF stock",
             (ids,),
         )
         await prices.execute(
-            f"SELECT number, price_minor, currency_code FROM {_NUMBERED}"
+            f"SELECT number, price_minor, currency_code FROM {_NUMBERED_PRODUCTS}"
             " JOIN products USING (product_id)",
             (ids,),
         )
@@ -259,7 +263,7 @@ async def _save_rejections(connection: Connection, results: Sequence[Reservation
 async def _lock_stock_of(connection: Connection, order_ids: Sequence[uuid.UUID]) -> None:
     if order_ids:
         await connection.execute(
-            f"SELECT count(*) FROM (SELECT FROM {_OF_ORDERS} JOIN stock USING (product_id)"
+            f"SELECT count(*) FROM (SELECT FROM {_UNITS_OF_ORDERS} JOIN stock USING (product_id)"
             " ORDER BY product_id FOR UPDATE OF stock) AS locked",
             (order_ids,),
         )
@@ -270,7 +274,7 @@ async def _move_stock(
 ) -> None:
     if order_ids:
         await connection.execute(
-            f"UPDATE stock SET reserved = reserved - units, {gain} FROM {_OF_ORDERS}"
+            f"UPDATE stock SET reserved = reserved - units, {gain} FROM {_UNITS_OF_ORDERS}"
             " WHERE stock.product_id = line.product_id",
             (order_ids,),
         )

@@ -15,7 +15,7 @@ import pytest
 
 from chassis.database import Database
 from chassis.money import Amount
-from services.product import protocol, repository
+from services.product import repository, reservation_steps
 from services.product.domain import Details
 from services.product.reservation import Line, ReservationRequest, ReservationResult, State
 from services.product.testing import find_discrepancies
@@ -53,7 +53,7 @@ async def reserve(
     database: Database, *requests: ReservationRequest, pinned: bool = False
 ) -> list[ReservationResult]:
     async with database.transaction() as connection:
-        return await protocol.reserve(connection, requests, pinned=pinned)
+        return await reservation_steps.reserve(connection, requests, pinned=pinned)
 
 
 def request(*lines: tuple[uuid.UUID, int]) -> ReservationRequest:
@@ -96,7 +96,7 @@ def crowd(database: Database, products: Sequence[uuid.UUID], seed: int) -> list[
     def some() -> list[ReservationRequest]:
         return chance.sample(orders, 12)
 
-    def move(step: protocol.Step) -> Step:
+    def move(step: reservation_steps.Step) -> Step:
         order_ids = [each.order_id for each in some()]
 
         async def take() -> None:
@@ -113,13 +113,18 @@ def crowd(database: Database, products: Sequence[uuid.UUID], seed: int) -> list[
                 "  LIMIT 1 FOR UPDATE SKIP LOCKED)"
             )
         async with database.transaction() as connection:
-            await protocol.release_expired(connection)
+            await reservation_steps.release_expired(connection)
 
     steps: list[Step] = []
     for _ in range(25):
         batch, pinned = some(), chance.random() < 0.3
         steps.append(functools.partial(reserve, database, *batch, pinned=pinned))
-        steps += [move(protocol.pin), move(protocol.commit), move(protocol.release), sweep]
+        steps += [
+            move(reservation_steps.pin),
+            move(reservation_steps.commit),
+            move(reservation_steps.release),
+            sweep,
+        ]
     chance.shuffle(steps)
     return steps
 
@@ -158,7 +163,7 @@ async def test_an_order_that_is_released_during_a_reserve_has_no_stock(
 
     async def cancel(order_id: uuid.UUID) -> None:
         async with database.transaction() as connection:
-            await protocol.release(connection, [order_id])
+            await reservation_steps.release(connection, [order_id])
 
     reserving = [reserve(database, item, pinned=True) for item in requests]
     await together([*reserving, *(cancel(item.order_id) for item in requests)])
