@@ -137,7 +137,7 @@ def test_request_cancel_cancels_only_before_the_charge(state: State) -> None:
         assert raised.value.reason == "ORDER_NOT_CANCELLABLE"
 
 
-@pytest.mark.parametrize("after", State)
+@pytest.mark.parametrize("after", [State.SHIPPED, State.DELIVERED])
 @pytest.mark.parametrize("before", State)
 def test_update_status_ships_and_delivers_and_allows_nothing_else(
     before: State, after: State

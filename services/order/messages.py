@@ -8,7 +8,10 @@ from chassis import conversion, errors, status
 from chassis.money import Amount
 from services.order.domain import Line, NewOrder, Order, State
 
-_STATE_PREFIX = "ORDER_STATE_"
+_NEXT_STATES = {
+    order_pb2.ORDER_STATE_SHIPPED: State.SHIPPED,
+    order_pb2.ORDER_STATE_DELIVERED: State.DELIVERED,
+}
 
 
 def parse_order(request: order_pb2.CreateOrderRequest, idempotency_key: str) -> NewOrder:
@@ -21,17 +24,16 @@ def parse_order(request: order_pb2.CreateOrderRequest, idempotency_key: str) -> 
     )
 
 
-def parse_state(state: order_pb2.OrderState.ValueType) -> State:
-    """Convert a state.
+def parse_next_state(state: order_pb2.OrderState.ValueType) -> State:
+    """Convert the state that a client changes an order to.
 
     Raises:
-        errors.Unprocessable: it is unspecified or unknown.
+        errors.Unprocessable: it is neither SHIPPED nor DELIVERED.
     """
-    known = state in order_pb2.OrderState.values() and state != order_pb2.ORDER_STATE_UNSPECIFIED
     violations = errors.Violations()
-    violations.check(known, "state", "must be SHIPPED or DELIVERED")
+    violations.check(state in _NEXT_STATES, "state", "must be SHIPPED or DELIVERED")
     violations.raise_any()
-    return State(order_pb2.OrderState.Name(state).removeprefix(_STATE_PREFIX))
+    return _NEXT_STATES[state]
 
 
 def to_result(
@@ -52,7 +54,7 @@ def to_message(order: Order) -> order_pb2.Order:
         order_id=str(order.order_id),
         user_id=str(order.user_id),
         idempotency_key=order.idempotency_key,
-        state=order_pb2.OrderState.Value(f"{_STATE_PREFIX}{order.state}"),
+        state=order_pb2.OrderState.Value(f"ORDER_STATE_{order.state}"),
         lines=[
             order_pb2.OrderLine(product_id=str(line.product_id), quantity=line.quantity)
             for line in order.lines

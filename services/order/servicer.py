@@ -78,7 +78,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, request: order_pb2.UpdateOrderStatusRequest, context: Context
     ) -> order_pb2.Order:
         order_id = uuid.UUID(request.order_id)
-        state = messages.parse_state(request.state)
+        state = messages.parse_next_state(request.state)
         async with self._database.transaction() as connection:
             order = await repository.get_order(connection, order_id, lock=True)
             changed = domain.update_status(order, state)
