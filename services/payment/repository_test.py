@@ -1,8 +1,8 @@
-"""The SQL of payments on a real database: concurrency, and constraints."""
+"""The SQL of payments on a real database: the order of locks, and constraints."""
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from enum import StrEnum
 from typing import LiteralString
@@ -16,7 +16,6 @@ from chassis.testing import wait_for_blocked
 from services.payment import domain, repository
 from services.payment.domain import (
     Charge,
-    NewPayment,
     Payment,
     Refund,
     RefundState,
@@ -49,11 +48,6 @@ def test_the_schema_has_the_states_of_the_domain(
     assert read_choices(database_url, table, column) == set(model)
 
 
-async def insert_and_commit(database: Database, payments: Sequence[NewPayment]) -> None:
-    async with database.transaction() as connection:
-        await repository.insert_payments(connection, payments)
-
-
 async def insert_charged(connection: Connection) -> Payment:
     charge = Charge(uuid.uuid4(), Amount(10_00, "GBP"), "pm_sandbox")
     await repository.insert_payments(connection, [domain.begin_payment(charge, "sandbox")])
@@ -73,21 +67,49 @@ async def test_insert_payments_leaves_existing_ones_unchanged(connection: Connec
     assert found == {payment.order_id: payment}
 
 
-async def test_insert_payments_in_opposite_orders_does_not_deadlock(database: Database) -> None:
-    low, high = (domain.make_tombstone(uuid.UUID(int=number)) for number in (1, 2))
+async def insert(connection: Connection, *numbers: int) -> None:
+    """Insert payments; their order ids are numbers."""
+    payments = [domain.make_tombstone(uuid.UUID(int=number)) for number in numbers]
+    await repository.insert_payments(connection, payments)
+
+
+async def lock(connection: Connection, *numbers: int) -> None:
+    """Lock payments; their order ids are numbers."""
+    order_ids = [uuid.UUID(int=number) for number in numbers]
+    await repository.get_payments_of_orders(connection, order_ids, lock=True)
+
+
+async def lock_in_opposite_orders(database: Database, step: Callable[..., Awaitable[None]]) -> None:
+    """Take a step for payment 1, and for payment 2 once another step for both waits for the first.
+
+    Raises:
+        errors.Aborted: the other step had locked payment 2, and the two deadlocked.
+    """
+
+    async def take_step_for_both() -> None:
+        async with database.transaction() as second:
+            await step(second, 2, 1)
+
     async with (
-        database.connection() as watch,
+        database.connection() as watching,
         asyncio.TaskGroup() as tasks,
         database.transaction() as first,
     ):
-        await repository.insert_payments(first, [low])
-        tasks.create_task(insert_and_commit(database, [high, low]))
-        await wait_for_blocked(watch)
-        # The other transaction waits for this row, and must not have locked the next one.
-        await repository.insert_payments(first, [high])
-    async with database.connection() as connection:
-        order_ids = [low.order_id, high.order_id]
-        assert len(await repository.get_payments_of_orders(connection, order_ids)) == 2
+        await step(first, 1)
+        tasks.create_task(take_step_for_both())
+        await wait_for_blocked(watching)
+        await step(first, 2)
+
+
+async def test_payments_are_inserted_in_the_order_of_their_order_ids(database: Database) -> None:
+    await lock_in_opposite_orders(database, insert)
+
+
+async def test_payments_are_locked_in_the_order_of_their_order_ids(
+    database: Database, connection: Connection
+) -> None:
+    await insert(connection, 1, 2)
+    await lock_in_opposite_orders(database, lock)
 
 
 async def test_update_payments_increments_the_version(connection: Connection) -> None:
