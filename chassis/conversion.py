@@ -11,6 +11,7 @@ from google.type import money_pb2
 
 from chassis import errors
 from chassis.money import MINOR_DIGITS, Amount
+from chassis.violations import Violations
 
 MessageType = TypeVar("MessageType", bound=Message)
 
@@ -61,7 +62,7 @@ def parse_money(money: money_pb2.Money, field: str) -> Amount:
     """
     scale = _SCALES.get(money.currency_code)
     step = _NANOS // (scale or 1)
-    violations = errors.Violations()
+    violations = Violations()
     violations.check(
         scale is not None, f"{field}.currency_code", "must be an ISO 4217 currency code"
     )

@@ -5,13 +5,9 @@ Domains and repositories raise them without importing grpc: `code` names the gRP
 INTERNAL without details.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
-
-from chassis.text import is_readable, normalize
-
-UNREADABLE = "must not contain control or format characters, nor more than 30 marks on a letter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +18,12 @@ class Violation:
     rule: str
 
 
-def join(violations: Iterable[Violation]) -> str:
-    """Return the message of an error with these violations: "sku must not contain NUL; ..."."""
-    return "; ".join(f"{violation.field} {violation.rule}" for violation in violations)
-
-
 class Error(Exception):
     """The base of all errors.
 
-    `reason` is UPPER_SNAKE and stable: clients may act on it (AIP-193). `message` is for people.
-    `metadata` identifies the resource. None of them may contain a secret.
+    `reason` is UPPER_SNAKE and stable: clients may act on it (AIP-193). `message` is for people; by
+    default it names the violations. `metadata` identifies the resource. None of them may contain a
+    secret.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -41,14 +33,14 @@ class Error(Exception):
     def __init__(
         self,
         reason: str,
-        message: str,
+        message: str = "",
         *,
         metadata: Mapping[str, str] | None = None,
         violations: Sequence[Violation] = (),
     ) -> None:
-        super().__init__(message)
         self.reason = reason
-        self.message = message
+        self.message = message or "; ".join(f"{each.field} {each.rule}" for each in violations)
+        super().__init__(self.message)
         self.metadata = dict(metadata or {})
         self.violations = tuple(violations)
 
@@ -115,41 +107,3 @@ class Unimplemented(Error):
     """The method exists in the contract and not yet in the service."""
 
     code = "UNIMPLEMENTED"
-
-
-class Violations:
-    """Collects every rule that a request breaks, so that a client learns of all of them at once."""
-
-    def __init__(self) -> None:
-        self._found: list[Violation] = []
-
-    def check(self, holds: bool, field: str, rule: str) -> None:
-        """Add the violation that `field` breaks `rule` ("must ..."), unless it holds."""
-        if not holds:
-            self._found.append(Violation(field, rule))
-
-    def check_text(
-        self, text: str, field: str, shortest: int, longest: int, *, multiline: bool = False
-    ) -> str:
-        """Check a text for people and return it normalized: see `chassis.text`.
-
-        Lengths are in characters; `longest` bounds the text as given and as normalized.
-        `multiline` allows line breaks and tabs.
-        """
-        if len(text) <= longest:
-            if not is_readable(text, multiline=multiline):
-                self.check(False, field, UNREADABLE)
-                return text
-            text = normalize(text)
-        fits = shortest <= len(text) <= longest
-        self.check(fits, field, f"must have {shortest} to {longest} characters")
-        return text
-
-    def raise_any(self) -> None:
-        """Raise one error for all violations.
-
-        Raises:
-            Unprocessable: there is a violation.
-        """
-        if self._found:
-            raise Unprocessable("INVALID_FIELD", join(self._found), violations=self._found)

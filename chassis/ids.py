@@ -19,9 +19,8 @@ def parse_id(value: str, field: str) -> uuid.UUID:
         errors.InvalidArgument: it is not a UUID.
     """
     if not _CANONICAL.fullmatch(value):
-        rule = "must be a UUID"
-        violation = errors.Violation(field, rule)
-        raise errors.InvalidArgument("INVALID_ID", f"{field} {rule}", violations=[violation])
+        violation = errors.Violation(field, "must be a UUID")
+        raise errors.InvalidArgument("INVALID_ID", violations=[violation])
     return uuid.UUID(value)
 
 

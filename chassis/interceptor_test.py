@@ -12,6 +12,7 @@ from chassis.codec import Context
 from chassis.database import Database
 from chassis.testing import SERVICE, Events, Waiting, make_server, refusal, serving, streamed, unary
 from chassis.transport import MAX_MESSAGE_BYTES
+from chassis.violations import Violations
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing")
 DATABASE = "user"
@@ -24,7 +25,7 @@ async def refuse(request: bytes, context: Context) -> bytes:
 
 
 async def refuse_all(request: bytes, context: Context) -> bytes:
-    violations = errors.Violations()
+    violations = Violations()
     for index in range(10_000):
         violations.check(False, f"colours[{index}]", "must be red")
     violations.raise_any()

@@ -60,12 +60,10 @@ def check(message: Message) -> None:
 
 def _to_error(found: Sequence[protovalidate.Violation]) -> errors.InvalidArgument:
     # To describe a violation takes longer than to find it.
-    described = found[:MAX_VIOLATIONS]
-    violations = [errors.Violation(_path(each), _rule(each)) for each in described]
-    message = errors.join(violations)
+    violations = [errors.Violation(_path(each), _rule(each)) for each in found[:MAX_VIOLATIONS]]
     if any(each.proto.rule_id in _UUID for each in found):
-        return errors.InvalidArgument("INVALID_ID", message, violations=violations)
-    return errors.Unprocessable("INVALID_FIELD", message, violations=violations)
+        return errors.InvalidArgument("INVALID_ID", violations=violations)
+    return errors.Unprocessable("INVALID_FIELD", violations=violations)
 
 
 def _path(violation: protovalidate.Violation) -> str:

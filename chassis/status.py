@@ -6,8 +6,6 @@ The details carry no traceback, no SQL and no exception text of ours.
 from typing import NoReturn
 
 import grpc
-from google.protobuf import any_pb2
-from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from chassis import errors
@@ -25,34 +23,25 @@ MAX_VIOLATIONS = 20
 
 def to_status(error: errors.Error) -> status_pb2.Status:
     """Convert an error."""
-    metadata = dict(error.metadata)
+    message = error.message[:MAX_MESSAGE_CHARACTERS]
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=message)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     if error.http_status is not None:
-        metadata[HTTP_STATUS] = str(error.http_status)
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
-    details: list[Message] = [info]
+        info.metadata[HTTP_STATUS] = str(error.http_status)
+    status.details.add().Pack(info)
     if error.violations:
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(
-                        field=violation.field, description=violation.rule
-                    )
-                    for violation in error.violations[:MAX_VIOLATIONS]
-                ]
-            )
-        )
-    return status_pb2.Status(
-        code=code_pb2.Code.Value(error.code),
-        message=_message(error),
-        details=[_pack(detail) for detail in details],
-    )
+        bad_request = error_details_pb2.BadRequest()
+        for violation in error.violations[:MAX_VIOLATIONS]:
+            bad_request.field_violations.add(field=violation.field, description=violation.rule)
+        status.details.add().Pack(bad_request)
+    return status
 
 
 async def abort(context: grpc.aio.ServicerContext[object, object], error: errors.Error) -> NoReturn:
     """End the call with an error."""
-    details = to_status(error).SerializeToString()
-    trailing_metadata = ((STATUS_DETAILS_KEY, details),)
-    await context.abort(grpc.StatusCode[error.code], _message(error), trailing_metadata)
+    status = to_status(error)
+    trailing_metadata = ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+    await context.abort(grpc.StatusCode[error.code], status.message, trailing_metadata)
     raise AssertionError("abort returned")
 
 
@@ -63,13 +52,3 @@ def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
         if detail.Unpack(info):
             break
     return info
-
-
-def _message(error: errors.Error) -> str:
-    return error.message[:MAX_MESSAGE_CHARACTERS]
-
-
-def _pack(message: Message) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(message)
-    return packed

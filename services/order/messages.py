@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from bazaar.order.v1 import order_pb2
 from chassis import conversion, errors, status
 from chassis.money import Amount
+from chassis.violations import Violations
 from services.order.domain import Line, NewOrder, Order, State
 
 _NEXT_STATES = {
@@ -30,7 +31,7 @@ def parse_next_state(state: order_pb2.OrderState.ValueType) -> State:
     Raises:
         errors.Unprocessable: it is neither SHIPPED nor DELIVERED.
     """
-    violations = errors.Violations()
+    violations = Violations()
     violations.check(state in _NEXT_STATES, "state", "must be SHIPPED or DELIVERED")
     violations.raise_any()
     return _NEXT_STATES[state]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from chassis import errors
 from chassis.card_number import is_card_number
+from chassis.violations import Violations
 from services.order.domain import Line, NewOrder, Order
 
 MAX_IDEMPOTENCY_KEY = 255
@@ -23,7 +24,7 @@ def check_new_order(order: NewOrder) -> None:
         errors.Unprocessable: with a violation per invalid field; it contains no payment method.
     """
     check_idempotency_key(order.idempotency_key)
-    violations = errors.Violations()
+    violations = Violations()
     violations.check(
         not is_card_number(order.payment_method),
         "payment_method",
@@ -43,12 +44,9 @@ def check_idempotency_key(idempotency_key: str) -> None:
         errors.InvalidArgument: it is empty, too long or has a NUL.
     """
     if not 1 <= len(idempotency_key) <= MAX_IDEMPOTENCY_KEY or "\x00" in idempotency_key:
-        violation = errors.Violation(
-            "idempotency_key", f"must have 1 to {MAX_IDEMPOTENCY_KEY} characters, none of them NUL"
-        )
-        raise errors.InvalidArgument(
-            "INVALID_IDEMPOTENCY_KEY", f"idempotency_key {violation.rule}", violations=[violation]
-        )
+        rule = f"must have 1 to {MAX_IDEMPOTENCY_KEY} characters, none of them NUL"
+        violation = errors.Violation("idempotency_key", rule)
+        raise errors.InvalidArgument("INVALID_IDEMPOTENCY_KEY", violations=[violation])
 
 
 def hash_request(order: NewOrder) -> bytes:
@@ -71,7 +69,7 @@ def key_reused(order: Order) -> errors.KeyReused:
     )
 
 
-def _check_lines(violations: errors.Violations, lines: Sequence[Line]) -> None:
+def _check_lines(violations: Violations, lines: Sequence[Line]) -> None:
     seen: set[uuid.UUID] = set()
     for index, line in enumerate(lines):
         violations.check(

@@ -9,6 +9,7 @@ from enum import StrEnum
 from chassis import errors
 from chassis.card_number import is_card_number
 from chassis.money import Amount
+from chassis.violations import Violations
 
 
 class State(StrEnum):
@@ -129,7 +130,7 @@ def check_charges(charges: Sequence[Charge]) -> None:
     Raises:
         errors.Unprocessable: with a violation per invalid field; it contains no payment method.
     """
-    violations = errors.Violations()
+    violations = Violations()
     seen: set[uuid.UUID] = set()
     for index, charge in enumerate(charges):
         field = f"charges[{index}]"
@@ -288,7 +289,7 @@ def refund_entries(payment: Payment, refunds: Sequence[Refund]) -> list[LedgerEn
 
 
 def _check_refund_amount(amount: Amount, currency_code: str) -> None:
-    violations = errors.Violations()
+    violations = Violations()
     violations.check(amount.minor > 0, "amount", "must be positive")
     violations.check(
         amount.currency_code == currency_code,

@@ -13,6 +13,7 @@ from typing import Any
 
 from chassis import errors
 from chassis.money import Amount
+from chassis.violations import Violations
 
 MAX_STOCK = 2_000_000_000
 MAX_ATTRIBUTES_BYTES = 16 * 1024
@@ -91,7 +92,7 @@ def check_details(details: Details) -> Details:
     Raises:
         errors.Unprocessable: with a violation per invalid field.
     """
-    violations = errors.Violations()
+    violations = Violations()
     sku = violations.check_text(details.sku, "sku", 1, 64)
     name = violations.check_text(details.name, "name", 1, 200)
     description = violations.check_text(
@@ -153,7 +154,7 @@ def check_adjustment(adjustment: Adjustment) -> Adjustment:
     Raises:
         errors.Unprocessable: with a violation per invalid field.
     """
-    violations = errors.Violations()
+    violations = Violations()
     reason = violations.check_text(adjustment.reason, "reason", 0, 200)
     violations.raise_any()
     return replace(adjustment, reason=reason)
@@ -212,7 +213,7 @@ def _to_canonical_json(attributes: Mapping[str, Any]) -> str:
     return json.dumps(doubles, sort_keys=True)
 
 
-def _check_image_uri(violations: errors.Violations, image_uri: str) -> str:
+def _check_image_uri(violations: Violations, image_uri: str) -> str:
     uri = violations.check_text(image_uri, "image_uri", 0, 2_000)
     violations.check(
         not uri or _IMAGE_URI.fullmatch(uri) is not None,
@@ -222,7 +223,7 @@ def _check_image_uri(violations: errors.Violations, image_uri: str) -> str:
     return uri
 
 
-def _check_attributes(violations: errors.Violations, attributes: Mapping[str, Any]) -> None:
+def _check_attributes(violations: Violations, attributes: Mapping[str, Any]) -> None:
     size = len(json.dumps(attributes, ensure_ascii=False, separators=(",", ":")).encode())
     violations.check(
         size <= MAX_ATTRIBUTES_BYTES,

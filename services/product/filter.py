@@ -251,6 +251,5 @@ def _fail_expected(token: _Token, expected: str) -> NoReturn:
 
 
 def _fail(position: int, problem: str) -> NoReturn:
-    message = f"filter, character {position + 1}: {problem}"
     violation = errors.Violation("filter", f"at character {position + 1}: {problem}")
-    raise errors.InvalidArgument("INVALID_FILTER", message, violations=[violation])
+    raise errors.InvalidArgument("INVALID_FILTER", violations=[violation])

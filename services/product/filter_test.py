@@ -129,7 +129,7 @@ def test_an_error_has_the_position_and_the_problem(text: str, character: int, pr
     with pytest.raises(errors.InvalidArgument) as raised:
         filters.parse(text)
     assert raised.value.reason == "INVALID_FILTER"
-    assert raised.value.message.startswith(f"filter, character {character}: ")
+    assert raised.value.message.startswith(f"filter at character {character}: ")
     assert problem in raised.value.message
     assert [violation.field for violation in raised.value.violations] == ["filter"]
 

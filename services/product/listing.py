@@ -90,5 +90,5 @@ def _parse_order(order_by: str) -> tuple[Column, bool]:
     if name not in list(Column) or direction not in ([], ["asc"], ["desc"]):
         rule = f'must be one of {", ".join(Column)}, with " desc" for descending'
         violation = errors.Violation("order_by", rule)
-        raise errors.InvalidArgument("INVALID_ORDER_BY", f"order_by {rule}", violations=[violation])
+        raise errors.InvalidArgument("INVALID_ORDER_BY", violations=[violation])
     return Column(name), direction == ["desc"]

@@ -138,7 +138,7 @@ def _check_text(text: str) -> str:
 
 def _reject_attributes(rule: str) -> NoReturn:
     violation = errors.Violation("attributes", rule)
-    raise errors.Unprocessable("INVALID_FIELD", f"attributes {rule}", violations=[violation])
+    raise errors.Unprocessable("INVALID_FIELD", violations=[violation])
 
 
 def _fill_struct(struct: struct_pb2.Struct, attributes: Mapping[str, Any]) -> None:

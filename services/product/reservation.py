@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from chassis import errors
 from chassis.money import Amount
+from chassis.violations import Violations
 from services.product.domain import OutOfStock, product_not_found
 
 LIFETIME = dt.timedelta(minutes=15)
@@ -104,7 +105,7 @@ def check_requests(requests: Sequence[ReservationRequest]) -> None:
         errors.Unprocessable: a product is repeated in an order.
     """
     check_distinct([request.order_id for request in requests])
-    violations = errors.Violations()
+    violations = Violations()
     for index, request in enumerate(requests):
         distinct = len({line.product_id for line in request.lines}) == len(request.lines)
         violations.check(distinct, f"reservations[{index}].lines", "must not repeat a product")

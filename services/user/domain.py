@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from email_validator import EmailNotValidError, validate_email
 
 from chassis import errors
+from chassis.violations import Violations
 
 UPDATABLE = frozenset({"email", "display_name", "addresses"})
 
@@ -52,7 +53,7 @@ def check_profile(profile: Profile) -> Profile:
     Raises:
         errors.Unprocessable: with a violation per invalid field.
     """
-    violations = errors.Violations()
+    violations = Violations()
     email = _check_email(violations, profile.email)
     display_name = violations.check_text(profile.display_name, "display_name", 1, 200)
     addresses = tuple(
@@ -80,7 +81,7 @@ def user_not_found(user_id: uuid.UUID) -> errors.NotFound:
     )
 
 
-def _check_email(violations: errors.Violations, email: str) -> str:
+def _check_email(violations: Violations, email: str) -> str:
     """Check an e-mail address; return it in NFC, with its domain in lower case and in Unicode."""
     try:
         # Whether the domain accepts mail is not checked, which would take a DNS query.
@@ -90,7 +91,7 @@ def _check_email(violations: errors.Violations, email: str) -> str:
         return email
 
 
-def _check_address(violations: errors.Violations, address: Address, field: str) -> Address:
+def _check_address(violations: Violations, address: Address, field: str) -> Address:
     label = violations.check_text(address.label, f"{field}.label", 0, 100)
     recipient = violations.check_text(address.recipient, f"{field}.recipient", 0, 200)
     lines = tuple(
