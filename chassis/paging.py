@@ -38,18 +38,8 @@ Position = Sequence[str]
 """Where an item is in a list: the values that the list is ordered by, as strings."""
 
 
-def check_page_size(page_size: int) -> None:
-    """Check a page size.
-
-    Raises:
-        errors.InvalidArgument: it is negative.
-    """
-    if page_size < 0:
-        raise errors.InvalidArgument("INVALID_PAGE_SIZE", "page_size must not be negative")
-
-
 class Progress:
-    """How far a streamed page has come: all that is kept while the client does not read.
+    """How far a list has been read: all that is kept while the client does not read.
 
     Each message has at most `limit` items that follow `position`. Items that were found and do not
     fit are dropped, and found again for the next message:
@@ -58,12 +48,36 @@ class Progress:
             yield await read_message(progress)
     """
 
-    def __init__(self, position: Position | None, page_size: int) -> None:
-        """Begin after a position; end after `page_size` items, or the default where that is 0."""
-        self.position = position
+    def __init__(
+        self,
+        query: object,
+        page_token: str,
+        page_size: int,
+        max_items: int = MAX_ITEMS_PER_MESSAGE,
+    ) -> None:
+        """Begin after the page that the token is from; end after `page_size` items.
+
+        A token is not signed, as it grants nothing: the caller may read the whole list.
+
+        Raises:
+            errors.InvalidArgument: the size is negative, or the token is damaged or of another
+                query.
+        """
+        if page_size < 0:
+            raise errors.InvalidArgument("INVALID_PAGE_SIZE", "page_size must not be negative")
+        self._digest = hashlib.sha256(repr(query).encode()).hexdigest()[:16]
+        self.position = _decode(page_token, self._digest) if page_token else None
         self.is_done = False
         self._left = page_size or DEFAULT_PAGE_SIZE
-        self._fitting = MAX_ITEMS_PER_MESSAGE
+        self._max_items = self._fitting = max_items
+
+    @property
+    def next_page_token(self) -> str:
+        """The token to continue with after the position; empty at the end of the list."""
+        if self.position is None:
+            return ""
+        payload = orjson.dumps([self._digest, *self.position])
+        return base64.urlsafe_b64encode(payload).decode().rstrip("=")
 
     @property
     def limit(self) -> int:
@@ -79,7 +93,7 @@ class Progress:
         self._left -= count
         self.is_done = not is_more or self._left == 0
         # Of large items few fit into a message: do not find hundreds to drop them every time.
-        self._fitting = min(MAX_ITEMS_PER_MESSAGE, count + count // 4 + 1)
+        self._fitting = min(self._max_items, count + count // 4 + 1)
 
 
 def fill(
@@ -120,24 +134,16 @@ def fill_batch(
         raise errors.FailedPrecondition("RESPONSE_TOO_LARGE", message)
 
 
-def encode_token(query: object, position: Position | None) -> str:
-    """Return a token that continues a query after a position; empty if that is None."""
-    if position is None:
-        return ""
-    payload = orjson.dumps([_digest(query), *position])
-    return base64.urlsafe_b64encode(payload).decode().rstrip("=")
-
-
-def decode_token(token: str, query: object) -> Position | None:
-    """Return the position in a token, checked to be of the same query; None for an empty token.
-
-    A token is not signed, as it grants nothing: the caller may read the whole list.
+def parse_position(position: Position | None) -> uuid.UUID | None:
+    """Return the id that a position in a list ordered by id consists of.
 
     Raises:
-        errors.InvalidArgument: the token is damaged or of another query.
+        errors.InvalidArgument: it is not an id.
     """
-    if not token:
-        return None
+    return None if position is None else ids.parse_id(position[0], "page_token")
+
+
+def _decode(token: str, digest: str) -> Position:
     try:
         padded = token + "=" * (-len(token) % 4)
         # Unlike json, orjson raises ValueError for deep nesting and for lone surrogates.
@@ -148,21 +154,8 @@ def decode_token(token: str, query: object) -> Position | None:
         not isinstance(payload, list)
         or len(payload) < 2
         or not all(isinstance(item, str) for item in payload)
-        or payload[0] != _digest(query)
+        or payload[0] != digest
     ):
         message = "The page token is not from a response to the same query."
         raise errors.InvalidArgument("INVALID_PAGE_TOKEN", message)
     return payload[1:]
-
-
-def parse_position(position: Position | None) -> uuid.UUID | None:
-    """Return the id that a position in a list ordered by id consists of.
-
-    Raises:
-        errors.InvalidArgument: it is not an id.
-    """
-    return None if position is None else ids.parse_id(position[0], "page_token")
-
-
-def _digest(query: object) -> str:
-    return hashlib.sha256(repr(query).encode()).hexdigest()[:16]

@@ -59,14 +59,11 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, request: order_pb2.ListOrdersRequest, context: Context
     ) -> AsyncIterator[order_pb2.ListOrdersResponse]:
         """Read message after message: no connection is held while the client reads."""
-        paging.check_page_size(request.page_size)
         user_id = uuid.UUID(request.user_id)
-        query = ("orders", str(user_id))
-        after = paging.decode_token(request.page_token, query)
-        progress = paging.Progress(after, request.page_size)
+        progress = paging.Progress(("orders", user_id), request.page_token, request.page_size)
         while not progress.is_done:
             # Not kept in a variable: the client may take long to read the response.
-            yield await self._read_orders(user_id, query, progress)
+            yield await self._read_orders(user_id, progress)
 
     async def CancelOrder(
         self, request: order_pb2.CancelOrderRequest, context: Context
@@ -93,7 +90,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         yield
 
     async def _read_orders(
-        self, user_id: uuid.UUID, query: tuple[str, ...], progress: paging.Progress
+        self, user_id: uuid.UUID, progress: paging.Progress
     ) -> order_pb2.ListOrdersResponse:
         """Read ids and sizes first, then as many orders as fit into a message."""
         before = paging.parse_position(progress.position)
@@ -105,7 +102,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         progress.advance(sized, len(batch), lambda item: [str(item[0])])
         return order_pb2.ListOrdersResponse(
             orders=[messages.to_message(order) for order in orders],
-            next_page_token=paging.encode_token(query, progress.position),
+            next_page_token=progress.next_page_token,
         )
 
     async def _place(

@@ -47,14 +47,12 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         self, request: payment_pb2.ListTransactionsRequest, context: Context
     ) -> AsyncIterator[payment_pb2.ListTransactionsResponse]:
         """Read message after message: no connection is held while the client reads."""
-        paging.check_page_size(request.page_size)
         payment_id = uuid.UUID(request.payment_id) if request.payment_id else None
-        query = ("transactions", str(payment_id))
-        after = paging.decode_token(request.page_token, query)
-        progress = paging.Progress(after, request.page_size)
+        query = ("transactions", payment_id)
+        progress = paging.Progress(query, request.page_token, request.page_size)
         while not progress.is_done:
             # Not kept in a variable: the client may take long to read the response.
-            yield await self._read_transactions(payment_id, query, progress)
+            yield await self._read_transactions(payment_id, progress)
 
     async def RefundPayment(
         self, request: payment_pb2.RefundPaymentRequest, context: Context
@@ -80,7 +78,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         raise errors.Unimplemented("NOT_IMPLEMENTED", "HandleWebhook is not implemented yet.")
 
     async def _read_transactions(
-        self, payment_id: uuid.UUID | None, query: tuple[str, ...], progress: paging.Progress
+        self, payment_id: uuid.UUID | None, progress: paging.Progress
     ) -> payment_pb2.ListTransactionsResponse:
         after = paging.parse_position(progress.position)
         limit = progress.limit
@@ -90,5 +88,5 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         progress.advance(found, len(page), lambda each: [str(each.transaction_id)])
         return payment_pb2.ListTransactionsResponse(
             transactions=[messages.to_transaction_message(transaction) for transaction in page],
-            next_page_token=paging.encode_token(query, progress.position),
+            next_page_token=progress.next_page_token,
         )

@@ -258,9 +258,10 @@ COMPARISONS = st.builds(
 async def test_list_products_processes_or_rejects_every_query(
     products: Products, text: str, search: str, order_by: str, position: list[str] | None
 ) -> None:
-    token = paging.encode_token((text, search, order_by), position)
+    progress = paging.Progress((text, search, order_by), "", 0)
+    progress.position = position
     query: dict[str, Any] = {"filter": text, "search": search}
-    query |= {"order_by": order_by, "page_token": token}
+    query |= {"order_by": order_by, "page_token": progress.next_page_token}
     call = products.ListProducts(product_pb2.ListProductsRequest(**query))
     with contextlib.suppress(grpc.aio.AioRpcError):
         async for _ in call:

@@ -81,16 +81,12 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         self, request: product_pb2.ListProductsRequest, context: Context
     ) -> AsyncIterator[product_pb2.ListProductsResponse]:
         """Read message after message: no connection is held while the client reads."""
-        paging.check_page_size(request.page_size)
         query = (request.filter, request.search, request.order_by)
         parsed = listing.parse_listing(*query)
-        after = paging.decode_token(request.page_token, query)
-        if after is not None:
-            listing.parse_key(after, parsed.column)
-        progress = paging.Progress(after, request.page_size)
+        progress = paging.Progress(query, request.page_token, request.page_size)
         while not progress.is_done:
             # Not kept in a variable: the client may take long to read the response.
-            yield await self._read_products(parsed, query, progress)
+            yield await self._read_products(parsed, progress)
 
     async def BatchGetProducts(
         self, request: product_pb2.BatchGetProductsRequest, context: Context
@@ -141,7 +137,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         return product_pb2.ReleaseStockResponse(results=results)
 
     async def _read_products(
-        self, parsed: listing.Listing, query: tuple[str, ...], progress: paging.Progress
+        self, parsed: listing.Listing, progress: paging.Progress
     ) -> product_pb2.ListProductsResponse:
         after = progress.position
         key = None if after is None else listing.parse_key(after, parsed.column)
@@ -151,7 +147,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         page = found[: progress.limit]
         count = paging.fill(response.products.add, page, messages.fill_message)
         progress.advance(found, count, parsed.position_of)
-        response.next_page_token = paging.encode_token(query, progress.position)
+        response.next_page_token = progress.next_page_token
         return response
 
     async def _run_step(

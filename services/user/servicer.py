@@ -14,8 +14,6 @@ from services.user.passwords import Passwords
 
 MAX_PAGE_SIZE = 1_000
 
-_LIST_QUERY = "users"
-
 
 @final
 class UserServicer(user_pb2_grpc.UserServiceServicer):
@@ -67,17 +65,16 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def ListUsers(
         self, request: user_pb2.ListUsersRequest, context: Context
     ) -> user_pb2.ListUsersResponse:
-        """Read one row more than the page has, which shows whether there is a next page."""
-        paging.check_page_size(request.page_size)
-        size = min(request.page_size or paging.DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        after = paging.parse_position(paging.decode_token(request.page_token, _LIST_QUERY))
+        size = min(request.page_size, MAX_PAGE_SIZE)
+        progress = paging.Progress("users", request.page_token, size, MAX_PAGE_SIZE)
+        after = paging.parse_position(progress.position)
+        limit = progress.limit
         async with self._database.connection() as connection:
-            found = await repository.list_users(connection, after, size + 1)
+            found = await repository.list_users(connection, after, limit + 1)
         response = user_pb2.ListUsersResponse()
-        count = paging.fill(response.users.add, found[:size], messages.fill_message)
-        if len(found) > count:
-            position = [str(found[count - 1].user_id)]
-            response.next_page_token = paging.encode_token(_LIST_QUERY, position)
+        count = paging.fill(response.users.add, found[:limit], messages.fill_message)
+        progress.advance(found, count, lambda user: [str(user.user_id)])
+        response.next_page_token = progress.next_page_token
         return response
 
     async def ChangePassword(
