@@ -44,7 +44,7 @@ def over_bytes(handler: Handler) -> Behaviour:
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
     parse = partial(
-        _Requests if handler.request_streaming else _parse_checked,
+        _parse_stream if handler.request_streaming else _parse_checked,
         handler.request_deserializer or bytes,
     )
     serialize = partial(_serialize, handler.response_serializer or bytes)
@@ -58,18 +58,11 @@ def make_handler(like: Handler, behaviour: Behaviour) -> Handler:
     return made
 
 
-class _Requests:
-    """A stream of requests."""
-
-    def __init__(self, parse: Callable[[bytes], Any], received: AsyncIterator[bytes]) -> None:
-        self._parse = parse
-        self._received = received
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def __anext__(self) -> Any:
-        return _parse(self._parse, await anext(self._received))
+async def _parse_stream(
+    parse: Callable[[bytes], Any], received: AsyncIterator[bytes]
+) -> AsyncIterator[Any]:
+    async for data in received:
+        yield _parse(parse, data)
 
 
 def _parse(parse: Callable[[bytes], Any], data: bytes) -> Any:

@@ -33,15 +33,8 @@ def to_timestamp(moment: dt.datetime) -> timestamp_pb2.Timestamp:
     )
 
 
-def to_money(amount: Amount) -> money_pb2.Money:
-    """Convert an amount; see `fill_money` for one in a field of a message."""
-    money = money_pb2.Money()
-    fill_money(money, amount)
-    return money
-
-
 def fill_money(money: money_pb2.Money, amount: Amount) -> None:
-    """Convert an amount in place, without the copy that CopyFrom makes.
+    """Convert an amount into a field of a message, without the copy that CopyFrom makes.
 
     For a negative amount, neither `units` nor `nanos` is positive.
     """

@@ -5,6 +5,7 @@ Domains and repositories raise them without importing grpc: `code` names the gRP
 INTERNAL without details.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -71,6 +72,15 @@ class NotFound(Error):
     """The resource does not exist, or the caller may not know that it does."""
 
     code = "NOT_FOUND"
+
+
+def not_found(resource: str, resource_id: uuid.UUID) -> NotFound:
+    """Return the error for a missing resource; "user" makes the reason USER_NOT_FOUND."""
+    return NotFound(
+        f"{resource.upper()}_NOT_FOUND",
+        f"There is no {resource} {resource_id}.",
+        metadata={f"{resource}_id": str(resource_id)},
+    )
 
 
 class AlreadyExists(Error):

@@ -12,11 +12,9 @@ can be meant for nothing but this program:
 import difflib
 import re
 from collections.abc import Collection, Iterator
-from itertools import takewhile
 
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _SERVICE_LINK = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?")
-_SWAPPED_LETTERS = 2
 
 
 def find_misspelt(
@@ -42,16 +40,11 @@ def _find_closest(name: str, known: Collection[str], prefix: str) -> str | None:
 
 def _is_one_typo(name: str, known: str) -> bool:
     """Return whether one letter is missing, extra or wrong, or two neighbours are swapped."""
-    start = _count_common(name, known)
-    name, known = name[start:], known[start:]
-    end = _count_common(name[::-1], known[::-1])
-    typed, meant = name[: len(name) - end], known[: len(known) - end]
-    if max(len(typed), len(meant)) <= 1:
-        return True
-    return len(typed) == _SWAPPED_LETTERS and typed == meant[::-1]
-
-
-def _count_common(one: str, other: str) -> int:
-    """Return the length of the common prefix of two names."""
-    pairs = zip(one, other, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    while name and known and name[0] == known[0]:
+        name, known = name[1:], known[1:]
+    return (
+        name[1:] == known
+        or name == known[1:]
+        or name[1:] == known[1:]
+        or (name[:2] == known[:2][::-1] and name[2:] == known[2:])
+    )

@@ -187,9 +187,7 @@ def _ready(driven: Mapping[uuid.UUID, OrderResult], states: Collection[State]) -
 
 def _match(accepted: Order | None, order: NewOrder) -> OrderResult:
     if accepted is None:
-        message = f"There is no user {order.user_id}."
-        metadata = {"user_id": str(order.user_id)}
-        return errors.NotFound("USER_NOT_FOUND", message, metadata=metadata)
+        return errors.not_found("user", order.user_id)
     if not placement.is_same_request(accepted, order):
         return placement.key_reused(accepted)
     return accepted

@@ -265,13 +265,6 @@ def failed(order: Order) -> errors.Error:
     return errors.Error("ORDER_FAILED", message, metadata=_metadata(order))
 
 
-def order_not_found(order_id: uuid.UUID) -> errors.NotFound:
-    """Return the error for an order that does not exist."""
-    return errors.NotFound(
-        "ORDER_NOT_FOUND", f"There is no order {order_id}.", metadata={"order_id": str(order_id)}
-    )
-
-
 _CANCELLED = Refusal("ORDER_CANCELLED", "The order was cancelled.", {})
 
 

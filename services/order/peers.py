@@ -145,11 +145,11 @@ def _to_refusal(error: status_pb2.Status) -> Refusal:
 def _to_charge(order: Order) -> payment_pb2.ProcessPaymentsRequest.Charge:
     if order.total is None:
         raise AssertionError(f"order {order.order_id} cannot be charged without a total")
-    return payment_pb2.ProcessPaymentsRequest.Charge(
-        order_id=str(order.order_id),
-        amount=conversion.to_money(order.total),
-        payment_method=order.payment_method,
+    charge = payment_pb2.ProcessPaymentsRequest.Charge(
+        order_id=str(order.order_id), payment_method=order.payment_method
     )
+    conversion.fill_money(charge.amount, order.total)
+    return charge
 
 
 def _to_payments(payments: Sequence[payment_pb2.Payment]) -> dict[uuid.UUID, Payment]:

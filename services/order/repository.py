@@ -8,6 +8,7 @@ from typing import LiteralString
 
 from psycopg.types.json import Jsonb
 
+from chassis import errors
 from chassis.database import Connection, fetch
 from chassis.money import Amount
 from services.order.domain import (
@@ -19,7 +20,6 @@ from services.order.domain import (
     OrderKey,
     Refusal,
     State,
-    order_not_found,
 )
 from services.order.placement import hash_request
 
@@ -130,7 +130,7 @@ async def get_order(connection: Connection, order_id: uuid.UUID, *, lock: bool =
     """
     found = await get_orders(connection, [order_id], lock=lock)
     if not found:
-        raise order_not_found(order_id)
+        raise errors.not_found("order", order_id)
     return found[0]
 
 

@@ -144,15 +144,6 @@ def check_charges(charges: Sequence[Charge]) -> None:
     violations.raise_any()
 
 
-def payment_not_found(payment_id: uuid.UUID) -> errors.NotFound:
-    """Return the error for a payment that does not exist."""
-    return errors.NotFound(
-        "PAYMENT_NOT_FOUND",
-        f"There is no payment {payment_id}.",
-        metadata={"payment_id": str(payment_id)},
-    )
-
-
 def begin_payment(charge: Charge, provider: str) -> NewPayment:
     """Return the payment to insert for a charge; one of 0 succeeds without the provider."""
     if charge.amount.minor == 0:

@@ -55,12 +55,13 @@ def to_message(payment: Payment) -> payment_pb2.Payment:
 def to_transaction_message(transaction: Transaction) -> payment_pb2.Transaction:
     """Convert an entry of the ledger."""
     entry = transaction.entry
-    return payment_pb2.Transaction(
+    message = payment_pb2.Transaction(
         transaction_id=str(transaction.transaction_id),
         payment_id=str(entry.payment_id),
         order_id=str(entry.order_id),
         type=payment_pb2.TransactionType.Value(f"TRANSACTION_TYPE_{entry.type}"),
-        amount=conversion.to_money(entry.amount),
         provider_reference=entry.provider_reference,
         create_time=conversion.to_timestamp(transaction.create_time),
     )
+    conversion.fill_money(message.amount, entry.amount)
+    return message

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, LiteralString
 
+from chassis import errors
 from chassis.database import Connection, fetch
 from chassis.money import Amount
 from services.payment.domain import (
@@ -19,7 +20,6 @@ from services.payment.domain import (
     State,
     Transaction,
     TransactionType,
-    payment_not_found,
 )
 
 _PAYMENT_COLUMNS: LiteralString = (
@@ -85,7 +85,7 @@ async def get_payment(
         (payment_id,),
     )
     if not found:
-        raise payment_not_found(payment_id)
+        raise errors.not_found("payment", payment_id)
     return found[0]
 
 

@@ -198,15 +198,6 @@ def simplify_number(number: float) -> int | float:
     return int(number) if number.is_integer() and abs(number) <= MAX_EXACT else number
 
 
-def product_not_found(product_id: uuid.UUID) -> errors.NotFound:
-    """Return the error for a product that does not exist."""
-    return errors.NotFound(
-        "PRODUCT_NOT_FOUND",
-        f"There is no product {product_id}.",
-        metadata={"product_id": str(product_id)},
-    )
-
-
 def _to_canonical_json(attributes: Mapping[str, Any]) -> str:
     # As in google.protobuf.Struct, all numbers are doubles. As JSON, 1 differs from true.
     doubles = json.loads(json.dumps(attributes), parse_int=float)

@@ -15,7 +15,7 @@ import psycopg
 from chassis import errors
 from chassis.database import Connection, fetch
 from chassis.money import MINOR_DIGITS, Amount
-from services.product.domain import Details, Product, Stock, product_not_found
+from services.product.domain import Details, Product, Stock
 from services.product.filter import Comparison
 from services.product.listing import Column, Key, Listing
 
@@ -113,7 +113,7 @@ async def get_product(
     """
     found = await get_products(connection, [product_id], lock=lock)
     if not found:
-        raise product_not_found(product_id)
+        raise errors.not_found("product", product_id)
     return found[0]
 
 

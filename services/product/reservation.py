@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from chassis import errors
 from chassis.money import Amount
 from chassis.violations import Violations
-from services.product.domain import OutOfStock, product_not_found
+from services.product.domain import OutOfStock
 
 LIFETIME = dt.timedelta(minutes=15)
 """How long a reservation lasts unless it is pinned."""
@@ -236,7 +236,7 @@ def _reject(order_id: uuid.UUID, rejection: Rejection) -> ReservationResult:
             metadata={"product_id": str(rejection.product_id)},
         )
     else:
-        error = product_not_found(rejection.product_id)
+        error = errors.not_found("product", rejection.product_id)
     return ReservationResult(order_id, State.REJECTED, rejection=rejection, error=error)
 
 

@@ -17,9 +17,10 @@ from typing import LiteralString
 
 from psycopg.rows import scalar_row
 
+from chassis import errors
 from chassis.database import Connection, fetch
 from chassis.money import Amount
-from services.product.domain import Adjustment, Stock, product_not_found
+from services.product.domain import Adjustment, Stock
 from services.product.reservation import (
     LIFETIME,
     PricedLine,
@@ -58,7 +59,7 @@ async def lock_stock(connection: Connection, product_id: uuid.UUID) -> Stock:
         (product_id,),
     )
     if not found:
-        raise product_not_found(product_id)
+        raise errors.not_found("product", product_id)
     return found[0]
 
 

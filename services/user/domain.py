@@ -74,13 +74,6 @@ def check_etag(user: User, etag: str) -> None:
         raise errors.Aborted("ETAG_MISMATCH", "The user was changed meanwhile: get it again.")
 
 
-def user_not_found(user_id: uuid.UUID) -> errors.NotFound:
-    """Return the error for a user that does not exist."""
-    return errors.NotFound(
-        "USER_NOT_FOUND", f"There is no user {user_id}.", metadata={"user_id": str(user_id)}
-    )
-
-
 def _check_email(violations: Violations, email: str) -> str:
     """Check an e-mail address; return it in NFC, with its domain in lower case and in Unicode."""
     try:

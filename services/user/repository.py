@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from chassis import errors
 from chassis.database import Connection, fetch
-from services.user.domain import Address, Profile, User, user_not_found
+from services.user.domain import Address, Profile, User
 
 _COLUMNS: LiteralString = (
     "user_id, email, display_name, addresses, version, create_time, update_time"
@@ -48,7 +48,7 @@ async def get_user(connection: Connection, user_id: uuid.UUID, *, lock: bool = F
     """
     found = await get_users(connection, [user_id], lock=lock)
     if not found:
-        raise user_not_found(user_id)
+        raise errors.not_found("user", user_id)
     return found[0]
 
 
@@ -102,7 +102,7 @@ async def delete_user(connection: Connection, user_id: uuid.UUID) -> None:
     """
     cursor = await connection.execute("DELETE FROM users WHERE user_id = %s", (user_id,))
     if cursor.rowcount == 0:
-        raise user_not_found(user_id)
+        raise errors.not_found("user", user_id)
 
 
 async def get_password_hash(connection: Connection, user_id: uuid.UUID) -> str:
@@ -115,7 +115,7 @@ async def get_password_hash(connection: Connection, user_id: uuid.UUID) -> str:
     await cursor.execute("SELECT password_hash FROM users WHERE user_id = %s", (user_id,))
     password_hash: str | None = await cursor.fetchone()
     if password_hash is None:
-        raise user_not_found(user_id)
+        raise errors.not_found("user", user_id)
     return password_hash
 
 
