@@ -21,7 +21,7 @@ from services.order.testing import (
     new_order,
     read,
 )
-from services.payment.testing import Hook, Hooks
+from services.payment.testing import Hook
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
@@ -55,7 +55,7 @@ def once(hook: Hook, shop: Shop, point: str) -> Hook:
     """Return a hook that removes itself when it runs."""
 
     async def run() -> None:
-        del shop.peers.hooks[point]
+        del shop.hooks[point]
         await hook()
 
     return run
@@ -68,12 +68,12 @@ async def test_a_repeated_request_finishes_an_order_after_a_lost_message(
 ) -> None:
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
-    shop.peers.hooks[f"{side} {step}"] = lose
+    shop.hooks[f"{side} {step}"] = lose
     refused = await refusal(shop.orders.CreateOrder(request))
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "PEER_UNAVAILABLE")
     assert refused.metadata["order_id"] == order_id_of(urls)
     assert audit(urls) != []
-    shop.peers.hooks.clear()
+    shop.hooks.clear()
     order = await shop.orders.CreateOrder(request)
     assert order.order_id == refused.metadata["order_id"]
     assert order.state == order_pb2.ORDER_STATE_CONFIRMED
@@ -88,11 +88,11 @@ async def test_a_repeated_request_finishes_the_compensation_of_a_declined_order(
 ) -> None:
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2), payment_method=DECLINED_CARD)
-    shop.peers.hooks[f"{side} {step}"] = lose
+    shop.hooks[f"{side} {step}"] = lose
     refused = await refusal(shop.orders.CreateOrder(request))
     assert refused.code == grpc.StatusCode.UNAVAILABLE
     assert states(urls) == ["CANCELLING"]
-    shop.peers.hooks.clear()
+    shop.hooks.clear()
     assert (await refusal(shop.orders.CreateOrder(request))).reason == "PAYMENT_DECLINED"
     assert await shop.stock(product) == (10, 0, 0)
     assert audit(urls) == []
@@ -116,7 +116,7 @@ async def test_an_order_waits_for_a_service_that_is_down(
 
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
-    shop.peers.hooks[point] = once(stop, shop, point)
+    shop.hooks[point] = once(stop, shop, point)
     assert (await refusal(shop.orders.CreateOrder(request))).reason == "PEER_UNAVAILABLE"
     assert states(urls) == [state]
     await shop.start(name, ports[0])
@@ -179,7 +179,7 @@ async def test_cancelling_an_order_that_is_driven_succeeds_before_the_charge_onl
     async def interfere() -> None:
         reasons.append(await reason_of(cancel(shop, order_id_of(urls))))
 
-    shop.peers.hooks[point] = once(interfere, shop, point)
+    shop.hooks[point] = once(interfere, shop, point)
     created = await reason_of(shop.orders.CreateOrder(request))
     # Money decides: once the charge has succeeded, it is too late.
     late = point in {"after charge", "before commit_stock", "after commit_stock"}
@@ -194,12 +194,12 @@ async def test_cancelling_an_order_that_is_driven_succeeds_before_the_charge_onl
 async def test_an_order_that_is_stuck_can_be_cancelled(shop: Shop, urls: Urls, step: str) -> None:
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
-    shop.peers.hooks[f"before {step}"] = lose
+    shop.hooks[f"before {step}"] = lose
     await refusal(shop.orders.CreateOrder(request))
     cancelled = await cancel(shop, order_id_of(urls))
     assert cancelled.state == order_pb2.ORDER_STATE_CANCELLED
     assert await cancel(shop, cancelled.order_id) == cancelled
-    shop.peers.hooks.clear()
+    shop.hooks.clear()
     assert (await refusal(shop.orders.CreateOrder(request))).reason == "ORDER_CANCELLED"
     assert await shop.stock(product) == (10, 0, 0)
     assert audit(urls) == []
@@ -216,7 +216,7 @@ async def test_stock_stays_reserved_while_the_payment_is_unknown(
 
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
-    shop.peers.hooks["before charge"] = lose
+    shop.hooks["before charge"] = lose
     await refusal(shop.orders.CreateOrder(request))
     monkeypatch.setattr(shop.peers, "cancel_payments", return_unknown)
     refused = await refusal(cancel(shop, order_id_of(urls)))
@@ -234,11 +234,12 @@ async def test_only_the_unpaid_orders_of_a_batch_release_their_stock(
     user_id, product = await shop.new_user(), await shop.new_product()
     paid, unpaid = (new_order(user_id, (product, 2), key=key) for key in ("paid", "unpaid"))
     for request, point in ((paid, "after charge"), (unpaid, "before charge")):
-        shop.peers.hooks = Hooks({point: lose, "before cancel_payments": lose})
+        shop.hooks.clear()
+        shop.hooks.update({point: lose, "before cancel_payments": lose})
         order_id = (await refusal(shop.orders.CreateOrder(request))).metadata["order_id"]
         await refusal(cancel(shop, order_id))
     assert states(urls) == ["CANCELLING", "CANCELLING"]
-    shop.peers.hooks.clear()
+    shop.hooks.clear()
     chunk = order_pb2.CreateOrdersRequest(orders=[paid, unpaid])
     (response,) = [each async for each in shop.orders.CreateOrders(iter([chunk]))]
     assert response.results[0].order.state == order_pb2.ORDER_STATE_CONFIRMED
@@ -253,7 +254,7 @@ async def test_a_cancelled_order_whose_charge_succeeded_goes_forward(
 ) -> None:
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
-    shop.peers.hooks["after charge"] = lose
+    shop.hooks["after charge"] = lose
     await refusal(shop.orders.CreateOrder(request))
     refused = await refusal(cancel(shop, order_id_of(urls)))
     assert refused.reason == "ORDER_NOT_CANCELLABLE"

@@ -220,7 +220,7 @@ async def test_the_response_to_the_largest_chunk_fits_into_a_message(shop: Shop)
 
 async def test_create_orders_ends_when_the_user_service_is_down(shop: Shop, urls: Urls) -> None:
     request = new_order(await shop.new_user(), (await shop.new_product(), 1))
-    shop.peers.hooks["before find_users"] = lose
+    shop.hooks["before find_users"] = lose
     refused = await refusal(send(shop, new_chunk(1, request)))
     assert refused.code == grpc.StatusCode.UNAVAILABLE
     assert read(urls["order"], "SELECT * FROM orders") == []
@@ -233,11 +233,11 @@ async def test_create_orders_returns_errors_for_unfinished_orders_only(
     done = new_order(user_id, (product, 1), key="done")
     order = await shop.orders.CreateOrder(done)
     chunk = new_chunk(1, done, new_order(user_id, (product, 1), key="not done"))
-    shop.peers.hooks["after reserve_stock"] = lose
+    shop.hooks["after reserve_stock"] = lose
     (response,) = await send(shop, chunk)
     assert response.results[0].order == order
     assert reasons(response) == ["", "PEER_UNAVAILABLE"]
-    shop.peers.hooks.clear()
+    shop.hooks.clear()
     (response,) = await send(shop, chunk)
     assert reasons(response) == ["", ""]
     assert audit(urls) == []
@@ -252,7 +252,7 @@ async def test_create_orders_finishes_the_current_chunk_when_the_server_stops(
     async def drain() -> None:
         shop.draining.set()
 
-    shop.peers.hooks["before charge"] = drain
+    shop.hooks["before charge"] = drain
     stream = shop.orders.CreateOrders(iter(sent))
     response = await anext(aiter(stream))
     assert response.seq == 0
@@ -306,7 +306,7 @@ async def test_create_orders_returns_an_error_for_an_order_that_makes_its_batch_
                 (order_id,),
             )
 
-    shop.peers.hooks["before charge"] = poison
+    shop.hooks["before charge"] = poison
     first, second = await send(shop, new_chunk(1, *orders[:8]), new_chunk(2, *orders[8:]))
     assert reasons(first) == [""] * 5 + ["ORDER_FAILED"] + [""] * 2
     assert first.results[5].error.code == grpc.StatusCode.INTERNAL.value[0]
@@ -315,7 +315,7 @@ async def test_create_orders_returns_an_error_for_an_order_that_makes_its_batch_
     assert charged_batches == 8
     with psycopg.connect(urls["payment"]) as connection:
         connection.execute("DELETE FROM payments WHERE amount_minor = 1")
-    shop.peers.hooks.clear()
+    shop.hooks.clear()
     order = await shop.orders.CreateOrder(orders[5])
     assert order.order_id == status.error_info(first.results[5].error).metadata["order_id"]
     assert audit(urls) == []
@@ -350,7 +350,7 @@ async def test_create_orders_calls_a_service_that_is_down_once_per_batch(shop: S
         asked += 1
         await lose()
 
-    shop.peers.hooks["before charge"] = count_and_lose
+    shop.hooks["before charge"] = count_and_lose
     (response,) = await send(shop, new_chunk(1, *orders))
     assert reasons(response) == ["PEER_UNAVAILABLE"] * 4
     assert asked == 1

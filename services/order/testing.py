@@ -9,14 +9,7 @@ PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pyt
 """
 
 import asyncio
-import uuid
-from collections.abc import (
-    AsyncIterator,
-    Collection,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, LiteralString, TypeAlias
@@ -35,8 +28,7 @@ from chassis.server import Server
 from chassis.service import Resources, Service
 from services.order import main as order
 from services.order.checkout import Checkout
-from services.order.domain import Order, Payment, Refusal
-from services.order.peers import Peers, Prices
+from services.order.peers import Peers
 from services.order.servicer import OrderServicer
 from services.payment import main as payment
 from services.payment.testing import Hooks, find_discrepancies
@@ -46,6 +38,16 @@ from tools.postgres.testing import Databases, clear
 
 CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_declined"
+
+CALLS = (
+    "find_users",
+    "reserve_stock",
+    "commit_stock",
+    "release_stock",
+    "charge",
+    "cancel_payments",
+)
+"""The methods of `Peers`."""
 
 Urls = Mapping[str, str]
 """The URLs of the databases by service."""
@@ -85,42 +87,8 @@ _SOLD: LiteralString = "SELECT format('%s %s', product_id, sold) FROM stock WHER
 
 
 async def lose() -> None:
-    """Simulate the loss of a message: a hook."""
+    """Simulate the loss of a request, before a call, or of its response, after it: a hook."""
     raise errors.Unavailable("PEER_UNAVAILABLE", "lost")
-
-
-class HookedPeers(Peers):
-    """Peers with hooks: `lose` loses the request "before charge", the response "after charge"."""
-
-    def __init__(
-        self, users: grpc.aio.Channel, products: grpc.aio.Channel, payments: grpc.aio.Channel
-    ) -> None:
-        super().__init__(users, products, payments)
-        self.hooks = Hooks()
-
-    async def find_users(self, user_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
-        """Find users, with hooks."""
-        return await self.hooks.call("find_users", super().find_users, user_ids)
-
-    async def reserve_stock(self, orders: Sequence[Order]) -> dict[uuid.UUID, Prices | Refusal]:
-        """Reserve, with hooks."""
-        return await self.hooks.call("reserve_stock", super().reserve_stock, orders)
-
-    async def commit_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
-        """Commit, with hooks."""
-        return await self.hooks.call("commit_stock", super().commit_stock, orders)
-
-    async def release_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
-        """Release, with hooks."""
-        return await self.hooks.call("release_stock", super().release_stock, orders)
-
-    async def charge(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
-        """Charge, with hooks."""
-        return await self.hooks.call("charge", super().charge, orders)
-
-    async def cancel_payments(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
-        """Cancel, with hooks."""
-        return await self.hooks.call("cancel_payments", super().cancel_payments, orders)
 
 
 class Shop:
@@ -140,13 +108,16 @@ class Shop:
         self.users: Users
         self.products: Products
         self.orders: Orders
-        self.peers: HookedPeers
+        self.hooks = Hooks()
+        """Around the calls of the order service: "before charge", "after charge" and so on."""
+        self.peers: Peers
         self.checkout: Checkout
 
     async def open(self) -> None:
         """Start the services, the order service last, and connect to them."""
         channels = {name: await self._start(name) for name in ("user", "product", "payment")}
-        self.peers = HookedPeers(channels["user"], channels["product"], channels["payment"])
+        peers = Peers(channels["user"], channels["product"], channels["payment"])
+        self.peers = self.hooks.surround(peers, *CALLS)
         self.users = user_pb2_grpc.UserServiceStub(channels["user"])
         self.products = product_pb2_grpc.ProductServiceStub(channels["product"])
         self.orders = order_pb2_grpc.OrderServiceStub(await self._start("order"))

@@ -17,10 +17,10 @@ from services.payment.providers.sandbox import SandboxProvider
 from services.payment.testing import (
     Crash,
     Hook,
-    HookedProvider,
     count,
     crash,
     expire_keys,
+    hooked_sandbox,
 )
 
 pytest_plugins = ("tools.postgres.testing", "services.payment.testing")
@@ -41,7 +41,7 @@ def charges(database: Database) -> Charges:
 
 
 def hooked(database: Database, point: str, hook: Hook) -> Charges:
-    return Charges(database, HookedProvider(SandboxProvider(database), {point: hook}))
+    return Charges(database, hooked_sandbox(database, {point: hook}))
 
 
 def new_charges(number: int, payment_method: str = "pm_sandbox") -> list[Charge]:

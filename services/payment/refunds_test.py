@@ -14,7 +14,7 @@ from services.payment.domain import Charge, Payment, RefundResult, RefundState
 from services.payment.providers.provider import RefundRequest
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.refunds import Refunds
-from services.payment.testing import Crash, HookedProvider, count, crash
+from services.payment.testing import Crash, count, crash, hooked_sandbox
 
 pytest_plugins = ("tools.postgres.testing", "services.payment.testing")
 DATABASE = "payment"
@@ -38,7 +38,7 @@ async def charged(database: Database) -> Payment:
 
 
 def crashing(database: Database, point: str) -> Refunds:
-    return Refunds(database, HookedProvider(SandboxProvider(database), {point: crash}))
+    return Refunds(database, hooked_sandbox(database, {point: crash}))
 
 
 async def test_refund_is_written_to_the_ledger(

@@ -7,23 +7,18 @@ A test module gets the fixture `database` with
 PYTEST_DONT_REWRITE: test modules import it before pytest does.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import LiteralString, TypeVar
 
 import psycopg
 import pytest
 
 from chassis.database import Database
-from services.payment.domain import ChargeResult, RefundResult
-from services.payment.providers.provider import (
-    Confirmation,
-    IntentRequest,
-    Provider,
-    RefundRequest,
-)
+from services.payment.providers.sandbox import SandboxProvider
 
 Hook = Callable[[], Awaitable[None]]
-Items = TypeVar("Items")
+Target = TypeVar("Target")
 Result = TypeVar("Result")
 
 _DISCREPANCIES = """
@@ -70,10 +65,15 @@ async def crash() -> None:
 class Hooks(dict[str, Hook]):
     """Hooks by the points at which they run: "before confirm", "after confirm" and so on."""
 
-    async def call(
-        self, name: str, method: Callable[[Items], Awaitable[Result]], items: Items
+    def surround(self, target: Target, *methods: str) -> Target:
+        """Give methods of an object a point before and one after each call; return the object."""
+        for name in methods:
+            setattr(target, name, partial(self._call, name, getattr(target, name)))
+        return target
+
+    async def _call(
+        self, name: str, method: Callable[[object], Awaitable[Result]], items: object
     ) -> Result:
-        """Call a method between its two points."""
         await self._run(f"before {name}")
         result = await method(items)
         await self._run(f"after {name}")
@@ -84,29 +84,10 @@ class Hooks(dict[str, Hook]):
             await self[point]()
 
 
-class HookedProvider:
-    """A provider with hooks around its methods."""
-
-    def __init__(self, provider: Provider, hooks: Mapping[str, Hook]) -> None:
-        self._provider = provider
-        self._hooks = Hooks(hooks)
-        self.name = provider.name
-
-    async def create_intents(self, requests: Sequence[IntentRequest]) -> list[str]:
-        """Create intents, with hooks."""
-        return await self._hooks.call("create_intents", self._provider.create_intents, requests)
-
-    async def confirm(self, confirmations: Sequence[Confirmation]) -> list[ChargeResult]:
-        """Confirm intents, with hooks."""
-        return await self._hooks.call("confirm", self._provider.confirm, confirmations)
-
-    async def cancel(self, references: Sequence[str]) -> list[ChargeResult]:
-        """Cancel intents, with hooks."""
-        return await self._hooks.call("cancel", self._provider.cancel, references)
-
-    async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
-        """Refund intents, with hooks."""
-        return await self._hooks.call("refund", self._provider.refund, requests)
+def hooked_sandbox(database: Database, hooks: Mapping[str, Hook]) -> SandboxProvider:
+    """Return a sandbox whose methods have hooks."""
+    sandbox = SandboxProvider(database)
+    return Hooks(hooks).surround(sandbox, "create_intents", "confirm", "cancel", "refund")
 
 
 @pytest.fixture
