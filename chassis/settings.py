@@ -7,7 +7,7 @@ as they may be secrets. Which unknown names are refused is in `chassis.setting_n
 import ipaddress
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 from urllib.parse import quote
@@ -61,11 +61,13 @@ class _OnServer(str):
 def _to_url(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, _OnServer):
         return value
-    values = {"postgres_database": value, **info.data}
-    missing = [name.upper() for name in _SERVER if values.get(name) is None]
+    missing = [name.upper() for name in _SERVER if info.data.get(name) is None]
     if missing:
         raise ValueError(f"must be set, or else {', '.join(missing)}")
-    return _make_url(values)
+    host, port, user, password = (info.data[name] for name in _SERVER)
+    login = f"{quote(user, safe='')}:{quote(password.get_secret_value(), safe='')}"
+    database = value or info.data.get("postgres_database")
+    return f"postgresql://{login}@{address(host, port)}/{database}"
 
 
 def _check_url(url: SecretStr) -> SecretStr:
@@ -99,10 +101,10 @@ class Settings(BaseSettings):
 
 
 class DatabaseSettings(Settings):
-    """Where the PostgreSQL server is, for a program whose database is on it unless it has a URL."""
+    """Where the PostgreSQL server is: not needed by a program whose databases all have URLs."""
 
     postgres_host: Host | None = None
-    """Where the PostgreSQL server listens; not needed by a program whose database has a URL."""
+    """Where the PostgreSQL server listens."""
     postgres_port: Port | None = None
     """The port of the PostgreSQL server."""
     postgres_user: Annotated[str, Field(min_length=1)] | None = None
@@ -115,34 +117,12 @@ _SERVER = tuple(DatabaseSettings.__annotations__)
 
 
 def own_database(name: str = "") -> Any:
-    """Declare a field of type DatabaseUrl for the URL of a program's own database.
+    """Declare a field of type DatabaseUrl for a database of the program's own.
 
-    By default it is the database of this name on the server of POSTGRES_*. A program with the
-    setting POSTGRES_DATABASE uses the database of that name instead.
+    By default it is the database of this name on the server of POSTGRES_*; without a name, that of
+    the setting POSTGRES_DATABASE.
     """
     return Field(default=_OnServer(name), validate_default=True)
-
-
-class PostgresSettings(DatabaseSettings):
-    """Settings of a program that uses several databases of one server, such as the migrations."""
-
-    postgres_host: Host
-    postgres_port: Port
-    postgres_user: Annotated[str, Field(min_length=1)]
-    postgres_password: SecretStr
-
-    def database_url(self, database: str, override: SecretStr | None = None) -> str:
-        """Return the URL of a database on this server, or the override where there is one."""
-        if override is not None:
-            return override.get_secret_value()
-        return _make_url({**self.model_dump(), "postgres_database": database})
-
-
-def _make_url(values: Mapping[str, Any]) -> str:
-    user = quote(values["postgres_user"], safe="")
-    password = quote(values["postgres_password"].get_secret_value(), safe="")
-    server = address(values["postgres_host"], values["postgres_port"])
-    return f"postgresql://{user}:{password}@{server}/{values['postgres_database']}"
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -166,9 +146,7 @@ def dotenv_path() -> Path:
 
 
 def _find_unknown(cls: type[Settings]) -> Iterable[str]:
-    known = {
-        str(field.validation_alias or name).upper() for name, field in cls.model_fields.items()
-    }
+    known = {name.upper() for name in cls.model_fields}
     in_file = DotEnvSettingsSource(cls, dotenv_path()).env_vars
     names = {name.upper() for name in (*os.environ, *in_file)}
     for name, meant in find_misspelt(names, known, cls.own_prefix):

@@ -4,6 +4,8 @@ import functools
 import signal
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from chassis import settings
 from migrations.settings import MigrationSettings
 from tools.dev import readiness
@@ -23,6 +25,10 @@ _RUNFILES = Path(__file__).parents[2]
 class ShopSettings(MigrationSettings):
     """Where everything listens, and where the databases are."""
 
+    postgres_host: settings.Host
+    postgres_port: settings.Port
+    postgres_user: str
+    postgres_password: SecretStr
     userservice_host: settings.Host
     userservice_port: settings.Port
     productservice_host: settings.Host
@@ -36,14 +42,8 @@ class ShopSettings(MigrationSettings):
 
     def has_local_databases(self) -> bool:
         """Return whether POSTGRES_HOST is this machine and some database is on that server."""
-        overrides = (
-            self.userservice_database_url,
-            self.productservice_database_url,
-            self.orderservice_database_url,
-            self.paymentservice_database_url,
-            self.gateway_database_url,
-        )
-        return None in overrides and self.postgres_host in _LOOPBACK
+        urls = {name for name in type(self).model_fields if name.endswith("database_url")}
+        return not urls <= self.model_fields_set and self.postgres_host in _LOOPBACK
 
     def postgres_endpoint(self) -> Endpoint:
         """Return where the database server listens."""
