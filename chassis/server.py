@@ -44,8 +44,6 @@ class Limits:
     """How many calls may be in flight; those of health and reflection do not count."""
     max_send_seconds: float = 60.0
     """How long a client may take to read one message of a response."""
-    grace_seconds: float = 25.0
-    """How long calls may go on when the server stops."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -68,7 +66,6 @@ class Server:
     ) -> None:
         self._service = service
         self._database = database
-        self._limits = limits
         self._health = health.aio.HealthServicer()
         self._log = log.logger()
         calls = CallsInFlight(limits.max_calls, limits.max_send_seconds)
@@ -105,12 +102,11 @@ class Server:
         self._watch.start()
         self._log.info("server_started", service=self._service, port=self.port)
 
-    async def stop(self, grace_seconds: float | None = None) -> None:
-        """Refuse new calls, finish those in flight, close the database."""
+    async def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls, let those in flight go on for a time, close the database."""
         await self._probe.stop()
         await self._health.enter_graceful_shutdown()
-        grace = self._limits.grace_seconds if grace_seconds is None else grace_seconds
-        await self._server.stop(grace)
+        await self._server.stop(grace_seconds)
         await self._watch.stop()
         await self._database.close()
         self._log.info("server_stopped", service=self._service)

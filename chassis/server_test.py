@@ -119,7 +119,7 @@ async def test_stop_finishes_calls_in_flight(database: Database) -> None:
     async with client.open_channel("127.0.0.1", server.port) as channel:
         call = asyncio.ensure_future(unary(channel, "wait")(b"kept"))
         await waiting.entered.wait()
-        stopping = asyncio.create_task(server.stop())
+        stopping = asyncio.create_task(server.stop(grace_seconds=25))
         while await is_served(channel):
             assert not stopping.done()
         waiting.proceed.set()

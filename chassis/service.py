@@ -38,7 +38,7 @@ class ServiceSettings(settings.DatabaseSettings):
         DEFAULT_LIMITS.max_send_seconds
     )
     """How long a client may take to read one message of a response."""
-    service_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = DEFAULT_LIMITS.grace_seconds
+    service_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = 25.0
     """How long calls may go on when a service stops."""
 
     def find_address(self, service: str) -> tuple[str, int]:
@@ -50,12 +50,6 @@ class ServiceSettings(settings.DatabaseSettings):
         """Return the URL of the service's database."""
         url: SecretStr = getattr(self, f"{service.lower()}_database_url")
         return url.get_secret_value()
-
-    def limits(self) -> Limits:
-        """Return the limits of the service's server."""
-        return Limits(
-            self.service_max_calls, self.service_max_send_seconds, self.service_grace_seconds
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +111,7 @@ class Service(Generic[ServicerT]):
         return Server(self.descriptor.full_name, register, resources.database, address, limits)
 
     async def _run(self, config: ServiceSettings) -> None:
+        """Serve until a signal sets `draining`; then stop everything in reverse order."""
         name = self.descriptor.name
         database = Database(
             config.find_database(name), connections=config.service_database_connections
@@ -124,21 +119,17 @@ class Service(Generic[ServicerT]):
         channels = {peer: client.open_channel(*config.find_address(peer)) for peer in self.peers}
         resources = Resources(database, channels)
         address = settings.address(*config.find_address(name))
-        server = self.make_server(resources, address, config.limits())
-        await _serve(server, resources, self.make_tasks(resources))
-
-
-async def _serve(server: Server, resources: Resources, tasks: Sequence[BackgroundTask]) -> None:
-    """Serve until a signal sets `draining`; then stop everything in reverse order."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, resources.draining.set)
-    async with AsyncExitStack() as stack:
-        for channel in resources.channels.values():
-            stack.push_async_callback(channel.close)
-        await server.start()
-        stack.push_async_callback(server.stop)
-        for task in tasks:
-            task.start()
-            stack.push_async_callback(task.stop)
-        await resources.draining.wait()
+        limits = Limits(config.service_max_calls, config.service_max_send_seconds)
+        server = self.make_server(resources, address, limits)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, resources.draining.set)
+        async with AsyncExitStack() as stack:
+            for channel in channels.values():
+                stack.push_async_callback(channel.close)
+            await server.start()
+            stack.push_async_callback(server.stop, config.service_grace_seconds)
+            for task in self.make_tasks(resources):
+                task.start()
+                stack.push_async_callback(task.stop)
+            await resources.draining.wait()
