@@ -100,12 +100,20 @@ def parse_update_mask(
         return frozenset(field.name for field, _ in resource.ListFields() if field.name in allowed)
     if list(mask.paths) == ["*"]:
         return frozenset(allowed)
-    unknown = sorted({path for path in mask.paths if not _leads_into(path, resource, allowed)})
+    descriptor = cast("Descriptor", resource.DESCRIPTOR)
+    names = {path: path.partition(".")[0] for path in mask.paths}
+    unknown = [
+        path
+        for path, name in sorted(names.items())
+        if name not in allowed
+        or not field_mask_pb2.FieldMask(paths=[path]).IsValidForDescriptor(descriptor)
+    ]
     if unknown:
-        names, choice = ", ".join(unknown), ", ".join(sorted(allowed))
-        message = f"update_mask names {names}; it may name {choice}"
+        message = (
+            f"update_mask names {', '.join(unknown)}; it may name {', '.join(sorted(allowed))}"
+        )
         raise errors.InvalidArgument("INVALID_UPDATE_MASK", message)
-    return frozenset(_first_name(path) for path in mask.paths)
+    return frozenset(names.values())
 
 
 def update(resource: MessageType, changes: MessageType, fields: Collection[str]) -> MessageType:
@@ -113,13 +121,3 @@ def update(resource: MessageType, changes: MessageType, fields: Collection[str])
     mask = field_mask_pb2.FieldMask(paths=sorted(fields))
     mask.MergeMessage(changes, resource, replace_message_field=True, replace_repeated_field=True)
     return resource
-
-
-def _leads_into(path: str, resource: Message, allowed: Collection[str]) -> bool:
-    descriptor = cast("Descriptor", resource.DESCRIPTOR)
-    exists = field_mask_pb2.FieldMask(paths=[path]).IsValidForDescriptor(descriptor)
-    return exists and _first_name(path) in allowed
-
-
-def _first_name(path: str) -> str:
-    return path.partition(".")[0]

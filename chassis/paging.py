@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 import orjson
 
-from chassis import errors, ids
+from chassis import errors
 from chassis.transport import MAX_MESSAGE_BYTES
 
 DEFAULT_PAGE_SIZE = 100
@@ -140,7 +140,25 @@ def parse_position(position: Position | None) -> uuid.UUID | None:
     Raises:
         errors.InvalidArgument: it is not an id.
     """
-    return None if position is None else ids.parse_id(position[0], "page_token")
+    return None if position is None else parse_id(position[0])
+
+
+def parse_id(value: str) -> uuid.UUID:
+    """Parse an id in a position.
+
+    Raises:
+        errors.InvalidArgument: it is not an id.
+    """
+    try:
+        return uuid.UUID(value)
+    except ValueError as error:
+        raise invalid_token() from error
+
+
+def invalid_token() -> errors.InvalidArgument:
+    """Return the error for a page token that no response to the query has."""
+    message = "The page token is not from a response to the same query."
+    return errors.InvalidArgument("INVALID_PAGE_TOKEN", message)
 
 
 def _decode(token: str, digest: str) -> Position:
@@ -156,6 +174,5 @@ def _decode(token: str, digest: str) -> Position:
         or not all(isinstance(item, str) for item in payload)
         or payload[0] != digest
     ):
-        message = "The page token is not from a response to the same query."
-        raise errors.InvalidArgument("INVALID_PAGE_TOKEN", message)
+        raise invalid_token()
     return payload[1:]

@@ -1,6 +1,7 @@
 """Pages that are streamed, and the tokens between them."""
 
 import base64
+import uuid
 from typing import Any
 
 import pytest
@@ -96,6 +97,14 @@ def test_progress_refuses_tokens_that_are_no_list_of_strings(payload: bytes) -> 
     token = base64.urlsafe_b64encode(payload).decode().rstrip("=")
     with pytest.raises(errors.InvalidArgument):
         paging.Progress("query", token, 0)
+
+
+def test_parse_position_refuses_what_is_no_id() -> None:
+    position = ["0199aaaa-0000-7000-8000-000000000000"]
+    assert paging.parse_position(position) == uuid.UUID(position[0])
+    assert paging.parse_position(None) is None
+    with pytest.raises(errors.InvalidArgument, match="page token"):
+        paging.parse_position(["one"])
 
 
 class Measured:

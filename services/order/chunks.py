@@ -41,7 +41,7 @@ async def receive(
 async def _receive_one(
     requests: AsyncIterator[Chunk], stopping: asyncio.Task[bool], idle_seconds: float
 ) -> Chunk | None:
-    receiving = asyncio.create_task(_next(requests))
+    receiving = asyncio.ensure_future(anext(requests, None))
     try:
         await asyncio.wait(
             {receiving, stopping}, timeout=idle_seconds, return_when=asyncio.FIRST_COMPLETED
@@ -57,10 +57,6 @@ async def _receive_one(
         return receiving.result()
     finally:
         receiving.cancel()
-
-
-async def _next(requests: AsyncIterator[Chunk]) -> Chunk | None:
-    return await anext(requests, None)
 
 
 def _check(chunk: Chunk, expected: int | None) -> None:

@@ -16,7 +16,7 @@ _NEXT_STATES = {
 
 
 def parse_order(request: order_pb2.CreateOrderRequest, idempotency_key: str) -> NewOrder:
-    """Convert an order that a client places."""
+    """Convert an order that a client places, whose ids are UUIDs by the contract."""
     return NewOrder(
         user_id=uuid.UUID(request.user_id),
         idempotency_key=idempotency_key,
@@ -50,7 +50,7 @@ def to_result(
 
 
 def to_message(order: Order) -> order_pb2.Order:
-    """Convert an order."""
+    """Convert an order; it has prices once its stock is reserved."""
     message = order_pb2.Order(
         order_id=str(order.order_id),
         user_id=str(order.user_id),

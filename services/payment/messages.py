@@ -34,7 +34,7 @@ def parse_amount(request: payment_pb2.RefundPaymentRequest) -> Amount | None:
 
 
 def to_message(payment: Payment) -> payment_pb2.Payment:
-    """Convert a payment."""
+    """Convert a payment; a tombstone has no amounts."""
     message = payment_pb2.Payment(
         payment_id=str(payment.payment_id),
         order_id=str(payment.order_id),
@@ -53,7 +53,7 @@ def to_message(payment: Payment) -> payment_pb2.Payment:
 
 
 def to_transaction_message(transaction: Transaction) -> payment_pb2.Transaction:
-    """Convert an entry of the ledger."""
+    """Convert an entry of the ledger, which is called a transaction in the contract."""
     entry = transaction.entry
     message = payment_pb2.Transaction(
         transaction_id=str(transaction.transaction_id),

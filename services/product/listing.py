@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from chassis import errors, ids
+from chassis import errors, paging
 from chassis.money import MINOR_DIGITS
 from chassis.paging import Position
 from services.product import filter as filters
@@ -70,14 +70,14 @@ def parse_key(position: Position, column: Column) -> Key:
     """
     match column, list(position):
         case Column.CREATE_TIME, [product_id]:
-            return (ids.parse_id(product_id, "page_token"),)
+            return (paging.parse_id(product_id),)
         case Column.NAME, [name, product_id] if _TEXT.fullmatch(name):
-            return (name, ids.parse_id(product_id, "page_token"))
+            return (name, paging.parse_id(product_id))
         case Column.SKU, [sku] if _TEXT.fullmatch(sku):
             return (sku,)
         case Column.PRICE, [price, product_id] if _PRICE.fullmatch(price):
-            return (Decimal(price), ids.parse_id(product_id, "page_token"))
-    raise errors.InvalidArgument("INVALID_PAGE_TOKEN", "The page token is damaged.")
+            return (Decimal(price), paging.parse_id(product_id))
+    raise paging.invalid_token()
 
 
 def _price_units(product: Product) -> Decimal:

@@ -35,7 +35,7 @@ def parse_details(message: product_pb2.Product) -> domain.Details:
 
 
 def to_message(product: domain.Product) -> product_pb2.Product:
-    """Convert a product."""
+    """Convert a product with its stock; the etag contains both."""
     message = product_pb2.Product()
     fill_message(message, product)
     return message
@@ -64,7 +64,7 @@ def fill_message(message: product_pb2.Product, product: domain.Product) -> None:
 
 
 def parse_adjustment(request: product_pb2.AdjustStockRequest) -> domain.Adjustment:
-    """Convert an adjustment."""
+    """Convert an adjustment, without checking it."""
     product_id = uuid.UUID(request.product_id)
     return domain.Adjustment(product_id, request.delta, request.reason, request.idempotency_key)
 

@@ -25,7 +25,7 @@ def parse_profile(message: user_pb2.CreateUserRequest | user_pb2.User) -> Profil
 
 
 def to_message(user: User) -> user_pb2.User:
-    """Convert a user."""
+    """Convert a user, whose version is the etag."""
     message = user_pb2.User()
     fill_message(message, user)
     return message
