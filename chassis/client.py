@@ -14,7 +14,8 @@ from chassis import call_context, errors
 from chassis.settings import address
 from chassis.transport import MESSAGE_OPTIONS
 
-DEFAULT_TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
+"""How long a call may take, if the deadline of its caller does not come first."""
 HEADROOM_SECONDS = 0.05
 """How much sooner than its caller a call times out, so that the caller can still respond."""
 
@@ -66,12 +67,7 @@ def open_channel(host: str, port: int) -> grpc.aio.Channel:
     )
 
 
-async def call(
-    method: grpc.aio.UnaryUnaryMultiCallable[Any, Response],
-    request: Any,
-    *,
-    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-) -> Response:
+async def call(method: grpc.aio.UnaryUnaryMultiCallable[Any, Response], request: Any) -> Response:
     """Call another service within the deadline of the call that is being served.
 
     Raises:
@@ -79,10 +75,11 @@ async def call(
             against another call. Whether the call had an effect is unknown.
         grpc.aio.AioRpcError: it refused the call, which is a defect of the caller.
     """
+    remaining = call_context.remaining_seconds(TIMEOUT_SECONDS + HEADROOM_SECONDS)
     try:
         return await method(
             request,
-            timeout=_remaining(timeout_seconds),
+            timeout=max(0.0, remaining - HEADROOM_SECONDS),
             metadata=(("x-request-id", call_context.request_id.get()),),
         )
     except grpc.aio.AioRpcError as error:
@@ -90,8 +87,3 @@ async def call(
             raise
         message = "Another service did not respond. The same request may succeed later."
         raise errors.Unavailable("PEER_UNAVAILABLE", message) from error
-
-
-def _remaining(timeout_seconds: float) -> float:
-    remaining = call_context.remaining_seconds(timeout_seconds + HEADROOM_SECONDS)
-    return max(0.0, remaining - HEADROOM_SECONDS)

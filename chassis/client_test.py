@@ -42,7 +42,7 @@ async def channel(database_url: str) -> AsyncIterator[grpc.aio.Channel]:
 async def test_a_call_ends_before_the_deadline_of_the_call_that_is_served(
     channel: grpc.aio.Channel,
 ) -> None:
-    timeout_seconds = client.DEFAULT_TIMEOUT_SECONDS / 2
+    timeout_seconds = client.TIMEOUT_SECONDS / 2
     response = await unary(channel, "front")(b"", timeout=timeout_seconds)
     remaining = response.decode().rpartition(" ")[2]
     # gRPC rounds deadlines up on the wire, each time by a few hundredths of a second, so the
@@ -52,7 +52,7 @@ async def test_a_call_ends_before_the_deadline_of_the_call_that_is_served(
 
 async def test_a_call_leaves_headroom_before_the_deadline(channel: grpc.aio.Channel) -> None:
     call_context.deadline.set(time.monotonic() + 5)
-    response = await client.call(unary(channel, "back"), b"", timeout_seconds=60)
+    response = await client.call(unary(channel, "back"), b"")
     remaining = response.decode().rpartition(" ")[2]
     # On the wire gRPC rounds a timeout of some seconds up to a hundredth.
     assert 0 < float(remaining) <= 5 - client.HEADROOM_SECONDS + 0.01
@@ -68,8 +68,8 @@ async def test_a_call_has_the_request_id_of_the_call_that_is_served(
 async def test_a_service_that_does_not_respond_in_time_is_unavailable(
     channel: grpc.aio.Channel,
 ) -> None:
-    with pytest.raises(errors.Unavailable):
-        await client.call(unary(channel, "wait"), b"", timeout_seconds=0.05)
+    with call_context.time_limit(0.1), pytest.raises(errors.Unavailable):
+        await client.call(unary(channel, "wait"), b"")
 
 
 async def test_a_service_that_lost_a_race_is_unavailable(channel: grpc.aio.Channel) -> None:
@@ -79,5 +79,5 @@ async def test_a_service_that_lost_a_race_is_unavailable(channel: grpc.aio.Chann
 
 async def test_a_service_that_cannot_be_reached_is_unavailable() -> None:
     async with client.open_channel("127.0.0.1", 1) as nobody:
-        with pytest.raises(errors.Unavailable):
-            await client.call(unary(nobody, "back"), b"", timeout_seconds=2)
+        with call_context.time_limit(2), pytest.raises(errors.Unavailable):
+            await client.call(unary(nobody, "back"), b"")

@@ -60,12 +60,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_unary(self, method: str, behaviour: Callable[[Any, Context], Awaitable[Any]]) -> Any:
         async def call(request: Any, context: Context) -> Any:
-            async with self._around(method, context):
-                remaining = context.time_remaining()
-                if remaining is None:
-                    remaining = DEFAULT_DEADLINE_SECONDS
-                async with _time_limit(remaining):
-                    response = await behaviour(request, context)
+            async with self._around(method, context), _time_limit(context):
+                response = await behaviour(request, context)
             self._calls.finish()
             return response
 
@@ -140,8 +136,9 @@ def _bind(context: Context, start: float) -> None:
 
 
 @asynccontextmanager
-async def _time_limit(seconds: float) -> AsyncIterator[None]:
-    limit = asyncio.timeout(seconds)
+async def _time_limit(context: Context) -> AsyncIterator[None]:
+    remaining = context.time_remaining()
+    limit = asyncio.timeout(DEFAULT_DEADLINE_SECONDS if remaining is None else remaining)
     try:
         async with limit:
             yield

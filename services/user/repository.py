@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
 from chassis import errors
@@ -111,12 +110,11 @@ async def get_password_hash(connection: Connection, user_id: uuid.UUID) -> str:
     Raises:
         errors.NotFound: the user does not exist.
     """
-    cursor = connection.cursor(row_factory=scalar_row)
-    await cursor.execute("SELECT password_hash FROM users WHERE user_id = %s", (user_id,))
-    password_hash: str | None = await cursor.fetchone()
-    if password_hash is None:
+    query: LiteralString = "SELECT password_hash FROM users WHERE user_id = %s"
+    found = await fetch(connection, str, query, (user_id,))
+    if not found:
         raise errors.not_found("user", user_id)
-    return password_hash
+    return found[0]
 
 
 async def replace_password_hash(
