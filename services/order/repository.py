@@ -203,25 +203,17 @@ async def _insert_orders(
 
 
 async def _insert_lines(connection: Connection, orders: Iterable[Order]) -> None:
-    numbered = list(_number_lines(orders))
-    if not numbered:
-        return
-    await connection.execute(
-        "INSERT INTO order_lines (order_id, line_number, product_id, quantity)"
-        " SELECT * FROM unnest(%s::uuid[], %s::integer[], %s::uuid[], %s::integer[])",
-        (
-            [order_id for order_id, _, _ in numbered],
-            [number for _, number, _ in numbered],
-            [line.product_id for _, _, line in numbered],
-            [line.quantity for _, _, line in numbered],
-        ),
-    )
-
-
-def _number_lines(orders: Iterable[Order]) -> Iterable[tuple[uuid.UUID, int, Line]]:
-    for order in orders:
-        for number, line in enumerate(order.lines, start=1):
-            yield order.order_id, number, line
+    rows = [
+        (order.order_id, number, line.product_id, line.quantity)
+        for order in orders
+        for number, line in enumerate(order.lines, start=1)
+    ]
+    if rows:
+        await connection.execute(
+            "INSERT INTO order_lines (order_id, line_number, product_id, quantity)"
+            " SELECT * FROM unnest(%s::uuid[], %s::integer[], %s::uuid[], %s::integer[])",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
 
 
 def _to_parameters(orders: Sequence[Order]) -> Mapping[str, object]:

@@ -189,24 +189,28 @@ async def save_allocations(connection: Connection, results: Sequence[Reservation
 
     The stock must be locked.
     """
-    lines = [(result.order_id, line) for result in results for line in result.lines]
+    rows = [
+        (
+            result.order_id,
+            line.product_id,
+            line.quantity,
+            line.price.minor,
+            line.price.currency_code,
+        )
+        for result in results
+        for line in result.lines
+    ]
     units: dict[uuid.UUID, int] = defaultdict(int)
-    for _, line in lines:
-        units[line.product_id] += line.quantity
+    for _, product_id, quantity, _, _ in rows:
+        units[product_id] += quantity
     async with connection.pipeline():
-        if lines:
+        if rows:
             await connection.execute(
                 "INSERT INTO reservation_lines"
                 " (order_id, product_id, quantity, price_minor, currency_code)"
                 " SELECT * FROM unnest"
                 "(%b::uuid[], %b::uuid[], %b::bigint[], %b::bigint[], %b::text[])",
-                (
-                    [order_id for order_id, _ in lines],
-                    [line.product_id for _, line in lines],
-                    [line.quantity for _, line in lines],
-                    [line.price.minor for _, line in lines],
-                    [line.price.currency_code for _, line in lines],
-                ),
+                [list(column) for column in zip(*rows, strict=True)],
             )
             await connection.execute(
                 "UPDATE stock SET available = available - units, reserved = reserved + units"
@@ -244,20 +248,18 @@ async def save_transitions(
 
 
 async def _save_rejections(connection: Connection, results: Sequence[ReservationResult]) -> None:
-    rejections = [
-        (result.order_id, result.rejection) for result in results if result.rejection is not None
+    rows = [
+        (result.order_id, result.rejection.reason, result.rejection.product_id)
+        for result in results
+        if result.rejection is not None
     ]
-    if rejections:
+    if rows:
         await connection.execute(
             "UPDATE reservations SET state = 'REJECTED', expires_at = NULL,"
             " rejection_reason = reason, rejected_product_id = product_id"
             " FROM unnest(%s::uuid[], %s::text[], %s::uuid[])"
             " AS rejected (rejected_id, reason, product_id) WHERE order_id = rejected_id",
-            (
-                [order_id for order_id, _ in rejections],
-                [rejection.reason for _, rejection in rejections],
-                [rejection.product_id for _, rejection in rejections],
-            ),
+            [list(column) for column in zip(*rows, strict=True)],
         )
 
 
