@@ -133,12 +133,7 @@ class _LimitedConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 class Database:
     """A pool of connections. Create it in the process that uses it, after any fork."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        connections: int = CONNECTIONS,
-    ) -> None:
+    def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
         self._url = url
         self._options = _connection_options(url)
         self._pool = AsyncConnectionPool(

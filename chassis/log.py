@@ -46,12 +46,7 @@ def configure(log_format: Format, level: Level) -> None:
     handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *tracebacks,
-                renderer,
-            ],
+            renderer, foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder(), *tracebacks]
         )
     )
     # The probe of the server logs once that the database is down, and once that it is back.

@@ -84,6 +84,15 @@ class Progress:
         """The most items of the next message; find one more, to know whether the list goes on."""
         return min(self._left, self._fitting)
 
+    @property
+    def last_id(self) -> uuid.UUID | None:
+        """The id that the position in a list ordered by id consists of.
+
+        Raises:
+            errors.InvalidArgument: it consists of something else.
+        """
+        return None if self.position is None else parse_id(self.position[0])
+
     def advance(
         self, found: Sequence[Item], count: int, position_of: Callable[[Item], Position]
     ) -> None:
@@ -132,15 +141,6 @@ def fill_batch(
     if count < len(items) or response.ByteSize() > MAX_MESSAGE_BYTES:
         message = f"The response would be larger than {MAX_MESSAGE_BYTES} bytes: ask for fewer."
         raise errors.FailedPrecondition("RESPONSE_TOO_LARGE", message)
-
-
-def parse_position(position: Position | None) -> uuid.UUID | None:
-    """Return the id that a position in a list ordered by id consists of.
-
-    Raises:
-        errors.InvalidArgument: it is not an id.
-    """
-    return None if position is None else parse_id(position[0])
 
 
 def parse_id(value: str) -> uuid.UUID:

@@ -99,12 +99,12 @@ def test_progress_refuses_tokens_that_are_no_list_of_strings(payload: bytes) -> 
         paging.Progress("query", token, 0)
 
 
-def test_parse_position_refuses_what_is_no_id() -> None:
+def test_progress_refuses_a_token_without_an_id_in_a_list_ordered_by_id() -> None:
     position = ["0199aaaa-0000-7000-8000-000000000000"]
-    assert paging.parse_position(position) == uuid.UUID(position[0])
-    assert paging.parse_position(None) is None
+    progress = paging.Progress("query", token_of("query", position), 0)
+    assert progress.last_id == uuid.UUID(position[0])
     with pytest.raises(errors.InvalidArgument, match="page token"):
-        paging.parse_position(["one"])
+        _ = paging.Progress("query", token_of("query", ["one"]), 0).last_id
 
 
 class Measured:

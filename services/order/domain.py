@@ -180,9 +180,7 @@ def reserve(order: Order, prices: Mapping[uuid.UUID, Amount]) -> Order:
         replace(line, unit_price_minor=prices[line.product_id].minor) for line in order.lines
     )
     return replace(
-        transition(order, State.RESERVED),
-        lines=lines,
-        total=Amount(total_minor, currencies[0]),
+        transition(order, State.RESERVED), lines=lines, total=Amount(total_minor, currencies[0])
     )
 
 

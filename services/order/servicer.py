@@ -93,7 +93,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, user_id: uuid.UUID, progress: paging.Progress
     ) -> order_pb2.ListOrdersResponse:
         """Read ids and sizes first, then as many orders as fit into a message."""
-        before = paging.parse_position(progress.position)
+        before = progress.last_id
         limit = progress.limit
         async with self._database.connection() as connection:
             sized = await repository.list_sizes(connection, user_id, before, limit + 1)

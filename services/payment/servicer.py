@@ -80,7 +80,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
     async def _read_transactions(
         self, payment_id: uuid.UUID | None, progress: paging.Progress
     ) -> payment_pb2.ListTransactionsResponse:
-        after = paging.parse_position(progress.position)
+        after = progress.last_id
         limit = progress.limit
         async with self._database.connection() as connection:
             found = await repository.list_transactions(connection, payment_id, after, limit + 1)

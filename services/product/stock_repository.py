@@ -95,9 +95,7 @@ async def record_adjustment(connection: Connection, adjustment: Adjustment, stoc
 
 
 async def insert_reservations(
-    connection: Connection,
-    order_ids: Sequence[uuid.UUID],
-    state: State,
+    connection: Connection, order_ids: Sequence[uuid.UUID], state: State
 ) -> set[uuid.UUID]:
     """Insert reservations for those orders that have none; return the ids of these orders.
 

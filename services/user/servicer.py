@@ -67,7 +67,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     ) -> user_pb2.ListUsersResponse:
         size = min(request.page_size, MAX_PAGE_SIZE)
         progress = paging.Progress("users", request.page_token, size, MAX_PAGE_SIZE)
-        after = paging.parse_position(progress.position)
+        after = progress.last_id
         limit = progress.limit
         async with self._database.connection() as connection:
             found = await repository.list_users(connection, after, limit + 1)
