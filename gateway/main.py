@@ -79,7 +79,7 @@ def _output(command: Command, message: str) -> str:
         kind = descriptors.pool.FindMessageTypeByName(message)
     except KeyError:
         sys.exit(f"There is no message type {message} in the descriptor set.")
-    return JsonCodec(descriptors.pool).source(descriptors.message_class(kind))
+    return JsonCodec(descriptors.pool).source(kind)
 
 
 if __name__ == "__main__":

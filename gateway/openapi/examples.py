@@ -11,8 +11,9 @@ from typing import Any, cast
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from gateway.openapi.comments import Comments
-from gateway.openapi.values import FLOATS, NULL_VALUE, is_long
+from gateway.openapi.values import NULL_VALUE, is_long
 from gateway.protojson.kinds import is_map, is_wrapper
+from gateway.protojson.scalars import FLOATS
 from gateway.routing.fields import behaviors
 
 MAX_DEPTH = 5

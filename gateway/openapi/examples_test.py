@@ -10,7 +10,6 @@ from urllib.parse import quote
 import orjson
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 
 from gateway.openapi.comments import Comments
 from gateway.openapi.document import make_document
@@ -259,14 +258,17 @@ def records(media_type: str, example: Any) -> list[Any]:
 
 
 def written(found: Documented, record: Any) -> Any:
-    response = found.route.rpc.response_class()
-    field = found.route.response.field
-    if field is None:
-        found.codec.merge(record, response)
-    else:
-        found.codec.merge_field(record, response, field)
+    rpc, field = found.route.rpc, found.route.response.field
+    response = rpc.response_class()
+    merge = (
+        found.codec.merger(rpc.descriptor.output_type)
+        if field is None
+        else found.codec.field_merger(field)
+    )
+    merge(record, response)
     return shown(found.codec, response, field)
 
 
-def shown(codec: JsonCodec, message: Message, field: FieldDescriptor | None) -> Any:
-    return orjson.loads(codec.dump(message) if field is None else codec.dump_field(message, field))
+def shown(codec: JsonCodec, message: Any, field: FieldDescriptor | None) -> Any:
+    dump = codec.dumper(message.DESCRIPTOR) if field is None else codec.field_dumper(field)
+    return orjson.loads(dump(message))

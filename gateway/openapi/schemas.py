@@ -14,7 +14,6 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from gateway.openapi import rules
 from gateway.openapi.comments import Comments
 from gateway.openapi.values import (
-    FLOATS,
     Schema,
     enum_number,
     key_names,
@@ -24,6 +23,7 @@ from gateway.openapi.values import (
     well_known,
 )
 from gateway.protojson.kinds import is_map, is_wrapper
+from gateway.protojson.scalars import FLOATS
 from gateway.routing.fields import behaviors
 from gateway.routing.names import shortest_names
 

@@ -12,8 +12,6 @@ from gateway.protojson.scalars import INTEGER_RANGES
 
 Schema = dict[str, Any]
 
-FLOATS = frozenset({FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT})
-
 NULL_VALUE = "google.protobuf.NullValue"
 
 _FLOAT_MAX = 3.4028235e38

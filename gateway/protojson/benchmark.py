@@ -73,16 +73,18 @@ class Converters:
 
     def __init__(self, descriptors: DescriptorSet, name: str) -> None:
         pool = descriptors.pool
-        new = descriptors.message_class(pool.FindMessageTypeByName(name))
+        kind = pool.FindMessageTypeByName(name)
+        new = descriptors.message_class(kind)
         codec = JsonCodec(pool)
+        merge = codec.merger(kind)
 
         def read(text: bytes) -> Message:
             message = new()
-            codec.merge(parse_json(text), message)
+            merge(parse_json(text), message)
             return message
 
         self.writers: Mapping[str, Converter] = {
-            "dump": codec.dump,
+            "dump": codec.dumper(kind),
             "MessageToDict, orjson.dumps": lambda message: orjson.dumps(
                 json_format.MessageToDict(message, descriptor_pool=pool)
             ),

@@ -6,7 +6,7 @@ key of a map in two spellings, and no nesting that a service could not read from
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from keyword import iskeyword
 from typing import Any, cast
 
@@ -59,24 +59,17 @@ class Decoders:
     def __init__(self, pool: DescriptorPool) -> None:
         self._pool = pool
         self._fillers: dict[Descriptor, Filler] = {}
-        self._setters: dict[FieldDescriptor, Setter] = {}
+        self._extension_setter = cache(self.field_setter)
 
     def message_filler(self, kind: Descriptor) -> Filler:
         """Return the filler of a message type."""
-        filler = self._fillers.get(kind)
-        if filler is None:
-            filler = self._compile(kind) if is_object(kind) else self._well_known_filler(kind)
-            self._fillers[kind] = filler
-        return filler
+        if kind not in self._fillers:
+            make = self._compile if is_object(kind) else self._well_known_filler
+            self._fillers[kind] = make(kind)
+        return self._fillers[kind]
 
     def field_setter(self, field: FieldDescriptor) -> Setter:
         """Return a function that sets one field of a message."""
-        setter = self._setters.get(field)
-        if setter is None:
-            setter = self._setters[field] = self._make_setter(field)
-        return setter
-
-    def _make_setter(self, field: FieldDescriptor) -> Setter:
         if not is_single_scalar(field):
             fill = self._field_filler(field)
             return lambda message, value, depth: fill(_held(message, field), value, depth + 1)
@@ -188,7 +181,7 @@ class Decoders:
     def _set_extension(self, message: Any, name: str, value: Any, depth: int) -> None:
         field = self._find_extension(message.DESCRIPTOR, name)
         if field is not None and (value is not None or _takes_null(field)):
-            self.field_setter(field)(message, value, depth)
+            self._extension_setter(field)(message, value, depth)
 
 
 def _held(message: Any, field: FieldDescriptor) -> Any:

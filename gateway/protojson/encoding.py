@@ -5,6 +5,7 @@ though, and for a wide type that costs more than a loop over the fields that are
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from math import copysign
 from operator import itemgetter
 from typing import Any, cast
@@ -17,7 +18,7 @@ from google.protobuf.message import DecodeError
 from gateway.protojson import string_values, struct_values
 from gateway.protojson.errors import UnwritableError
 from gateway.protojson.kinds import ANY, is_map, is_object, is_wrapper
-from gateway.protojson.scalars import scalar_writer
+from gateway.protojson.scalars import FLOATS, scalar_writer
 from gateway.protojson.source import define, field_access
 
 Writer = Callable[[Any], Any]
@@ -27,7 +28,6 @@ _WELL_KNOWN: Mapping[str, Writer] = {**string_values.WRITERS, **struct_values.WR
 _WIDE = 20
 """With so many fields, most are not set in most messages."""
 
-_FLOATS = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
 _copy: Writer = itemgetter(slice(None))
 
 
@@ -37,33 +37,25 @@ class Encoders:
     def __init__(self, pool: DescriptorPool) -> None:
         self._pool = pool
         self._writers: dict[Descriptor, Writer] = {}
-        self._field_writers: dict[FieldDescriptor, Writer] = {}
+        self._extension_writer = cache(self.field_writer)
 
     def message_writer(self, kind: Descriptor) -> Writer:
         """Return the writer of a message type."""
-        writer = self._writers.get(kind)
-        if writer is None:
-            writer = self._writers[kind] = self._make_message_writer(kind)
-        return writer
-
-    def _make_message_writer(self, kind: Descriptor) -> Writer:
-        if not is_object(kind):
-            return self._well_known_writer(kind)
-        if len(kind.fields) < _WIDE or kind.is_extendable:
-            return self._compile(kind)
-        return self._wide_writer(kind)
+        if kind not in self._writers:
+            if not is_object(kind):
+                writer = self._well_known_writer(kind)
+            elif len(kind.fields) < _WIDE or kind.is_extendable:
+                writer = self._compile(kind)
+            else:
+                writer = self._wide_writer(kind)
+            self._writers[kind] = writer
+        return self._writers[kind]
 
     def field_writer(self, field: FieldDescriptor) -> Writer:
         """Return a function that makes JSON of one field of a message.
 
         A field that is not set has its default value, or is null if it is a scalar with presence.
         """
-        writer = self._field_writers.get(field)
-        if writer is None:
-            writer = self._field_writers[field] = self._make_field_writer(field)
-        return writer
-
-    def _make_field_writer(self, field: FieldDescriptor) -> Writer:
         name = field.name
         write = self._value_writer(field) or _write_as_it_is
         if field.is_extension:
@@ -114,7 +106,7 @@ class Encoders:
 
     def _write_extensions(self, message: Any, value: dict[str, Any]) -> None:
         for field in message.Extensions:
-            value[f"[{field.full_name}]"] = self.field_writer(field)(message)
+            value[f"[{field.full_name}]"] = self._extension_writer(field)(message)
 
     def _wide_writer(self, kind: Descriptor) -> Writer:
         parts: dict[FieldDescriptor, tuple[str, Writer]] = {}
@@ -167,7 +159,7 @@ def _condition(field: FieldDescriptor) -> str:
         return f"item := {field_access(field)}[:]"
     if field.is_repeated:
         return f"item := write_{field.number}({field_access(field)})"
-    if field.type in _FLOATS:
+    if field.type in FLOATS:
         return f"(item := {field_access(field)}) or is_below_zero(item)"
     return f"item := {field_access(field)}"
 

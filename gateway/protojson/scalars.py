@@ -32,6 +32,7 @@ INTEGER_RANGES: Mapping[int, tuple[int, int]] = {
     FieldDescriptor.TYPE_UINT64: _UINT64,
     FieldDescriptor.TYPE_FIXED64: _UINT64,
 }
+FLOATS = frozenset({FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT})
 _FOUR_BYTES = struct.Struct("<f")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _NUMBER = re.compile(

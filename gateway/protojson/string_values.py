@@ -30,12 +30,8 @@ _SECONDS_OF_HOUR = tuple(f"{second // 60:02}:{second % 60:02}" for second in ran
 _THREE_DIGITS = tuple(f"{number:03}" for number in range(1000))
 
 
-def write_timestamp(message: Any) -> str:
-    """Write a Timestamp in UTC, with 0, 3, 6 or 9 digits of a second.
-
-    Raises:
-        UnwritableError: it is not in the years 1 to 9999.
-    """
+def _write_timestamp(message: Any) -> str:
+    """Write a Timestamp in UTC, with 0, 3, 6 or 9 digits of a second."""
     seconds, nanos = message.seconds, message.nanos
     if not 0 <= nanos <= _NANOS_MAX:
         raise UnwritableError(f"a Timestamp has {nanos} nanos")
@@ -43,12 +39,8 @@ def write_timestamp(message: Any) -> str:
     return f"{start}{_write_fraction(nanos)}Z"
 
 
-def fill_timestamp(message: Any, value: Any, depth: int) -> None:
-    """Fill a Timestamp from a string by RFC 3339 §5.6, in upper case.
-
-    Raises:
-        Violation: it has another format, or is before the year 1 or after 9999 in UTC.
-    """
+def _fill_timestamp(message: Any, value: Any, depth: int) -> None:
+    """Fill a Timestamp from a string by RFC 3339 §5.6, in upper case."""
     if depth > MAX_DEPTH:
         raise too_deep()
     if type(value) is not str:
@@ -69,12 +61,8 @@ def fill_timestamp(message: Any, value: Any, depth: int) -> None:
     message.nanos = nanos + int(beyond.ljust(3, "0")) if beyond else nanos
 
 
-def write_duration(message: Any) -> str:
-    """Write a Duration in seconds, with 0, 3, 6 or 9 decimal places.
-
-    Raises:
-        UnwritableError: it is longer than 10,000 years, or its parts have different signs.
-    """
+def _write_duration(message: Any) -> str:
+    """Write a Duration in seconds, with 0, 3, 6 or 9 decimal places."""
     seconds, nanos = message.seconds, message.nanos
     if abs(seconds) > _DURATION_SECONDS_MAX or abs(nanos) > _NANOS_MAX or seconds * nanos < 0:
         raise UnwritableError(f"a Duration has {seconds} seconds and {nanos} nanos")
@@ -82,12 +70,8 @@ def write_duration(message: Any) -> str:
     return f"{sign}{abs(seconds)}{_write_fraction(abs(nanos))}s"
 
 
-def fill_duration(message: Any, value: Any, depth: int) -> None:
-    """Fill a Duration from a string such as "-1.5s".
-
-    Raises:
-        Violation: it has another format, or is longer than 10,000 years.
-    """
+def _fill_duration(message: Any, value: Any, depth: int) -> None:
+    """Fill a Duration from a string such as "-1.5s"."""
     if depth > MAX_DEPTH:
         raise too_deep()
     if type(value) is not str:
@@ -103,21 +87,13 @@ def fill_duration(message: Any, value: Any, depth: int) -> None:
     message.nanos = -nanos if sign else nanos
 
 
-def write_mask(message: Any) -> str:
-    """Write a FieldMask: paths in lowerCamelCase, separated by commas.
-
-    Raises:
-        UnwritableError: a path would not be read back as it is.
-    """
+def _write_mask(message: Any) -> str:
+    """Write a FieldMask: paths in lowerCamelCase, separated by commas."""
     return ",".join(map(_write_path, message.paths))
 
 
-def fill_mask(message: Any, value: Any, depth: int) -> None:
-    """Fill a FieldMask from paths in lowerCamelCase, separated by commas.
-
-    Raises:
-        Violation: it is not a string, or has a name in snake_case.
-    """
+def _fill_mask(message: Any, value: Any, depth: int) -> None:
+    """Fill a FieldMask from paths in lowerCamelCase, separated by commas."""
     if depth > MAX_DEPTH:
         raise too_deep()
     if type(value) is not str:
@@ -129,15 +105,17 @@ def fill_mask(message: Any, value: Any, depth: int) -> None:
 
 
 WRITERS: Mapping[str, Callable[[Any], Any]] = {
-    "google.protobuf.Duration": write_duration,
-    "google.protobuf.FieldMask": write_mask,
-    "google.protobuf.Timestamp": write_timestamp,
+    "google.protobuf.Duration": _write_duration,
+    "google.protobuf.FieldMask": _write_mask,
+    "google.protobuf.Timestamp": _write_timestamp,
 }
+"""By the full names of the types; each raises UnwritableError for what JSON has no value for."""
 FILLERS: Mapping[str, Callable[[Any, Any, int], None]] = {
-    "google.protobuf.Duration": fill_duration,
-    "google.protobuf.FieldMask": fill_mask,
-    "google.protobuf.Timestamp": fill_timestamp,
+    "google.protobuf.Duration": _fill_duration,
+    "google.protobuf.FieldMask": _fill_mask,
+    "google.protobuf.Timestamp": _fill_timestamp,
 }
+"""By the full names of the types; each raises a Violation for a value that is not valid."""
 
 
 @lru_cache(maxsize=4096)

@@ -13,12 +13,8 @@ _which = Value.WhichOneof
 _set_in_parent = Value.SetInParent
 
 
-def write_struct(message: Any) -> dict[str, Any]:
-    """Make JSON of a Struct.
-
-    Raises:
-        UnwritableError: it holds a number that is not finite, and JSON has none.
-    """
+def _write_struct(message: Any) -> dict[str, Any]:
+    """Make JSON of a Struct."""
     value = {}
     fields = message.fields
     for name in fields:
@@ -27,21 +23,13 @@ def write_struct(message: Any) -> dict[str, Any]:
     return value
 
 
-def write_list(message: Any) -> list[Any]:
-    """Make JSON of a ListValue.
-
-    Raises:
-        UnwritableError: as for a Struct.
-    """
+def _write_list(message: Any) -> list[Any]:
+    """Make JSON of a ListValue."""
     return [item.string_value or _write_other(item) for item in message.values]
 
 
-def write_value(message: Any) -> Any:
-    """Make JSON of a Value; null if none of its kinds is set.
-
-    Raises:
-        UnwritableError: as for a Struct.
-    """
+def _write_value(message: Any) -> Any:
+    """Make JSON of a Value; null if none of its kinds is set."""
     return message.string_value or _write_other(message)
 
 
@@ -54,18 +42,14 @@ def _write_other(message: Any) -> Any:
         return number
     kind = _which(message, "kind")
     if kind == "struct_value":
-        return write_struct(message.struct_value)
+        return _write_struct(message.struct_value)
     if kind == "list_value":
-        return write_list(message.list_value)
+        return _write_list(message.list_value)
     return None if kind is None or kind == "null_value" else getattr(message, kind)
 
 
-def fill_struct(message: Any, value: Any, depth: int) -> None:
-    """Fill a Struct from JSON; `depth` is its own, 1 at the top.
-
-    Raises:
-        Violation: it is not an object, or nests too deep.
-    """
+def _fill_struct(message: Any, value: Any, depth: int) -> None:
+    """Fill a Struct from JSON; `depth` is its own, 1 at the top."""
     if depth > MAX_DEPTH:
         raise too_deep()
     if type(value) is not dict:
@@ -75,17 +59,13 @@ def fill_struct(message: Any, value: Any, depth: int) -> None:
     name = ""
     try:
         for name, item in value.items():
-            fill_value(fields[name], item, depth + 2)
+            _fill_value(fields[name], item, depth + 2)
     except Violation as violation:
         raise violation.within(excerpt(name)) from None
 
 
-def fill_list(message: Any, value: Any, depth: int) -> None:
-    """Fill a ListValue from JSON.
-
-    Raises:
-        Violation: it is not an array, or nests too deep.
-    """
+def _fill_list(message: Any, value: Any, depth: int) -> None:
+    """Fill a ListValue from JSON."""
     if depth > MAX_DEPTH:
         raise too_deep()
     if type(value) is not list:
@@ -94,17 +74,13 @@ def fill_list(message: Any, value: Any, depth: int) -> None:
     values = message.values
     try:
         for item in value:
-            fill_value(values.add(), item, depth + 1)
+            _fill_value(values.add(), item, depth + 1)
     except Violation as violation:
         raise violation.within(f"[{len(values) - 1}]") from None
 
 
-def fill_value(message: Any, value: Any, depth: int) -> None:
-    """Fill a Value from JSON.
-
-    Raises:
-        Violation: it nests too deep, or is a number too large for a double.
-    """
+def _fill_value(message: Any, value: Any, depth: int) -> None:
+    """Fill a Value from JSON."""
     if depth > MAX_DEPTH:
         raise too_deep()
     kind = type(value)
@@ -118,20 +94,22 @@ def fill_value(message: Any, value: Any, depth: int) -> None:
     elif kind is bool:
         message.bool_value = value
     elif kind is dict:
-        fill_struct(message.struct_value, value, depth + 1)
+        _fill_struct(message.struct_value, value, depth + 1)
     elif kind is list:
-        fill_list(message.list_value, value, depth + 1)
+        _fill_list(message.list_value, value, depth + 1)
     else:
         message.null_value = 0
 
 
 WRITERS: Mapping[str, Callable[[Any], Any]] = {
-    "google.protobuf.ListValue": write_list,
-    "google.protobuf.Struct": write_struct,
-    "google.protobuf.Value": write_value,
+    "google.protobuf.ListValue": _write_list,
+    "google.protobuf.Struct": _write_struct,
+    "google.protobuf.Value": _write_value,
 }
+"""By the full names of the types; each raises UnwritableError for what JSON has no value for."""
 FILLERS: Mapping[str, Callable[[Any, Any, int], None]] = {
-    "google.protobuf.ListValue": fill_list,
-    "google.protobuf.Struct": fill_struct,
-    "google.protobuf.Value": fill_value,
+    "google.protobuf.ListValue": _fill_list,
+    "google.protobuf.Struct": _fill_struct,
+    "google.protobuf.Value": _fill_value,
 }
+"""By the full names of the types; each raises a Violation for a value that is not valid."""

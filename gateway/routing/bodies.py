@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
-from typing import Any
 
 from google.api import http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.protojson.codec import JsonCodec
+from gateway.protojson.codec import Dump, JsonCodec, Merge
 from gateway.routing.fields import find_field
 from gateway.routing.templates import TemplateError
 from gateway.routing.update_mask import UPDATE_MASK, UpdateMask
@@ -29,7 +27,7 @@ class BodyBinding:
     """None for the whole message."""
     raw: bool
     """It is a google.api.HttpBody: any bytes with any content type."""
-    merge: Callable[[Any, Message], None]
+    merge: Merge
     """Puts a JSON value into the request, which has nothing there yet."""
     update_mask: UpdateMask | None
     """Fills an `update_mask` that is not given, if there is one beside the body."""
@@ -43,7 +41,7 @@ class ResponseBody:
     """None for the whole message."""
     empty: bool
     """The message is google.protobuf.Empty."""
-    write: Callable[[Message], bytes]
+    write: Dump
     """Writes a message as one line of JSON, or as the bytes that it holds."""
     raw_type: Callable[[Message], str] | None
     """Reads the content type of a google.api.HttpBody; None for JSON."""
@@ -63,13 +61,13 @@ def compile_request_body(
             raise TemplateError("a stream of requests needs a body")
         return None
     if rule.body == "*":
-        return BodyBinding(None, request.full_name == HTTP_BODY, codec.merge, None)
+        return BodyBinding(None, request.full_name == HTTP_BODY, codec.merger(request), None)
     field = named_field(request, rule.body)
     kind = field.message_type
     return BodyBinding(
         field=field,
         raw=kind is not None and kind.full_name == HTTP_BODY,
-        merge=partial(codec.merge_field, field=field),
+        merge=codec.field_merger(field),
         update_mask=_update_mask(request, field, bound) if http_method == "PATCH" else None,
     )
 
@@ -86,7 +84,7 @@ def compile_response_body(message: Descriptor, name: str, codec: JsonCodec) -> R
         prefix = "" if field is None else f"{field.name}."
         data, content_type = attrgetter(f"{prefix}data"), attrgetter(f"{prefix}content_type")
         return ResponseBody(field, empty=False, write=data, raw_type=content_type)
-    write = codec.dump if field is None else partial(codec.dump_field, field=field)
+    write = codec.dumper(message) if field is None else codec.field_dumper(field)
     empty = field is None and message.full_name == EMPTY
     return ResponseBody(field, empty=empty, write=write, raw_type=None)
 

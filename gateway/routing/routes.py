@@ -123,7 +123,6 @@ def _compile(rpc: Method, rule: http_pb2.HttpRule, codec: JsonCodec) -> Route:
     http_method, template = _pattern(rule)
     if http_method == "HEAD" and rpc.server_streaming:
         raise TemplateError(f"HEAD {template.text}: its response has no body to stream in")
-    codec.prepare(rpc.request_class, rpc.response_class)
     request, response = rpc.descriptor.input_type, rpc.descriptor.output_type
     variables = {
         variable.field_path: _variable(request, variable.field_path)
