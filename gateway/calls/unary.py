@@ -113,6 +113,6 @@ class _Attempt(NamedTuple):
 def _problem(error: grpc.aio.AioRpcError, attempt: _Attempt) -> Problem:
     problem = from_rpc_error(error)
     if attempt.conditions is not None:
-        attempt.conditions.explain(problem)
+        attempt.conditions.refine_status(problem)
     attempt.exchange.note_failure(problem, error.details() or "")
     return problem

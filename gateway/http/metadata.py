@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from gateway.http.conditions import ENTITY_TAG
 from gateway.http.exchange import Exchange
@@ -19,9 +20,6 @@ _RETRY_AFTER = re.compile(
     r"[0-9]{1,9}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
 )
 """Seconds or a date (RFC 9110 §10.2.3)."""
-
-_SUCCESS = {"etag": ("ETag", ENTITY_TAG), "location": ("Location", _URI_REFERENCE)}
-_FAILURE = {"retry-after": ("Retry-After", _RETRY_AFTER)}
 
 _Headers = Mapping[str, tuple[str, re.Pattern[str]]]
 
@@ -62,20 +60,8 @@ def call_timeout_seconds(exchange: Exchange, longest: float) -> float | None:
     return min(int(found[1]) * _TIMEOUT_UNITS[found[2]], longest)
 
 
-def success_headers(*metadata: Pairs) -> dict[str, str]:
-    """Return the headers that the metadata of a successful call becomes; later metadata wins.
-
-    A value that is not valid in its header is ignored, here and in `failure_headers`.
-    """
-    return _allowed(_SUCCESS, metadata)
-
-
-def failure_headers(*metadata: Pairs) -> dict[str, str]:
-    """Return the headers that the metadata of a failed call becomes; later metadata wins."""
-    return _allowed(_FAILURE, metadata)
-
-
-def _allowed(headers: _Headers, metadata: Iterable[Pairs]) -> dict[str, str]:
+def _allowed(headers: _Headers, *metadata: Pairs) -> dict[str, str]:
+    """Return the headers that metadata becomes; later metadata wins, and invalid values do not."""
     found = {}
     for pairs in metadata:
         for key, value in pairs:
@@ -84,3 +70,9 @@ def _allowed(headers: _Headers, metadata: Iterable[Pairs]) -> dict[str, str]:
                 if pattern.fullmatch(value) is not None:
                     found[name] = value
     return found
+
+
+success_headers = partial(
+    _allowed, {"etag": ("ETag", ENTITY_TAG), "location": ("Location", _URI_REFERENCE)}
+)
+failure_headers = partial(_allowed, {"retry-after": ("Retry-After", _RETRY_AFTER)})

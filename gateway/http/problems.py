@@ -33,6 +33,10 @@ HTTP_STATUSES: Mapping[str, int] = {
 
 CLIENT_CLOSED_REQUEST = 499
 
+_TITLES = {CLIENT_CLOSED_REQUEST: "Client Closed Request"} | {
+    int(status): status.phrase for status in HTTPStatus
+}
+
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
@@ -63,7 +67,7 @@ class Problem(Exception):
         """Return the problem as a JSON object without its empty members."""
         whole: dict[str, object] = {
             "type": "about:blank",
-            "title": _title(self.status),
+            "title": _TITLES.get(self.status, "Error"),
             "status": self.status,
             "detail": self.detail,
             "code": self.code,
@@ -92,15 +96,6 @@ def invalid_field(field: str, rule: str, reason: str, *, status: int = 400) -> P
         return invalid_argument(f"The request {rule}.", reason, status=status)
     errors = (FieldError(field, rule),)
     return Problem(status, "INVALID_ARGUMENT", f"{field}: {rule}", reason, errors)
-
-
-def _title(status: int) -> str:
-    if status == CLIENT_CLOSED_REQUEST:
-        return "Client Closed Request"
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"
 
 
 def unavailable(detail: str, reason: str, *, retry_seconds: int) -> Problem:

@@ -3,16 +3,15 @@
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from chassis.status import HTTP_STATUS
+from chassis import status
 from gateway.http.metadata import failure_headers
 from gateway.http.problems import CLIENT_CLOSED_REQUEST, HTTP_STATUSES, FieldError, Problem
-
-STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 RESPONSE_TOO_LARGE = "RESPONSE_TOO_LARGE"
 """The reason of a problem whose request took effect, but whose response cannot be relayed."""
@@ -29,80 +28,67 @@ _VAGUE_DETAILS: Mapping[str, str] = {
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Problem:
     """Return the problem of a call that failed."""
-    if _LARGER_THAN_MAX.search(error.details() or "") is not None:
+    message = error.details() or ""
+    if _LARGER_THAN_MAX.search(message) is not None:
         return _response_too_large()
-    trailing = error.trailing_metadata()
-    problem = from_status(error.code(), error.details() or "", trailing)
-    sent = failure_headers(error.initial_metadata() or (), trailing or ())
+    problem = from_status(error.code(), message, _sent_status(error))
+    sent = failure_headers(error.initial_metadata() or (), error.trailing_metadata() or ())
     problem.headers = {**problem.headers, **sent}
     return problem
 
 
-def from_status(code: grpc.StatusCode, message: str, trailing: grpc.aio.Metadata | None) -> Problem:
-    """Return the problem of a status that is not OK.
+def from_status(code: grpc.StatusCode, message: str, sent: status_pb2.Status) -> Problem:
+    """Return the problem of a status that is not OK, of which a service `sent` the details.
 
     The message of a server error is shown only if the service vouches for it with an ErrorInfo:
     the messages of gRPC itself contain addresses, and those of frameworks contain code.
     """
-    details = _Details(trailing)
-    info = details.info
+    info = _detail(sent, error_details_pb2.ErrorInfo())
     metadata = dict(info.metadata)
-    status = _requested_status(metadata.pop(HTTP_STATUS, "")) or HTTP_STATUSES[code.name]
-    vouched = info.reason or (status < 500 and status != CLIENT_CLOSED_REQUEST)
+    requested = _requested_status(metadata.pop(status.HTTP_STATUS, ""))
+    http_status = requested or HTTP_STATUSES[code.name]
+    vouched = info.reason or (http_status < 500 and http_status != CLIENT_CLOSED_REQUEST)
     vague = _VAGUE_DETAILS.get(code.name, "Something went wrong.")
     return Problem(
-        status=status,
+        status=http_status,
         code=code.name,
         detail=message if vouched and message else vague,
         reason=info.reason,
         errors=tuple(
             FieldError(violation.field, violation.description)
-            for violation in details.bad_request.field_violations
+            for violation in _detail(sent, error_details_pb2.BadRequest()).field_violations
         ),
         metadata=metadata,
-        headers=_headers(status, details.retry),
+        headers=_headers(http_status, _detail(sent, error_details_pb2.RetryInfo())),
     )
 
 
 def _requested_status(text: str) -> int | None:
     """Return the HTTP status that a service requests, if it is a client error."""
-    status = int(text) if text.isascii() and text.isdecimal() and len(text) == 3 else 0
-    return status if 400 <= status <= 499 else None
+    return int(text) if re.fullmatch("4[0-9]{2}", text) else None
 
 
-class _Details:
-    """The standard error details of a status; those that it does not have are empty."""
-
-    def __init__(self, trailing: grpc.aio.Metadata | None) -> None:
-        self.info = error_details_pb2.ErrorInfo()
-        self.bad_request = error_details_pb2.BadRequest()
-        self.retry = error_details_pb2.RetryInfo()
-        known: tuple[Message, ...] = (self.info, self.bad_request, self.retry)
-        for detail in _status_of(trailing).details:
-            for message in known:
-                if detail.TypeName() == message.DESCRIPTOR.full_name:
-                    _unpack(detail.value, message)
-
-
-def _status_of(trailing: grpc.aio.Metadata | None) -> status_pb2.Status:
-    status = status_pb2.Status()
-    for key, value in trailing or ():
-        if key == STATUS_DETAILS_KEY and isinstance(value, bytes):
-            _unpack(value, status)
-    return status
-
-
-def _unpack(data: bytes, message: Message) -> None:
+def _sent_status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
     try:
-        message.ParseFromString(data)
+        return status.from_rpc_error(error) or status_pb2.Status()
     except DecodeError:
         # The code and message of a status are worth showing even if its details are malformed.
-        message.Clear()
+        return status_pb2.Status()
 
 
-def _headers(status: int, retry: error_details_pb2.RetryInfo) -> dict[str, str]:
+def _detail(sent: status_pb2.Status, message: Any) -> Any:
+    """Return the detail of a message's type; the message itself, empty, if there is none."""
+    for detail in sent.details:
+        try:
+            detail.Unpack(message)
+        except DecodeError:
+            message.Clear()
+    return message
+
+
+def _headers(http_status: int, retry: error_details_pb2.RetryInfo) -> dict[str, str]:
     headers = {}
-    if status == HTTPStatus.UNAUTHORIZED:
+    if http_status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if retry.HasField("retry_delay"):
         seconds = retry.retry_delay.seconds + (retry.retry_delay.nanos > 0)
