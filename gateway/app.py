@@ -23,7 +23,8 @@ from gateway.calls.streaming import StreamCalls
 from gateway.calls.unary import UnaryCalls
 from gateway.docs import page
 from gateway.health import Liveness, Readiness
-from gateway.http.compression import GzipSender, Send, accepts_gzip
+from gateway.http.asgi import Send
+from gateway.http.compression import GzipSender, accepts_gzip
 from gateway.http.cors import CrossOrigin
 from gateway.http.error_handlers import add_error_handlers
 from gateway.http.exchange import SCOPE_KEY, Exchange

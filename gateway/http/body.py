@@ -5,9 +5,9 @@ disconnect is an error, so that an incomplete upload is never mistaken for a com
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
+from gateway.http.asgi import Receive
 from gateway.http.problems import Problem
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -15,8 +15,6 @@ MAX_BODY_BYTES = 1024 * 1024
 
 READ_TIMEOUT_SECONDS = 60.0
 """How long a body that is read whole may take in total."""
-
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class ClientGoneError(Exception):

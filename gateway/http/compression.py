@@ -5,11 +5,11 @@ these bytes (RFC 9110 §8.8.3) and comes back in If-Match. A stream is flushed a
 """
 
 import zlib
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+from gateway.http.asgi import Headers, Send
 from gateway.http.media_types import JSON, NDJSON, NDJSON_ALIASES, read_weights
 from gateway.http.problems import PROBLEM_JSON
 
@@ -26,9 +26,6 @@ _COMPRESSIBLE = tuple(
 )
 _GZIP = (b"content-encoding", b"gzip")
 VARY = (b"vary", b"Accept-Encoding")
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
 
 @lru_cache(maxsize=64)

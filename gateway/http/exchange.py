@@ -1,19 +1,20 @@
 """One HTTP request and its response: headers, body, request id and access log.
 
-It is kept in the ASGI scope, from the application to the handler that serves the request.
+The ASGI scope holds it, from the application to the handler that serves the request.
 """
 
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 
 from chassis import log
-from gateway.http.body import Receive, RequestBody
+from gateway.http.asgi import Receive, Send
+from gateway.http.body import RequestBody
 from gateway.http.compression import VARY, varies_by_encoding
 from gateway.http.problems import Problem
 
@@ -21,11 +22,9 @@ SCOPE_KEY = "gateway.http.exchange"
 REQUEST_ID_HEADER = b"x-request-id"
 
 _LOG = log.logger()
-"""Kept, because structlog would assemble a new logger for each request."""
+"""One for all requests, because structlog would assemble a new logger for each."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Exchange:
@@ -75,7 +74,7 @@ class Exchange:
         return name in self._headers
 
     def note_failure(self, problem: Problem, cause: str) -> None:
-        """Keep a service's message for the log if it describes a server error.
+        """Log a service's message with the request if it describes a server error.
 
         Other messages may quote what the client sent, which must not be logged.
         """

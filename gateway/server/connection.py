@@ -18,6 +18,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from chassis import log
+from gateway.http.asgi import Headers
 from gateway.http.deadline import Deadline
 from gateway.http.problems import Problem
 from gateway.server.cycle import Cycle
@@ -29,7 +30,7 @@ from gateway.server.limits import (
     head_too_slow,
     too_many_connections,
 )
-from gateway.server.parser import Head, Headers, RequestParser
+from gateway.server.parser import Head, RequestParser
 from gateway.server.receive_buffer import ReceiveBuffer
 from gateway.server.response import format_problem
 from gateway.server.scope import make_scope
@@ -185,7 +186,7 @@ class Connection(asyncio.Protocol):
         else:
             self._linger()
 
-    def close_cut_off(self) -> None:
+    def abort_response(self) -> None:
         """Close in the middle of a response, whose framing shows that it is incomplete."""
         self._cycle = None
         if self._writable is not None:

@@ -1,18 +1,17 @@
 """One request and its response between a connection and the ASGI application."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from chassis import log
+from gateway.http.asgi import Application, Headers
 from gateway.http.problems import Problem, internal
 from gateway.server.limits import BODY_BUFFER_BYTES, stopping
-from gateway.server.parser import Head, Headers
+from gateway.server.parser import Head
 from gateway.server.response import CONTINUE, Response, format_problem
 
 _LOG = log.logger()
-
-Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class ClientConnection(Protocol):
@@ -36,7 +35,7 @@ class ClientConnection(Protocol):
     def end_cycle(self, cycle: "Cycle") -> None:
         """Continue after a complete response."""
 
-    def close_cut_off(self) -> None:
+    def abort_response(self) -> None:
         """Close in the middle of a response."""
 
 
@@ -122,7 +121,7 @@ class Cycle:
         self._wake()
 
     def disconnect(self) -> None:
-        """Tell the application that the client has disconnected."""
+        """Report to the application that the client has disconnected."""
         self._gone = True
         self._wake()
 
@@ -155,11 +154,11 @@ class Cycle:
         return response.head(self._connection.default_headers(), closes=not self.stays_open)
 
     def _end(self, problem: Problem) -> None:
-        """Send a problem if there was no response, or cut an incomplete response off."""
+        """Send a problem if there was no response, or abort an incomplete response."""
         if self._over:
             return
         if self.response_begun:
-            self._connection.close_cut_off()
+            self._connection.abort_response()
         else:
             self._connection.write(format_problem(problem))
             self.stays_open = False

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server.cycle import Application
+from gateway.http.asgi import Application
 from gateway.testing.harness import serve_app
 from gateway.testing.wire import Wire, connect
 

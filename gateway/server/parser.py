@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import httptools
 
+from gateway.http.asgi import Headers
 from gateway.http.problems import Problem, invalid_argument
 from gateway.server.limits import (
     FRAMING_BYTES_PER_BODY_BYTE,
@@ -22,8 +23,6 @@ EMPTY_LINE = b"\r\n\r\n"
 
 MAX_LENGTH_DIGITS = 20
 """The digits of 2^64 - 1, the largest length; Python's int() refuses thousands of digits."""
-
-Headers = list[tuple[bytes, bytes]]
 
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
 _BODY_END = re.compile(rb"[^\n]" + EMPTY_LINE)

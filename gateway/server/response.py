@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from gateway.http.asgi import Headers
 from gateway.http.problems import PROBLEM_JSON, Problem
-from gateway.server.parser import Headers
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

@@ -23,10 +23,10 @@ from google.protobuf.descriptor import FileDescriptor
 from pydantic import SecretStr
 
 from gateway.app import GatewayApp, Plan, connect, create_app
+from gateway.http.asgi import Application
 from gateway.openapi.document import make_document
 from gateway.routing.routes import compile_routes
 from gateway.server.connection import Connection
-from gateway.server.cycle import Application
 from gateway.server.limits import ConnectionLimits
 from gateway.settings import GatewaySettings
 from gateway.upstream.descriptors import DescriptorSet
