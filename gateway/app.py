@@ -18,7 +18,7 @@ from gateway.calls.call_limit import CallLimit
 from gateway.calls.formats import CutOffError
 from gateway.calls.handler import Handler
 from gateway.calls.idempotency import SWEEP_SECONDS, IdempotencyRecords
-from gateway.calls.open_streams import OpenStreams, StreamLimits
+from gateway.calls.open_streams import OpenStreams
 from gateway.calls.streaming import StreamCalls
 from gateway.calls.unary import UnaryCalls
 from gateway.docs import page
@@ -198,11 +198,9 @@ def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
         database=database,
         records=IdempotencyRecords(database, settings.apigateway_idempotency_seconds),
         streams=OpenStreams(
-            StreamLimits(
-                max_streams=settings.apigateway_max_streams,
-                idle_seconds=settings.apigateway_stream_idle_seconds,
-                drain_seconds=drain_seconds,
-            )
+            max_streams=settings.apigateway_max_streams,
+            idle_seconds=settings.apigateway_stream_idle_seconds,
+            drain_seconds=drain_seconds,
         ),
     )
 

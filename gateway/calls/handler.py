@@ -36,7 +36,9 @@ class Handler:
 
         Raises:
             Problem: the response to send instead.
-            errors.Unavailable: the gateway's own database is needed and down.
+            errors.Unavailable: the gateway's own database is needed, and down or frozen.
+            errors.DeadlineExceeded: it is needed and slow; nothing was performed.
+            UnwritableError: JSON cannot represent the response of the service.
             ClientGoneError: the client disconnected before the request was complete.
         """
         match = self._find(method, exchange)

@@ -1,8 +1,9 @@
 """Idempotency-Key: a POST that is repeated gets the response of the first one.
 
-A record is claimed before the call and finished after it. Only final responses are kept; otherwise
-the claim is released and the key is free again. Records alone do not make a request idempotent,
-because a gateway can die between call and record: the key is forwarded to the service too.
+A record is claimed before the call and finished after it. Only final responses are stored;
+otherwise the claim is released and the key is free again. Records alone do not make a request
+idempotent, because a gateway can die between call and record: the key is forwarded to the service
+too.
 """
 
 import asyncio
@@ -32,21 +33,17 @@ SETTLE_SECONDS = 0.5
 SWEEP_SECONDS = 60.0
 SWEEP_BATCH = 1_000
 
-TRANSIENT_CODES = frozenset(
+FINAL_CODES = frozenset(
     {
-        "ABORTED",
-        "CANCELLED",
-        "DATA_LOSS",
-        "DEADLINE_EXCEEDED",
-        "INTERNAL",
-        "RESOURCE_EXHAUSTED",
-        "UNAUTHENTICATED",
-        "UNAVAILABLE",
-        "UNIMPLEMENTED",
-        "UNKNOWN",
+        "ALREADY_EXISTS",
+        "FAILED_PRECONDITION",
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "OUT_OF_RANGE",
+        "PERMISSION_DENIED",
     }
 )
-"""Failures that are not recorded: the client is meant to retry with the same key."""
+"""Failures that are recorded. After any other the client is meant to retry with the same key."""
 
 _CLAIM: LiteralString = """
 INSERT INTO idempotency_records AS record (record_id, request_hash, attempt, expire_time)
@@ -57,7 +54,6 @@ ON CONFLICT (record_id) DO UPDATE
        create_time = now(), expire_time = excluded.expire_time,
        status = NULL, headers = NULL, body = NULL
  WHERE record.expire_time <= now()
-RETURNING attempt
 """
 _READ: LiteralString = """
 SELECT request_hash, status, headers, body
@@ -135,10 +131,10 @@ class IdempotencyRecords:
         try:
             response = await perform()
         except Problem as problem:
-            if problem.code in TRANSIENT_CODES and problem.reason != RESPONSE_TOO_LARGE:
-                await self._settle(_RELEASE, {"attempt": attempt})
-            else:
+            if problem.code in FINAL_CODES or problem.reason == RESPONSE_TOO_LARGE:
                 await self._finish(attempt, problem_response(problem))
+            else:
+                await self._settle(_RELEASE, {"attempt": attempt})
             raise
         except BaseException:
             await self._settle(_RELEASE, {"attempt": attempt})
@@ -171,10 +167,17 @@ class IdempotencyRecords:
     async def _claim_or_read(
         self, claim: Claim, lease_seconds: float
     ) -> uuid.UUID | Response | None:
+        attempt = uuid.uuid4()
+        parameters = {
+            "record_id": claim.record_id,
+            "request_hash": claim.request_hash,
+            "attempt": attempt,
+            "lease_seconds": lease_seconds,
+        }
         with call_context.time_limit(call_context.remaining_seconds(CLAIM_SECONDS)):
             async with self._database.connection() as connection:
-                attempt = await _try_claim(connection, claim, lease_seconds)
-                return attempt or await _read(connection, claim)
+                claimed = await connection.execute(_CLAIM, parameters)
+                return attempt if claimed.rowcount else await _read(connection, claim)
 
     async def _finish(self, attempt: uuid.UUID, response: Response) -> None:
         await self._settle(
@@ -197,20 +200,6 @@ class IdempotencyRecords:
                     await connection.execute(statement, parameters)
         except errors.Error as error:
             self._log.warning("idempotency_record_lost", reason=error.reason)
-
-
-async def _try_claim(
-    connection: Connection, claim: Claim, lease_seconds: float
-) -> uuid.UUID | None:
-    attempt = uuid.uuid4()
-    parameters = {
-        "record_id": claim.record_id,
-        "request_hash": claim.request_hash,
-        "attempt": attempt,
-        "lease_seconds": lease_seconds,
-    }
-    row = await (await connection.execute(_CLAIM, parameters)).fetchone()
-    return None if row is None else attempt
 
 
 async def _read(connection: Connection, claim: Claim) -> Response | None:

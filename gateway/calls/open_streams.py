@@ -1,7 +1,7 @@
 """The streams that one process has open: how many there may be, for how long, and how they end."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.http.problems import Problem, unavailable
@@ -10,9 +10,19 @@ HEARTBEAT_SECONDS = 15.0
 """The interval of heartbeats on a silent event stream (HTML Living Standard §9.2.7)."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
-    """Limits on the streams of one process."""
+class Stream(Protocol):
+    """A stream as far as it is ended from outside."""
+
+    def stop_upload(self) -> None:
+        """Take no more of the upload; requests that were taken still get their responses."""
+
+    def end(self, problem: Problem) -> None:
+        """End with a problem."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenStreams:
+    """The streams that are open, and whether more may be opened."""
 
     max_streams: int
     """How many may be open at once."""
@@ -26,30 +36,13 @@ class StreamLimits:
     """
     drain_seconds: float
     """How long a stream may continue after the server begins to stop."""
+    _streams: set[Stream] = field(default_factory=set, init=False)
+    _draining: bool = field(default=False, init=False)
 
     @property
     def heartbeat_seconds(self) -> float:
         """The interval of heartbeats, which is less than `idle_seconds`."""
         return min(HEARTBEAT_SECONDS, self.idle_seconds / 2)
-
-
-class Stream(Protocol):
-    """A stream as far as it is ended from outside."""
-
-    def stop_upload(self) -> None:
-        """Take no more of the upload; requests that were taken still get their responses."""
-
-    def end(self, problem: Problem) -> None:
-        """End with a problem."""
-
-
-class OpenStreams:
-    """The streams that are open, and whether more may be opened."""
-
-    def __init__(self, limits: StreamLimits) -> None:
-        self.limits = limits
-        self._streams: set[Stream] = set()
-        self._draining = False
 
     def add(self, stream: Stream) -> None:
         """Count a stream as open.
@@ -59,7 +52,7 @@ class OpenStreams:
         """
         if self._draining:
             raise stopping()
-        if len(self._streams) >= self.limits.max_streams:
+        if len(self._streams) >= self.max_streams:
             detail = "The server has reached its limit of open streams."
             raise unavailable(detail, "TOO_MANY_STREAMS", retry_seconds=5)
         self._streams.add(stream)
@@ -73,7 +66,7 @@ class OpenStreams:
         self._draining = True
         for stream in list(self._streams):
             stream.stop_upload()
-        asyncio.get_running_loop().call_later(self.limits.drain_seconds, self._end_all)
+        asyncio.get_running_loop().call_later(self.drain_seconds, self._end_all)
 
     def _end_all(self) -> None:
         for stream in list(self._streams):

@@ -56,13 +56,13 @@ class Relay:
         self._sending = False
         self._loop = asyncio.get_running_loop()
         self._idle = Deadline(self._loop, self._time_out)
-        self._idle_seconds = streams.limits.idle_seconds
+        self._idle_seconds = streams.idle_seconds
 
     def begin(self) -> None:
         """Make the call, and begin to pass the upload on.
 
         Raises:
-            Problem: the limit of open streams is reached.
+            Problem: the server is stopping, or the limit of open streams is reached.
         """
         self._streams.add(self)
         self._call = self._make_call()
@@ -107,8 +107,7 @@ class Relay:
         """
         # A read that is cancelled would cancel the call.
         self._reading = reading = self._reading or self._loop.create_task(self.read())
-        limits = self._streams.limits
-        done, _ = await asyncio.wait((reading,), timeout=limits.heartbeat_seconds)
+        done, _ = await asyncio.wait((reading,), timeout=self._streams.heartbeat_seconds)
         if not done:
             return Mark.PAUSE
         self._reading = None
@@ -200,14 +199,10 @@ class Relay:
         self._idle.set(self._idle_seconds)
 
     def _time_out(self) -> None:
-        self.end(_idle(self._idle_seconds))
+        detail = f"There was no activity on the stream for {self._idle_seconds:g} seconds."
+        self.end(Problem(504, "DEADLINE_EXCEEDED", detail, "STREAM_IDLE"))
 
 
 def _client_gone() -> Problem:
     detail = "The client closed the connection."
     return Problem(CLIENT_CLOSED_REQUEST, "CANCELLED", detail, "CLIENT_GONE")
-
-
-def _idle(seconds: float) -> Problem:
-    detail = f"There was no activity on the stream for {seconds:g} seconds."
-    return Problem(504, "DEADLINE_EXCEEDED", detail, "STREAM_IDLE")

@@ -39,17 +39,10 @@ def read_messages(parts: RequestParts, exchange: Exchange) -> AsyncIterator[Mess
     content_type = exchange.header(b"content-type")
     _check_encoding(exchange)
     if parts.route.body is not None and parts.route.body.raw:
-        return _read_pieces(parts, exchange, content_type)
+        return (parts.message(chunk, content_type) async for chunk in exchange.body.chunks())
     if exchange.body.expected:
         _check_type(content_type, (NDJSON, *NDJSON_ALIASES))
     return _read_lines(parts, exchange, content_type)
-
-
-async def _read_pieces(
-    parts: RequestParts, exchange: Exchange, content_type: str
-) -> AsyncIterator[Message]:
-    async for chunk in exchange.body.chunks():
-        yield parts.message(chunk, content_type)
 
 
 async def _read_lines(

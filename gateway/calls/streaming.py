@@ -49,6 +49,7 @@ class StreamCalls:
         Raises:
             Problem: the response to send instead.
             ClientGoneError: the client disconnected before the request was complete.
+            UnwritableError: JSON cannot represent the response of the service.
         """
         if not parts.route.rpc.server_streaming:
             await self._serve_whole(parts, exchange, resp)
@@ -87,7 +88,8 @@ class StreamCalls:
         resp.append_header("Vary", "Accept")
         media_type = choose_media_type(exchange.list_header(b"accept") or "", _OFFERED)
         if media_type is None:
-            raise _not_acceptable()
+            detail = f"Responses of this stream can be {', '.join(_OFFERED)}."
+            raise Problem(406, "INVALID_ARGUMENT", detail, "NOT_ACCEPTABLE")
         dump, last_id = parts.route.response.write, ""
         stream_format: StreamFormat
         if media_type == EVENT_STREAM:
@@ -121,8 +123,3 @@ class StreamCalls:
         if last_id and route.resumption is not None:
             setattr(request, route.resumption.request_field, last_id)
         return Relay(partial(call, request, **options), exchange, self.streams)
-
-
-def _not_acceptable() -> Problem:
-    detail = f"Responses of this stream can be {', '.join(_OFFERED)}."
-    return Problem(406, "INVALID_ARGUMENT", detail, "NOT_ACCEPTABLE")

@@ -40,16 +40,16 @@ class Upload:
                 self.is_blocked = False
                 self._note_activity()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # The service ended the call; its status is read elsewhere.
+            return  # The service has ended the call; whoever reads responses gets its status.
         await self.end()
 
     async def end(self) -> None:
-        """Tell the service that it has got all requests."""
+        """Half-close the call: the service receives the end of the requests."""
         self.is_over = True
         await self._call.done_writing()
 
     def stop(self) -> None:
-        """Take no more requests from the client; `run` tells the service."""
+        """Take no more requests from the client; `run` then half-closes the call."""
         self.is_over = True
         if self._task is not None:
             self._task.cancel()

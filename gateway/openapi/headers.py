@@ -1,5 +1,6 @@
 """The headers of operations: those that clients may send, and those of successful responses."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from gateway.calls.idempotency import HEADER, MAX_KEY_LENGTH, REPLAYED_HEADER
@@ -10,32 +11,22 @@ Header = dict[str, Any]
 _PRINTABLE = "^[ -~]+$"
 
 
-def header_parameters(route: Route) -> list[Header]:
-    """Return the headers that a client may send to a route."""
+def header_parameters(route: Route) -> Iterator[Header]:
+    """Yield the headers that a client may send to a route."""
     conditions = route.preconditions
-    parameters = []
     if route.takes_idempotency_key:
-        parameters.append(
-            _parameter(
-                HEADER,
-                "A key of the client's choice: a request that is repeated with it is performed"
-                " once, and gets the response of the first.",
-                {"type": "string", "pattern": _PRINTABLE, "maxLength": MAX_KEY_LENGTH},
-            )
+        yield _parameter(
+            HEADER,
+            "A key of the client's choice: a request that is repeated with it is performed once,"
+            " and gets the response of the first.",
+            {"type": "string", "pattern": _PRINTABLE, "maxLength": MAX_KEY_LENGTH},
         )
     if conditions.holder is not None:
-        parameters.append(
-            _parameter("If-Match", "The ETag that the resource must still have (RFC 9110).")
-        )
+        yield _parameter("If-Match", "The ETag that the resource must still have (RFC 9110).")
     if conditions.reads and conditions.version is not None:
-        parameters.append(
-            _parameter("If-None-Match", "The ETag of the client's copy: 304 if it is current.")
-        )
+        yield _parameter("If-None-Match", "The ETag of the client's copy: 304 if it is current.")
     if route.resumption is not None:
-        parameters.append(
-            _parameter("Last-Event-ID", "The id of the last event: the stream resumes after it.")
-        )
-    return parameters
+        yield _parameter("Last-Event-ID", "The id of the last event: the stream resumes after it.")
 
 
 def response_headers(route: Route) -> dict[str, Header]:

@@ -19,7 +19,7 @@ def make_info(
     described = [comments.of_file(name) for name in files]
     info = {"title": _title(packages), "version": _version(packages)}
     if any(described):
-        info["description"] = "\n\n".join(text for text in described if text)
+        info["description"] = "\n\n".join(filter(None, described))
     return info
 
 

@@ -1,6 +1,6 @@
 """The parameters of an operation in path and query."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from gateway.openapi.comments import Comments
@@ -67,15 +67,11 @@ class Parameters:
             parts.append(
                 "One segment; the gateway takes more, but OpenAPI has no value with slashes."
             )
-        return _joined(parts)
+        return " ".join(filter(None, parts))
 
     def _query_description(self, route: Route, path: FieldPath) -> str:
         parts = [self._comments.of(path[-1].full_name)]
         if len(path) == 1 and path[0].name == UPDATE_MASK and route.body and route.body.update_mask:
             parts.append("Without it, the fields in the body are changed.")
         parts.extend(exclusion(field) for field in path)
-        return _joined(parts)
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return " ".join(part for part in parts if part)
+        return " ".join(filter(None, parts))

@@ -38,11 +38,6 @@ def failure_record(schemas: Schemas) -> Schema:
     )
 
 
-def problem_content(schemas: Schemas) -> dict[str, Any]:
-    """Return the content of a response to a failure."""
-    return {PROBLEM_JSON: {"schema": problem(schemas)}}
-
-
 def common_response(schemas: Schemas) -> dict[str, Any]:
     """Return the response to any failure."""
     return {

@@ -3,11 +3,12 @@
 from typing import Any
 
 from gateway.calls.event_stream import END_ID
+from gateway.http.problems import PROBLEM_JSON
 from gateway.openapi.comments import Comments
 from gateway.openapi.contents import Contents
 from gateway.openapi.failures import named_failures
 from gateway.openapi.headers import response_headers
-from gateway.openapi.problems import COMMON_RESPONSE, problem_content
+from gateway.openapi.problems import COMMON_RESPONSE, problem
 from gateway.openapi.schemas import Schemas
 from gateway.routing.routes import Route
 
@@ -50,7 +51,7 @@ def failures(route: Route, schemas: Schemas, comments: Comments) -> Responses:
         named.setdefault(412, "`ABORTED` if the resource has another ETag than If-Match names.")
     if route.body is not None:
         named.setdefault(415, _REFUSED_RAW_BODY if route.body.raw else _REFUSED_BODY)
-    content = problem_content(schemas)
+    content = {PROBLEM_JSON: {"schema": problem(schemas)}}
     responses: Responses = {
         str(status): {"description": text, "content": content}
         for status, text in sorted(named.items())

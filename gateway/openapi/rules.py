@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.openapi.values import Schema
+from gateway.upstream.descriptors import read_option
 
 OPTION = "buf.validate.field"
 
@@ -54,14 +54,8 @@ def of_whole(field: FieldDescriptor) -> Schema:
 def _read(field: FieldDescriptor) -> Any:
     """Return the rules of a field, or None if they are ignored or the option is not defined."""
     owner = cast("Descriptor", field.containing_type)
-    try:
-        option = owner.file.pool.FindExtensionByName(OPTION)
-    except KeyError:
-        return None
-    made = message_factory.GetMessageClass(cast("Descriptor", option.containing_type))
-    options: Any = made.FromString(field.GetOptions().SerializeToString())
-    rules = options.Extensions[option]
-    return None if rules.ignore == _IGNORE_ALWAYS else rules
+    rules = read_option(field.GetOptions(), owner.file.pool, OPTION)
+    return None if rules is None or rules.ignore == _IGNORE_ALWAYS else rules
 
 
 def _kind(rules: Any) -> str:

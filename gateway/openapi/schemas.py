@@ -108,7 +108,7 @@ class Schemas:
         if "IMMUTABLE" in behaviors(field):
             parts.append("No update changes it.")
         parts.append(exclusion(field))
-        return " ".join(part for part in parts if part)
+        return " ".join(filter(None, parts))
 
     def _is_required(self, field: FieldDescriptor) -> bool:
         """Return whether every object has the field, which is never certain in a response."""

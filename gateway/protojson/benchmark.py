@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from google.protobuf import json_format
+from google.protobuf import json_format, message_factory
 from google.protobuf.message import Message
 
 from gateway.protojson.codec import JsonCodec
@@ -74,7 +74,7 @@ class Converters:
     def __init__(self, descriptors: DescriptorSet, name: str) -> None:
         pool = descriptors.pool
         kind = pool.FindMessageTypeByName(name)
-        new = descriptors.message_class(kind)
+        new = message_factory.GetMessageClass(kind)
         codec = JsonCodec(pool)
         merge = codec.merger(kind)
 

@@ -3,7 +3,7 @@ import traceback
 from typing import Any
 
 import pytest
-from google.protobuf import json_format
+from google.protobuf import json_format, message_factory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from probe.v1 import probe_pb2
@@ -17,7 +17,7 @@ from gateway.upstream.descriptors import DescriptorSet
 DESCRIPTORS = DescriptorSet(descriptor_set(probe_pb2.DESCRIPTOR))
 CODEC = JsonCodec(DESCRIPTORS.pool)
 DESCRIPTOR = DESCRIPTORS.pool.FindMessageTypeByName("probe.v1.Probe")
-PROBE = DESCRIPTORS.message_class(DESCRIPTOR)
+PROBE = message_factory.GetMessageClass(DESCRIPTOR)
 MERGE, DUMP = CODEC.merger(DESCRIPTOR), CODEC.dumper(DESCRIPTOR)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from google.protobuf import json_format
+from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
@@ -64,7 +64,7 @@ def kind_of(name: str) -> Descriptor:
 
 
 def new(name: str = "Tree") -> Any:
-    return TREES.message_class(kind_of(name))()
+    return message_factory.GetMessageClass(kind_of(name))()
 
 
 def read(value: Any, name: str = "Tree") -> Message:
@@ -214,7 +214,7 @@ def test_extension_of_a_type_with_many_fields_is_written() -> None:
     """
     descriptors = compile_protos({"wide/v1/wide.proto": source})
     wide = descriptors.pool.FindMessageTypeByName("wide.v1.Wide")
-    message = descriptors.message_class(wide)()
+    message = message_factory.GetMessageClass(wide)()
     codec = JsonCodec(descriptors.pool)
     text = b'{"field7":0,"[wide.v1.more]":1}'
     codec.merger(wide)(parse_json(text), message)

@@ -27,8 +27,3 @@ def behaviors(field: FieldDescriptor) -> frozenset[str]:
     options: Any = field.GetOptions()  # Google's generated modules have no types.
     numbers = options.Extensions[field_behavior_pb2.field_behavior]
     return frozenset(field_behavior_pb2.FieldBehavior.Name(number) for number in numbers)
-
-
-def is_output_only(field: FieldDescriptor) -> bool:
-    """Return whether a field is set by the service only (AIP-203)."""
-    return "OUTPUT_ONLY" in behaviors(field)

@@ -7,7 +7,7 @@ from itertools import islice
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.routing.bodies import HTTP_BODY
-from gateway.routing.fields import is_output_only
+from gateway.routing.fields import behaviors
 from gateway.routing.parameters import ParameterError, resolve
 from gateway.routing.routes import Route
 
@@ -41,7 +41,7 @@ def _paths(route: Route) -> Iterator[FieldPath]:
     while waiting:
         path = waiting.popleft()
         dotted = ".".join(field.name for field in path)
-        if dotted in bound or is_output_only(path[-1]):
+        if dotted in bound or "OUTPUT_ONLY" in behaviors(path[-1]):
             continue
         if _is_parameter(request, dotted):
             yield path

@@ -104,13 +104,10 @@ class DescriptorSet:
         for file in self.files:
             for service in self.pool.FindFileByName(file.name).services_by_name.values():
                 for method in service.methods:
-                    rule = _extension(method.GetOptions(), annotations_pb2.http)
+                    options: Any = method.GetOptions()  # Google's generated modules have no types.
+                    rule = options.Extensions[annotations_pb2.http]
                     if rule.WhichOneof("pattern") is not None:
                         yield self._method(method, rule)
-
-    def message_class(self, descriptor: Descriptor) -> type[Message]:
-        """Return the class of a message type."""
-        return message_factory.GetMessageClass(descriptor)
 
     def _method(self, method: MethodDescriptor, rule: http_pb2.HttpRule) -> Method:
         service = method.containing_service.full_name
@@ -120,26 +117,26 @@ class DescriptorSet:
             path=f"/{service}/{method.name}",
             descriptor=method,
             rule=rule,
-            request_class=self.message_class(method.input_type),
-            response_class=self.message_class(method.output_type),
+            request_class=message_factory.GetMessageClass(method.input_type),
+            response_class=message_factory.GetMessageClass(method.output_type),
             client_streaming=method.client_streaming,
             server_streaming=method.server_streaming,
-            location=self._location(method),
+            location=read_option(method.GetOptions(), self.pool, LOCATION_OPTION) or "",
         )
 
-    def _location(self, method: MethodDescriptor) -> str:
-        """Read the gateway's own option, by its definition in the set itself.
 
-        Anybody may use extension numbers of this range: without the definition, an option with this
-        number is another one.
-        """
-        try:
-            option = self.pool.FindExtensionByName(LOCATION_OPTION)
-        except KeyError:
-            return ""
-        options_class = self.message_class(cast("Descriptor", option.containing_type))
-        options = options_class.FromString(method.GetOptions().SerializeToString())
-        return str(_extension(options, option))
+def read_option(options: Message, pool: DescriptorPool, name: str) -> Any:
+    """Return the value of an option by its definition in a pool, or None without a definition.
+
+    Anybody may use extension numbers of its range: without the definition, an option with this
+    number is another one.
+    """
+    try:
+        option = pool.FindExtensionByName(name)
+    except KeyError:
+        return None
+    options_class: Any = message_factory.GetMessageClass(cast("Descriptor", option.containing_type))
+    return options_class.FromString(options.SerializeToString()).Extensions[option]
 
 
 def _check_imports(file: descriptor_pb2.FileDescriptorProto, present: Collection[str]) -> None:
@@ -149,11 +146,6 @@ def _check_imports(file: descriptor_pb2.FileDescriptorProto, present: Collection
             f"{file.name} imports {missing[0]}, which is not in the set:"
             " write it by protoc with --include_imports"
         )
-
-
-def _extension(options: Any, extension: Any) -> Any:
-    """Return an extension of options; Google's generated modules have no types."""
-    return options.Extensions[extension]
 
 
 def _implicit_files(present: set[str]) -> list[descriptor_pb2.FileDescriptorProto]:
