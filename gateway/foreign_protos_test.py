@@ -105,7 +105,7 @@ async def test_verb_follows_a_name_of_several_segments(client: httpx.AsyncClient
     assert missing.json()["detail"] == "There is no operations/import/7."
 
 
-async def test_additional_binding_with_a_literal_after_the_variable(
+async def test_additional_binding_may_have_a_literal_after_its_variable(
     client: httpx.AsyncClient,
 ) -> None:
     response = await client.get("/v1/projects/p/locations?pageSize=2&filter=f")

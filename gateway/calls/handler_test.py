@@ -45,7 +45,7 @@ TYPE = {"Content-Type": JSON}
         ("OPTIONS", "/v1/anything", 200, None),
     ],
 )
-async def test_unknown_paths_and_methods(
+async def test_path_without_a_route_is_404_and_a_method_without_one_405(
     setup: Setup, method: str, path: str, status: int, allow: str | None
 ) -> None:
     response = await setup.client.request(method, path)
@@ -94,7 +94,9 @@ async def test_head_is_get_without_the_body(setup: Setup, path: str) -> None:
         ("/v1/raw:upload", "", 200),
     ],
 )
-async def test_content_types(setup: Setup, path: str, content_type: str, status: int) -> None:
+async def test_body_of_another_media_type_is_415(
+    setup: Setup, path: str, content_type: str, status: int
+) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     response = await setup.client.post(path, content="{}", headers=headers)
     assert response.status_code == status, response.text
@@ -235,7 +237,9 @@ async def test_header_that_grpc_cannot_carry_is_refused(setup: Setup) -> None:
         ("99999999H", 290, 310),
     ],
 )
-async def test_deadline(setup: Setup, asked: str | None, lowest: float, highest: float) -> None:
+async def test_grpc_timeout_is_the_deadline_of_the_call_up_to_a_limit(
+    setup: Setup, asked: str | None, lowest: float, highest: float
+) -> None:
     headers = {} if asked is None else {"Grpc-Timeout": asked}
     await setup.client.get("/v1/probes/7", headers=headers)
     remaining = setup.servicer.calls[0].time_remaining_seconds

@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
             self._discard(len(data))
         else:
             self._received.add(data)
-            self._advance()
+            self.advance()
 
     def eof_received(self) -> None:
         """Treat a half-closed connection as a disconnect; asyncio closes it on None."""
@@ -164,9 +164,24 @@ class Connection(asyncio.Protocol):
         if self._writable is not None:
             await self._writable.wait()
 
-    def read_on(self) -> None:
-        """Pass on more of the body."""
-        self._advance()
+    def advance(self) -> None:
+        """Parse as much as the current request allows, and pause or resume reading."""
+        try:
+            if self._received.data and self._state in (State.WAITING, State.HEAD):
+                self._take_head()
+            if self._received.data and self._state is State.SERVING:
+                self._take_body()
+        except Problem as problem:
+            self._refuse(problem)
+            return
+        is_full = self._cycle is not None and self._cycle.is_full
+        if self._state is State.SERVING and (self._received.data or is_full):
+            self._transport.pause_reading()
+            if not is_full and not self._parser.complete:
+                # Let other connections run between two pieces of a body.
+                self._loop.call_soon(self.advance)
+        else:
+            self._transport.resume_reading()
 
     def may_stay_open(self) -> bool:
         """Return whether the connection can take another request after this one."""
@@ -182,7 +197,7 @@ class Connection(asyncio.Protocol):
         self._cycle = None
         if cycle.stays_open and cycle.body_complete and self._state is State.SERVING:
             self._enter(State.WAITING)
-            self._advance()
+            self.advance()
         else:
             self._linger()
 
@@ -194,45 +209,20 @@ class Connection(asyncio.Protocol):
         else:
             self._linger()
 
-    def _advance(self) -> None:
-        """Parse as much as the current request allows, and pause or resume reading."""
-        try:
-            while self._received.data and self._take():
-                pass
-        except Problem as problem:
-            self._refuse(problem)
-            return
-        if self._state is State.SERVING and (self._received.data or self._is_full()):
-            self._transport.pause_reading()
-            if not self._is_full() and not self._parser.complete:
-                # Let other connections run between two pieces of a body.
-                self._loop.call_soon(self._advance)
-        else:
-            self._transport.resume_reading()
-
-    def _take(self) -> bool:
-        """Take a head or a piece of a body; return whether to continue at once."""
-        if self._state is State.SERVING:
-            return self._take_body()
-        return self._state in (State.WAITING, State.HEAD) and self._take_head()
-
-    def _take_head(self) -> bool:
+    def _take_head(self) -> None:
         head = self._received.take_head()
         if head is not None:
             self._serve(self._parser.read_head(head))
-            return True
-        if self._received.has_begun_head and self._state is State.WAITING:
+        elif self._received.has_begun_head and self._state is State.WAITING:
             self._enter(State.HEAD)
-        return False
 
-    def _take_body(self) -> bool:
+    def _take_body(self) -> None:
         cycle = self._cycle
         if cycle is None or cycle.body_complete or cycle.is_full:
-            return False
+            return
         content, taken = self._parser.read_body(self._received.data[:BODY_BUFFER_BYTES])
         self._received.take(taken)
         cycle.take_body(content, complete=self._parser.complete)
-        return False
 
     def _serve(self, head: Head) -> None:
         self._first = False
@@ -243,9 +233,6 @@ class Connection(asyncio.Protocol):
         task = self._loop.create_task(run, context=contextvars.Context())
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
-
-    def _is_full(self) -> bool:
-        return self._cycle is not None and self._cycle.is_full
 
     # How a connection ends.
 

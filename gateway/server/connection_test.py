@@ -53,7 +53,7 @@ async def send_pieces(wire: Wire, pieces: Iterable[bytes]) -> None:
     "cut", [leave_whole, cut_lines, cut_pieces], ids=["whole", "lines", "pieces"]
 )
 @pytest.mark.parametrize("row", [pytest.param(row, id=name) for name, row in all_rows()])
-async def test_raw_bytes(
+async def test_bytes_get_the_same_responses_however_they_are_split(
     running: tuple[str, ProbeServicer], row: Row, cut: Callable[[bytes], Iterable[bytes]]
 ) -> None:
     url, servicer = running

@@ -23,8 +23,8 @@ class ClientConnection(Protocol):
     async def drain(self) -> None:
         """Wait until the client has taken most of what was written."""
 
-    def read_on(self) -> None:
-        """Pass on more of the body."""
+    def advance(self) -> None:
+        """Read more of the body."""
 
     def may_stay_open(self) -> bool:
         """Return whether the connection can take another request after this one."""
@@ -49,7 +49,7 @@ class Cycle:
         self._head = head
         self._connection = connection
         self._gone = False
-        """The client has disconnected, or has got a problem instead."""
+        """The client has disconnected, or was sent a problem in place of a response."""
         self._continue_wanted = head.expects_continue
         self._chunks: list[bytes] = []
         self._buffered = 0
@@ -70,7 +70,7 @@ class Cycle:
         except Exception:
             _LOG.exception("application_failed", path=scope["path"])
         except asyncio.CancelledError:
-            # By uvicorn, when the time for a graceful shutdown is over.
+            # uvicorn cancels it when the time for a graceful shutdown is over.
             self._end(stopping())
             raise
         finally:
@@ -91,7 +91,7 @@ class Cycle:
         self._chunks.clear()
         self._buffered = 0
         self._end_received = self.body_complete
-        self._connection.read_on()
+        self._connection.advance()
         return {"type": "http.request", "body": body, "more_body": not self._end_received}
 
     async def send(self, event: Mapping[str, Any]) -> None:
@@ -131,7 +131,7 @@ class Cycle:
 
     def _send_body(self, content: bytes, *, more: bool) -> None:
         response = self._response
-        assert response is not None  # noqa: S101 - `send` has just made sure.
+        assert response is not None  # noqa: S101 - `send` has set it.
         head = b"" if self.response_begun else self._head_of(response, more=more)
         data = head + response.body(content, more=more)
         self.response_begun = True

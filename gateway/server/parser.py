@@ -105,6 +105,7 @@ class RequestParser:
         fields = dict(headers)
         _check_headers(headers, fields, version)
         has_body = self._expect_body(fields, upgrade)
+        expected = fields.get(b"expect", b"").lower()
         return Head(
             method.decode(),
             *_split_target(method, target),
@@ -112,7 +113,8 @@ class RequestParser:
             version.decode(),
             version == b"1.1" and self._keeps_alive,
             has_body,
-            has_body and _expects_continue(fields, version),
+            # HTTP/1.0 has no 100 Continue (RFC 9110 section 10.1.1).
+            has_body and version == b"1.1" and expected == b"100-continue",
         )
 
     def read_body(self, data: bytes) -> tuple[bytes, int]:
@@ -143,7 +145,7 @@ class RequestParser:
         self._begun = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; drop a trailer, which comes after the body."""
+        """Store a header; drop a trailer, which comes after the body."""
         if self._in_head:
             self._headers.append((name.lower(), value.rstrip(b" \t")))
         else:
@@ -156,7 +158,7 @@ class RequestParser:
             self._keeps_alive = self._parser.should_keep_alive()
 
     def on_body(self, chunk: bytes) -> None:
-        """Keep a piece of the content."""
+        """Store a piece of the content."""
         self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
@@ -238,18 +240,6 @@ def check_request_line(data: bytes) -> tuple[bytes, bytes, bytes]:
     return method, target, version
 
 
-def check_begun_head(data: bytes) -> None:
-    """Check the beginning of a head, so that anything but HTTP is refused early.
-
-    Raises:
-        Problem: no supported request begins like this.
-    """
-    if b"\r\n" in data:
-        check_request_line(data)
-    elif not data[:1].isupper():
-        raise _malformed("the request line")
-
-
 def _check_headers(headers: Headers, fields: dict[bytes, bytes], version: bytes) -> None:
     if len(fields) < len(headers):
         _check_repeated([name for name, _ in headers])
@@ -275,11 +265,6 @@ def _check_transfer_coding(coding: bytes, version: bytes) -> None:
     if coding.lower() != b"chunked":
         detail = "The only supported transfer coding is chunked."
         raise Problem(501, "UNIMPLEMENTED", detail, "UNKNOWN_TRANSFER_CODING")
-
-
-def _expects_continue(fields: dict[bytes, bytes], version: bytes) -> bool:
-    """Return whether the client waits for 100 Continue (RFC 9110 section 10.1.1)."""
-    return version == b"1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
 
 
 def _read_length(digits: bytes) -> int:

@@ -3,7 +3,7 @@
 import re
 
 from gateway.server.limits import MAX_HEAD_BYTES, head_too_large
-from gateway.server.parser import EMPTY_LINE, check_begun_head
+from gateway.server.parser import EMPTY_LINE, check_request_line
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
@@ -43,8 +43,8 @@ class ReceiveBuffer:
         if self._skipped + size > MAX_HEAD_BYTES:
             raise head_too_large()
         if at == -1:
-            if self.has_begun_head:
-                check_begun_head(self.data)
+            if self.has_begun_head and (b"\r\n" in self.data or not self.data[:1].isupper()):
+                check_request_line(self.data)  # Anything but HTTP is refused early.
             self._searched = max(0, size - len(EMPTY_LINE) + 1)
             return None
         head = self.data[:size]
