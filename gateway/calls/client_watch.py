@@ -1,6 +1,7 @@
 """Cancels unary calls whose clients disconnect before the response."""
 
 import asyncio
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -42,18 +43,16 @@ class ClientWatch:
             self._set_timer()
 
 
+@dataclass(slots=True, eq=False)
 class WatchedCall:
     """A context manager around one call."""
 
-    __slots__ = ("_body", "_call", "_client_is_gone", "_has_ticked", "_unwatched", "_watching")
-
-    def __init__(self, call: Any, body: RequestBody, unwatched: "set[WatchedCall]") -> None:
-        self._call = call
-        self._body = body
-        self._unwatched = unwatched
-        self._has_ticked = False
-        self._client_is_gone = False
-        self._watching: asyncio.Task[None] | None = None
+    _call: Any
+    _body: RequestBody
+    _unwatched: "set[WatchedCall]"
+    _has_ticked: bool = False
+    _client_is_gone: bool = False
+    _watching: asyncio.Task[None] | None = None
 
     def __enter__(self) -> None:
         """Let the call run; a tick of the ClientWatch begins to watch it."""

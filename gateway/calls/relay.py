@@ -163,7 +163,8 @@ class Relay:
             await self._exchange.body.wait_for_disconnect()
         except ClientGoneError:
             pass
-        self._cancel(_client_gone())
+        detail = "The client closed the connection."
+        self._cancel(Problem(CLIENT_CLOSED_REQUEST, "CANCELLED", detail, "CLIENT_GONE"))
 
     async def _pass_upload(self, upload: Upload) -> None:
         try:
@@ -201,8 +202,3 @@ class Relay:
     def _time_out(self) -> None:
         detail = f"There was no activity on the stream for {self._idle_seconds:g} seconds."
         self.end(Problem(504, "DEADLINE_EXCEEDED", detail, "STREAM_IDLE"))
-
-
-def _client_gone() -> Problem:
-    detail = "The client closed the connection."
-    return Problem(CLIENT_CLOSED_REQUEST, "CANCELLED", detail, "CLIENT_GONE")

@@ -35,8 +35,7 @@ class Response(NamedTuple):
         """Make it the response to the current request."""
         resp.status = self.status
         resp.data = self.body
-        for name, value in self.headers.items():
-            resp.set_header(name, value)
+        resp.set_headers(self.headers)
 
 
 def problem_response(problem: Problem) -> Response:

@@ -25,20 +25,16 @@ _ASSETS = {
     "swagger-ui.css": "text/css; charset=utf-8",
 }
 
-# The images of Swagger UI's style sheet are data URIs.
-_CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "base-uri 'none'",
-        "connect-src 'self'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "img-src 'self' data:",
-        "script-src 'self'",
-        "style-src 'self'",
-    )
-)
-_ONE_YEAR_SECONDS = 365 * 86_400
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    # The images of Swagger UI's style sheet are data URIs.
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; connect-src 'self';"
+    " form-action 'none'; frame-ancestors 'none'; img-src 'self' data:; script-src 'self';"
+    " style-src 'self'",
+    "Content-Type": "text/html; charset=utf-8",
+    "Referrer-Policy": "no-referrer",
+}
+_CACHED = {"Cache-Control": f"public, max-age={365 * 86_400}, immutable"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +79,8 @@ def find_contents(directory: Path = DIRECTORY) -> dict[str, Content | Missing]:
         return {PATH: Missing()}
     version = hashlib.sha256(b"".join(assets.values())).hexdigest()[:16]
     contents: dict[str, Content | Missing] = {
-        f"{PATH}/{version}/{name}": _asset(name, data) for name, data in assets.items()
+        f"{PATH}/{version}/{name}": Content(data, {**_CACHED, "Content-Type": _ASSETS[name]})
+        for name, data in assets.items()
     }
-    contents[PATH] = _page(page.replace("{assets}", f"docs/{version}"))
+    contents[PATH] = Content(page.replace("{assets}", f"docs/{version}").encode(), _PAGE_HEADERS)
     return contents
-
-
-def _page(text: str) -> Content:
-    headers = {
-        "Cache-Control": "no-cache",
-        "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
-        "Content-Type": "text/html; charset=utf-8",
-        "Referrer-Policy": "no-referrer",
-    }
-    return Content(text.encode(), headers)
-
-
-def _asset(name: str, data: bytes) -> Content:
-    headers = {
-        "Cache-Control": f"public, max-age={_ONE_YEAR_SECONDS}, immutable",
-        "Content-Type": _ASSETS[name],
-    }
-    return Content(data, headers)

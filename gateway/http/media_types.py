@@ -28,12 +28,8 @@ def choose_media_type(accept: str, offered: tuple[str, ...]) -> str | None:
     if not accept.strip():
         return offered[0]
     weights = read_weights(accept)
-    best, best_rank = None, (0.0, 0)
-    for media_type in offered:
-        rank = _rank(media_type, weights)
-        if rank[0] > 0 and rank > best_rank:
-            best, best_rank = media_type, rank
-    return best
+    best = max(offered, key=lambda media_type: _rank(media_type, weights))
+    return best if _rank(best, weights)[0] > 0 else None
 
 
 def read_weights(header: str) -> dict[str, float]:

@@ -30,7 +30,12 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> Problem:
     """Return the problem of a call that failed."""
     message = error.details() or ""
     if _LARGER_THAN_MAX.search(message) is not None:
-        return _response_too_large()
+        # The call succeeded, and its response could not be sent.
+        detail = (
+            "The response is larger than the gateway relays. The request took effect;"
+            " repeating the request gives the same result."
+        )
+        return Problem(500, "INTERNAL", detail, RESPONSE_TOO_LARGE)
     problem = from_status(error.code(), message, _sent_status(error))
     sent = failure_headers(error.initial_metadata() or (), error.trailing_metadata() or ())
     problem.headers = {**problem.headers, **sent}
@@ -94,12 +99,3 @@ def _headers(http_status: int, retry: error_details_pb2.RetryInfo) -> dict[str, 
         seconds = retry.retry_delay.seconds + (retry.retry_delay.nanos > 0)
         headers["Retry-After"] = str(max(0, seconds))
     return headers
-
-
-def _response_too_large() -> Problem:
-    """Return the problem of a call that succeeded, but whose response could not be sent."""
-    detail = (
-        "The response is larger than the gateway relays. The request took effect;"
-        " repeating the request gives the same result."
-    )
-    return Problem(500, "INTERNAL", detail, RESPONSE_TOO_LARGE)

@@ -46,12 +46,10 @@ def path_parameters(route: Route) -> list[PathParameter]:
             variable = _variable_at(route.template, position)
             fields = [] if variable is None else fields_of(route, variable.field_path)
             whole = variable is not None and _length(route.template, variable) == 1
-            # Generated clients cannot fill in `{a.b}`; the name is the document's to choose.
-            wanted = (
-                "_".join(field.json_name for field in fields)
-                if whole
-                else _singular(segments[position - 1] if position else "")
-            )
+            wanted = _singular(segments[position - 1] if position else "")
+            if whole:
+                # Generated clients cannot fill in `{a.b}`; the name is the document's to choose.
+                wanted = "_".join(field.json_name for field in fields)
             name = _free_name(wanted, found)
             found[name] = PathParameter(
                 name=name,

@@ -121,12 +121,10 @@ class Decoders:
             raise Violation("is not a known type").within("@type") from None
         rest = {name: item for name, item in value.items() if name != "@type"}
         inner = message_factory.GetMessageClass(kind)()
-        if is_object(kind):
-            self.message_filler(kind)(inner, rest, depth + 1)
-        elif rest.keys() != {"value"}:
+        if not is_object(kind) and rest.keys() != {"value"}:
             raise Violation("must have a value and nothing else beside its @type")
-        else:
-            self.message_filler(kind)(inner, rest["value"], depth + 1)
+        content = rest if is_object(kind) else rest["value"]
+        self.message_filler(kind)(inner, content, depth + 1)
         message.type_url = url
         message.value = _serialize(inner)
 

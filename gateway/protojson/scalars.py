@@ -140,16 +140,10 @@ def _enum_reader(enum: EnumDescriptor) -> Callable[[Any], int]:
 
 def _enum_writer(enum: EnumDescriptor) -> Callable[[int], str | int | None]:
     if enum.full_name == "google.protobuf.NullValue":
-        return _write_null
-    names: dict[int, str] = {}
-    for value in enum.values:
-        # The first of several names for one number is the one to write.
-        names.setdefault(value.number, value.name)
+        return lambda _number: None
+    # The first of several names for one number is the one to write.
+    names = {value.number: value.name for value in reversed(enum.values)}
     return lambda number: names.get(number, number)
-
-
-def _write_null(_number: int) -> None:
-    return None
 
 
 def _write_double(number: float) -> float | str:

@@ -105,13 +105,8 @@ def check_string(value: str) -> None:
     """
     if "\x00" in value:
         raise Violation("must not contain NUL")
-    if not value.isascii() and not _is_encodable(value):
-        raise Violation("must not contain lone surrogates")
-
-
-def _is_encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Violation("must not contain lone surrogates") from None

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.http.problems import Problem, invalid_argument, invalid_field
+from gateway.http.problems import invalid_argument, invalid_field
 from gateway.protojson.errors import InvalidJsonError, Violation
 from gateway.protojson.text import parse_json
 from gateway.routing.bodies import BodyBinding
@@ -47,7 +47,9 @@ class RequestParts:
         if binding is not None and binding.update_mask is not None:
             binding.update_mask.complete(message, value if isinstance(value, dict) else {})
         if not message.IsInitialized():
-            raise _incomplete(message)
+            # Required fields are of proto2 and editions.
+            missing: list[str] = cast("Any", message).FindInitializationErrors()
+            raise invalid_field(missing[0], "must be given", "MISSING_FIELD")
         return message
 
 
@@ -63,12 +65,6 @@ def _merge(body: bytes, message: Message, binding: BodyBinding) -> Any:
     except Violation as violation:
         raise problem_of(violation) from violation
     return value
-
-
-def _incomplete(message: Any) -> Problem:
-    """Return the problem of a proto2 message without one of its required fields."""
-    missing: list[str] = message.FindInitializationErrors()
-    return invalid_field(missing[0], "must be given", "MISSING_FIELD")
 
 
 def _set_raw(

@@ -20,15 +20,13 @@ from uvicorn.server import ServerState
 from chassis import log
 from gateway.http.asgi import Headers
 from gateway.http.deadline import Deadline
-from gateway.http.problems import Problem
+from gateway.http.problems import Problem, unavailable
 from gateway.server.cycle import Cycle
 from gateway.server.limits import (
     BODY_BUFFER_BYTES,
     LINGER_SECONDS_WHEN_STOPPING,
     WRITE_BUFFER_BYTES,
     ConnectionLimits,
-    head_too_slow,
-    too_many_connections,
 )
 from gateway.server.parser import Head, RequestParser
 from gateway.server.receive_buffer import ReceiveBuffer
@@ -102,7 +100,8 @@ class Connection(asyncio.Protocol):
             self._server.connections.add(self)  # type: ignore[arg-type]
         else:
             self._stopping = True
-            self._refuse(too_many_connections())
+            detail = "The server has reached its limit of connections."
+            self._refuse(unavailable(detail, "TOO_MANY_CONNECTIONS", retry_seconds=5))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything, and wake whoever waits for the client."""
@@ -289,6 +288,7 @@ class Connection(asyncio.Protocol):
         if self._writable is not None or self._state is State.LINGERING:
             self._transport.abort()
         elif self._state is State.HEAD or self._first:
-            self._refuse(head_too_slow())
+            detail = "Request line and headers did not arrive in time."
+            self._refuse(Problem(408, "DEADLINE_EXCEEDED", detail, "SLOW_HEADERS"))
         else:
             self._linger()

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from chassis import log
 from gateway.http.asgi import Application, Headers
-from gateway.http.problems import Problem, internal
-from gateway.server.limits import BODY_BUFFER_BYTES, stopping
+from gateway.http.problems import Problem, internal, unavailable
+from gateway.server.limits import BODY_BUFFER_BYTES
 from gateway.server.parser import Head
 from gateway.server.response import CONTINUE, Response, format_problem
 
@@ -71,7 +71,8 @@ class Cycle:
             _LOG.exception("application_failed", path=scope["path"])
         except asyncio.CancelledError:
             # uvicorn cancels it when the time for a graceful shutdown is over.
-            self._end(stopping())
+            detail = "The server is stopping. Whether the request took effect is unknown."
+            self._end(unavailable(detail, "SERVER_STOPPING", retry_seconds=1))
             raise
         finally:
             self._end(internal())

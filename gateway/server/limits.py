@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from gateway.http.problems import Problem, unavailable
-
 MAX_HEAD_BYTES = 32 * 1024
 """The limit of request line and headers, including empty lines before them."""
 
@@ -50,33 +48,3 @@ class ConnectionLimits:
 
 LINGER_SECONDS_WHEN_STOPPING = 0.5
 """How long a connection lingers when the server stops or has too many connections."""
-
-
-def head_too_large() -> Problem:
-    """Return the problem of a head that exceeds MAX_HEAD_BYTES."""
-    detail = f"Request line and headers are larger than {MAX_HEAD_BYTES} bytes."
-    return Problem(431, "INVALID_ARGUMENT", detail, "HEADERS_TOO_LARGE")
-
-
-def too_much_framing() -> Problem:
-    """Return the problem of a body with too much framing for its content."""
-    detail = "The body has too much in chunk extensions or trailers."
-    return Problem(431, "INVALID_ARGUMENT", detail, "FRAMING_TOO_LARGE")
-
-
-def head_too_slow() -> Problem:
-    """Return the problem of a head that takes too long."""
-    detail = "Request line and headers did not arrive in time."
-    return Problem(408, "DEADLINE_EXCEEDED", detail, "SLOW_HEADERS")
-
-
-def too_many_connections() -> Problem:
-    """Return the problem of a connection beyond the limit."""
-    detail = "The server has reached its limit of connections."
-    return unavailable(detail, "TOO_MANY_CONNECTIONS", retry_seconds=5)
-
-
-def stopping() -> Problem:
-    """Return the problem of a request that outlasts the graceful shutdown of the server."""
-    detail = "The server is stopping. Whether the request took effect is unknown."
-    return unavailable(detail, "SERVER_STOPPING", retry_seconds=1)

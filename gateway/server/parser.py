@@ -12,11 +12,7 @@ import httptools
 
 from gateway.http.asgi import Headers
 from gateway.http.problems import Problem, invalid_argument
-from gateway.server.limits import (
-    FRAMING_BYTES_PER_BODY_BYTE,
-    MAX_FRAMING_BYTES,
-    too_much_framing,
-)
+from gateway.server.limits import FRAMING_BYTES_PER_BODY_BYTE, MAX_FRAMING_BYTES
 
 EMPTY_LINE = b"\r\n\r\n"
 """The end of a head and of a chunked body."""
@@ -221,7 +217,8 @@ class RequestParser:
         excess = self._excess_framing_bytes + taken - content * (1 + FRAMING_BYTES_PER_BODY_BYTE)
         self._excess_framing_bytes = max(0, excess)
         if self._excess_framing_bytes > MAX_FRAMING_BYTES:
-            raise too_much_framing()
+            detail = "The body has too much in chunk extensions or trailers."
+            raise Problem(431, "INVALID_ARGUMENT", detail, "FRAMING_TOO_LARGE")
 
 
 def check_request_line(data: bytes) -> tuple[bytes, bytes, bytes]:

@@ -2,7 +2,8 @@
 
 import re
 
-from gateway.server.limits import MAX_HEAD_BYTES, head_too_large
+from gateway.http.problems import Problem
+from gateway.server.limits import MAX_HEAD_BYTES
 from gateway.server.parser import EMPTY_LINE, check_request_line
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
@@ -41,7 +42,8 @@ class ReceiveBuffer:
         at = self.data.find(EMPTY_LINE, self._searched)
         size = len(self.data) if at == -1 else at + len(EMPTY_LINE)
         if self._skipped + size > MAX_HEAD_BYTES:
-            raise head_too_large()
+            detail = f"Request line and headers are larger than {MAX_HEAD_BYTES} bytes."
+            raise Problem(431, "INVALID_ARGUMENT", detail, "HEADERS_TOO_LARGE")
         if at == -1:
             if self.has_begun_head and (b"\r\n" in self.data or not self.data[:1].isupper()):
                 check_request_line(self.data)  # Anything but HTTP is refused early.

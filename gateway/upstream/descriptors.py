@@ -150,10 +150,8 @@ def _check_imports(file: descriptor_pb2.FileDescriptorProto, present: Collection
 
 def _implicit_files(present: set[str]) -> list[descriptor_pb2.FileDescriptorProto]:
     """Return the well-known types and the standard error details, except files that are present."""
-    files = []
-    for module in _IMPLICIT:
-        if module.DESCRIPTOR.name not in present:
-            proto = descriptor_pb2.FileDescriptorProto()
-            module.DESCRIPTOR.CopyToProto(proto)
-            files.append(proto)
-    return files
+    return [
+        descriptor_pb2.FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)
+        for module in _IMPLICIT
+        if module.DESCRIPTOR.name not in present
+    ]
