@@ -60,12 +60,28 @@ class Plan:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """The connections and the state of one process and its event loop."""
+    """The connections and the state of one process and its event loop.
+
+    They are a middleware of Falcon, which opens and closes them in the process that serves.
+    """
 
     upstream: Upstream
     database: Database
     records: IdempotencyRecords
+    sweeper: BackgroundTask
     streams: OpenStreams
+
+    async def process_startup(self, _scope: object, _event: object) -> None:
+        """Open everything; neither services nor database need to be up yet."""
+        await self.upstream.open()
+        await self.database.open()
+        self.sweeper.start()
+
+    async def process_shutdown(self, _scope: object, _event: object) -> None:
+        """Close everything."""
+        await self.sweeper.stop()
+        await self.upstream.close()
+        await self.database.close()
 
 
 class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
@@ -122,32 +138,10 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         self._streams.drain()
 
 
-class Lifecycle:
-    """Opens and closes the dependencies of the application, in the process that serves."""
-
-    def __init__(self, dependencies: Dependencies) -> None:
-        self._dependencies = dependencies
-        self._sweeper = BackgroundTask(
-            "sweep_idempotency_records", dependencies.records.sweep_all, SWEEP_SECONDS
-        )
-
-    async def process_startup(self, _scope: object, _event: object) -> None:
-        """Open everything; neither services nor database need to be up yet."""
-        await self._dependencies.upstream.open()
-        await self._dependencies.database.open()
-        self._sweeper.start()
-
-    async def process_shutdown(self, _scope: object, _event: object) -> None:
-        """Close everything."""
-        await self._sweeper.stop()
-        await self._dependencies.upstream.close()
-        await self._dependencies.database.close()
-
-
 def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     """Make the application."""
     settings = plan.settings
-    middleware: list[object] = [Lifecycle(dependencies)]
+    middleware: list[object] = [dependencies]
     if settings.apigateway_cors_origins:
         middleware.append(CrossOrigin(settings.apigateway_cors_origins))
     limits = ConnectionLimits(
@@ -193,10 +187,12 @@ def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
         settings.database_url.get_secret_value(),
         connections=settings.apigateway_database_connections,
     )
+    records = IdempotencyRecords(database, settings.apigateway_idempotency_seconds)
     return Dependencies(
         upstream=Upstream(plan.descriptors.methods(), plan.addresses),
         database=database,
-        records=IdempotencyRecords(database, settings.apigateway_idempotency_seconds),
+        records=records,
+        sweeper=BackgroundTask("sweep_idempotency_records", records.sweep_all, SWEEP_SECONDS),
         streams=OpenStreams(
             max_streams=settings.apigateway_max_streams,
             idle_seconds=settings.apigateway_stream_idle_seconds,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import falcon.asgi
 import orjson
@@ -21,21 +22,21 @@ class Liveness:
     on_head = on_get
 
 
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """/readyz: the required services serve, and the gateway's own database responds.
 
     Services and database are probed concurrently, each for at most about a second.
     """
 
-    def __init__(self, upstream: Upstream, database: Database, required: Collection[str]) -> None:
-        self._upstream = upstream
-        self._database = database
-        self._required = required
+    upstream: Upstream
+    database: Database
+    required: Collection[str]
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Respond with 200, or with 503 if something is missing; the body says what."""
-        services, database = await asyncio.gather(self._upstream.check(), self._database_responds())
-        ready = database and all(services[name] for name in self._required)
+        services, database = await asyncio.gather(self.upstream.check(), self._database_responds())
+        ready = database and all(services[name] for name in self.required)
         resp.status = 200 if ready else 503
         resp.data = orjson.dumps(
             {
@@ -49,7 +50,7 @@ class Readiness:
 
     async def _database_responds(self) -> bool:
         try:
-            await self._database.check()
+            await self.database.check()
         except errors.Error:
             return False
         return True

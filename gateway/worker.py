@@ -55,10 +55,7 @@ class _DrainingServer(Server):
         super().__init__(config)
         self._app = app
         self._master = master
-
-    async def startup(self, sockets: Any = None) -> None:
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to stop, which is also when the master has died."""

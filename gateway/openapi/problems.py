@@ -21,13 +21,13 @@ _EXAMPLE = Problem(
 
 def problem(schemas: Schemas) -> Schema:
     """Return a reference to the schema of a problem."""
-    return schemas.own("Problem", _problem)
+    return schemas.refer("gateway.Problem", _problem)
 
 
 def failure_record(schemas: Schemas) -> Schema:
     """Return a reference to the schema of the last record of a stream that failed."""
-    return schemas.own(
-        "Failure",
+    return schemas.refer(
+        "gateway.Failure",
         lambda: {
             "type": "object",
             "description": "The last record of a stream that fails after it began.",

@@ -47,10 +47,6 @@ class Schemas:
         """Return the schemas that were referred to by name, in alphabetical order."""
         return dict(sorted(self._components.items()))
 
-    def own(self, name: str, make: Callable[[], Schema]) -> Schema:
-        """Return a reference to one of the gateway's own schemas; it is made once."""
-        return self._refer(f"gateway.{name}", make)
-
     def message(self, message: Descriptor) -> Schema:
         """Return the schema of a message: a reference, unless JSON represents it in its own way."""
         if is_wrapper(message):
@@ -58,7 +54,7 @@ class Schemas:
         known = well_known(message.full_name)
         if known is not None:
             return known
-        return self._refer(message.full_name, lambda: self.object_of(message))
+        return self.refer(message.full_name, lambda: self.object_of(message))
 
     def object_of(self, message: Descriptor, without: Collection[str] = ()) -> Schema:
         """Return the schema of a message as an object, without the fields named in `without`."""
@@ -128,7 +124,7 @@ class Schemas:
         if field.enum_type is not None:
             return self._enum_value(field.enum_type)
         if field.type in FLOATS:
-            return {"anyOf": [number(field), self.own("NotANumber", not_a_number)]}
+            return {"anyOf": [number(field), self.refer("gateway.NotANumber", not_a_number)]}
         return scalar(field)
 
     def _enum_value(self, enum: EnumDescriptor) -> Schema:
@@ -136,7 +132,7 @@ class Schemas:
         known = well_known(enum.full_name)
         if known is not None:
             return known
-        named = self._refer(enum.full_name, lambda: self._enum(enum))
+        named = self.refer(enum.full_name, lambda: self._enum(enum))
         return named if enum.is_closed else {"anyOf": [named, enum_number()]}
 
     def _enum(self, enum: EnumDescriptor) -> Schema:
@@ -148,7 +144,8 @@ class Schemas:
         names = [value.name for value in enum.values]
         return {"type": "string", "description": description, "enum": names}
 
-    def _refer(self, full_name: str, make: Callable[[], Schema]) -> Schema:
+    def refer(self, full_name: str, make: Callable[[], Schema]) -> Schema:
+        """Return a reference to a schema, which is made at the first one."""
         name = self._names[full_name]
         if name not in self._components:
             self._components[name] = {}  # A message may contain itself.

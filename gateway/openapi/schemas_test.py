@@ -266,7 +266,9 @@ def test_ambiguous_names_keep_a_part_of_their_package() -> None:
     book = descriptors.pool.FindMessageTypeByName("b.v1.Book")
     schemas = Schemas(Comments(descriptors.files), requests=[book], responses=[])
     assert schemas.message(book) == {"$ref": "#/components/schemas/b.v1.Book"}
-    assert schemas.own("Problem", dict) == {"$ref": "#/components/schemas/gateway.Problem"}
+    assert schemas.refer("gateway.Problem", dict) == {
+        "$ref": "#/components/schemas/gateway.Problem"
+    }
     assert list(schemas.components()) == ["a.v1.Book", "b.v1.Book", "gateway.Problem", "v1.Problem"]
 
 

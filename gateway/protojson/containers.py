@@ -76,22 +76,14 @@ def message_map_filler(key: FieldDescriptor, fill_message: Filler) -> Filler:
 
 
 def expect_array(value: Any) -> list[Any]:
-    """Return the value if it is an array.
-
-    Raises:
-        Violation: it is not.
-    """
+    """Return the value if it is an array, or raise a Violation."""
     if type(value) is not list:
         raise Violation("must be an array")
     return value
 
 
 def expect_object(value: Any) -> dict[str, Any]:
-    """Return the value if it is an object.
-
-    Raises:
-        Violation: it is not.
-    """
+    """Return the value if it is an object, or raise a Violation."""
     if type(value) is not dict:
         raise Violation("must be an object")
     return value

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.http.problems import invalid_argument, invalid_field
@@ -37,7 +36,8 @@ class RequestParts:
         binding = self.route.body
         value = None
         if binding is not None and binding.raw:
-            _set_raw(message, binding.field, body, content_type)
+            target: Any = message if binding.field is None else getattr(message, binding.field.name)
+            target.content_type, target.data = content_type, body
         elif binding is not None and body:
             value = _merge(body, message, binding)
         if self.query:
@@ -65,11 +65,3 @@ def _merge(body: bytes, message: Message, binding: BodyBinding) -> Any:
     except Violation as violation:
         raise problem_of(violation) from violation
     return value
-
-
-def _set_raw(
-    message: Message, field: FieldDescriptor | None, body: bytes, content_type: str
-) -> None:
-    target: Any = message if field is None else getattr(message, field.name)
-    target.content_type = content_type
-    target.data = body
