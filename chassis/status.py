@@ -22,7 +22,7 @@ MAX_VIOLATIONS = 20
 
 
 def to_status(error: errors.Error) -> status_pb2.Status:
-    """Convert an error."""
+    """Convert an error, cutting a long message and leaving out violations beyond the bound."""
     message = error.message[:MAX_MESSAGE_CHARACTERS]
     status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=message)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)

@@ -139,7 +139,7 @@ async def refusal(call: Awaitable[object]) -> Refusal:
 
 
 def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
-    """Return what an error says of how the call was refused."""
+    """Parse the error of a refused call, with the details of its google.rpc.Status."""
     found = status_pb2.Status()
     for key, value in error.trailing_metadata():
         if key == status.STATUS_DETAILS_KEY and isinstance(value, bytes):

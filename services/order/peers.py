@@ -85,7 +85,7 @@ class Peers:
         return self._in_states(response.results, _RELEASED, "stock_not_released")
 
     async def charge(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
-        """Charge orders their totals."""
+        """Charge each order its total."""
         request = payment_pb2.ProcessPaymentsRequest(
             charges=[_to_charge(order) for order in orders]
         )
