@@ -5,12 +5,12 @@ Every change of a user sets its update_time and increments its version, which is
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.abc import Params
 from psycopg.types.json import Jsonb
 
 from chassis import errors
@@ -28,15 +28,12 @@ async def insert_user(connection: Connection, profile: Profile, password_hash: s
     Raises:
         errors.AlreadyExists: the e-mail address is taken.
     """
-    with _unique_email():
-        (user,) = await fetch(
-            connection,
-            _to_user,
-            "INSERT INTO users (email, display_name, addresses, password_hash)"
-            f" VALUES (%s, %s, %s, %s) RETURNING {_COLUMNS}",
-            (profile.email, profile.display_name, _to_json(profile.addresses), password_hash),
-        )
-    return user
+    return await _write_profile(
+        connection,
+        "INSERT INTO users (email, display_name, addresses, password_hash)"
+        f" VALUES (%s, %s, %s, %s) RETURNING {_COLUMNS}",
+        (profile.email, profile.display_name, _to_json(profile.addresses), password_hash),
+    )
 
 
 async def get_user(connection: Connection, user_id: uuid.UUID, *, lock: bool = False) -> User:
@@ -81,16 +78,13 @@ async def update_profile(connection: Connection, user_id: uuid.UUID, profile: Pr
     Raises:
         errors.AlreadyExists: the e-mail address is taken.
     """
-    with _unique_email():
-        (user,) = await fetch(
-            connection,
-            _to_user,
-            "UPDATE users SET email = %s, display_name = %s, addresses = %s,"
-            " version = version + 1, update_time = now()"
-            f" WHERE user_id = %s RETURNING {_COLUMNS}",
-            (profile.email, profile.display_name, _to_json(profile.addresses), user_id),
-        )
-    return user
+    return await _write_profile(
+        connection,
+        "UPDATE users SET email = %s, display_name = %s, addresses = %s,"
+        " version = version + 1, update_time = now()"
+        f" WHERE user_id = %s RETURNING {_COLUMNS}",
+        (profile.email, profile.display_name, _to_json(profile.addresses), user_id),
+    )
 
 
 async def delete_user(connection: Connection, user_id: uuid.UUID) -> None:
@@ -129,13 +123,13 @@ async def replace_password_hash(
     return cursor.rowcount == 1
 
 
-@contextmanager
-def _unique_email() -> Iterator[None]:
+async def _write_profile(connection: Connection, query: LiteralString, parameters: Params) -> User:
     try:
-        yield
+        (user,) = await fetch(connection, _to_user, query, parameters)
     except psycopg.errors.UniqueViolation as error:
         message = "There is a user with this e-mail address already."
         raise errors.AlreadyExists("EMAIL_TAKEN", message) from error
+    return user
 
 
 def _to_json(addresses: Sequence[Address]) -> Jsonb:
