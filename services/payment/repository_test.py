@@ -68,13 +68,13 @@ async def test_insert_payments_leaves_existing_ones_unchanged(connection: Connec
 
 
 async def insert(connection: Connection, *numbers: int) -> None:
-    """Insert payments; their order ids are numbers."""
+    """Insert payments whose order ids are these numbers."""
     payments = [domain.make_tombstone(uuid.UUID(int=number)) for number in numbers]
     await repository.insert_payments(connection, payments)
 
 
 async def lock(connection: Connection, *numbers: int) -> None:
-    """Lock payments; their order ids are numbers."""
+    """Lock payments whose order ids are these numbers."""
     order_ids = [uuid.UUID(int=number) for number in numbers]
     await repository.get_payments_of_orders(connection, order_ids, lock=True)
 
