@@ -45,6 +45,18 @@ async def abort(context: grpc.aio.ServicerContext[object, object], error: errors
     raise AssertionError("abort returned")
 
 
+def from_rpc_error(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    """Return the google.rpc.Status that a server sent with an error, if it sent one.
+
+    Raises:
+        google.protobuf.message.DecodeError: what it sent is none.
+    """
+    for key, value in error.trailing_metadata():
+        if key == STATUS_DETAILS_KEY and isinstance(value, bytes):
+            return status_pb2.Status.FromString(value)
+    return None
+
+
 def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
     """Return the ErrorInfo of a status; an empty one if it has none."""
     info = error_details_pb2.ErrorInfo()

@@ -140,10 +140,7 @@ async def refusal(call: Awaitable[object]) -> Refusal:
 
 def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
     """Parse the error of a refused call, with the details of its google.rpc.Status."""
-    found = status_pb2.Status()
-    for key, value in error.trailing_metadata():
-        if key == status.STATUS_DETAILS_KEY and isinstance(value, bytes):
-            found.ParseFromString(value)
+    found = status.from_rpc_error(error) or status_pb2.Status()
     info = status.error_info(found)
     bad_request = error_details_pb2.BadRequest()
     for detail in found.details:
