@@ -15,7 +15,7 @@ from chassis import log
 from chassis.database import Database
 from chassis.supervision import BackgroundTask
 from gateway.calls.call_limit import CallLimit
-from gateway.calls.formats import CutOffError
+from gateway.calls.formats import AbortResponseError
 from gateway.calls.handler import Handler
 from gateway.calls.idempotency import SWEEP_SECONDS, IdempotencyRecords
 from gateway.calls.open_streams import OpenStreams
@@ -38,7 +38,7 @@ from gateway.upstream.channels import Upstream
 from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
 
 DRAIN_SECONDS = 20.0
-"""How long a stream may go on when the server stops; less than the server waits for requests."""
+"""How long a stream may continue when the server stops; less than the server waits for requests."""
 
 QUIET_PATHS = ("/healthz", "/readyz")
 
@@ -115,7 +115,7 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             await super().__call__(
                 {**scope, "query_string": b""}, _empty_event, self._sender(scope, exchange)
             )
-        except CutOffError:
+        except AbortResponseError:
             exchange.abandoned = True
         except asyncio.CancelledError:
             if not exchange.abandoned:

@@ -38,7 +38,7 @@ def parse_command(arguments: Sequence[str]) -> tuple[Command, str]:
     """
     parser = argparse.ArgumentParser(
         prog="gateway",
-        description="Serve gRPC services as REST, as a descriptor set says.",
+        description="Serve gRPC services as REST, by the http rules of a descriptor set.",
         epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -34,7 +34,7 @@ class Readiness:
     required: Collection[str]
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Respond with 200, or with 503 if something is missing; the body says what."""
+        """Respond with 200, or with 503 if something is missing; the body has the state of each."""
         services, database = await asyncio.gather(self.upstream.check(), self._database_responds())
         ready = database and all(services[name] for name in self.required)
         resp.status = 200 if ready else 503

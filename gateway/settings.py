@@ -54,7 +54,7 @@ class _DescriptorSetSettings(BaseSettings):
 
 
 class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
-    """The settings of every gateway, whatever it serves."""
+    """The settings of every gateway, independent of its services."""
 
     own_prefix = "APIGATEWAY_"
 
@@ -166,7 +166,7 @@ def _explain(field: FieldInfo) -> str:
 
 
 def refuse_descriptor_set(why: str) -> NoReturn:
-    """End the program with status 78, and say why the descriptor set cannot be served."""
+    """End the program with status 78, and print why the descriptor set cannot be served."""
     print(f"APIGATEWAY_DESCRIPTOR_SET: {why}", file=sys.stderr)
     raise SystemExit(settings.EX_CONFIG)
 

@@ -7,7 +7,7 @@ from gateway.http.problems import Problem, invalid_argument
 from gateway.routing.resumption import Resumption
 
 RETRY_SECONDS = 3
-"""How long a client waits before it reconnects, if the service does not say."""
+"""How long a client waits before it reconnects, without a Retry-After."""
 
 END_ID = "$end"
 """The id of the end of a stream; there is nothing to resume."""

@@ -16,8 +16,8 @@ Dump = Callable[[Message], bytes]
 """Writes one response as a line of JSON, or as the bytes that it holds."""
 
 
-class CutOffError(Exception):
-    """The connection must be cut: the response can neither be completed nor say why."""
+class AbortResponseError(Exception):
+    """The connection must be closed: the response can neither be completed nor report a failure."""
 
 
 class StreamFormat(ABC):
@@ -50,7 +50,7 @@ class StreamFormat(ABC):
         """Write the end of a stream that failed.
 
         Raises:
-            CutOffError: the format cannot represent a failure.
+            AbortResponseError: the format cannot represent a failure.
         """
 
 
@@ -104,8 +104,8 @@ class RawBytes(StreamFormat):
         return self._dump(message)
 
     def problem(self, problem: Problem) -> bytes:
-        """Have the connection cut, so that the client does not take a part for the whole."""
-        raise CutOffError from problem
+        """Have the connection closed, so that the client does not take a part for the whole."""
+        raise AbortResponseError from problem
 
 
 def _failure(problem: Problem) -> bytes:

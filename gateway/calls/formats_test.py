@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from probe.v1 import probe_pb2
 
 from gateway.calls.event_stream import END_ID, EventStream, read_id, write_id
-from gateway.calls.formats import CutOffError, JsonArray, JsonLines, RawBytes, StreamFormat
+from gateway.calls.formats import AbortResponseError, JsonArray, JsonLines, RawBytes, StreamFormat
 from gateway.http.problems import Problem
 from gateway.routing.resumption import Resumption
 from gateway.testing.events import EventParser
@@ -84,7 +84,7 @@ def test_raw_bytes_are_unchanged_and_cannot_represent_a_failure() -> None:
     stream_format = RawBytes(attrgetter("bytes_value"))
     pieces: list[Message] = [probe_pb2.Probe(bytes_value=piece) for piece in (b"\x00a", b"\n")]
     assert write(stream_format, pieces) == b"\x00a\n"
-    with pytest.raises(CutOffError):
+    with pytest.raises(AbortResponseError):
         stream_format.problem(ABORTED)
 
 

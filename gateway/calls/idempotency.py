@@ -63,7 +63,7 @@ SELECT request_hash, status, headers, body
 _FINISH: LiteralString = """
 UPDATE idempotency_records
    SET status = %(status)s, headers = %(headers)s, body = %(body)s,
-       expire_time = now() + make_interval(secs => %(keep_seconds)s)
+       expire_time = now() + make_interval(secs => %(retention_seconds)s)
  WHERE attempt = %(attempt)s
 """
 _RELEASE: LiteralString = "DELETE FROM idempotency_records WHERE attempt = %(attempt)s"
@@ -105,10 +105,10 @@ def check_key(key: str) -> None:
 class IdempotencyRecords:
     """The idempotency records of one database."""
 
-    def __init__(self, database: Database, keep_seconds: float) -> None:
-        """Keep finished records for `keep_seconds`."""
+    def __init__(self, database: Database, retention_seconds: float) -> None:
+        """Store finished records for `retention_seconds`."""
         self._database = database
-        self._keep_seconds = keep_seconds
+        self._retention_seconds = retention_seconds
         self._log = log.logger()
 
     async def perform_once(
@@ -187,12 +187,12 @@ class IdempotencyRecords:
                 "status": response.status,
                 "headers": json.dumps(dict(response.headers)),
                 "body": response.body,
-                "keep_seconds": self._keep_seconds,
+                "retention_seconds": self._retention_seconds,
             },
         )
 
     async def _settle(self, statement: LiteralString, parameters: Mapping[str, object]) -> None:
-        """Finish or release a claim; whatever becomes of it, the request was performed."""
+        """Finish or release a claim; a failure is only logged, as the request was performed."""
         seconds = max(SETTLE_SECONDS, call_context.remaining_seconds(CLAIM_SECONDS))
         try:
             with call_context.time_limit(seconds):

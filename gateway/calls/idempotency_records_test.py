@@ -26,7 +26,7 @@ LEASE_SECONDS = 30.0
 async def records(clean_database_url: str) -> AsyncIterator[IdempotencyRecords]:
     database = Database(clean_database_url)
     await database.open()
-    yield IdempotencyRecords(database, keep_seconds=60)
+    yield IdempotencyRecords(database, retention_seconds=60)
     await database.close()
 
 
@@ -88,7 +88,7 @@ async def test_released_key_does_not_repeat_its_former_response(
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0)
     database = Database(clean_database_url)
     await database.open()
-    brief = IdempotencyRecords(database, keep_seconds=0)
+    brief = IdempotencyRecords(database, retention_seconds=0)
     await brief.perform_once(CLAIM, perform, LEASE_SECONDS)
     running = await hold(brief, LEASE_SECONDS)
     with pytest.raises(Problem) as caught:
@@ -109,11 +109,11 @@ async def test_cancelled_request_releases_the_key(records: IdempotencyRecords) -
 async def test_record_expires_and_is_swept(clean_database_url: str) -> None:
     database = Database(clean_database_url)
     await database.open()
-    brief = IdempotencyRecords(database, keep_seconds=0)
+    brief = IdempotencyRecords(database, retention_seconds=0)
     for number in range(3):
         claim = Claim(bytes([number] * 32), b"h" * 32)
         await brief.perform_once(claim, perform, LEASE_SECONDS)
-    running = await hold(IdempotencyRecords(database, keep_seconds=60), LEASE_SECONDS)
+    running = await hold(IdempotencyRecords(database, retention_seconds=60), LEASE_SECONDS)
     assert count(clean_database_url) == 4
     assert await brief.sweep() == 3
     assert count(clean_database_url, "status IS NULL") == count(clean_database_url) == 1

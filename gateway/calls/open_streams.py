@@ -75,5 +75,5 @@ class OpenStreams:
 
 def stopping() -> Problem:
     """Return the problem of a stream that ends because the server does."""
-    detail = "The server is stopping. What got a response took effect; the rest may be sent again."
+    detail = "The server is stopping. Requests with a response took effect; send the others again."
     return unavailable(detail, "SERVER_STOPPING", retry_seconds=1)

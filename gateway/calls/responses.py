@@ -1,4 +1,4 @@
-"""Whole HTTP responses, written from the responses of gRPC calls as each route says."""
+"""Whole HTTP responses, written from the responses of gRPC calls by the rules of their routes."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -21,7 +21,7 @@ RAW_HEADERS: Mapping[str, str] = MappingProxyType(
         "X-Content-Type-Options": "nosniff",
     }
 )
-"""Headers that keep raw bytes, whatever their type, from acting as a page of this origin."""
+"""Headers that keep raw bytes of any type from acting as a page of this origin."""
 
 
 class Response(NamedTuple):

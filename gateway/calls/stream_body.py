@@ -1,4 +1,4 @@
-"""The body of a streaming response: responses are read, written in a format, and handed on.
+"""The body of a streaming response: responses are read, written in a format, and passed on.
 
 Flow control is here: a response is read when the client has taken the one before, and until then
 only the piece that is being sent is held.

@@ -44,7 +44,7 @@ class StreamCalls:
     async def serve(
         self, parts: RequestParts, exchange: Exchange, resp: falcon.asgi.Response
     ) -> None:
-        """Serve a request; the response is whole, or a stream that goes on after this returns.
+        """Serve a request; the response is whole, or a stream that continues after this returns.
 
         Raises:
             Problem: the response to send instead.
@@ -73,7 +73,7 @@ class StreamCalls:
     async def _serve_raw(
         self, parts: RequestParts, exchange: Exchange, resp: falcon.asgi.Response
     ) -> None:
-        """Serve bytes in the only format that they have, whatever Accept says."""
+        """Serve bytes in their only format, regardless of Accept."""
         relay = await self._make_relay(parts, exchange)
         response = parts.route.response
         body = StreamBody(relay, RawBytes(response.write), exchange)

@@ -42,7 +42,7 @@ class UnaryCalls:
         """Serve a request; one with an Idempotency-Key is performed once.
 
         If the client disconnects, the call is cancelled, unless it has a key: then it runs to its
-        end, and its response is recorded for the client to ask for again.
+        end, and its response is recorded for a repeated request.
 
         Raises:
             Problem: the response to send instead.

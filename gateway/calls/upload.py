@@ -40,7 +40,7 @@ class Upload:
                 self.is_blocked = False
                 self._note_activity()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # The service has ended the call; whoever reads responses gets its status.
+            return  # The service has ended the call; the reader of the responses gets its status.
         await self.end()
 
     async def end(self) -> None:

@@ -1,4 +1,4 @@
-"""Compression of responses with gzip, for clients that ask for it (RFC 9110 §12.5.3).
+"""Compression of responses with gzip, for clients that accept it (RFC 9110 §12.5.3).
 
 Short responses are not compressed. Neither are those with a strong ETag, which identifies exactly
 these bytes (RFC 9110 §8.8.3) and comes back in If-Match. A stream is flushed after each piece.
@@ -39,7 +39,7 @@ def varies_by_encoding(status: int, headers: Headers) -> bool:
     """Return whether a response depends on Accept-Encoding.
 
     A 304 must have the Vary of the 200 that it stands for (RFC 9110 §15.4.5), whose length is not
-    known here; its ETag tells whether that response may be compressed.
+    known here; its ETag shows whether that response may be compressed.
     """
     found = dict(headers)
     if status == HTTPStatus.NOT_MODIFIED:

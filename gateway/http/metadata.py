@@ -1,4 +1,4 @@
-"""Headers to gRPC metadata and back, by allow-lists: never whatever a client or a service sends."""
+"""Headers to gRPC metadata and back, by allow-lists: nothing else is passed on."""
 
 import re
 from collections.abc import Iterable, Mapping

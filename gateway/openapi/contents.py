@@ -99,8 +99,8 @@ def _event(response: Schema, failure: Schema) -> Schema:
     }
     return {
         "type": "object",
-        "description": "A `message` has a response, `problem` says why the stream failed, and `end`"
-        " that it is complete.",
+        "description": "A `message` has a response, a `problem` the reason of a failure, and `end`"
+        " marks a complete stream.",
         "properties": {
             "event": {"type": "string", "default": "message"},
             "id": {"type": "string"},

@@ -1,4 +1,4 @@
-"""JSON arrays and objects as repeated fields and maps, whatever their elements are."""
+"""JSON arrays and objects as repeated fields and maps of any elements."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,11 +1,11 @@
-"""The exceptions of the codec, which say nothing of HTTP and gRPC."""
+"""The exceptions of the codec, which are independent of HTTP and gRPC."""
 
 MAX_DEPTH = 100
 """How deep messages may nest: what protobuf reads from the wire in every language."""
 
 
 class InvalidJsonError(Exception):
-    """The text is not JSON, or is ambiguous; the message says what is wrong, and where."""
+    """The text is not JSON, or is ambiguous; the message names the mistake and its position."""
 
 
 class Violation(Exception):
@@ -34,7 +34,7 @@ class Violation(Exception):
 
 
 class UnwritableError(ValueError):
-    """A message cannot be represented in JSON; the text says why."""
+    """A message cannot be represented in JSON; the text is the reason."""
 
 
 def too_deep() -> Violation:

@@ -36,7 +36,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def _is_whole(value: Any, data: bytes) -> bool:
-    """Return whether a value is all that its text says.
+    """Return whether a value represents all of its text.
 
     orjson keeps one of two equal names, and reads a long integer as a float: neither is written
     back as it was. Strings lose their white space on both sides, but are not split or joined.

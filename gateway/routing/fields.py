@@ -1,4 +1,4 @@
-"""Fields of messages: by either of their names, and with what google.api.field_behavior says."""
+"""Fields of messages, found by either of their names, and their google.api.field_behavior."""
 
 from typing import Any
 

@@ -29,7 +29,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class ParameterError(Exception):
-    """A path is not a parameter of the message; the text says why, as a predicate."""
+    """A path is not a parameter of the message; the text is the reason, as a predicate."""
 
 
 @dataclass(frozen=True, slots=True)

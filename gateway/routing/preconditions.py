@@ -40,7 +40,7 @@ class Preconditions:
         if conditions.if_none_match is not None and not self.reads:
             raise _unsupported("If-None-Match")
         if conditions.if_match is None or conditions.if_match.tags is None:
-            return  # `*` matches any version; without a resource the service says NOT_FOUND.
+            return  # `*` matches any version; without a resource the service fails with NOT_FOUND.
         if self.reads and self.version is not None:
             return
         if self.holder is None or request is None:

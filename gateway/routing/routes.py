@@ -59,7 +59,7 @@ class Route:
     """Requests have `validate_only`, which means that nothing is to be done (AIP-163)."""
 
     def only_validates(self, request: Message) -> bool:
-        """Return whether a request asks only what would happen."""
+        """Return whether a request is to be validated only."""
         return self.may_validate_only and bool(getattr(request, VALIDATE_ONLY))
 
 
@@ -70,7 +70,7 @@ def compile_routes(descriptors: DescriptorSet, own_paths: Collection[str] = ()) 
     match one of them: there the gateway's own route wins, as any literal does.
 
     Raises:
-        DescriptorSetError: a rule cannot be served; the message names the RPC and says why.
+        DescriptorSetError: a rule cannot be served; the message names the RPC and the reason.
     """
     routes: PathTree[Route] = PathTree()
     codec = JsonCodec(descriptors.pool)

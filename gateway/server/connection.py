@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
             self._refuse(unavailable(detail, "TOO_MANY_CONNECTIONS", retry_seconds=5))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Release everything, and wake whoever waits for the client."""
+        """Release everything, and wake writers that wait for the client."""
         self._state = State.CLOSED
         self._received.data = b""
         self._parser.close()
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
         self._deadline.set(self._limits.write_seconds)
 
     def resume_writing(self) -> None:
-        """Let writers go on."""
+        """Let writers continue."""
         if self._writable is not None:
             self._writable.set()
             self._writable = None

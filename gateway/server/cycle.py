@@ -144,7 +144,7 @@ class Cycle:
             self._connection.end_cycle(self)
 
     def _head_of(self, response: Response, *, more: bool) -> bytes:
-        """Return the head, which says whether the connection stays open.
+        """Return the head, which states whether the connection stays open.
 
         A response that is complete before its request closes the connection. For a stream that is
         not known yet when its head is sent.

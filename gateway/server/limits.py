@@ -13,7 +13,7 @@ FRAMING_BYTES_PER_BODY_BYTE = 8
 """How many bytes of framing are allowed for each byte of content; a chunk of one byte has five."""
 
 BODY_BUFFER_BYTES = 64 * 1024
-"""How much of a body is buffered until the application asks for it."""
+"""How much of a body is buffered until the application receives it."""
 
 WRITE_BUFFER_BYTES = 16 * 1024
 """How much unsent data the process buffers before writers have to wait."""

@@ -148,7 +148,7 @@ class RequestParser:
             self._had_trailers = True
 
     def on_headers_complete(self) -> None:
-        """Note the end of the head, and keep-alive, which httptools forgets after the body."""
+        """Record the end of the head, and keep-alive, which httptools forgets after the body."""
         if self._in_head:
             self._in_head = False
             self._keeps_alive = self._parser.should_keep_alive()
@@ -158,7 +158,7 @@ class RequestParser:
         self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
-        """Note the end of the request."""
+        """Record the end of the request."""
         self.complete = True
 
     def _expect_body(self, fields: dict[bytes, bytes], upgrade: bool) -> bool:

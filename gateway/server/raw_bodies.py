@@ -39,7 +39,9 @@ LENGTHS = [
     refused("plus", "RFC 9110 8.6", post("Content-Length: +2", body=b"{}")),
     refused("minus", "RFC 9110 8.6", post("Content-Length: -2", body=b"{}")),
     refused("hexadecimal", "RFC 9110 8.6", post("Content-Length: 0x2", body=b"{}")),
-    refused("underscore", "RFC 9110 8.6: Python's int would take it", post("Content-Length: 1_0")),
+    refused(
+        "underscore", "RFC 9110 8.6: Python's int would accept it", post("Content-Length: 1_0")
+    ),
     refused("empty length", "RFC 9110 8.6", post("Content-Length: ")),
     refused(
         "thousands of zeros",
@@ -60,7 +62,7 @@ CODINGS = [
     served("chunked", "RFC 9112 7.1", chunked(CHUNK + LAST)),
     served(
         "case",
-        "RFC 9112 7: codings have none",
+        "RFC 9112 7: codings are case-insensitive",
         post("Transfer-Encoding: CHUNKED", body=CHUNK + LAST),
     ),
     refused(
@@ -97,7 +99,7 @@ CODINGS = [
     ),
     Row(
         "another header",
-        "Transfer_Encoding is none: the body is the next request's line",
+        "Transfer_Encoding is another header: the body is read as the next request",
         post("Transfer_Encoding: chunked", path="/v1/probes:touch", body=LAST),
         (200, 400),
         reason="INVALID_HTTP",
@@ -114,7 +116,7 @@ CHUNKS = [
     ),
     served("capital size", "RFC 9112 7.1", chunked(CHUNK.upper().replace(b"ID", b"id") + LAST)),
     served("zeros", "RFC 9112 7.1: 1*HEXDIG", chunked(b"0000" + CHUNK + b"000\r\n\r\n")),
-    served("extensions", "RFC 9112 7.1.1: passed over", chunked(b'a;b=c;d="e"' + CHUNK[1:] + LAST)),
+    served("extensions", "RFC 9112 7.1.1: ignored", chunked(b'a;b=c;d="e"' + CHUNK[1:] + LAST)),
     served(
         "empty lines in the body",
         "the end is found by the sizes alone",
@@ -168,7 +170,7 @@ TRAILERS = [
     ),
     Row(
         "request after Connection: close in a trailer",
-        "RFC 9110 6.5.1: what is dropped closes nothing",
+        "RFC 9110 6.5.1: a dropped trailer has no effect",
         chunked(CHUNK + b"0\r\nConnection: close\r\n\r\n") + get("2"),
         (200, 200),
         reached=(*CREATED, "GetProbe 2"),

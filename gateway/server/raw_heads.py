@@ -17,14 +17,14 @@ REQUEST_LINES = [
     ),
     Row(
         "absolute form",
-        "RFC 9112 3.2.2: a server must take it; Host counts for nothing then",
+        "RFC 9112 3.2.2: a server must accept it, and ignore Host then",
         b"GET http://b/v1/probes/7?text=x HTTP/1.1\r\nHost: a\r\n\r\n",
         (200,),
         reached=("GetProbe 7",),
     ),
     Row(
         "HTTP/1.0",
-        "RFC 9112 9.3: it is closed after the response",
+        "RFC 9112 9.3: the connection is closed after the response",
         b"GET /v1/probes/7 HTTP/1.0\r\n\r\n" + SMUGGLED,
         (200,),
         closed=True,
@@ -38,7 +38,7 @@ REQUEST_LINES = [
         closed=True,
         reached=CREATED,
     ),
-    refused("HTTP/0.9", "RFC 9112 3: there is no version", b"GET /v1/probes/7\r\n"),
+    refused("HTTP/0.9", "RFC 9112 3: the version is missing", b"GET /v1/probes/7\r\n"),
     refused(
         "HTTP/0.9 by name",
         "RFC 9110 15.6.6",
@@ -55,7 +55,7 @@ REQUEST_LINES = [
     ),
     refused(
         "HTTP/1.2",
-        "RFC 9110 2.5: no such version was ever made",
+        "RFC 9110 2.5: there is no such version",
         get("7", version="1.2"),
         status=505,
         reason="UNSUPPORTED_HTTP_VERSION",
@@ -70,7 +70,7 @@ REQUEST_LINES = [
     refused("HTTP/1.10", "RFC 9112 2.3: one digit", get("7", version="1.10")),
     refused("HTTP/01.1", "RFC 9112 2.3: one digit", get("7", version="01.1")),
     refused("http/1.1", "RFC 9112 2.3: in capitals", b"GET / http/1.1\r\nHost: a\r\n\r\n"),
-    refused("RTSP", "RFC 9112 2.3: llhttp would take it", b"GET / RTSP/1.0\r\n\r\n"),
+    refused("RTSP", "RFC 9112 2.3: llhttp would accept it", b"GET / RTSP/1.0\r\n\r\n"),
     refused("TLS", "a TLS handshake on a port without TLS", b"\x16\x03\x01\x02\x00\x01\r\n"),
     refused("no HTTP", "RFC 9112 3", b"hello\r\n"),
     refused("two spaces", "RFC 9112 3: one SP", b"GET  /v1/probes/7 HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -80,7 +80,9 @@ REQUEST_LINES = [
     refused("bare LF before", "RFC 9112 2.2: CRLF only", b"\n" + get("7")),
     refused("bare CR before", "RFC 9112 2.2: CRLF only", b"\rG" + get("7")),
     refused(
-        "lower case", "RFC 9110 9.1: methods have a case", b"get / HTTP/1.1\r\nHost: a\r\n\r\n"
+        "lower case",
+        "RFC 9110 9.1: methods are case-sensitive",
+        b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
     refused(
         "unknown method",
@@ -91,7 +93,7 @@ REQUEST_LINES = [
     ),
     refused(
         "CONNECT",
-        "RFC 9110 9.3.6: no tunnels",
+        "RFC 9110 9.3.6: tunnels are not supported",
         b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
         reason="INVALID_TARGET",
     ),
@@ -101,9 +103,7 @@ REQUEST_LINES = [
         b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
         reason="INVALID_TARGET",
     ),
-    refused(
-        "fragment", "RFC 9112 3.2: it is no part of a target", get("7#x"), reason="INVALID_TARGET"
-    ),
+    refused("fragment", "RFC 9112 3.2: not part of a target", get("7#x"), reason="INVALID_TARGET"),
     refused("control in the target", "RFC 3986 2", get("7\x01")),
     refused("NUL in the target", "RFC 3986 2", get("7\x00")),
     refused("byte above 127 in the target", "RFC 3986 2", get("7\xff")),
@@ -156,7 +156,7 @@ HEADERS = [
     ),
     Row(
         "a list in two lines",
-        "RFC 9110 5.3: lists may be",
+        "RFC 9110 5.3: allowed for lists",
         get("7", "Accept: text/html", "Accept: application/json"),
         (200,),
         reached=("GetProbe 7",),

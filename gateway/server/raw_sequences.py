@@ -36,7 +36,7 @@ UPGRADES = [
     ),
     Row(
         "h2c, the body a request",
-        "it is the body that the length says, and no request",
+        "the length makes it a body, and not a request",
         sized(*H2C, body=SMUGGLED) + get("8"),
         (400, 200),
         reached=("GetProbe 8",),
@@ -75,7 +75,7 @@ PIPELINES = [
     ),
     Row(
         "a bad one after good ones",
-        "those before it were complete",
+        "the requests before it are complete",
         get("1") + get("2") + b"?\r\n\r\n",
         (200, 200, 400),
         reason="INVALID_HTTP",
@@ -93,20 +93,20 @@ PIPELINES = [
     ),
     Row(
         "large body, then a piece of a head",
-        "what follows is not counted to what comes before",
+        "each request has limits of its own",
         sized(body=b'{"id":"1"}' + b" " * 200000) + get("2")[:-2] + b"X-A: b\r\n\r\n",
         (200, 200),
         reached=(*CREATED, "GetProbe 2"),
     ),
     Row(
         "5,000 at once",
-        "reading pauses, nothing is lost",
+        "reading pauses, and nothing is lost",
         b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 5000,
         (200,) * 5000,
     ),
     Row(
         "after Connection: close",
-        "RFC 9112 9.6: not taken",
+        "RFC 9112 9.6: further requests are ignored",
         get("1", "Connection: close") + SMUGGLED,
         (200,),
         closed=True,
@@ -134,7 +134,7 @@ UPLOAD = b"x" * 100_000
 UPLOADS = [
     Row(
         "to an unknown path",
-        "RFC 9112 9.6: the response comes, then it closes",
+        "RFC 9112 9.6: the connection is closed after the response",
         sized(path="/v1/none", body=UPLOAD),
         (404,),
         reason="UNKNOWN_PATH",
@@ -174,7 +174,7 @@ UPLOADS = [
     ),
     Row(
         "Expect, refused",
-        "RFC 9110 10.1.1: no 100; the body that comes is thrown away",
+        "RFC 9110 10.1.1: no 100; the body that arrives is discarded",
         sized("Expect: 100-continue", path="/v1/none", body=UPLOAD),
         (404,),
         reason="UNKNOWN_PATH",

@@ -41,7 +41,7 @@ _IMPLICIT = (
 
 
 class DescriptorSetError(Exception):
-    """The descriptor set cannot be served; the message says why and names the element."""
+    """The descriptor set cannot be served; the message names the element and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class DescriptorSet:
         """
         self.pool = DescriptorPool()
         self.files = tuple(files.file)
-        """The files with their comments, which the pool does not keep."""
+        """The files with their comments, which the pool drops."""
         names = {file.name for file in self.files}
         for file in self.files:
             _check_imports(file, names)
