@@ -173,7 +173,7 @@ def test_resumed_stream_repeats_its_id_and_a_client_does_not_lose_it() -> None:
         (Problem(500, "INTERNAL", "x"), END_ID, None),
     ],
 )
-def test_failure_is_an_event_that_says_whether_to_reconnect(
+def test_failure_is_an_event_that_states_whether_to_reconnect(
     problem: Problem, last_id: str, retry_milliseconds: int | None
 ) -> None:
     source = parse(write(EventStream(dump, PAGES), pages("one"), problem))

@@ -95,7 +95,7 @@ async def test_bad_first_line_is_an_ordinary_problem(setup: Setup) -> None:
     assert response.json()["reason"] == "INVALID_JSON"
 
 
-async def test_service_that_refuses_an_upload_before_its_end_says_why(setup: Setup) -> None:
+async def test_service_that_refuses_an_upload_before_its_end_sends_the_reason(setup: Setup) -> None:
     upload = b'{"id": "fail"}\n' + b"{}\n" * 5
     headers = {"Content-Type": "application/x-ndjson"}
     async with httpx.AsyncClient(base_url=setup.url) as client:

@@ -48,7 +48,7 @@ JSON = "application/json"
         ("DELETE", "/v1/probes/7:purge", '{"text": "a"}', {"id": "7", "text": "a"}),
     ],
 )
-async def test_bodies(
+async def test_body_sets_the_fields_of_the_request(
     setup: Setup, method: str, path: str, body: str, request_message: dict[str, Any]
 ) -> None:
     response = await setup.client.request(
@@ -84,7 +84,9 @@ async def test_bodies(
         ("POST", "/v1/probes:touch", "{}", ""),
     ],
 )
-async def test_bad_bodies(setup: Setup, method: str, path: str, body: str, field: str) -> None:
+async def test_body_that_does_not_fit_is_refused(
+    setup: Setup, method: str, path: str, body: str, field: str
+) -> None:
     response = await setup.client.request(
         method, path, content=body, headers={"Content-Type": JSON}
     )
@@ -125,7 +127,7 @@ DEEP = ["nested.child.child.name", "nested.child.child.size"]
         ("update_mask=attributes.a.b,moment.seconds", {}, ["attributes.a.b", "moment.seconds"]),
     ],
 )
-async def test_update_mask(
+async def test_update_mask_is_that_of_the_client_or_filled_from_the_body(
     setup: Setup, query: str, body: dict[str, Any], paths: list[str]
 ) -> None:
     response = await setup.client.patch(f"/v1/probes/7?{query}", json=body)

@@ -41,7 +41,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
         *((method, "/v1/anything", {}) for method in ("GET", "POST", "PUT", "PATCH", "LOCK")),
     ],
 )
-async def test_paths(setup: Setup, method: str, path: str, request_message: dict[str, Any]) -> None:
+async def test_path_sets_the_fields_of_the_request(
+    setup: Setup, method: str, path: str, request_message: dict[str, Any]
+) -> None:
     response = await setup.client.request(method, path)
     assert response.status_code == 200, response.text
     assert response.headers["Content-Type"] == "application/json"
@@ -116,7 +118,9 @@ async def test_path_without_a_route_is_not_found(setup: Setup, method: str, path
         ("/v1/typed/1/true/1/now", "moment", 400),
     ],
 )
-async def test_bad_path_variable(setup: Setup, path: str, field: str, status: int) -> None:
+async def test_path_variable_of_another_type_is_refused(
+    setup: Setup, path: str, field: str, status: int
+) -> None:
     response = await setup.client.get(path)
     assert response.status_code == status
     assert response.json()["errors"][0]["field"] == field

@@ -52,7 +52,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
         ("number=0", {"number": 0}),
     ],
 )
-async def test_query(setup: Setup, query: str, request_message: dict[str, Any]) -> None:
+async def test_query_sets_the_fields_of_the_request(
+    setup: Setup, query: str, request_message: dict[str, Any]
+) -> None:
     response = await setup.client.get(f"/v1/probes/special?{query}")
     assert response.status_code == 200, response.text
     assert setup.request() == request_message
@@ -104,7 +106,9 @@ async def test_query(setup: Setup, query: str, request_message: dict[str, Any]) 
         ("wrappedInt32=2147483648", "wrappedInt32", 422),
     ],
 )
-async def test_bad_query(setup: Setup, query: str, field: str, status: int) -> None:
+async def test_query_that_does_not_fit_is_refused(
+    setup: Setup, query: str, field: str, status: int
+) -> None:
     response = await setup.client.get(f"/v1/probes/special?{query}")
     assert response.status_code == status, response.text
     problem = response.json()

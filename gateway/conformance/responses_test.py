@@ -30,7 +30,7 @@ JSON = {"Content-Type": "application/json"}
         ("/v1/probes/7:items", b"[]"),
     ],
 )
-async def test_response_body(setup: Setup, path: str, body: bytes) -> None:
+async def test_response_body_can_be_a_field(setup: Setup, path: str, body: bytes) -> None:
     response = await setup.client.get(path)
     assert (response.status_code, response.content) == (200, body)
 
@@ -236,7 +236,9 @@ async def test_sent_location_of_a_resource_that_was_not_created_is_ignored(notes
         ("retry-after: 1.5", "2"),
     ],
 )
-async def test_failure_says_when_to_retry(notes: Notes, where: str, sent: str, header: str) -> None:
+async def test_failure_has_a_retry_after_header(
+    notes: Notes, where: str, sent: str, header: str
+) -> None:
     query = {f"aside.{where}": sent, "aside.code": "14", "aside.retry_delay": "2s"}
     response = await notes.client.get("/v1/notes/1", params=query)
     assert (response.status_code, response.headers["Retry-After"]) == (503, header)

@@ -107,7 +107,7 @@ async def test_resource_without_a_version_has_no_tag(notes: Notes) -> None:
         ("POST", "/v1/notes", {"noteId": "2", "etag": "1"}, True),
     ],
 )
-async def test_responses_to_changes(
+async def test_change_has_an_etag_if_its_response_represents_the_target(
     notes: Notes, method: str, path: str, body: object, *, tagged: bool
 ) -> None:
     response = await notes.client.request(method, path, json=body)

@@ -146,7 +146,7 @@ def test_example_can_lack_fields_at_the_top(library: DescriptorSet) -> None:
         ("empty", {}),
     ],
 )
-def test_field_by_itself_has_an_example(library: DescriptorSet, name: str, example: Any) -> None:
+def test_single_field_has_an_example(library: DescriptorSet, name: str, example: Any) -> None:
     book = library.pool.FindMessageTypeByName("library.v1.Book")
     assert of_responses(Comments(library.files)).field(book.fields_by_name[name]) == example
 

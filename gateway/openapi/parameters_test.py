@@ -115,7 +115,7 @@ def test_segment_of_a_path_is_a_parameter() -> None:
     }
 
 
-def test_part_of_a_variable_says_what_it_is_part_of() -> None:
+def test_part_of_a_variable_names_the_variable() -> None:
     parts = parameters(PATHS["/v1/shelves/{shelve}/books/{book}"]["get"], "path")
     assert [part["description"] for part in parts.values()] == [
         "A resource name. A part of `name`."
@@ -162,7 +162,7 @@ def test_query_has_unbound_fields_with_a_string_representation() -> None:
     assert parameters(PATHS["/v1/authors"]["post"], "query") == {}
 
 
-def test_query_parameter_says_what_is_known_of_its_field() -> None:
+def test_query_parameter_describes_its_field() -> None:
     query = parameters(SEARCH, "query")
     assert query["user"] == {
         "name": "user",
@@ -181,7 +181,7 @@ def test_query_parameter_says_what_is_known_of_its_field() -> None:
     assert [name for name, at in query.items() if at.get("required")] == ["user", "part.must"]
 
 
-def test_optional_mask_says_what_is_changed_without_it() -> None:
+def test_optional_mask_describes_its_default() -> None:
     mask = parameters(UPDATE, "query")["updateMask"]
     assert mask["description"] == (
         "What to change. Without it, the fields in the body are changed."

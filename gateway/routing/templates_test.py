@@ -45,7 +45,9 @@ def found(routes: PathTree[str], request: str) -> tuple[str, dict[str, str]]:
         ("* /v1/books", "PROPFIND /v1/books", {}),
     ],
 )
-def test_path_matches(rule: str, request_line: str, variables: dict[str, str]) -> None:
+def test_path_binds_the_variables_of_its_template(
+    rule: str, request_line: str, variables: dict[str, str]
+) -> None:
     assert found(tree(rule), request_line) == (rule, variables)
 
 
@@ -62,7 +64,7 @@ def test_path_matches(rule: str, request_line: str, variables: dict[str, str]) -
         ("GET /v1/{name=shelves/*}", "GET /v1/shelves"),
     ],
 )
-def test_path_does_not_match(rule: str, request_line: str) -> None:
+def test_other_path_matches_nothing(rule: str, request_line: str) -> None:
     method, _, path = request_line.partition(" ")
     assert tree(rule).find(method, path) == frozenset()
 
@@ -166,6 +168,6 @@ def test_rule_wins_over_a_fallback() -> None:
         ("/v1/a/b", set()),
     ],
 )
-def test_methods_of_a_path(path: str, methods: set[str]) -> None:
+def test_path_has_the_methods_of_all_rules_that_match(path: str, methods: set[str]) -> None:
     routes = tree("GET /v1/a", "* /v1/a", "POST /v1/{id}", "* /v1/{id}:read")
     assert routes.methods(path) == methods
