@@ -16,7 +16,6 @@ from gateway.calls.responses import Response, write_response
 from gateway.http.conditions import Conditions, read_conditions
 from gateway.http.exchange import Exchange
 from gateway.http.metadata import call_metadata, call_timeout_seconds, success_headers
-from gateway.http.problems import Problem
 from gateway.http.statuses import from_rpc_error
 from gateway.routing.routes import Route
 from gateway.routing.transcoding import RequestParts
@@ -90,7 +89,11 @@ class UnaryCalls:
                 with self.client_watch.over(call, attempt.exchange.body):
                     message = await call
         except grpc.aio.AioRpcError as error:
-            raise _problem(error, attempt) from error
+            problem = from_rpc_error(error)
+            if conditions is not None:
+                conditions.refine_status(problem)
+            attempt.exchange.note_failure(problem, error.details() or "")
+            raise problem from error
         sent = success_headers(await call.initial_metadata(), await call.trailing_metadata())
         validated = route.only_validates(attempt.request)
         response = write_response(route, message, sent, validated=validated)
@@ -110,11 +113,3 @@ class _Attempt(NamedTuple):
     conditions: Conditions | None
     exchange: Exchange
     recorded: bool
-
-
-def _problem(error: grpc.aio.AioRpcError, attempt: _Attempt) -> Problem:
-    problem = from_rpc_error(error)
-    if attempt.conditions is not None:
-        attempt.conditions.refine_status(problem)
-    attempt.exchange.note_failure(problem, error.details() or "")
-    return problem

@@ -64,7 +64,7 @@ class Conditions:
     if_none_match: EntityTags | None
 
     def refine_status(self, problem: Problem) -> None:
-        """Give the failure of a call the status 412 if it means that If-Match does not match.
+        """Give the problem of a call the status 412 if it means that If-Match does not match.
 
         By AIP-154 a service fails with ABORTED if the version is not the current one.
         """

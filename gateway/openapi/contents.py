@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 
 from gateway.http.media_types import BINARY, EVENT_STREAM, JSON, NDJSON
-from gateway.openapi.comments import Comments
 from gateway.openapi.examples import of_requests, of_responses
 from gateway.openapi.problems import failure_record, problem
 from gateway.openapi.schemas import Schemas
@@ -30,10 +29,10 @@ _STRING: Schema = {"type": "string"}
 class Contents:
     """Makes the contents of one document's operations."""
 
-    def __init__(self, schemas: Schemas, comments: Comments) -> None:
+    def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
-        self._sent = of_requests(comments)
-        self._received = of_responses(comments)
+        self._sent = of_requests(schemas.comments)
+        self._received = of_responses(schemas.comments)
 
     def of_request(self, route: Route, body: BodyBinding) -> Content:
         """Return the content of a request; raw bytes may have any media type."""

@@ -54,7 +54,7 @@ def make_document(descriptors: DescriptorSet, tree: PathTree[Route]) -> Part:
         "servers": [{"url": "/"}],
         "security": [{}, {_AUTHORIZATION: []}],
         "tags": [_tag(tag, comments.of(service)) for service, tag in tags.items()],
-        "paths": _paths(routes, reasons, tags, Operations(schemas, comments)),
+        "paths": _paths(routes, reasons, tags, Operations(schemas)),
         "components": {
             "responses": {COMMON_RESPONSE: common_response(schemas)},
             "schemas": schemas.components(),

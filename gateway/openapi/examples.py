@@ -77,7 +77,8 @@ class Examples:
         value = self._field(field, ())
         if value is not _ABSENT or field.enum_type is None:
             return value
-        default = _default(field.enum_type)
+        is_null = field.enum_type.full_name == NULL_VALUE
+        default = None if is_null else field.enum_type.values[0].name
         return [default] if field.is_repeated else default
 
     def _message(
@@ -156,10 +157,6 @@ def _enum_value(enum: EnumDescriptor, given: str) -> Any:
     if given in enum.values_by_name:
         return given
     return next((value.name for value in enum.values if value.number), _ABSENT)
-
-
-def _default(enum: EnumDescriptor) -> str | None:
-    return None if enum.full_name == NULL_VALUE else enum.values[0].name
 
 
 def _key(key: FieldDescriptor) -> str:

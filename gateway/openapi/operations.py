@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.openapi.comments import Comments, first_sentence
+from gateway.openapi.comments import first_sentence
 from gateway.openapi.contents import Contents, bound_fields
 from gateway.openapi.headers import header_parameters
 from gateway.openapi.parameters import Parameters
@@ -20,11 +20,10 @@ Operation = dict[str, Any]
 class Operations:
     """Makes the operations of one document."""
 
-    def __init__(self, schemas: Schemas, comments: Comments) -> None:
+    def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
-        self._comments = comments
-        self._parameters = Parameters(schemas, comments)
-        self._contents = Contents(schemas, comments)
+        self._parameters = Parameters(schemas)
+        self._contents = Contents(schemas)
 
     def make(
         self, route: Route, operation_id: str, tag: str, path: Sequence[PathParameter]
@@ -42,14 +41,14 @@ class Operations:
             operation["requestBody"] = self._body(route, route.body)
         operation["responses"] = {
             **successes(route, self._contents),
-            **failures(route, self._schemas, self._comments),
+            **failures(route, self._schemas),
         }
         return operation
 
     def _summary(self, route: Route) -> Operation:
         """Return summary and description of an operation, and whether it is deprecated."""
         method = route.rpc.descriptor
-        summary, description = first_sentence(self._comments.of(method.full_name))
+        summary, description = first_sentence(self._schemas.comments.of(method.full_name))
         texts: Operation = {"summary": summary, "description": description}
         texts["deprecated"] = method.GetOptions().deprecated
         return {name: value for name, value in texts.items() if value}

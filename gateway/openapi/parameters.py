@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.openapi.comments import Comments
 from gateway.openapi.examples import of_requests
 from gateway.openapi.paths import PathParameter
 from gateway.openapi.schemas import Schemas, exclusion
@@ -19,10 +18,10 @@ Parameter = dict[str, Any]
 class Parameters:
     """Makes the parameters of the operations of one document."""
 
-    def __init__(self, schemas: Schemas, comments: Comments) -> None:
+    def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
-        self._comments = comments
-        self._examples = of_requests(comments)
+        self._comments = schemas.comments
+        self._examples = of_requests(schemas.comments)
 
     def in_path(self, at: PathParameter) -> Parameter:
         """Return a parameter for a segment of the path."""

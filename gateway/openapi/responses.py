@@ -4,7 +4,6 @@ from typing import Any
 
 from gateway.calls.event_stream import END_ID
 from gateway.http.problems import PROBLEM_JSON
-from gateway.openapi.comments import Comments
 from gateway.openapi.contents import Contents
 from gateway.openapi.failures import named_failures
 from gateway.openapi.headers import response_headers
@@ -43,10 +42,10 @@ def successes(route: Route, contents: Contents) -> Responses:
     return responses
 
 
-def failures(route: Route, schemas: Schemas, comments: Comments) -> Responses:
+def failures(route: Route, schemas: Schemas) -> Responses:
     """Return the responses to requests that fail: those that comments name, and any other."""
-    method = route.rpc.descriptor
-    named = named_failures(comments.of(method.full_name), comments.of(route.rpc.service))
+    comment_of = schemas.comments.of
+    named = named_failures(comment_of(route.rpc.name), comment_of(route.rpc.service))
     if route.preconditions.holder is not None:
         named.setdefault(412, "`ABORTED` if the resource has another ETag than If-Match names.")
     if route.body is not None:

@@ -38,7 +38,7 @@ class Schemas:
         self, comments: Comments, requests: Iterable[Descriptor], responses: Iterable[Descriptor]
     ) -> None:
         """Name all types that occur in requests and responses."""
-        self._comments = comments
+        self.comments = comments
         self._in_responses = _reachable(responses)
         self._names = shortest_names({*_reachable(requests), *self._in_responses, *_OWN})
         self._components: dict[str, Schema] = {}
@@ -60,7 +60,7 @@ class Schemas:
         """Return the schema of a message as an object, without the fields named in `without`."""
         fields = [field for field in _all_fields(message) if field.name not in without]
         schema: Schema = {"type": "object"}
-        if comment := self._comments.of(message.full_name):
+        if comment := self.comments.of(message.full_name):
             schema["description"] = comment
         schema["properties"] = {_json_name(field): self._property(field) for field in fields}
         required = [_json_name(field) for field in fields if self._is_required(field)]
@@ -98,7 +98,7 @@ class Schemas:
 
     def _description(self, field: FieldDescriptor) -> str:
         """Return the comment of a field, and what a shared schema cannot express."""
-        parts = [self._comments.of(field.full_name)]
+        parts = [self.comments.of(field.full_name)]
         if "REQUIRED" in behaviors(field) and not self._is_required(field):
             parts.append("Required in requests with the whole message.")
         if "IMMUTABLE" in behaviors(field):
@@ -136,9 +136,9 @@ class Schemas:
         return named if enum.is_closed else {"anyOf": [named, enum_number()]}
 
     def _enum(self, enum: EnumDescriptor) -> Schema:
-        lines = [self._comments.of(enum.full_name), ""]
+        lines = [self.comments.of(enum.full_name), ""]
         for value in enum.values:
-            comment = self._comments.of(f"{enum.full_name}.{value.name}")
+            comment = self.comments.of(f"{enum.full_name}.{value.name}")
             lines.append(f"- `{value.name}`: {comment}" if comment else f"- `{value.name}`")
         description = "\n".join(lines).strip()
         names = [value.name for value in enum.values]

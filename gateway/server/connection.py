@@ -115,9 +115,11 @@ class Connection(asyncio.Protocol):
             self._cycle.disconnect()
 
     def data_received(self, data: bytes) -> None:
-        """Parse the current request, and buffer the rest."""
+        """Parse the current request, and buffer the rest; discard what comes after the last one."""
         if self._state is State.LINGERING:
-            self._discard(len(data))
+            self._lingered_bytes += len(data)
+            if self._lingered_bytes > self._limits.linger_bytes:
+                self._transport.abort()
         else:
             self._received.add(data)
             self.advance()
@@ -262,11 +264,6 @@ class Connection(asyncio.Protocol):
         self._enter(State.LINGERING)
         self._transport.resume_reading()
         self._transport.write_eof()
-
-    def _discard(self, size: int) -> None:
-        self._lingered_bytes += size
-        if self._lingered_bytes > self._limits.linger_bytes:
-            self._transport.abort()
 
     def _enter(self, state: State) -> None:
         self._state = state
