@@ -11,8 +11,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from chassis import errors
 
 DOMAIN = "bazaar"
-STATUS_DETAILS_KEY = "grpc-status-details-bin"
-"""The key in the trailing metadata of the google.rpc.Status of a call."""
+_DETAILS_KEY = "grpc-status-details-bin"
 HTTP_STATUS = "http_status"
 """The key in ErrorInfo.metadata of a more precise HTTP status than that of the code."""
 
@@ -40,21 +39,22 @@ def to_status(error: errors.Error) -> status_pb2.Status:
 async def abort(context: grpc.aio.ServicerContext[object, object], error: errors.Error) -> NoReturn:
     """End the call with an error."""
     status = to_status(error)
-    trailing_metadata = ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+    trailing_metadata = ((_DETAILS_KEY, status.SerializeToString()),)
     await context.abort(grpc.StatusCode[error.code], status.message, trailing_metadata)
     raise AssertionError("abort returned")
 
 
-def from_rpc_error(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
-    """Return the google.rpc.Status that a server sent with an error, if it sent one.
+def from_rpc_error(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    """Return the status that a server sent with an error; an empty one if it sent none.
 
     Raises:
-        google.protobuf.message.DecodeError: what it sent is none.
+        google.protobuf.message.DecodeError: what it sent is no status.
     """
-    for key, value in error.trailing_metadata():
-        if key == STATUS_DETAILS_KEY and isinstance(value, bytes):
-            return status_pb2.Status.FromString(value)
-    return None
+    status = status_pb2.Status()
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            status.ParseFromString(value)
+    return status
 
 
 def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import structlog
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 
 from chassis import client, status
 from chassis.codec import Behaviour
@@ -140,7 +140,7 @@ async def refusal(call: Awaitable[object]) -> Refusal:
 
 def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
     """Parse the error of a refused call, with the details of its google.rpc.Status."""
-    found = status.from_rpc_error(error) or status_pb2.Status()
+    found = status.from_rpc_error(error)
     info = status.error_info(found)
     bad_request = error_details_pb2.BadRequest()
     for detail in found.details:

@@ -75,7 +75,7 @@ def _requested_status(text: str) -> int | None:
 
 def _sent_status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
     try:
-        return status.from_rpc_error(error) or status_pb2.Status()
+        return status.from_rpc_error(error)
     except DecodeError:
         # The code and message of a status are worth showing even if its details are malformed.
         return status_pb2.Status()
