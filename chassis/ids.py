@@ -1,4 +1,4 @@
-"""Ids of resources, which are UUIDs: batches of them are bounded."""
+"""Batches of ids, which are UUIDs, and their bound."""
 
 import uuid
 from collections.abc import Sequence

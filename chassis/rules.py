@@ -34,10 +34,10 @@ _DESCRIPTIONS: Final[Mapping[str, Callable[[Any], str]]] = {
     **dict.fromkeys(_UUID, lambda _: "must be a UUID"),
     "int32.not_in": lambda values: f"must not be {' or '.join(map(str, values))}",
     "repeated.max_items": lambda most: f"must have at most {most:,} items",
-    "repeated.min_items": lambda least: f"must have {least:,} or more items",
+    "repeated.min_items": lambda least: f"must have at least {_count(least, 'item')}",
     "string.not_contains": lambda part: f"must not contain {part.replace(_NUL, 'NUL')}",
     "string.max_len": lambda most: f"must have at most {most:,} characters",
-    "string.min_len": lambda least: f"must have {least:,} or more characters",
+    "string.min_len": lambda least: f"must have at least {_count(least, 'character')}",
 }
 """Makes a description of a rule's value, by the rule's id; other rules describe themselves."""
 
@@ -82,3 +82,7 @@ def _step(element: protovalidate.FieldPathElementPb) -> str:
 def _rule(violation: protovalidate.Violation) -> str:
     describe = _DESCRIPTIONS.get(violation.proto.rule_id)
     return violation.proto.message if describe is None else describe(violation.rule_value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -70,14 +70,14 @@ def test_a_message_that_keeps_every_rule_is_accepted(parcel: NewParcel) -> None:
     [
         ({"label": "x" * 1_001}, "label must have at most 1,000 characters"),
         ({"label": "\x00"}, "label must not contain NUL"),
-        ({"password": "secret"}, "password must have 8 or more characters"),
+        ({"password": "secret"}, "password must have at least 8 characters"),
         (
             {"weight": 21},
             "weight must be greater than or equal to 0 and less than or equal to 20",
         ),
         ({"delta": 7}, "delta must not be 7 or 8"),
-        ({"codes": ["a"]}, "codes must have 2 or more items"),
-        ({"codes": ["a", ""]}, "codes[1] must have 1 or more characters"),
+        ({"codes": ["a"]}, "codes must have at least 2 items"),
+        ({"codes": ["a", ""]}, "codes[1] must have at least 1 character"),
     ],
 )
 def test_a_violation_describes_the_rule_and_not_the_value(

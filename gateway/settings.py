@@ -154,7 +154,7 @@ def explain_variables() -> Iterator[tuple[str, str]]:
     )
     fields = {**_DescriptorSetSettings.model_fields, **GatewaySettings.model_fields}
     for name, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):
-        yield str(field.validation_alias or name).upper(), _explain(field)
+        yield name.upper(), _explain(field)
 
 
 def _explain(field: FieldInfo) -> str:

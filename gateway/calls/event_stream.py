@@ -2,7 +2,7 @@
 
 from google.protobuf.message import Message
 
-from gateway.calls.formats import Dump, StreamFormat
+from gateway.calls.formats import StreamFormat, Write
 from gateway.http.problems import Problem, invalid_argument
 from gateway.routing.resumption import Resumption
 
@@ -32,9 +32,11 @@ class EventStream(StreamFormat):
     headers = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
     has_heartbeat = True
 
-    def __init__(self, dump: Dump, resumption: Resumption | None = None, last_id: str = "") -> None:
+    def __init__(
+        self, write: Write, resumption: Resumption | None = None, last_id: str = ""
+    ) -> None:
         """Resume after the event `last_id`, or begin without one."""
-        super().__init__(dump)
+        super().__init__(write)
         self._resumption = resumption
         self._last_id = last_id
         self._held = b""
@@ -45,7 +47,7 @@ class EventStream(StreamFormat):
 
     def write(self, message: Message) -> bytes:
         """Write an event without a name, which goes to `EventSource.onmessage`."""
-        event = b"data: %b\n\n" % self._dump(message)
+        event = b"data: %b\n\n" % self._write_one(message)
         if self._resumption is None:
             return event
         token = self._resumption.token_of(message)

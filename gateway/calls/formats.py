@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from gateway.http.problems import Problem
 
-Dump = Callable[[Message], bytes]
+Write = Callable[[Message], bytes]
 """Writes one response as a line of JSON, or as the bytes that it holds."""
 
 
@@ -26,8 +26,8 @@ class StreamFormat(ABC):
     headers: ClassVar[Sequence[tuple[str, str]]] = ()
     has_heartbeat: ClassVar[bool] = False
 
-    def __init__(self, dump: Dump) -> None:
-        self._dump = dump
+    def __init__(self, write: Write) -> None:
+        self._write_one = write
 
     def begin(self) -> bytes:
         """Write what precedes the first response."""
@@ -61,7 +61,7 @@ class JsonLines(StreamFormat):
 
     def write(self, message: Message) -> bytes:
         """Write a line."""
-        return self._dump(message) + b"\n"
+        return self._write_one(message) + b"\n"
 
     def problem(self, problem: Problem) -> bytes:
         """Write the last line."""
@@ -71,8 +71,8 @@ class JsonLines(StreamFormat):
 class JsonArray(StreamFormat):
     """One array of all responses; a failure is a last element with the member `error`."""
 
-    def __init__(self, dump: Dump) -> None:
-        super().__init__(dump)
+    def __init__(self, write: Write) -> None:
+        super().__init__(write)
         self._separator = b""
 
     def begin(self) -> bytes:
@@ -81,7 +81,7 @@ class JsonArray(StreamFormat):
 
     def write(self, message: Message) -> bytes:
         """Write an element."""
-        return self._element(self._dump(message))
+        return self._element(self._write_one(message))
 
     def end(self) -> bytes:
         """Close the array."""
@@ -101,7 +101,7 @@ class RawBytes(StreamFormat):
 
     def write(self, message: Message) -> bytes:
         """Write the bytes of a response."""
-        return self._dump(message)
+        return self._write_one(message)
 
     def problem(self, problem: Problem) -> bytes:
         """Have the connection closed, so that the client does not take a part for the whole."""

@@ -43,7 +43,8 @@ FINAL_CODES = frozenset(
         "PERMISSION_DENIED",
     }
 )
-"""Failures that are recorded. After any other the client is meant to retry with the same key."""
+"""Failures that are recorded. After any other, except for RESPONSE_TOO_LARGE, the client is meant
+to retry with the same key."""
 
 _CLAIM: LiteralString = """
 INSERT INTO idempotency_records AS record (record_id, request_hash, attempt, expire_time)
@@ -192,7 +193,7 @@ class IdempotencyRecords:
         )
 
     async def _settle(self, statement: LiteralString, parameters: Mapping[str, object]) -> None:
-        """Finish or release a claim; a failure is only logged, as the request was performed."""
+        """Finish or release a claim; a failure is only logged, as the call is over."""
         seconds = max(SETTLE_SECONDS, call_context.remaining_seconds(CLAIM_SECONDS))
         try:
             with call_context.time_limit(seconds):

@@ -160,10 +160,11 @@ async def test_key_means_nothing_at_another_path_or_for_another_caller(setup: Se
     assert len(setup.servicer.calls) == 4
 
 
-async def test_final_failure_is_repeated(setup: Setup) -> None:
+@pytest.mark.parametrize("code", [3, 5, 6, 7, 9, 11])
+async def test_final_failure_is_repeated(setup: Setup, code: int) -> None:
     body = {"message": "taken", "reason": "TAKEN", "metadata": {"http_status": "422"}}
-    first = await setup.post("/v1/failures/6", body)
-    second = await setup.post("/v1/failures/6", body)
+    first = await setup.post(f"/v1/failures/{code}", body)
+    second = await setup.post(f"/v1/failures/{code}", body)
     assert (second.status_code, second.json()) == (first.status_code, first.json())
     assert second.headers["Content-Type"] == "application/problem+json"
     assert second.headers["Idempotent-Replayed"] == "true"

@@ -196,7 +196,7 @@ RESPONSES = (
 
 
 @pytest.mark.parametrize("case", case_parameters([*BODIES, *RESPONSES]))
-async def test_body_is_read_or_written_as_its_row_says(setup: Setup, case: Case) -> None:
+async def test_body_difference_holds(setup: Setup, case: Case) -> None:
     assert await try_case(setup, case) == case
     if setup.servicer.calls:
         assert "x-admin" not in setup.metadata()

@@ -179,5 +179,5 @@ QUERIES = (
 
 
 @pytest.mark.parametrize("case", case_parameters([*PATHS, *QUERIES]))
-async def test_url_is_read_as_its_row_says(setup: Setup, case: Case) -> None:
+async def test_url_difference_holds(setup: Setup, case: Case) -> None:
     assert await try_case(setup, case) == case

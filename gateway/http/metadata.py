@@ -61,7 +61,7 @@ def call_timeout_seconds(exchange: Exchange, longest: float) -> float | None:
 
 
 def _allowed(headers: _Headers, *metadata: Pairs) -> dict[str, str]:
-    """Return the headers that metadata becomes; later metadata wins, and invalid values do not."""
+    """Return the headers that metadata becomes; of two values that are valid, the later one."""
     found = {}
     for pairs in metadata:
         for key, value in pairs:

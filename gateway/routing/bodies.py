@@ -8,7 +8,7 @@ from google.api import http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.protojson.codec import Dump, JsonCodec, Merge
+from gateway.protojson.codec import JsonCodec, Merge
 from gateway.routing.fields import find_field
 from gateway.routing.templates import TemplateError
 from gateway.routing.update_mask import UPDATE_MASK, UpdateMask
@@ -41,7 +41,7 @@ class ResponseBody:
     """None for the whole message."""
     empty: bool
     """The message is google.protobuf.Empty."""
-    write: Dump
+    write: Callable[[Message], bytes]
     """Writes a message as one line of JSON, or as the bytes that it holds."""
     raw_type: Callable[[Message], str] | None
     """Reads the content type of a google.api.HttpBody; None for JSON."""

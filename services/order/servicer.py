@@ -60,7 +60,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     ) -> AsyncIterator[order_pb2.ListOrdersResponse]:
         """Read message after message: no connection is held while the client reads."""
         user_id = uuid.UUID(request.user_id)
-        progress = paging.Progress(("orders", user_id), request.page_token, request.page_size)
+        progress = paging.Progress(("orders", str(user_id)), request.page_token, request.page_size)
         while not progress.is_done:
             # Not kept in a variable: the client may take long to read the response.
             yield await self._read_orders(user_id, progress)

@@ -83,7 +83,7 @@ async def lock_in_opposite_orders(database: Database, step: Callable[..., Awaita
     """Take a step for payment 1, and for payment 2 once another step for both waits for the first.
 
     Raises:
-        errors.Aborted: the other step had locked payment 2, and the two deadlocked.
+        ExceptionGroup: of errors.Aborted: the other step had locked payment 2: a deadlock.
     """
 
     async def take_step_for_both() -> None:
@@ -101,8 +101,12 @@ async def lock_in_opposite_orders(database: Database, step: Callable[..., Awaita
         await step(first, 2)
 
 
-async def test_payments_are_inserted_in_the_order_of_their_order_ids(database: Database) -> None:
+async def test_payments_are_inserted_in_the_order_of_their_order_ids(
+    database: Database, connection: Connection
+) -> None:
     await lock_in_opposite_orders(database, insert)
+    order_ids = [uuid.UUID(int=number) for number in (1, 2)]
+    assert set(await repository.get_payments_of_orders(connection, order_ids)) == set(order_ids)
 
 
 async def test_payments_are_locked_in_the_order_of_their_order_ids(

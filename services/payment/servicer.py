@@ -48,7 +48,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
     ) -> AsyncIterator[payment_pb2.ListTransactionsResponse]:
         """Read message after message: no connection is held while the client reads."""
         payment_id = uuid.UUID(request.payment_id) if request.payment_id else None
-        query = ("transactions", payment_id)
+        query = ("transactions", str(payment_id))
         progress = paging.Progress(query, request.page_token, request.page_size)
         while not progress.is_done:
             # Not kept in a variable: the client may take long to read the response.

@@ -47,7 +47,7 @@ async def wait_for_grpc(address: str) -> None:
 
 
 class HttpReadiness:
-    """Polls a /readyz such as the gateway's, and remembers what was missing at last."""
+    """Polls a /readyz such as the gateway's, and remembers what was missing then."""
 
     def __init__(self, url: str) -> None:
         self._url = url

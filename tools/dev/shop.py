@@ -3,8 +3,9 @@
 import functools
 import signal
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from chassis import settings
 from migrations.settings import MigrationSettings
@@ -27,7 +28,7 @@ class ShopSettings(MigrationSettings):
 
     postgres_host: settings.Host
     postgres_port: settings.Port
-    postgres_user: str
+    postgres_user: Annotated[str, Field(min_length=1)]
     postgres_password: SecretStr
     userservice_host: settings.Host
     userservice_port: settings.Port
