@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from chassis.database import Database
 from services.payment import domain, repository
-from services.payment.domain import Charge, ChargeResult, Payment, State
+from services.payment.domain import Charge, ChargeResult, NewPayment, Payment, State
 from services.payment.providers.provider import Confirmation, IntentRequest, Provider
 
 Payments = dict[uuid.UUID, Payment]
@@ -33,10 +33,10 @@ class Charges:
             errors.KeyReused: the payment of an order has another amount; nothing is charged.
             errors.Unavailable: the database or the provider did not respond; retry the call.
         """
-        payments = await self._begin(charges)
-        new = [charge for charge in charges if payments[charge.order_id].state is State.NEW]
-        if new:
-            payments |= await self._store_intents(await self._create_intents(new))
+        payments = await self._find(charges)
+        missing = [charge for charge in charges if charge.order_id not in payments]
+        if missing:
+            payments |= await self._insert(missing, await self._begin(missing))
         methods = {
             charge.order_id: charge.payment_method
             for charge in charges
@@ -54,10 +54,9 @@ class Charges:
         Raises:
             errors.Unavailable: the database or the provider did not respond; retry the call.
         """
+        tombstones = [domain.make_tombstone(order_id) for order_id in order_ids]
         async with self._database.transaction() as connection:
-            tombstones = [domain.make_tombstone(order_id) for order_id in order_ids]
-            await repository.insert_payments(connection, tombstones)
-        payments = await self._change(order_ids, domain.cancel_unattached)
+            payments = await repository.insert_payments(connection, tombstones)
         processing = [payment for payment in payments.values() if payment.state is State.PROCESSING]
         if processing:
             references = [payment.provider_reference for payment in processing]
@@ -66,30 +65,31 @@ class Charges:
             payments |= await self._record(dict(zip(ids, results, strict=True)))
         return [payments[order_id] for order_id in order_ids]
 
-    async def _begin(self, charges: Sequence[Charge]) -> Payments:
-        async with self._database.transaction() as connection:
-            new = [domain.begin_payment(charge, self._provider.name) for charge in charges]
-            await repository.insert_payments(connection, new)
-            # Unlike the insert, a new statement sees the payments that concurrent calls inserted.
-            payments = await repository.get_payments_of_orders(
-                connection, [charge.order_id for charge in charges]
-            )
-            for charge in charges:
-                domain.check_same_amount(payments[charge.order_id], charge)
+    async def _find(self, charges: Sequence[Charge]) -> Payments:
+        order_ids = [charge.order_id for charge in charges]
+        async with self._database.connection() as connection:
+            payments = await repository.get_payments_of_orders(connection, order_ids)
+        _check_amounts(payments, charges)
         return payments
 
-    async def _create_intents(self, charges: Sequence[Charge]) -> dict[uuid.UUID, str]:
-        requests = [IntentRequest(f"pi:{charge.order_id}", charge.amount) for charge in charges]
-        references = await self._provider.create_intents(requests)
-        return dict(zip([charge.order_id for charge in charges], references, strict=True))
+    async def _begin(self, charges: Sequence[Charge]) -> list[NewPayment]:
+        priced = [charge for charge in charges if charge.amount.minor > 0]
+        requests = [IntentRequest(f"pi:{charge.order_id}", charge.amount) for charge in priced]
+        references = await self._provider.create_intents(requests) if requests else []
+        begun = [
+            domain.begin_payment(charge, self._provider.name, reference)
+            for charge, reference in zip(priced, references, strict=True)
+        ]
+        free = [charge for charge in charges if charge.amount.minor == 0]
+        return begun + [domain.make_free_payment(charge) for charge in free]
 
-    async def _store_intents(self, references: Mapping[uuid.UUID, str]) -> Payments:
+    async def _insert(self, charges: Sequence[Charge], new: Sequence[NewPayment]) -> Payments:
         # Only a stored intent is ever confirmed: one that a crash loses is never charged, even if
         # its key expires at the provider and the next call creates another.
-        return await self._change(
-            list(references),
-            lambda payment: domain.attach_intent(payment, references[payment.order_id]),
-        )
+        async with self._database.transaction() as connection:
+            payments = await repository.insert_payments(connection, new)
+        _check_amounts(payments, charges)
+        return payments
 
     async def _confirm(
         self, payments: Payments, methods: Mapping[uuid.UUID, str]
@@ -120,3 +120,9 @@ class Charges:
             if entries := domain.charge_entries(changed):
                 await repository.insert_transactions(connection, entries)
         return payments
+
+
+def _check_amounts(payments: Payments, charges: Sequence[Charge]) -> None:
+    for charge in charges:
+        if charge.order_id in payments:
+            domain.check_same_amount(payments[charge.order_id], charge)

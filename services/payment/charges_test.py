@@ -254,4 +254,4 @@ async def test_a_thousand_charges_take_as_many_statements_as_one(
     statements.clear()
     await charges.process(new_charges(1_000))
     assert statements == one
-    assert len(one) <= 12
+    assert len(one) <= 11

@@ -15,10 +15,9 @@ from chassis.violations import Violations
 class State(StrEnum):
     """The state of a payment, which refunds do not change.
 
-    NEW -> PROCESSING -> SUCCEEDED | DECLINED | CANCELLED, and NEW -> CANCELLED.
+    PROCESSING -> SUCCEEDED | DECLINED | CANCELLED.
     """
 
-    NEW = "NEW"
     PROCESSING = "PROCESSING"
     SUCCEEDED = "SUCCEEDED"
     DECLINED = "DECLINED"
@@ -56,7 +55,8 @@ class NewPayment:
     order_id: uuid.UUID
     state: State
     amount: Amount | None
-    provider: str
+    provider: str = ""
+    provider_reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +144,19 @@ def check_charges(charges: Sequence[Charge]) -> None:
     violations.raise_any()
 
 
-def begin_payment(charge: Charge, provider: str) -> NewPayment:
-    """Return the payment to insert for a charge; one of 0 succeeds without the provider."""
-    if charge.amount.minor == 0:
-        return NewPayment(charge.order_id, State.SUCCEEDED, charge.amount, "")
-    return NewPayment(charge.order_id, State.NEW, charge.amount, provider)
+def begin_payment(charge: Charge, provider: str, reference: str) -> NewPayment:
+    """Return the payment to insert for a charge, with its unconfirmed intent at the provider."""
+    return NewPayment(charge.order_id, State.PROCESSING, charge.amount, provider, reference)
+
+
+def make_free_payment(charge: Charge) -> NewPayment:
+    """Return the payment to insert for a charge of 0, which succeeds without a provider."""
+    return NewPayment(charge.order_id, State.SUCCEEDED, charge.amount)
 
 
 def make_tombstone(order_id: uuid.UUID) -> NewPayment:
     """Return a cancelled payment, which prevents every later charge for the order."""
-    return NewPayment(order_id, State.CANCELLED, None, "")
+    return NewPayment(order_id, State.CANCELLED, None)
 
 
 def check_same_amount(payment: Payment, charge: Charge) -> None:
@@ -167,20 +170,6 @@ def check_same_amount(payment: Payment, charge: Charge) -> None:
         raise errors.KeyReused(
             "ORDER_AMOUNT_CHANGED", message, metadata={"order_id": str(charge.order_id)}
         )
-
-
-def attach_intent(payment: Payment, reference: str) -> Payment:
-    """Set the intent to confirm; a payment that has one already keeps it."""
-    if payment.state is not State.NEW:
-        return payment
-    return replace(payment, state=State.PROCESSING, provider_reference=reference)
-
-
-def cancel_unattached(payment: Payment) -> Payment:
-    """Cancel a payment without an intent: only attached intents are ever confirmed."""
-    if payment.state is not State.NEW:
-        return payment
-    return replace(payment, state=State.CANCELLED)
 
 
 def settle(payment: Payment, result: ChargeResult) -> Payment:

@@ -56,7 +56,7 @@ def test_check_charges_rejects_a_repeated_order() -> None:
 
 
 def test_a_charge_of_0_succeeds_without_the_provider() -> None:
-    payment = domain.begin_payment(replace(charge(), amount=Amount(0, "GBP")), "sandbox")
+    payment = domain.make_free_payment(replace(charge(), amount=Amount(0, "GBP")))
     assert (payment.state, payment.provider) == (State.SUCCEEDED, "")
 
 
@@ -71,25 +71,11 @@ def test_a_tombstone_matches_any_amount() -> None:
     domain.check_same_amount(payment(State.CANCELLED, None), charge())
 
 
-def test_an_attached_intent_is_not_replaced() -> None:
-    attached = domain.attach_intent(payment(State.NEW), "pi_2")
-    assert (attached.state, attached.provider_reference) == (State.PROCESSING, "pi_2")
-    assert domain.attach_intent(attached, "pi_3") is attached
-
-
 @pytest.mark.parametrize("state", FINAL)
 def test_a_final_payment_never_changes(state: State) -> None:
     before = payment(state)
-    assert domain.attach_intent(before, "pi_2") is before
-    assert domain.cancel_unattached(before) is before
     for result in State:
         assert domain.settle(before, ChargeResult(result)) is before
-
-
-def test_only_a_payment_without_an_intent_is_cancelled_without_the_provider() -> None:
-    assert domain.cancel_unattached(payment(State.NEW)).state is State.CANCELLED
-    processing = payment(State.PROCESSING)
-    assert domain.cancel_unattached(processing) is processing
 
 
 @pytest.mark.parametrize("state", FINAL)

@@ -35,21 +35,29 @@ _TRANSACTION_COLUMNS: LiteralString = (
 )
 
 
-async def insert_payments(connection: Connection, payments: Sequence[NewPayment]) -> None:
-    """Insert payments, except for those orders that have one."""
+async def insert_payments(
+    connection: Connection, payments: Sequence[NewPayment]
+) -> dict[uuid.UUID, Payment]:
+    """Insert payments, except for those orders that have one; return those of all orders."""
+    order_ids = [payment.order_id for payment in payments]
     amounts = [payment.amount for payment in payments]
     await connection.execute(
-        "INSERT INTO payments (order_id, state, amount_minor, currency_code, provider)"
-        " SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[])"
+        "INSERT INTO payments"
+        " (order_id, state, amount_minor, currency_code, provider, provider_reference)"
+        " SELECT * FROM unnest("
+        "%s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[])"
         " AS payment (order_id) ORDER BY order_id ON CONFLICT DO NOTHING",
         (
-            [payment.order_id for payment in payments],
+            order_ids,
             [payment.state for payment in payments],
             [amount and amount.minor for amount in amounts],
             [amount and amount.currency_code for amount in amounts],
             [payment.provider for payment in payments],
+            [payment.provider_reference for payment in payments],
         ),
     )
+    # Unlike the insert, a new statement sees the payments that concurrent transactions inserted.
+    return await get_payments_of_orders(connection, order_ids)
 
 
 async def get_payments_of_orders(

@@ -50,11 +50,9 @@ def test_the_schema_has_the_states_of_the_domain(
 
 async def insert_charged(connection: Connection) -> Payment:
     charge = Charge(uuid.uuid4(), Amount(10_00, "GBP"), "pm_sandbox")
-    await repository.insert_payments(connection, [domain.begin_payment(charge, "sandbox")])
-    payments = await repository.get_payments_of_orders(connection, [charge.order_id])
-    changed = replace(
-        payments[charge.order_id], state=State.SUCCEEDED, provider_reference=f"pi_{uuid.uuid4()}"
-    )
+    begun = domain.begin_payment(charge, "sandbox", f"pi_{uuid.uuid4()}")
+    payments = await repository.insert_payments(connection, [begun])
+    changed = replace(payments[charge.order_id], state=State.SUCCEEDED)
     (payment,) = (await repository.update_payments(connection, [changed])).values()
     await repository.insert_transactions(connection, domain.charge_entries([payment]))
     return payment
