@@ -40,7 +40,7 @@ def split(sized: Iterable[tuple[Item, int]]) -> Iterator[list[Item]]:
 async def halve(
     process: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
     batch: Sequence[Item],
-    fail: Callable[[Item], Result],
+    fail: Callable[[Item, Exception], Result],
 ) -> list[Result]:
     """Process a batch, halving it as long as it fails; return one result per item, in order.
 
@@ -59,11 +59,11 @@ async def halve(
             results += await process(part)
         except TRANSIENT:
             raise
-        except Exception:
+        except Exception as error:
             failures += 1
             middle = len(part) // 2
             if middle and failures < MAX_FAILURES:
                 parts += [part[middle:], part[:middle]]
             else:
-                results += [fail(item) for item in part]
+                results += [fail(item, error) for item in part]
     return results

@@ -34,7 +34,8 @@ class Processor:
         return [f"{item}" for item in batch]
 
 
-def fail(item: int) -> str:
+def fail(item: int, error: Exception) -> str:
+    assert isinstance(error, ValueError)
     return f"{item} failed"
 
 
@@ -61,7 +62,7 @@ async def test_halve_finds_one_item_of_a_thousand_in_21_batches() -> None:
 async def test_halve_stops_halving_after_too_many_failures() -> None:
     processor = Processor(*range(1_000))
     results = await batches.halve(processor.process, range(1_000), fail)
-    assert results == [fail(item) for item in range(1_000)]
+    assert results == [fail(item, ValueError()) for item in range(1_000)]
     assert len(processor.batches) <= batches.MAX_FAILURES + 10
 
 

@@ -1,8 +1,9 @@
 """The order protocol: a saga that accepts orders and drives each, step by step, to its end.
 
-Every step makes an idempotent call to another service, and then saves its result unless the order
-was changed meanwhile. An order can therefore be left at any point and continued by any process,
-also by two at once. No transaction is open during a call. The state transitions are in `domain`.
+Every step makes idempotent calls to other services, and then saves its result unless the order was
+changed meanwhile. An order can therefore be left at any point and continued by any process, also
+by two at once. No transaction is open during a call. The state transitions are in `domain`; the
+worker, which continues what was left, is in `worker`.
 """
 
 import uuid
@@ -12,7 +13,16 @@ from functools import partial
 from chassis import errors, log
 from chassis.database import Database
 from services.order import batches, domain, placement, repository
-from services.order.domain import NewOrder, Order, OrderKey, PaymentState, Refusal, State
+from services.order.domain import (
+    Cause,
+    NewOrder,
+    Order,
+    OrderKey,
+    Payment,
+    PaymentState,
+    Refusal,
+    State,
+)
 from services.order.peers import Peers
 
 OrderResult = Order | errors.Error
@@ -23,19 +33,18 @@ Step = Callable[[Sequence[Order]], Awaitable[list[Order]]]
 
 
 class Checkout:
-    """Places, drives and cancels orders."""
+    """Places, drives and cancels orders; `cause` is recorded with every change of an order."""
 
-    def __init__(self, database: Database, peers: Peers) -> None:
+    def __init__(self, database: Database, peers: Peers, cause: Cause = Cause.CLIENT) -> None:
         self._database = database
         self._peers = peers
+        self._cause = cause
         self._log = log.logger()
         # In this order most orders are final after one round.
         self._steps: dict[State, Step] = {
             State.PENDING: self._reserve,
-            State.RESERVED: self._begin_charge,
             State.PAYING: self._charge,
             State.CANCELLING: self._compensate,
-            State.PAID: self._confirm,
         }
 
     async def place(self, orders: Sequence[NewOrder]) -> list[OrderResult]:
@@ -77,7 +86,10 @@ class Checkout:
         return domain.request_cancel(driven)
 
     async def drive(self, orders: Iterable[Order]) -> dict[uuid.UUID, OrderResult]:
-        """Take steps until each order has none left or has to wait; return results by order id."""
+        """Take steps until each order has none left or has to wait; return results by order id.
+
+        An order that has to wait is left to the worker.
+        """
         driven: dict[uuid.UUID, OrderResult] = {order.order_id: order for order in orders}
         while _ready(driven, domain.ACTIVE):
             for state, step in self._steps.items():
@@ -86,16 +98,33 @@ class Checkout:
                     advance = partial(self._advance, step)
                     results = await batches.halve(advance, batch, self._fail_step)
                     driven |= zip((order.order_id for order in batch), results, strict=True)
+        await self._postpone(driven)
         return driven
 
-    def _fail_acceptance(self, _: NewOrder) -> OrderResult:
+    async def _postpone(self, driven: Mapping[uuid.UUID, OrderResult]) -> None:
+        failures: dict[uuid.UUID, str | None] = {}
+        for order_id, result in driven.items():
+            if isinstance(result, domain.Unfinished | domain.Failed):
+                failures[order_id] = result.defect if isinstance(result, domain.Failed) else None
+        if not failures:
+            return
+        try:
+            async with self._database.connection() as connection:
+                await repository.postpone_orders(connection, failures)
+        except batches.TRANSIENT as error:
+            # The orders are due when their leases end.
+            self._log.warning("orders_not_postponed", orders=len(failures), reason=error.reason)
+
+    def _fail_acceptance(self, _: NewOrder, __: Exception) -> OrderResult:
         self._log.exception("order_not_accepted")
         message = "An internal error occurred: the order was not accepted."
         return errors.Error("ORDER_NOT_ACCEPTED", message)
 
-    def _fail_step(self, order: Order) -> OrderResult:
+    def _fail_step(self, order: Order, error: Exception) -> OrderResult:
         self._log.exception("order_failed", order_id=str(order.order_id), state=order.state)
-        return domain.failed(order)
+        # The first line: PostgreSQL's others may have the values of the row.
+        defect = f"{type(error).__name__}: {error}".splitlines()[0]
+        return domain.failed(order, defect)
 
     async def _accept(self, orders: Sequence[NewOrder]) -> list[OrderResult]:
         users = await self._peers.find_users({order.user_id for order in orders})
@@ -128,7 +157,7 @@ class Checkout:
         if not orders:
             return []
         async with self._database.connection() as connection:
-            saved = await repository.save_orders(connection, orders)
+            saved = await repository.save_orders(connection, orders, self._cause)
             lost = {order.order_id for order in orders} - {order.order_id for order in saved}
             if lost:
                 saved += await repository.get_orders(connection, list(lost))
@@ -145,38 +174,49 @@ class Checkout:
                 changed.append(domain.reserve(order, result))
         return changed
 
-    async def _begin_charge(self, orders: Sequence[Order]) -> list[Order]:
-        return [domain.transition(order, State.PAYING) for order in orders]
-
     async def _charge(self, orders: Sequence[Order]) -> list[Order]:
         payments = await self._peers.charge(orders)
-        settled = [(order, domain.settle(order, payments[order.order_id])) for order in orders]
-        return [after for before, after in settled if after is not before]
-
-    async def _confirm(self, orders: Sequence[Order]) -> list[Order]:
-        committed = await self._peers.commit_stock(orders)
-        return [
-            domain.transition(order, State.CONFIRMED)
-            for order in orders
-            if order.order_id in committed
-        ]
+        charged, others = _split_charged(orders, payments)
+        settled = [domain.settle(order, payments[order.order_id]) for order in others]
+        refused = [order for order in settled if order.state is not State.PAYING]
+        return refused + await self._confirm(charged, payments)
 
     async def _compensate(self, orders: Sequence[Order]) -> list[Order]:
         # The payment first: stock must not be released as long as it may still be paid for.
         payments = await self._peers.cancel_payments(orders)
-        charged, unpaid = [], []
-        for order in orders:
-            match payments[order.order_id].state:
-                case PaymentState.SUCCEEDED:
-                    charged.append(domain.settle(order, payments[order.order_id]))
-                case PaymentState.DECLINED | PaymentState.CANCELLED:
-                    unpaid.append(order)
+        charged, others = _split_charged(orders, payments)
+        unpaid = [
+            order for order in others if payments[order.order_id].state is not PaymentState.UNKNOWN
+        ]
         released = await self._peers.release_stock(unpaid) if unpaid else set()
-        return charged + [
+        cancelled = [
             domain.transition(order, State.CANCELLED)
             for order in unpaid
             if order.order_id in released
         ]
+        return cancelled + await self._confirm(charged, payments)
+
+    async def _confirm(
+        self, charged: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
+    ) -> list[Order]:
+        committed = await self._peers.commit_stock(charged) if charged else set()
+        return [
+            domain.settle(order, payments[order.order_id])
+            for order in charged
+            if order.order_id in committed
+        ]
+
+
+def _split_charged(
+    orders: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
+) -> tuple[list[Order], list[Order]]:
+    """Return those orders whose payments succeeded, and the others."""
+    charged: list[Order] = []
+    others: list[Order] = []
+    for order in orders:
+        succeeded = payments[order.order_id].state is PaymentState.SUCCEEDED
+        (charged if succeeded else others).append(order)
+    return charged, others
 
 
 def _ready(driven: Mapping[uuid.UUID, OrderResult], states: Collection[State]) -> list[Order]:

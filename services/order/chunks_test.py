@@ -301,8 +301,9 @@ async def test_create_orders_returns_an_error_for_an_order_that_makes_its_batch_
         )
         with psycopg.connect(urls["payment"]) as connection:
             connection.execute(
-                "INSERT INTO payments (order_id, state, amount_minor, currency_code, provider)"
-                " VALUES (%s, 'NEW', 1, 'GBP', 'sandbox') ON CONFLICT DO NOTHING",
+                "INSERT INTO payments"
+                " (order_id, state, amount_minor, currency_code, provider, provider_reference)"
+                " VALUES (%s, 'PROCESSING', 1, 'GBP', 'sandbox', 'pi_1') ON CONFLICT DO NOTHING",
                 (order_id,),
             )
 

@@ -23,9 +23,7 @@ class State(StrEnum):
     """The state of an order; `TRANSITIONS` has the allowed changes."""
 
     PENDING = "PENDING"
-    RESERVED = "RESERVED"
     PAYING = "PAYING"
-    PAID = "PAID"
     CONFIRMED = "CONFIRMED"
     REJECTED = "REJECTED"
     CANCELLING = "CANCELLING"
@@ -35,26 +33,30 @@ class State(StrEnum):
 
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.RESERVED, State.REJECTED, State.CANCELLING}),
-    State.RESERVED: frozenset({State.PAYING, State.CANCELLING}),
-    State.PAYING: frozenset({State.PAID, State.CANCELLING}),
-    State.PAID: frozenset({State.CONFIRMED}),
+    State.PENDING: frozenset({State.PAYING, State.REJECTED, State.CANCELLING}),
+    State.PAYING: frozenset({State.CONFIRMED, State.CANCELLING}),
     # If a charge succeeded before it was cancelled, the order goes forward.
-    State.CANCELLING: frozenset({State.CANCELLED, State.PAID}),
+    State.CANCELLING: frozenset({State.CANCELLED, State.CONFIRMED}),
     State.CONFIRMED: frozenset({State.SHIPPED}),
     State.SHIPPED: frozenset({State.DELIVERED}),
     State.DELIVERED: frozenset(),
     State.REJECTED: frozenset(),
     State.CANCELLED: frozenset(),
 }
-ACTIVE = frozenset({State.PENDING, State.RESERVED, State.PAYING, State.PAID, State.CANCELLING})
+ACTIVE = frozenset({State.PENDING, State.PAYING, State.CANCELLING})
 """The states from which checkout has a next step to take."""
-CANCELLABLE = frozenset({State.PENDING, State.RESERVED, State.PAYING})
-ANNOUNCED = frozenset({State.CONFIRMED})
-"""The states that are recorded in the outbox when an order reaches them.
+CANCELLABLE = frozenset({State.PENDING, State.PAYING})
 
-Nothing publishes the outbox yet.
-"""
+
+class Cause(StrEnum):
+    """What made an order change, as its events record it."""
+
+    CLIENT = "CLIENT"
+    """A request of a client."""
+    WORKER = "WORKER"
+    """The worker, which continues what was interrupted."""
+    MIGRATION = "MIGRATION"
+    """The order is older than the log of events, which begins with its state at that time."""
 
 
 class PaymentState(StrEnum):
@@ -70,6 +72,19 @@ class Conflict(errors.FailedPrecondition):
     """The state of the order or of the stock does not allow the request."""
 
     http_status = 409
+
+
+class Unfinished(errors.Unavailable):
+    """The order is accepted, and has to wait for another service."""
+
+
+class Failed(errors.Error):
+    """The order is accepted, and a defect keeps its next step from being taken.
+
+    `defect` is for the log of the service and its staff.
+    """
+
+    defect: str
 
 
 class PaymentDeclined(errors.FailedPrecondition):
@@ -137,7 +152,6 @@ class Order:
     total: Amount | None = None
     payment_id: uuid.UUID | None = None
     refusal: Refusal | None = None
-    cancel_requested: bool = False
 
     @property
     def key(self) -> OrderKey:
@@ -167,7 +181,7 @@ def transition(order: Order, state: State) -> Order:
 
 
 def reserve(order: Order, prices: Mapping[uuid.UUID, Amount]) -> Order:
-    """Set the prices of a pending order; cancel it if they add up to no valid total."""
+    """Price a pending order, which can then be charged; cancel it if there is no valid total."""
     currencies = sorted({prices[line.product_id].currency_code for line in order.lines})
     if len(currencies) > 1:
         message = f"The products have prices in {' and '.join(currencies)}: order them separately."
@@ -180,7 +194,7 @@ def reserve(order: Order, prices: Mapping[uuid.UUID, Amount]) -> Order:
         replace(line, unit_price_minor=prices[line.product_id].minor) for line in order.lines
     )
     return replace(
-        transition(order, State.RESERVED), lines=lines, total=Amount(total_minor, currencies[0])
+        transition(order, State.PAYING), lines=lines, total=Amount(total_minor, currencies[0])
     )
 
 
@@ -197,15 +211,15 @@ def cancel(order: Order, refusal: Refusal) -> Order:
 def settle(order: Order, payment: Payment) -> Order:
     """Apply the result of the charge of an order, or of the cancellation of its payment.
 
-    Money decides: an order that was charged goes forward, even one that is CANCELLING. An order
-    whose payment is UNKNOWN stays as it is.
+    Money decides: an order that was charged is confirmed, even one that is CANCELLING; its stock
+    must be committed before. An order whose payment is UNKNOWN stays as it is.
     """
     match payment.state:
         case PaymentState.UNKNOWN:
             return order
         case PaymentState.SUCCEEDED:
             return replace(
-                transition(order, State.PAID), payment_id=payment.payment_id, refusal=None
+                transition(order, State.CONFIRMED), payment_id=payment.payment_id, refusal=None
             )
         case PaymentState.DECLINED:
             metadata = {"decline_reason": payment.decline_reason}
@@ -225,7 +239,7 @@ def request_cancel(order: Order) -> Order:
     if order.state not in CANCELLABLE:
         message = f"The order is {order.state} and can no longer be cancelled."
         raise Conflict("ORDER_NOT_CANCELLABLE", message, metadata=_metadata(order))
-    return replace(cancel(order, _CANCELLED), cancel_requested=True)
+    return cancel(order, _CANCELLED)
 
 
 def update_status(order: Order, state: State) -> Order:
@@ -248,19 +262,21 @@ def find_error(order: Order) -> errors.Error | None:
     return error(refusal.reason, refusal.message, metadata={**refusal.metadata, **_metadata(order)})
 
 
-def unfinished(order: Order, reason: str) -> errors.Unavailable:
+def unfinished(order: Order, reason: str) -> Unfinished:
     """Return the error for an accepted order that has to wait for another service."""
     message = (
         "The order is accepted but not finished yet: send it again with the same idempotency key to"
         " get its result."
     )
-    return errors.Unavailable(reason, message, metadata=_metadata(order))
+    return Unfinished(reason, message, metadata=_metadata(order))
 
 
-def failed(order: Order) -> errors.Error:
+def failed(order: Order, defect: str) -> Failed:
     """Return the error for an accepted order whose next step failed because of a defect."""
     message = "An internal error occurred: the order is accepted but cannot be finished now."
-    return errors.Error("ORDER_FAILED", message, metadata=_metadata(order))
+    error = Failed("ORDER_FAILED", message, metadata=_metadata(order))
+    error.defect = defect
+    return error
 
 
 _CANCELLED = Refusal("ORDER_CANCELLED", "The order was cancelled.", {})

@@ -13,7 +13,7 @@ from chassis.database import Connection, fetch
 from chassis.money import Amount
 from services.order.domain import (
     ACTIVE,
-    ANNOUNCED,
+    Cause,
     Line,
     NewOrder,
     Order,
@@ -24,16 +24,17 @@ from services.order.domain import (
 from services.order.placement import hash_request
 
 LEASE = dt.timedelta(seconds=30)
-"""How far ahead `lease_until` is set.
-
-Nothing reads it yet: it is for the worker that will resume interrupted orders.
-"""
+"""How long an order is left to the process that drives it, from its last step on."""
+MAX_ATTEMPTS = 5
+"""How often in succession an order may fail by a defect before it is stuck."""
+MAX_BACKOFF_SECONDS = 30
+"""The longest pause between attempts; pauses are random, and grow to this."""
 
 _SELECT: LiteralString = (
     "SELECT orders.order_id, user_id, idempotency_key, request_hash, payment_method,"
     " create_time, update_time, product_ids, quantities, prices_minor, state, version,"
-    " total_minor, currency_code, payment_id, refusal_reason, refusal_message, refusal_metadata,"
-    " cancel_requested FROM orders JOIN LATERAL ("
+    " total_minor, currency_code, payment_id, refusal_reason, refusal_message, refusal_metadata"
+    " FROM orders JOIN LATERAL ("
     " SELECT array_agg(product_id ORDER BY line_number) AS product_ids,"
     " array_agg(quantity ORDER BY line_number) AS quantities,"
     " array_agg(unit_price_minor ORDER BY line_number) AS prices_minor"
@@ -49,11 +50,18 @@ WITH new AS MATERIALIZED (
         %(user_ids)s::uuid[], %(idempotency_keys)s::text[], %(request_hashes)s::bytea[],
         %(payment_methods)s::text[]
     ) AS new (user_id, idempotency_key, request_hash, payment_method)
+), accepted AS (
+    INSERT INTO orders
+        (order_id, user_id, idempotency_key, request_hash, payment_method, lease_until)
+    SELECT new.*, now() + %(lease)s FROM new ORDER BY user_id, idempotency_key
+    ON CONFLICT (user_id, idempotency_key) DO NOTHING
+    RETURNING *
+), recorded AS (
+    INSERT INTO order_events (order_id, version, state, cause)
+    SELECT order_id, version, state, %(cause)s FROM accepted ORDER BY order_id
 )
-INSERT INTO orders (order_id, user_id, idempotency_key, request_hash, payment_method, lease_until)
-SELECT new.*, now() + %(lease)s FROM new ORDER BY user_id, idempotency_key
-ON CONFLICT (user_id, idempotency_key) DO NOTHING
-RETURNING order_id, user_id, idempotency_key, request_hash, payment_method, create_time, update_time
+SELECT order_id, user_id, idempotency_key, request_hash, payment_method, create_time, update_time
+FROM accepted
 """
 
 # Every transaction locks rows in the order of their ids, which prevents deadlocks. The second of
@@ -63,10 +71,9 @@ WITH locked AS (
     SELECT changed.* FROM unnest(
         %(order_ids)s::uuid[], %(versions)s::integer[], %(states)s::text[],
         %(currency_codes)s::text[], %(totals_minor)s::bigint[], %(payment_ids)s::uuid[],
-        %(reasons)s::text[], %(messages)s::text[], %(metadatas)s::jsonb[], %(cancels)s::boolean[],
-        %(prices)s::text[]
+        %(reasons)s::text[], %(messages)s::text[], %(metadatas)s::jsonb[], %(prices)s::text[]
     ) AS changed (order_id, version, state, currency_code, total_minor, payment_id, refusal_reason,
-                 refusal_message, refusal_metadata, cancel_requested, prices)
+                 refusal_message, refusal_metadata, prices)
     JOIN orders USING (order_id, version)
     ORDER BY order_id FOR UPDATE OF orders
 ), saved AS (
@@ -74,23 +81,55 @@ WITH locked AS (
         state = locked.state, version = orders.version + 1, currency_code = locked.currency_code,
         total_minor = locked.total_minor, payment_id = locked.payment_id,
         refusal_reason = locked.refusal_reason, refusal_message = locked.refusal_message,
-        refusal_metadata = locked.refusal_metadata, cancel_requested = locked.cancel_requested,
-        next_at = CASE WHEN locked.state = ANY(%(active)s) THEN orders.next_at END,
+        refusal_metadata = locked.refusal_metadata, attempts = 0, failure = NULL,
+        -- Unchanged as a rule, which spares the indexes; at once if the order was postponed.
+        next_at = CASE WHEN locked.state = ANY(%(active)s) THEN least(orders.next_at, now()) END,
         lease_until = CASE WHEN locked.state = ANY(%(active)s) THEN now() + %(lease)s END,
         update_time = now()
     FROM locked WHERE orders.order_id = locked.order_id
-    RETURNING orders.order_id, orders.state, orders.version, orders.update_time, locked.prices
+    RETURNING orders.order_id, orders.state, orders.version, orders.refusal_reason,
+        orders.update_time, locked.prices
 ), priced AS (
     UPDATE order_lines SET unit_price_minor = priced.unit_price_minor
     FROM saved, unnest(saved.prices::bigint[]) WITH ORDINALITY
         AS priced (unit_price_minor, line_number)
     WHERE order_lines.order_id = saved.order_id
     AND order_lines.line_number = priced.line_number
-), announced AS (
-    INSERT INTO outbox (order_id, state)
-    SELECT order_id, state FROM saved WHERE state = ANY(%(announced)s)
+), recorded AS (
+    INSERT INTO order_events (order_id, version, state, cause, details)
+    SELECT order_id, version, state, %(cause)s,
+        jsonb_strip_nulls(jsonb_build_object('refusal_reason', refusal_reason))
+    FROM saved ORDER BY order_id
 )
 SELECT order_id, version, update_time FROM saved
+"""
+
+# Orders that another process locks are left to it.
+_CLAIM: LiteralString = """
+WITH due AS (
+    SELECT order_id FROM orders
+    WHERE next_at <= now() AND (lease_until IS NULL OR lease_until <= now())
+    ORDER BY next_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+UPDATE orders SET lease_until = now() + %(lease)s FROM due WHERE orders.order_id = due.order_id
+RETURNING orders.order_id
+"""
+
+_POSTPONE: LiteralString = """
+WITH locked AS (
+    SELECT orders.order_id, unfinished.failure
+    FROM unnest(%(order_ids)s::uuid[], %(failures)s::text[]) AS unfinished (order_id, failure)
+    JOIN orders USING (order_id) WHERE next_at < 'infinity'
+    ORDER BY order_id FOR UPDATE OF orders
+)
+UPDATE orders SET
+    attempts = attempts + 1, failure = locked.failure, lease_until = NULL,
+    next_at = CASE WHEN locked.failure IS NOT NULL AND attempts + 1 >= %(max_attempts)s
+        THEN 'infinity'
+        ELSE now() + random() * least(2 ^ least(attempts, 10), %(max_backoff)s)
+            * interval '1 second'
+    END
+FROM locked WHERE orders.order_id = locked.order_id
 """
 
 
@@ -165,18 +204,54 @@ async def list_sizes(
     return await cursor.fetchall()
 
 
-async def save_orders(connection: Connection, orders: Sequence[Order]) -> list[Order]:
+async def save_orders(connection: Connection, orders: Sequence[Order], cause: Cause) -> list[Order]:
     """Save those orders that were not changed since they were read; return them as saved.
 
-    Also writes the prices of orders that become RESERVED, and an event for each order that reaches
-    a state of `ANNOUNCED`. It is one statement, which needs no transaction around it.
+    Also writes the prices of orders that become PAYING, and an event for each order. It is one
+    statement, which needs no transaction around it.
     """
-    cursor = await connection.execute(_SAVE, _to_parameters(orders))
+    cursor = await connection.execute(_SAVE, {**_to_parameters(orders), "cause": cause})
     changed = {order.order_id: order for order in orders}
     return [
         replace(changed[order_id], version=version, update_time=update_time)
         for order_id, version, update_time in await cursor.fetchall()
     ]
+
+
+async def claim_orders(connection: Connection, limit: int) -> list[uuid.UUID]:
+    """Take leases of at most `limit` orders that are due and that nobody drives; return their ids.
+
+    The orders that have waited longest come first.
+    """
+    cursor = await connection.execute(_CLAIM, {"limit": limit, "lease": LEASE})
+    return [order_id for (order_id,) in await cursor.fetchall()]
+
+
+async def renew_leases(connection: Connection, order_ids: Sequence[uuid.UUID]) -> None:
+    """Extend the leases of those orders that are still active."""
+    await connection.execute(
+        "UPDATE orders SET lease_until = now() + %s FROM ("
+        "SELECT order_id FROM orders WHERE order_id = ANY(%s) AND next_at IS NOT NULL"
+        " ORDER BY order_id FOR UPDATE) AS locked WHERE orders.order_id = locked.order_id",
+        (LEASE, list(order_ids)),
+    )
+
+
+async def postpone_orders(connection: Connection, failures: Mapping[uuid.UUID, str | None]) -> None:
+    """End the leases of active orders that have to wait, and choose when they are due again.
+
+    `failures` has the defect of an order, or None if a service was down. An order that failed by
+    a defect MAX_ATTEMPTS times is stuck: it is not due before `redrive_order`.
+    """
+    await connection.execute(
+        _POSTPONE,
+        {
+            "order_ids": list(failures),
+            "failures": list(failures.values()),
+            "max_attempts": MAX_ATTEMPTS,
+            "max_backoff": MAX_BACKOFF_SECONDS,
+        },
+    )
 
 
 async def _insert_orders(
@@ -190,6 +265,7 @@ async def _insert_orders(
             "request_hashes": [hash_request(order) for order in orders],
             "payment_methods": [order.payment_method for order in orders],
             "lease": LEASE,
+            "cause": Cause.CLIENT,
         },
     )
     rows = await cursor.fetchall()
@@ -229,17 +305,15 @@ def _to_parameters(orders: Sequence[Order]) -> Mapping[str, object]:
         "reasons": [refusal and refusal.reason for refusal in refusals],
         "messages": [refusal and refusal.message for refusal in refusals],
         "metadatas": [refusal and Jsonb(dict(refusal.metadata)) for refusal in refusals],
-        "cancels": [order.cancel_requested for order in orders],
         "prices": [_to_prices(order) for order in orders],
         "active": [str(state) for state in ACTIVE],
-        "announced": [str(state) for state in ANNOUNCED],
         "lease": LEASE,
     }
 
 
 def _to_prices(order: Order) -> str | None:
-    """Return the prices of an order that becomes RESERVED as an array literal of PostgreSQL."""
-    if order.state is not State.RESERVED:
+    """Return the prices of an order that becomes PAYING as an array literal of PostgreSQL."""
+    if order.state is not State.PAYING:
         return None
     return "{" + ",".join(str(line.unit_price_minor) for line in order.lines) + "}"
 
@@ -263,7 +337,6 @@ def _to_order(
     refusal_reason: str | None,
     refusal_message: str,
     refusal_metadata: Mapping[str, str],
-    cancel_requested: bool,
 ) -> Order:
     refusal = None
     if refusal_reason is not None:
@@ -282,5 +355,4 @@ def _to_order(
         total=None if total_minor is None else Amount(total_minor, currency_code),
         payment_id=payment_id,
         refusal=refusal,
-        cancel_requested=cancel_requested,
     )

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from dataclasses import replace
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -12,7 +12,7 @@ from chassis.database import Database
 from chassis.money import Amount
 from chassis.testing import wait_for_blocked
 from services.order import domain, repository
-from services.order.domain import Line, NewOrder, Order, Payment, PaymentState, State
+from services.order.domain import Cause, Line, NewOrder, Order, Payment, PaymentState, State
 from services.order.testing import read
 from tools.postgres.testing import read_choices
 
@@ -39,7 +39,7 @@ async def accept(database: Database, orders: list[NewOrder]) -> list[Order]:
 
 async def save(database: Database, orders: list[Order]) -> list[Order]:
     async with database.transaction() as connection:
-        return await repository.save_orders(connection, orders)
+        return await repository.save_orders(connection, orders, Cause.CLIENT)
 
 
 async def get(database: Database, order: Order) -> Order:
@@ -99,12 +99,9 @@ async def test_save_orders_stores_every_field(database: Database) -> None:
     assert reserved.version == order.version + 1
     assert reserved.update_time > order.update_time
     assert await get(database, order) == reserved
-    (paying,) = await save(database, [domain.transition(reserved, State.PAYING)])
-    (cancelling,) = await save(database, [domain.request_cancel(paying)])
+    (cancelling,) = await save(database, [domain.request_cancel(reserved)])
     assert await get(database, order) == cancelling
-    (paid,) = await save(database, [domain.settle(cancelling, PAYMENT)])
-    assert await get(database, order) == paid
-    (confirmed,) = await save(database, [domain.transition(paid, State.CONFIRMED)])
+    (confirmed,) = await save(database, [domain.settle(cancelling, PAYMENT)])
     assert await get(database, order) == confirmed
 
 
@@ -113,19 +110,20 @@ async def test_save_orders_omits_orders_that_were_changed_meanwhile(database: Da
     await save(database, [domain.reserve(orders[1], PRICES)])
     saved = await save(database, [domain.request_cancel(order) for order in orders])
     assert {order.order_id for order in saved} == {orders[0].order_id, orders[2].order_id}
-    assert (await get(database, orders[1])).state is State.RESERVED
+    assert (await get(database, orders[1])).state is State.PAYING
 
 
 async def test_save_orders_loses_to_a_concurrent_transaction(database: Database) -> None:
     orders = await accept(database, new_orders(2))
     async with database.transaction() as connection:
-        await repository.save_orders(connection, [domain.reserve(orders[0], PRICES)])
+        reserved = domain.reserve(orders[0], PRICES)
+        await repository.save_orders(connection, [reserved], Cause.CLIENT)
         late = asyncio.create_task(
             save(database, [domain.request_cancel(order) for order in orders])
         )
         await wait_for_lock(database)
     assert [order.order_id for order in await late] == [orders[1].order_id]
-    assert (await get(database, orders[0])).state is State.RESERVED
+    assert (await get(database, orders[0])).state is State.PAYING
 
 
 async def test_concurrent_save_orders_in_any_order_never_deadlocks(database: Database) -> None:
@@ -136,18 +134,34 @@ async def test_concurrent_save_orders_in_any_order_never_deadlocks(database: Dat
     assert sum(len(part) for part in saved) == 200
 
 
-async def test_save_orders_announces_a_confirmed_order_once(
+async def test_every_change_of_an_order_is_one_event(
     database: Database, clean_database_url: str
 ) -> None:
     (order,) = await accept(database, new_orders(1))
     (order,) = await save(database, [domain.reserve(order, PRICES)])
-    (order,) = await save(database, [domain.transition(order, State.PAYING)])
-    (order,) = await save(database, [domain.settle(order, PAYMENT)])
-    assert read(clean_database_url, "SELECT * FROM outbox") == []
-    confirmed = domain.transition(order, State.CONFIRMED)
+    (order,) = await save(database, [domain.request_cancel(order)])
+    confirmed = domain.settle(order, PAYMENT)
     await asyncio.gather(*(save(database, [confirmed]) for _ in range(5)))
-    events = read(clean_database_url, "SELECT order_id, state FROM outbox")
-    assert events == [(order.order_id, "CONFIRMED")]
+    query = "SELECT version, state, cause, details FROM order_events ORDER BY xact_id, event_id"
+    assert read(clean_database_url, query) == [
+        (1, "PENDING", "CLIENT", {}),
+        (2, "PAYING", "CLIENT", {}),
+        (3, "CANCELLING", "CLIENT", {"refusal_reason": "ORDER_CANCELLED"}),
+        (4, "CONFIRMED", "CLIENT", {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE order_events SET state = 'X'", "DELETE FROM order_events", "TRUNCATE order_events"],
+)
+async def test_the_log_of_events_is_append_only(
+    database: Database, statement: LiteralString
+) -> None:
+    await accept(database, new_orders(1))
+    async with database.connection() as connection:
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            await connection.execute(statement)
 
 
 async def test_only_active_orders_are_due(database: Database, clean_database_url: str) -> None:
@@ -185,7 +199,7 @@ async def test_1000_orders_take_a_constant_number_of_statements(
     assert len(statements) == 2
     reserved = await save(database, [domain.reserve(order, PRICES) for order in orders])
     assert len(statements) == 3
-    await save(database, [domain.transition(order, State.PAYING) for order in reserved])
+    await save(database, [domain.request_cancel(order) for order in reserved])
     assert len(statements) == 4
     await accept(database, new_orders(1_000))
     assert len(statements) == 6

@@ -15,7 +15,7 @@ from chassis.codec import Context
 from chassis.database import Database
 from services.order import batches, chunks, domain, messages, placement, repository
 from services.order.checkout import Checkout
-from services.order.domain import NewOrder
+from services.order.domain import Cause, NewOrder
 
 _IDEMPOTENCY_KEY_METADATA = "idempotency-key"
 
@@ -80,7 +80,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             order = await repository.get_order(connection, order_id, lock=True)
             changed = domain.update_status(order, state)
             if changed is not order:
-                (order,) = await repository.save_orders(connection, [changed])
+                (order,) = await repository.save_orders(connection, [changed], Cause.CLIENT)
         return messages.to_message(order)
 
     async def WatchOrder(

@@ -20,7 +20,7 @@ DEEP_TOKEN = "W1tb" * 667
 TABLES = {
     "userdb": ["users"],
     "productdb": ["products", "stock", "stock_adjustments", "reservations"],
-    "orderdb": ["orders", "order_lines", "outbox"],
+    "orderdb": ["orders", "order_lines", "order_events"],
     "paymentdb": ["payments", "transactions"],
     "gatewaydb": ["idempotency_records"],
 }

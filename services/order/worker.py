@@ -1,0 +1,60 @@
+"""Finishes orders that no request drives any more, because of a crash or an outage.
+
+The rows of active orders are the queue: the worker claims those that are due by a lease, and drives
+them like a request would. Any number of processes may run it.
+"""
+
+import uuid
+from collections.abc import Sequence
+from functools import partial
+
+from chassis import errors, log
+from chassis.database import Database
+from chassis.supervision import BackgroundTask
+from services.order import batches, repository
+from services.order.checkout import Checkout
+
+INTERVAL_SECONDS = 1.0
+"""How often the worker looks for orders that are due."""
+RENEWAL_SECONDS = repository.LEASE.total_seconds() / 3
+"""How often it renews the leases of the orders that it drives."""
+
+
+class Worker:
+    """Claims orders and drives them."""
+
+    def __init__(self, database: Database, checkout: Checkout) -> None:
+        self._database = database
+        self._checkout = checkout
+        self._log = log.logger()
+
+    async def run(self) -> None:
+        """Drive all orders that are due, batch after batch.
+
+        Raises:
+            errors.Unavailable: the database is down.
+        """
+        while order_ids := await self._claim():
+            renewal = BackgroundTask(
+                "lease_renewal", partial(self._renew, order_ids), RENEWAL_SECONDS
+            )
+            renewal.start()
+            try:
+                await self._drive(order_ids)
+            finally:
+                await renewal.stop()
+
+    async def _claim(self) -> list[uuid.UUID]:
+        async with self._database.connection() as connection:
+            return await repository.claim_orders(connection, batches.MAX_ORDERS)
+
+    async def _drive(self, order_ids: Sequence[uuid.UUID]) -> None:
+        async with self._database.connection() as connection:
+            orders = await repository.get_orders(connection, order_ids)
+        driven = await self._checkout.drive(orders)
+        unfinished = sum(isinstance(result, errors.Error) for result in driven.values())
+        self._log.info("orders_recovered", orders=len(orders), unfinished=unfinished)
+
+    async def _renew(self, order_ids: Sequence[uuid.UUID]) -> None:
+        async with self._database.connection() as connection:
+            await repository.renew_leases(connection, order_ids)
