@@ -37,6 +37,8 @@ ROLLBACK_SECONDS = 0.25
 PROBE_SECONDS = 1.0
 """How long a probe may take, connecting included."""
 RECONNECT_SECONDS = 0.5
+POLL_SECONDS = 1.0
+"""How long `Database.listen` waits for a notification at most."""
 PROBE_QUERY: LiteralString = "SELECT version_num FROM alembic_version"
 
 _SERVER_OPTIONS = {
@@ -191,6 +193,25 @@ class Database:
         """
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+    async def listen(self, channel: LiteralString) -> AsyncIterator[None]:
+        """Yield when a notification of a channel may have arrived, and every POLL_SECONDS.
+
+        It has a connection of its own. Several notifications may be one.
+
+        Raises:
+            errors.Unavailable: the database is down.
+        """
+        with _database_errors():
+            # Not limited by a deadline: most of its time, it waits for nothing in particular.
+            async with await psycopg.AsyncConnection.connect(
+                self._url, **self._options
+            ) as connection:
+                await connection.execute(f"LISTEN {channel}")
+                while True:
+                    yield
+                    async for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
+                        pass
 
     async def check(self) -> None:
         """Check, within PROBE_SECONDS, that the database responds and has been migrated.

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -32,10 +33,49 @@ class Message(Protocol):
         """Return the size of the message on the wire."""
 
 
+_NUMBER = re.compile("[0-9]{1,18}")
 Item = TypeVar("Item")
 Resource = TypeVar("Resource", bound=Message)
 Position = Sequence[str]
 """Where an item is in a list: the values that the list is ordered by, as strings."""
+
+
+class Tokens:
+    """Positions in the results of one query as tokens, from which a client continues.
+
+    They are not signed, as they grant nothing: the caller may read all results.
+    """
+
+    def __init__(self, query: object) -> None:
+        self._digest = hashlib.sha256(repr(query).encode()).hexdigest()[:16]
+
+    def encode(self, position: Position) -> str:
+        """Return the token of a position."""
+        payload = orjson.dumps([self._digest, *position])
+        return base64.urlsafe_b64encode(payload).decode().rstrip("=")
+
+    def decode(self, token: str) -> Position | None:
+        """Return the position of a token; None for an empty one.
+
+        Raises:
+            errors.InvalidArgument: the token is damaged or of another query.
+        """
+        if not token:
+            return None
+        try:
+            padded = token + "=" * (-len(token) % 4)
+            # Unlike json, orjson raises ValueError for deep nesting and for lone surrogates.
+            payload = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        except ValueError:
+            payload = None
+        if (
+            not isinstance(payload, list)
+            or len(payload) < 2
+            or not all(isinstance(item, str) for item in payload)
+            or payload[0] != self._digest
+        ):
+            raise invalid_token()
+        return payload[1:]
 
 
 class Progress:
@@ -57,16 +97,14 @@ class Progress:
     ) -> None:
         """Begin after the page that the token is from; end after `page_size` items.
 
-        A token is not signed, as it grants nothing: the caller may read the whole list.
-
         Raises:
             errors.InvalidArgument: the size is negative, or the token is damaged or of another
                 query.
         """
         if page_size < 0:
             raise errors.InvalidArgument("INVALID_PAGE_SIZE", "page_size must not be negative")
-        self._digest = hashlib.sha256(repr(query).encode()).hexdigest()[:16]
-        self.position = _decode(page_token, self._digest) if page_token else None
+        self._tokens = Tokens(query)
+        self.position = self._tokens.decode(page_token)
         self.is_done = False
         self._left = page_size or DEFAULT_PAGE_SIZE
         self._max_items = self._fitting = max_items
@@ -74,10 +112,7 @@ class Progress:
     @property
     def next_page_token(self) -> str:
         """The token to continue with after the position; empty at the end of the list."""
-        if self.position is None:
-            return ""
-        payload = orjson.dumps([self._digest, *self.position])
-        return base64.urlsafe_b64encode(payload).decode().rstrip("=")
+        return "" if self.position is None else self._tokens.encode(self.position)
 
     @property
     def limit(self) -> int:
@@ -161,18 +196,14 @@ def invalid_token() -> errors.InvalidArgument:
     return errors.InvalidArgument("INVALID_PAGE_TOKEN", message)
 
 
-def _decode(token: str, digest: str) -> Position:
-    try:
-        padded = token + "=" * (-len(token) % 4)
-        # Unlike json, orjson raises ValueError for deep nesting and for lone surrogates.
-        payload = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except ValueError:
-        payload = None
-    if (
-        not isinstance(payload, list)
-        or len(payload) < 2
-        or not all(isinstance(item, str) for item in payload)
-        or payload[0] != digest
-    ):
+def parse_numbers(position: Position | None, count: int) -> list[int]:
+    """Return the `count` numbers that a position consists of; zeros for the beginning.
+
+    Raises:
+        errors.InvalidArgument: it consists of something else.
+    """
+    if position is None:
+        return [0] * count
+    if len(position) != count or not all(map(_NUMBER.fullmatch, position)):
         raise invalid_token()
-    return payload[1:]
+    return [int(item) for item in position]

@@ -61,6 +61,8 @@ class Resources:
     """Channels to the service's peers, by their simple proto names."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is about to stop: streams should end soon after."""
+    tasks: list[BackgroundTask] = field(default_factory=list)
+    """Background tasks, which run while the server does. `make_servicer` adds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,6 @@ class Service(Generic[ServicerT]):
     """The database on the server of POSTGRES_*, where USERSERVICE_DATABASE_URL is not set."""
     peers: Sequence[str] = ()
     """The simple names of the proto services that it calls."""
-    make_tasks: Callable[[Resources], Sequence[BackgroundTask]] = lambda _: ()
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; exit with status 78 at once if a setting is bad."""
@@ -129,7 +130,7 @@ class Service(Generic[ServicerT]):
                 stack.push_async_callback(channel.close)
             await server.start()
             stack.push_async_callback(server.stop, config.service_grace_seconds)
-            for task in self.make_tasks(resources):
+            for task in resources.tasks:
                 task.start()
                 stack.push_async_callback(task.stop)
             await resources.draining.wait()

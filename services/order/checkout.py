@@ -12,7 +12,7 @@ from functools import partial
 
 from chassis import errors, log
 from chassis.database import Database
-from services.order import batches, domain, placement, repository
+from services.order import batches, domain, placement, queue_repository, repository
 from services.order.domain import (
     Cause,
     NewOrder,
@@ -23,6 +23,7 @@ from services.order.domain import (
     Refusal,
     State,
 )
+from services.order.event_log import EventLog
 from services.order.peers import Peers
 
 OrderResult = Order | errors.Error
@@ -35,9 +36,12 @@ Step = Callable[[Sequence[Order]], Awaitable[list[Order]]]
 class Checkout:
     """Places, drives and cancels orders; `cause` is recorded with every change of an order."""
 
-    def __init__(self, database: Database, peers: Peers, cause: Cause = Cause.CLIENT) -> None:
+    def __init__(
+        self, database: Database, peers: Peers, event_log: EventLog, cause: Cause = Cause.CLIENT
+    ) -> None:
         self._database = database
         self._peers = peers
+        self._event_log = event_log
         self._cause = cause
         self._log = log.logger()
         # In this order most orders are final after one round.
@@ -110,7 +114,7 @@ class Checkout:
             return
         try:
             async with self._database.connection() as connection:
-                await repository.postpone_orders(connection, failures)
+                await queue_repository.postpone(connection, failures)
         except batches.TRANSIENT as error:
             # The orders are due when their leases end.
             self._log.warning("orders_not_postponed", orders=len(failures), reason=error.reason)
@@ -138,6 +142,7 @@ class Checkout:
             if of_missing_users:
                 # The orders of a deleted user remain.
                 accepted |= await repository.find_orders(connection, of_missing_users)
+        self._event_log.note_change()
         return [_match(accepted.get(order.key), order) for order in orders]
 
     async def _advance(self, step: Step, batch: Sequence[Order]) -> list[OrderResult]:
@@ -161,6 +166,7 @@ class Checkout:
             lost = {order.order_id for order in orders} - {order.order_id for order in saved}
             if lost:
                 saved += await repository.get_orders(connection, list(lost))
+        self._event_log.note_change()
         return saved
 
     async def _reserve(self, orders: Sequence[Order]) -> list[Order]:

@@ -46,6 +46,8 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 ACTIVE = frozenset({State.PENDING, State.PAYING, State.CANCELLING})
 """The states from which checkout has a next step to take."""
 CANCELLABLE = frozenset({State.PENDING, State.PAYING})
+FINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
+"""The states that an order never leaves."""
 
 
 class Cause(StrEnum):
@@ -157,6 +159,27 @@ class Order:
     def key(self) -> OrderKey:
         """The user and the idempotency key."""
         return self.user_id, self.idempotency_key
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """Where an event is in the log of all events: by its transaction, then by its id."""
+
+    transaction: int
+    event: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of an order: the version and the state that it has got."""
+
+    position: Position
+    order_id: uuid.UUID
+    version: int
+    state: State
+    cause: Cause
+    refusal_reason: str
+    event_time: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,34 +5,28 @@ from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
 from services.order.checkout import Checkout
 from services.order.domain import Cause
+from services.order.event_log import EventLog
 from services.order.peers import Peers
 from services.order.servicer import OrderServicer
 from services.order.worker import INTERVAL_SECONDS, Worker
 
 
 def make_servicer(resources: Resources) -> OrderServicer:
-    """Make the servicer, which calls the other three services."""
-    checkout = Checkout(resources.database, _make_peers(resources), Cause.CLIENT)
-    return OrderServicer(resources.database, checkout, resources.draining)
-
-
-def make_tasks(resources: Resources) -> list[BackgroundTask]:
-    """Make the worker, which has a pass over the orders that are due every second."""
-    checkout = Checkout(resources.database, _make_peers(resources), Cause.WORKER)
-    worker = Worker(resources.database, checkout)
-    return [BackgroundTask("order_worker", worker.run, INTERVAL_SECONDS)]
-
-
-def _make_peers(resources: Resources) -> Peers:
-    channels = resources.channels
-    return Peers(channels["UserService"], channels["ProductService"], channels["PaymentService"])
+    """Make the servicer, which calls the other three services, and the tasks beside it."""
+    database, channels = resources.database, resources.channels
+    peers = Peers(channels["UserService"], channels["ProductService"], channels["PaymentService"])
+    event_log = EventLog(database, resources.draining)
+    worker = Worker(database, Checkout(database, peers, event_log, Cause.WORKER))
+    recovery = BackgroundTask("order_worker", worker.run, INTERVAL_SECONDS)
+    resources.tasks.extend([*event_log.tasks(), recovery])
+    checkout = Checkout(database, peers, event_log)
+    return OrderServicer(database, checkout, event_log, resources.draining)
 
 
 SERVICE = Service(
     order_pb2.DESCRIPTOR.services_by_name["OrderService"],
     order_pb2_grpc.add_OrderServiceServicer_to_server,
     make_servicer,
-    make_tasks=make_tasks,
     database_name="orderdb",
     peers=("UserService", "ProductService", "PaymentService"),
 )

@@ -7,7 +7,7 @@ from bazaar.order.v1 import order_pb2
 from chassis import conversion, errors, status
 from chassis.money import Amount
 from chassis.violations import Violations
-from services.order.domain import Line, NewOrder, Order, State
+from services.order.domain import Event, Line, NewOrder, Order, State
 
 _NEXT_STATES = {
     order_pb2.ORDER_STATE_SHIPPED: State.SHIPPED,
@@ -68,6 +68,19 @@ def to_message(order: Order) -> order_pb2.Order:
     if order.total is not None:
         _set_prices(message, order.lines, order.total)
     return message
+
+
+def to_event_message(event: Event) -> order_pb2.OrderEvent:
+    """Convert an event."""
+    return order_pb2.OrderEvent(
+        event_id=event.position.event,
+        order_id=str(event.order_id),
+        version=event.version,
+        state=order_pb2.OrderState.Value(f"ORDER_STATE_{event.state}"),
+        cause=order_pb2.EventCause.Value(f"EVENT_CAUSE_{event.cause}"),
+        refusal_reason=event.refusal_reason,
+        event_time=conversion.to_timestamp(event.event_time),
+    )
 
 
 def _set_prices(message: order_pb2.Order, lines: Sequence[Line], total: Amount) -> None:

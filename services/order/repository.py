@@ -1,4 +1,7 @@
-"""All SQL of the order service. Callers own the connections and their transactions."""
+"""The SQL of orders. Callers own the connections and their transactions.
+
+The SQL of recovery is in `queue_repository`, that of events in `event_repository`.
+"""
 
 import datetime as dt
 import uuid
@@ -25,10 +28,6 @@ from services.order.placement import hash_request
 
 LEASE = dt.timedelta(seconds=30)
 """How long an order is left to the process that drives it, from its last step on."""
-MAX_ATTEMPTS = 5
-"""How often in succession an order may fail by a defect before it is stuck."""
-MAX_BACKOFF_SECONDS = 30
-"""The longest pause between attempts; pauses are random, and grow to this."""
 
 _SELECT: LiteralString = (
     "SELECT orders.order_id, user_id, idempotency_key, request_hash, payment_method,"
@@ -102,34 +101,6 @@ WITH locked AS (
     FROM saved ORDER BY order_id
 )
 SELECT order_id, version, update_time FROM saved
-"""
-
-# Orders that another process locks are left to it.
-_CLAIM: LiteralString = """
-WITH due AS (
-    SELECT order_id FROM orders
-    WHERE next_at <= now() AND (lease_until IS NULL OR lease_until <= now())
-    ORDER BY next_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
-UPDATE orders SET lease_until = now() + %(lease)s FROM due WHERE orders.order_id = due.order_id
-RETURNING orders.order_id
-"""
-
-_POSTPONE: LiteralString = """
-WITH locked AS (
-    SELECT orders.order_id, unfinished.failure
-    FROM unnest(%(order_ids)s::uuid[], %(failures)s::text[]) AS unfinished (order_id, failure)
-    JOIN orders USING (order_id) WHERE next_at < 'infinity'
-    ORDER BY order_id FOR UPDATE OF orders
-)
-UPDATE orders SET
-    attempts = attempts + 1, failure = locked.failure, lease_until = NULL,
-    next_at = CASE WHEN locked.failure IS NOT NULL AND attempts + 1 >= %(max_attempts)s
-        THEN 'infinity'
-        ELSE now() + random() * least(2 ^ least(attempts, 10), %(max_backoff)s)
-            * interval '1 second'
-    END
-FROM locked WHERE orders.order_id = locked.order_id
 """
 
 
@@ -216,42 +187,6 @@ async def save_orders(connection: Connection, orders: Sequence[Order], cause: Ca
         replace(changed[order_id], version=version, update_time=update_time)
         for order_id, version, update_time in await cursor.fetchall()
     ]
-
-
-async def claim_orders(connection: Connection, limit: int) -> list[uuid.UUID]:
-    """Take leases of at most `limit` orders that are due and that nobody drives; return their ids.
-
-    The orders that have waited longest come first.
-    """
-    cursor = await connection.execute(_CLAIM, {"limit": limit, "lease": LEASE})
-    return [order_id for (order_id,) in await cursor.fetchall()]
-
-
-async def renew_leases(connection: Connection, order_ids: Sequence[uuid.UUID]) -> None:
-    """Extend the leases of those orders that are still active."""
-    await connection.execute(
-        "UPDATE orders SET lease_until = now() + %s FROM ("
-        "SELECT order_id FROM orders WHERE order_id = ANY(%s) AND next_at IS NOT NULL"
-        " ORDER BY order_id FOR UPDATE) AS locked WHERE orders.order_id = locked.order_id",
-        (LEASE, list(order_ids)),
-    )
-
-
-async def postpone_orders(connection: Connection, failures: Mapping[uuid.UUID, str | None]) -> None:
-    """End the leases of active orders that have to wait, and choose when they are due again.
-
-    `failures` has the defect of an order, or None if a service was down. An order that failed by
-    a defect MAX_ATTEMPTS times is stuck: it is not due before `redrive_order`.
-    """
-    await connection.execute(
-        _POSTPONE,
-        {
-            "order_ids": list(failures),
-            "failures": list(failures.values()),
-            "max_attempts": MAX_ATTEMPTS,
-            "max_backoff": MAX_BACKOFF_SECONDS,
-        },
-    )
 
 
 async def _insert_orders(

@@ -13,9 +13,19 @@ from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from chassis import errors, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
-from services.order import batches, chunks, domain, messages, placement, repository
+from services.order import (
+    batches,
+    chunks,
+    domain,
+    event_repository,
+    messages,
+    placement,
+    queue_repository,
+    repository,
+)
 from services.order.checkout import Checkout
-from services.order.domain import Cause, NewOrder
+from services.order.domain import Cause, NewOrder, Position
+from services.order.event_log import EventLog
 
 _IDEMPOTENCY_KEY_METADATA = "idempotency-key"
 
@@ -24,9 +34,16 @@ _IDEMPOTENCY_KEY_METADATA = "idempotency-key"
 class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     """Serves orders from one database. Streams end soon after `draining` is set."""
 
-    def __init__(self, database: Database, checkout: Checkout, draining: asyncio.Event) -> None:
+    def __init__(
+        self,
+        database: Database,
+        checkout: Checkout,
+        event_log: EventLog,
+        draining: asyncio.Event,
+    ) -> None:
         self._database = database
         self._checkout = checkout
+        self._event_log = event_log
         self._draining = draining
 
     async def CreateOrder(
@@ -81,13 +98,98 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             changed = domain.update_status(order, state)
             if changed is not order:
                 (order,) = await repository.save_orders(connection, [changed], Cause.CLIENT)
+        self._event_log.note_change()
         return messages.to_message(order)
 
     async def WatchOrder(
         self, request: order_pb2.WatchOrderRequest, context: Context
     ) -> AsyncIterator[order_pb2.WatchOrderResponse]:
-        raise errors.Unimplemented("NOT_IMPLEMENTED", "WatchOrder is not implemented yet.")
-        yield
+        """Read event after event: no connection is held while the client reads, or waits."""
+        order_id = uuid.UUID(request.order_id)
+        tokens = paging.Tokens(("events", order_id))
+        (version,) = paging.parse_numbers(tokens.decode(request.resume_token), 1)
+        async with self._database.connection() as connection:
+            await repository.get_order(connection, order_id)
+        watching = self._event_log.watch_order(order_id, version)
+        async with contextlib.aclosing(watching):
+            async for events in watching:
+                for event in events:
+                    yield order_pb2.WatchOrderResponse(
+                        event=messages.to_event_message(event),
+                        resume_token=tokens.encode([str(event.version)]),
+                    )
+                if events[-1].state in domain.FINAL:
+                    return
+
+    async def ListOrderEvents(
+        self, request: order_pb2.ListOrderEventsRequest, context: Context
+    ) -> AsyncIterator[order_pb2.ListOrderEventsResponse]:
+        """Read message after message, as ListOrders does."""
+        order_id = uuid.UUID(request.order_id)
+        progress = paging.Progress(("events", order_id), request.page_token, request.page_size)
+        while not progress.is_done:
+            yield await self._read_events(order_id, progress)
+
+    async def WatchOrders(
+        self, request: order_pb2.WatchOrdersRequest, context: Context
+    ) -> AsyncIterator[order_pb2.WatchOrdersResponse]:
+        """Read event after event, as WatchOrder does."""
+        tokens = paging.Tokens("events of all orders")
+        after = Position(*paging.parse_numbers(tokens.decode(request.resume_token), 2))
+        watching = self._event_log.watch_all(after)
+        async with contextlib.aclosing(watching):
+            async for events in watching:
+                for event in events:
+                    position = (str(event.position.transaction), str(event.position.event))
+                    yield order_pb2.WatchOrdersResponse(
+                        event=messages.to_event_message(event),
+                        resume_token=tokens.encode(position),
+                    )
+
+    async def ListStuckOrders(
+        self, request: order_pb2.ListStuckOrdersRequest, context: Context
+    ) -> AsyncIterator[order_pb2.ListStuckOrdersResponse]:
+        """Read message after message, as ListOrders does."""
+        progress = paging.Progress("stuck orders", request.page_token, request.page_size)
+        while not progress.is_done:
+            yield await self._read_stuck_orders(progress)
+
+    async def RedriveOrder(
+        self, request: order_pb2.RedriveOrderRequest, context: Context
+    ) -> order_pb2.Order:
+        order_id = uuid.UUID(request.order_id)
+        async with self._database.connection() as connection:
+            await queue_repository.redrive(connection, order_id)
+            return messages.to_message(await repository.get_order(connection, order_id))
+
+    async def _read_events(
+        self, order_id: uuid.UUID, progress: paging.Progress
+    ) -> order_pb2.ListOrderEventsResponse:
+        (version,) = paging.parse_numbers(progress.position, 1)
+        limit = progress.limit
+        async with self._database.connection() as connection:
+            found = await event_repository.list_of_order(connection, order_id, version, limit + 1)
+        if not found and version == 0:
+            raise errors.not_found("order", order_id)
+        page = found[:limit]
+        progress.advance(found, len(page), lambda event: [str(event.version)])
+        return order_pb2.ListOrderEventsResponse(
+            events=[messages.to_event_message(event) for event in page],
+            next_page_token=progress.next_page_token,
+        )
+
+    async def _read_stuck_orders(
+        self, progress: paging.Progress
+    ) -> order_pb2.ListStuckOrdersResponse:
+        limit = progress.limit
+        async with self._database.connection() as connection:
+            found = await queue_repository.list_stuck(connection, progress.last_id, limit + 1)
+        page = found[:limit]
+        progress.advance(found, len(page), lambda item: [str(item[0])])
+        response = order_pb2.ListStuckOrdersResponse(next_page_token=progress.next_page_token)
+        for order_id, failure in page:
+            response.stuck_orders.add(order_id=str(order_id), failure=failure)
+        return response
 
     async def _read_orders(
         self, user_id: uuid.UUID, progress: paging.Progress

@@ -16,6 +16,7 @@ from chassis.testing import bytes_kept, held_back, refusal
 from chassis.transport import MAX_MESSAGE_BYTES
 from services.order import repository
 from services.order.domain import Line, NewOrder
+from services.order.event_log import EventLog
 from services.order.servicer import OrderServicer
 from services.order.testing import Shop, Urls, audit, new_order
 
@@ -114,7 +115,8 @@ async def test_list_orders_retains_nothing_while_the_client_does_not_read(
     await insert_orders(urls["order"], orders)
     database = Database(urls["order"])
     await database.open()
-    servicer = OrderServicer(database, shop.checkout, shop.draining)
+    event_log = EventLog(database, shop.draining)
+    servicer = OrderServicer(database, shop.checkout, event_log, shop.draining)
     request = order_pb2.ListOrdersRequest(user_id=UNKNOWN_ID, page_size=1_000)
     kept = await bytes_kept(servicer.ListOrders, request)
     await database.close()
@@ -176,9 +178,3 @@ async def test_cancel_order_rejects_a_confirmed_order(shop: Shop, urls: Urls) ->
     )
     assert await get(shop, order.order_id) == order
     assert audit(urls) == []
-
-
-async def test_watch_order_is_unimplemented(shop: Shop) -> None:
-    request = order_pb2.WatchOrderRequest(order_id=UNKNOWN_ID)
-    refused = await refusal(anext(aiter(shop.orders.WatchOrder(request))))
-    assert refused.code == grpc.StatusCode.UNIMPLEMENTED

@@ -26,9 +26,11 @@ from chassis import client, errors
 from chassis.database import Database
 from chassis.server import Server
 from chassis.service import Resources, Service
+from chassis.supervision import BackgroundTask
 from services.order import main as order
 from services.order.checkout import Checkout
 from services.order.domain import Cause
+from services.order.event_log import EventLog
 from services.order.peers import Peers
 from services.order.servicer import OrderServicer
 from services.order.worker import Worker
@@ -102,6 +104,7 @@ class Shop:
         self.draining = asyncio.Event()
         self._stack = stack
         self._servers: dict[str, Server] = {}
+        self._tasks: dict[str, list[BackgroundTask]] = {}
         self._services: Mapping[str, Service[Any]] = {
             "user": user.SERVICE,
             "product": product.SERVICE,
@@ -119,16 +122,18 @@ class Shop:
 
     async def open(self) -> None:
         """Start the services, the order service last, and connect to them."""
+        self._stack.push_async_callback(self._stop_all)
         channels = {name: await self._start(name) for name in ("user", "product", "payment")}
         peers = Peers(channels["user"], channels["product"], channels["payment"])
         self.peers = self.hooks.surround(peers, *CALLS)
         self.users = user_pb2_grpc.UserServiceStub(channels["user"])
         self.products = product_pb2_grpc.ProductServiceStub(channels["product"])
         self.orders = order_pb2_grpc.OrderServiceStub(await self._start("order"))
-        self._stack.push_async_callback(self._stop_all)
 
     async def stop(self, name: str) -> int:
         """Stop a service without a grace period, and return its port."""
+        for task in self._tasks.pop(name):
+            await task.stop()
         server = self._servers.pop(name)
         await server.stop(grace_seconds=0)
         return server.port
@@ -138,6 +143,9 @@ class Shop:
         resources = Resources(Database(self.urls[name]), draining=self.draining)
         server = self._services[name].make_server(resources, f"127.0.0.1:{port}")
         await server.start()
+        for task in resources.tasks:
+            task.start()
+        self._tasks[name] = resources.tasks
         self._servers[name] = server
         return server.port
 
@@ -181,11 +189,13 @@ class Shop:
             await self.stop(name)
 
     def _make_orders(self, resources: Resources) -> OrderServicer:
-        self.checkout = Checkout(resources.database, self.peers)
+        database = resources.database
+        event_log = EventLog(database, resources.draining)
+        resources.tasks.extend(event_log.tasks())
         # Not started: tests run it when they choose.
-        recovery = Checkout(resources.database, self.peers, Cause.WORKER)
-        self.worker = Worker(resources.database, recovery)
-        return OrderServicer(resources.database, self.checkout, resources.draining)
+        self.worker = Worker(database, Checkout(database, self.peers, event_log, Cause.WORKER))
+        self.checkout = Checkout(database, self.peers, event_log)
+        return OrderServicer(database, self.checkout, event_log, resources.draining)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from functools import partial
 from chassis import errors, log
 from chassis.database import Database
 from chassis.supervision import BackgroundTask
-from services.order import batches, repository
+from services.order import batches, queue_repository, repository
 from services.order.checkout import Checkout
 
 INTERVAL_SECONDS = 1.0
@@ -46,7 +46,7 @@ class Worker:
 
     async def _claim(self) -> list[uuid.UUID]:
         async with self._database.connection() as connection:
-            return await repository.claim_orders(connection, batches.MAX_ORDERS)
+            return await queue_repository.claim(connection, batches.MAX_ORDERS)
 
     async def _drive(self, order_ids: Sequence[uuid.UUID]) -> None:
         async with self._database.connection() as connection:
@@ -57,4 +57,4 @@ class Worker:
 
     async def _renew(self, order_ids: Sequence[uuid.UUID]) -> None:
         async with self._database.connection() as connection:
-            await repository.renew_leases(connection, order_ids)
+            await queue_repository.renew(connection, order_ids)

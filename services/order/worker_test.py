@@ -10,7 +10,7 @@ import pytest
 
 from bazaar.order.v1 import order_pb2
 from chassis.testing import refusal
-from services.order import repository, worker
+from services.order import queue_repository, worker
 from services.order.domain import Order, Payment
 from services.order.testing import DECLINED_CARD, Shop, Urls, audit, lose, new_order, read
 
@@ -44,9 +44,9 @@ async def interrupt(
     product = await shop.new_product(sku=key)
     user = await shop.new_user(f"{key}@example.com")
     request = new_order(user, (product, 2), key=key, payment_method=payment_method)
-    shop.peers.hooks[point] = lose
+    shop.hooks[point] = lose
     await refusal(shop.orders.CreateOrder(request))
-    shop.peers.hooks.clear()
+    shop.hooks.clear()
     return product, request
 
 
@@ -94,11 +94,11 @@ async def test_an_order_that_a_request_drives_is_left_to_it(shop: Shop, urls: Ur
     """The worker runs while the request waits for its charge."""
 
     async def run_worker() -> None:
-        del shop.peers.hooks["before charge"]
+        del shop.hooks["before charge"]
         await shop.worker.run()
 
     request = new_order(await shop.new_user(), (await shop.new_product(), 1))
-    shop.peers.hooks["before charge"] = run_worker
+    shop.hooks["before charge"] = run_worker
     order = await shop.orders.CreateOrder(request)
     assert order.state == order_pb2.ORDER_STATE_CONFIRMED
     query = "SELECT DISTINCT cause FROM order_events"
@@ -116,11 +116,11 @@ async def test_an_order_is_due_when_the_lease_of_a_dead_process_ends(
         await asyncio.Event().wait()
 
     request = new_order(await shop.new_user(), (await shop.new_product(), 1))
-    shop.peers.hooks["after charge"] = block
+    shop.hooks["after charge"] = block
     call = shop.orders.CreateOrder(request)
     await reached.wait()
     call.cancel()
-    shop.peers.hooks.clear()
+    shop.hooks.clear()
     await shop.worker.run()
     assert states(urls) == ["PAYING"]
     execute(urls, "UPDATE orders SET lease_until = now()")
@@ -152,7 +152,7 @@ async def test_the_pauses_between_attempts_grow_to_their_bound(shop: Shop, urls:
     await interrupt(shop, "before reserve_stock")
     pauses = []
     for attempts in (1, 3, 30):
-        shop.peers.hooks["before reserve_stock"] = lose
+        shop.hooks["before reserve_stock"] = lose
         execute(urls, "UPDATE orders SET next_at = now(), attempts = %s", attempts)
         await shop.worker.run()
         query = (
@@ -163,7 +163,7 @@ async def test_the_pauses_between_attempts_grow_to_their_bound(shop: Shop, urls:
         pauses.append(pause)
     assert pauses[0] <= 2
     assert pauses[1] <= 8
-    assert pauses[2] <= repository.MAX_BACKOFF_SECONDS
+    assert pauses[2] <= queue_repository.MAX_BACKOFF_SECONDS
 
 
 async def test_an_order_that_keeps_failing_is_stuck_and_the_others_go_on(
@@ -179,7 +179,7 @@ async def test_an_order_that_keeps_failing_is_stuck_and_the_others_go_on(
         return await charge(orders)
 
     monkeypatch.setattr(shop.peers, "charge", poison)
-    for _ in range(repository.MAX_ATTEMPTS):
+    for _ in range(queue_repository.MAX_ATTEMPTS):
         make_due(urls)
         await shop.worker.run()
     assert states(urls) == ["CONFIRMED", "PAYING", "CONFIRMED"]
@@ -189,11 +189,11 @@ async def test_an_order_that_keeps_failing_is_stuck_and_the_others_go_on(
 
 async def test_an_outage_never_makes_an_order_stuck(shop: Shop, urls: Urls) -> None:
     await interrupt(shop, "before charge")
-    for _ in range(repository.MAX_ATTEMPTS + 1):
-        shop.peers.hooks["before charge"] = lose
+    for _ in range(queue_repository.MAX_ATTEMPTS + 1):
+        shop.hooks["before charge"] = lose
         make_due(urls)
         await shop.worker.run()
-    shop.peers.hooks.clear()
+    shop.hooks.clear()
     make_due(urls)
     await shop.worker.run()
     assert states(urls) == ["CONFIRMED"]
@@ -212,7 +212,7 @@ async def test_leases_are_renewed_while_a_batch_takes_long(
         while read(urls["order"], query) == [(None,)]:  # noqa: ASYNC110 - a task of the worker.
             await asyncio.sleep(0)
 
-    shop.peers.hooks["before charge"] = wait_for_renewal
+    shop.hooks["before charge"] = wait_for_renewal
     await shop.worker.run()
     assert states(urls) == ["CONFIRMED"]
 

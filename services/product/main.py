@@ -3,19 +3,24 @@
 from functools import partial
 
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
-from chassis.service import Service
+from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
 from services.product.expiry import INTERVAL_SECONDS, sweep
 from services.product.servicer import ProductServicer
 
+
+def make_servicer(resources: Resources) -> ProductServicer:
+    """Make the servicer, and the task that sweeps expired reservations."""
+    work = partial(sweep, resources.database)
+    resources.tasks.append(BackgroundTask("sweep_reservations", work, INTERVAL_SECONDS))
+    return ProductServicer(resources.database)
+
+
 SERVICE = Service(
     product_pb2.DESCRIPTOR.services_by_name["ProductService"],
     product_pb2_grpc.add_ProductServiceServicer_to_server,
-    lambda resources: ProductServicer(resources.database),
+    make_servicer,
     database_name="productdb",
-    make_tasks=lambda resources: [
-        BackgroundTask("sweep_reservations", partial(sweep, resources.database), INTERVAL_SECONDS)
-    ],
 )
 
 
