@@ -5,7 +5,7 @@ Every wait ends with the deadline of the call that is being served, or at a limi
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString, TypeVar
 
@@ -194,7 +194,7 @@ class Database:
         async with self.connection() as connection, connection.transaction():
             yield connection
 
-    async def listen(self, channel: LiteralString) -> AsyncIterator[None]:
+    async def listen(self, channel: LiteralString) -> AsyncGenerator[None, None]:
         """Yield when a notification of a channel may have arrived, and every POLL_SECONDS.
 
         It has a connection of its own. Several notifications may be one.

@@ -263,3 +263,21 @@ async def test_a_cancelled_order_whose_charge_succeeded_goes_forward(
     events = ["PENDING", "PAYING", "CANCELLING", "CONFIRMED"]
     assert [row[0] for row in read(urls["order"], query)] == events
     assert audit(urls) == []
+
+
+async def test_an_order_takes_seven_commits(shop: Shop, urls: Urls) -> None:
+    """Transactions that write have numbers: 3 of the order service, 2 of the product service, 2 of
+    the payment service, and 2 of the sandbox, which stands for a remote system. A notification has
+    one as well, though it writes nothing."""
+    for task in shop.tasks["order"]:
+        await task.stop()
+    product, user_id = await shop.new_product(), await shop.new_user()
+    query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+    counted = []
+    for number in range(3):
+        ((before,),) = read(urls["order"], query)
+        await shop.orders.CreateOrder(new_order(user_id, (product, 1), key=f"{number}"))
+        ((after,),) = read(urls["order"], query)
+        counted.append(after - before)
+    # The server may analyze a table meanwhile.
+    assert min(counted) == 7 + 2

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import psycopg
@@ -118,10 +119,10 @@ async def test_an_event_is_not_sent_before_one_of_an_older_transaction(
     with psycopg.connect(urls["order"]) as slow:
         ((late,),) = slow.execute(insert).fetchall()
         placed = await place(shop)
-        received = asyncio.create_task(anext(watching))  # type: ignore[arg-type]
-        assert not (await asyncio.wait([received], timeout=0.3))[0]
+        receiving = asyncio.ensure_future(anext(watching))
+        assert not (await asyncio.wait([receiving], timeout=0.3))[0]
         slow.commit()
-    first = await received
+    first = await receiving
     assert first.event.order_id == late
     assert (await anext(watching)).event.order_id == placed
 
@@ -157,7 +158,8 @@ async def test_watchers_end_when_the_server_drains(shop: Shop) -> None:
 
 async def test_many_watchers_take_one_connection(shop: Shop, urls: Urls) -> None:
     order_id = await place(shop)
-    streams = [watch(shop, order_id) for _ in range(100)] + [watch_all(shop) for _ in range(100)]
+    streams: list[AsyncIterator[Any]] = [watch(shop, order_id) for _ in range(100)]
+    streams += [watch_all(shop) for _ in range(100)]
     for _ in CONFIRMED:
         await asyncio.gather(*(anext(stream) for stream in streams))
     query = (

@@ -104,7 +104,7 @@ class Shop:
         self.draining = asyncio.Event()
         self._stack = stack
         self._servers: dict[str, Server] = {}
-        self._tasks: dict[str, list[BackgroundTask]] = {}
+        self.tasks: dict[str, list[BackgroundTask]] = {}
         self._services: Mapping[str, Service[Any]] = {
             "user": user.SERVICE,
             "product": product.SERVICE,
@@ -132,7 +132,7 @@ class Shop:
 
     async def stop(self, name: str) -> int:
         """Stop a service without a grace period, and return its port."""
-        for task in self._tasks.pop(name):
+        for task in self.tasks.pop(name):
             await task.stop()
         server = self._servers.pop(name)
         await server.stop(grace_seconds=0)
@@ -145,7 +145,7 @@ class Shop:
         await server.start()
         for task in resources.tasks:
             task.start()
-        self._tasks[name] = resources.tasks
+        self.tasks[name] = resources.tasks
         self._servers[name] = server
         return server.port
 

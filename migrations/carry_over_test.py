@@ -1,0 +1,78 @@
+"""Revisions carry the rows of the shop over, up and down."""
+
+from typing import Any, LiteralString
+
+import psycopg
+
+from migrations import schema
+from tools.postgres.testing import Databases
+
+pytest_plugins = ("tools.postgres.testing",)
+
+_OLD_ORDERS: LiteralString = """
+INSERT INTO orders (user_id, idempotency_key, request_hash, payment_method, state, total_minor,
+                    currency_code, payment_id, next_at)
+SELECT uuidv7(), lower(state), sha256('x'), 'pm_card_visa', state, 100, 'GBP',
+       CASE WHEN state IN ('PAID', 'CONFIRMED') THEN uuidv7() END,
+       CASE WHEN state <> 'CONFIRMED' THEN now() END
+FROM unnest(ARRAY['PENDING', 'RESERVED', 'PAYING', 'PAID', 'CONFIRMED']) AS state
+"""
+
+
+def _read(url: str, query: LiteralString) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query).fetchall()
+
+
+def _execute(url: str, statement: LiteralString) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(statement)
+
+
+def test_orders_lose_the_states_that_recovery_does_not_need(databases: Databases) -> None:
+    url = databases.create_empty()
+    schema.upgrade("order", url, "0002")
+    _execute(url, _OLD_ORDERS)
+    schema.upgrade("order", url, "0003")
+    query: LiteralString = (
+        "SELECT idempotency_key, orders.state, payment_id IS NOT NULL, next_at IS NOT NULL,"
+        " order_events.state, cause FROM orders JOIN order_events USING (order_id, version)"
+        " ORDER BY order_id"
+    )
+    assert _read(url, query) == [
+        ("pending", "PENDING", False, True, "PENDING", "MIGRATION"),
+        ("reserved", "PAYING", False, True, "PAYING", "MIGRATION"),
+        ("paying", "PAYING", False, True, "PAYING", "MIGRATION"),
+        ("paid", "PAYING", False, True, "PAYING", "MIGRATION"),
+        ("confirmed", "CONFIRMED", True, False, "CONFIRMED", "MIGRATION"),
+    ]
+    _execute(
+        url,
+        "UPDATE orders SET next_at = 'infinity', failure = 'x' WHERE idempotency_key = 'paid'",
+    )
+    schema.downgrade("order", url, "0002")
+    query = "SELECT idempotency_key, state, next_at <= now() FROM orders ORDER BY order_id"
+    assert _read(url, query) == [
+        ("pending", "PENDING", True),
+        ("reserved", "PAYING", True),
+        ("paying", "PAYING", True),
+        ("paid", "PAYING", True),
+        ("confirmed", "CONFIRMED", None),
+    ]
+    assert _read(url, "SELECT state FROM outbox") == [("CONFIRMED",)]
+    databases.drop(url)
+
+
+def test_payments_without_an_intent_are_deleted(databases: Databases) -> None:
+    url = databases.create_empty()
+    schema.upgrade("payment", url, "0002")
+    _execute(
+        url,
+        "INSERT INTO payments (order_id, state, amount_minor, currency_code, provider_reference)"
+        " VALUES (uuidv7(), 'NEW', 1, 'GBP', ''), (uuidv7(), 'PROCESSING', 1, 'GBP', 'pi_1')",
+    )
+    schema.upgrade("payment", url, "0003")
+    assert _read(url, "SELECT state FROM payments") == [("PROCESSING",)]
+    schema.downgrade("payment", url, "0002")
+    assert _read(url, "SELECT state FROM payments") == [("PROCESSING",)]
+    databases.drop(url)
