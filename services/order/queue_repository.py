@@ -55,10 +55,10 @@ async def claim(connection: Connection, limit: int) -> list[uuid.UUID]:
 
 
 async def renew(connection: Connection, order_ids: Sequence[uuid.UUID]) -> None:
-    """Extend the leases of those orders that are still active."""
+    """Extend the leases of those orders that have not been finished or postponed."""
     await connection.execute(
         "UPDATE orders SET lease_until = now() + %s FROM ("
-        "SELECT order_id FROM orders WHERE order_id = ANY(%s) AND next_at IS NOT NULL"
+        "SELECT order_id FROM orders WHERE order_id = ANY(%s) AND lease_until IS NOT NULL"
         " ORDER BY order_id FOR UPDATE) AS locked WHERE orders.order_id = locked.order_id",
         (LEASE, list(order_ids)),
     )

@@ -155,7 +155,7 @@ async def test_update_order_status_sees_a_concurrent_change(shop: Shop, urls: Ur
     assert (await get(shop, order.order_id)).state == order_pb2.ORDER_STATE_DELIVERED
 
 
-@pytest.mark.parametrize("state", ["UNSPECIFIED", "PENDING", "PAID", "CANCELLED"])
+@pytest.mark.parametrize("state", ["UNSPECIFIED", "PENDING", "PAYING", "CANCELLED"])
 async def test_update_order_status_accepts_shipped_and_delivered_only(
     shop: Shop, state: str
 ) -> None:

@@ -207,9 +207,9 @@ async def test_leases_are_renewed_while_a_batch_takes_long(
     monkeypatch.setattr(worker, "RENEWAL_SECONDS", 0.01)
 
     async def wait_for_renewal() -> None:
-        execute(urls, "UPDATE orders SET lease_until = NULL")
-        query: LiteralString = "SELECT lease_until FROM orders"
-        while read(urls["order"], query) == [(None,)]:  # noqa: ASYNC110 - a task of the worker.
+        execute(urls, "UPDATE orders SET lease_until = now()")
+        query: LiteralString = "SELECT lease_until > now() FROM orders"
+        while read(urls["order"], query) == [(False,)]:  # noqa: ASYNC110 - a task of the worker.
             await asyncio.sleep(0)
 
     shop.hooks["before charge"] = wait_for_renewal
