@@ -41,6 +41,13 @@ POLL_SECONDS = 1.0
 """How long `Database.listen` waits for a notification at most."""
 PROBE_QUERY: LiteralString = "SELECT version_num FROM alembic_version"
 
+# A server for tests says so itself, by a setting of ours.
+VOLATILE_SETTINGS: LiteralString = """
+SELECT name FROM unnest(ARRAY['fsync', 'full_page_writes', 'synchronous_commit']) AS name
+WHERE current_setting(name) = 'off'
+AND current_setting('bazaar.allow_data_loss', true) IS DISTINCT FROM 'on'
+"""
+
 _SERVER_OPTIONS = {
     # The server's own limit, for statements whose client can no longer cancel them.
     "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
@@ -132,6 +139,10 @@ class _LimitedConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
                 self.pgconn.finish()
 
 
+class VolatileServerError(psycopg.OperationalError):
+    """The server is set to lose commits in a crash."""
+
+
 class Database:
     """A pool of connections. Create it in the process that uses it, after any fork."""
 
@@ -148,6 +159,7 @@ class Database:
             # So short that the pauses between attempts have no time to grow.
             reconnect_timeout=RECONNECT_SECONDS,
             reconnect_failed=_connect_again,
+            configure=_refuse_volatile,
             open=False,
         )
         self._probe: _LimitedConnection | None = None
@@ -214,7 +226,7 @@ class Database:
                         pass
 
     async def check(self) -> None:
-        """Check, within PROBE_SECONDS, that the database responds and has been migrated.
+        """Check, within PROBE_SECONDS, that the database responds, is durable and was migrated.
 
         At which revision it is, is not compared.
 
@@ -222,7 +234,8 @@ class Database:
         not look like an outage.
 
         Raises:
-            errors.Unavailable: it does not respond or is not migrated; the cause says which.
+            errors.Unavailable: it does not respond, may lose data or is not migrated; the cause
+                says which.
         """
         try:
             # One probe at a time: two that find no connection would each open one.
@@ -232,6 +245,9 @@ class Database:
         except psycopg.errors.UndefinedTable as error:
             message = "the database has no tables: run ./bazelw run //migrations -- upgrade"
             raise errors.Unavailable("DATABASE_NOT_MIGRATED", message) from error
+        except VolatileServerError as error:
+            await self._drop_probe()
+            raise errors.Unavailable("DATABASE_NOT_DURABLE", str(error)) from error
         except (psycopg.Error, TimeoutError) as error:
             self._is_down = True
             await self._drop_probe()
@@ -242,12 +258,25 @@ class Database:
     async def _run_probe(self) -> None:
         if self._probe is None or self._probe.closed:
             self._probe = await _LimitedConnection.connect(self._url, **self._options)
+            await _refuse_volatile(self._probe)
         await self._probe.execute(PROBE_QUERY)
 
     async def _drop_probe(self) -> None:
         if self._probe is not None:
             await self._probe.close()
             self._probe = None
+
+
+async def _refuse_volatile(connection: Connection) -> None:
+    """Refuse a server that may lose what it has committed.
+
+    Raises:
+        VolatileServerError: it may.
+    """
+    rows = await (await connection.execute(VOLATILE_SETTINGS)).fetchall()
+    if rows:
+        names = ", ".join(name for (name,) in rows)
+        raise VolatileServerError(f"the server may lose commits: turn on {names}")
 
 
 async def _connect_again(pool: AsyncConnectionPool[_LimitedConnection]) -> None:

@@ -254,3 +254,16 @@ async def test_close_waits_for_a_check_in_progress(database_url: str) -> None:
     await made.close()
     assert checking.done()
     await checking
+
+
+async def test_server_that_may_lose_commits_is_refused(database_url: str) -> None:
+    """The server of the tests is one, and is allowed by its own setting."""
+    options = quote("-c bazaar.allow_data_loss=off")
+    async with opened(f"{database_url}?options={options}") as made:
+        with pytest.raises(errors.Unavailable) as probed:
+            await made.check()
+        assert probed.value.reason == "DATABASE_NOT_DURABLE"
+        names = "fsync, full_page_writes, synchronous_commit"
+        assert probed.value.message == f"the server may lose commits: turn on {names}"
+        with pytest.raises(errors.Unavailable):
+            await ask(made, 0.5)

@@ -22,7 +22,7 @@ from google.rpc import error_details_pb2
 
 from chassis import client, status
 from chassis.codec import Behaviour
-from chassis.database import Connection, Database
+from chassis.database import VOLATILE_SETTINGS, Connection, Database
 from chassis.server import DEFAULT_LIMITS, Limits, Server
 
 SERVICE = "test.Service"
@@ -49,6 +49,22 @@ def events() -> Events:
     captured = structlog.testing.LogCapture()
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, captured])
     return captured.entries
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return the list to which all statements of the test are added."""
+    found: list[object] = []
+    execute = psycopg.AsyncCursor.execute
+
+    async def record_and_execute(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        # A pool opens connections when it likes, and checks each.
+        if query != VOLATILE_SETTINGS:
+            found.append(query)
+        return await execute(self, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", record_and_execute)
+    return found
 
 
 @pytest.fixture

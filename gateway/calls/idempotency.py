@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import LiteralString
 
 from chassis import call_context, errors, log
@@ -140,7 +141,11 @@ class IdempotencyRecords:
         except BaseException:
             await self._settle(_RELEASE, {"attempt": attempt})
             raise
-        await self._finish(attempt, response)
+        if response.status == HTTPStatus.ACCEPTED:
+            # A repeated request may find it done.
+            await self._settle(_RELEASE, {"attempt": attempt})
+        else:
+            await self._finish(attempt, response)
         return response
 
     async def sweep(self) -> int:

@@ -85,6 +85,17 @@ async def test_repeated_creation_has_its_location(
     assert len(servicer.calls) == 1
 
 
+async def test_response_that_is_not_final_is_not_recorded(
+    notes: tuple[httpx.AsyncClient, NoteServicer], clean_database_url: str
+) -> None:
+    client, servicer = notes
+    body = {"note": {"noteId": "1"}, "aside": {"trailing": ["retry-after: 1"]}}
+    for _ in range(2):
+        assert (await client.post("/v1/notes:import", json=body)).status_code == 202
+    assert len(servicer.calls) == 2
+    assert count(clean_database_url) == 0
+
+
 @pytest.mark.parametrize("path", ["/v1/notes?validate_only=true", "/v1/notes:import"])
 async def test_validation_is_not_recorded(
     notes: tuple[httpx.AsyncClient, NoteServicer], path: str, clean_database_url: str

@@ -68,6 +68,8 @@ def write_response(
     headers.update(sent)
     if route.location is not None and "Location" in headers:
         status = 201
+    if "Retry-After" in headers:
+        status = 202
     return Response(status, body, headers)
 
 

@@ -15,7 +15,12 @@ from gateway.calls.requests import read_message
 from gateway.calls.responses import Response, write_response
 from gateway.http.conditions import Conditions, read_conditions
 from gateway.http.exchange import Exchange
-from gateway.http.metadata import call_metadata, call_timeout_seconds, success_headers
+from gateway.http.metadata import (
+    call_metadata,
+    call_timeout_seconds,
+    retry_headers,
+    success_headers,
+)
 from gateway.http.statuses import from_rpc_error
 from gateway.routing.routes import Route
 from gateway.routing.transcoding import RequestParts
@@ -94,7 +99,10 @@ class UnaryCalls:
                 conditions.refine_status(problem)
             attempt.exchange.note_failure(problem, error.details() or "")
             raise problem from error
-        sent = success_headers(await call.initial_metadata(), await call.trailing_metadata())
+        received = await call.initial_metadata(), await call.trailing_metadata()
+        sent = success_headers(*received)
+        if route.rpc.may_be_accepted:
+            sent |= retry_headers(*received)
         validated = route.only_validates(attempt.request)
         response = write_response(route, message, sent, validated=validated)
         tag = response.headers.get("ETag", "")

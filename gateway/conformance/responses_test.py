@@ -218,6 +218,13 @@ async def test_location_that_the_service_sends_wins(notes: Notes, sent: str, loc
     assert (response.status_code, response.headers["Location"]) == (201, location)
 
 
+async def test_creation_that_is_not_done_is_202_with_the_time_to_look_again(notes: Notes) -> None:
+    body = {"note": {"noteId": "2"}, "aside": {"trailing": ["retry-after: 7"]}}
+    response = await notes.client.post("/v1/notes:import", json=body)
+    assert (response.status_code, response.headers["Retry-After"]) == (202, "7")
+    assert response.headers["Location"] == "/v1/notes/2"
+
+
 async def test_sent_location_of_a_resource_that_was_not_created_is_ignored(notes: Notes) -> None:
     query = {"aside.initial": "location: /v1/notes/2"}
     response = await notes.client.get("/v1/notes/1", params=query)

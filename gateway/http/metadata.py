@@ -75,4 +75,4 @@ def _allowed(headers: _Headers, *metadata: Pairs) -> dict[str, str]:
 success_headers = partial(
     _allowed, {"etag": ("ETag", ENTITY_TAG), "location": ("Location", _URI_REFERENCE)}
 )
-failure_headers = partial(_allowed, {"retry-after": ("Retry-After", _RETRY_AFTER)})
+retry_headers = partial(_allowed, {"retry-after": ("Retry-After", _RETRY_AFTER)})

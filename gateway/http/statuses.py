@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from chassis import status
-from gateway.http.metadata import failure_headers
+from gateway.http.metadata import retry_headers
 from gateway.http.problems import CLIENT_CLOSED_REQUEST, HTTP_STATUSES, FieldError, Problem
 
 RESPONSE_TOO_LARGE = "RESPONSE_TOO_LARGE"
@@ -37,7 +37,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> Problem:
         )
         return Problem(500, "INTERNAL", detail, RESPONSE_TOO_LARGE)
     problem = from_status(error.code(), message, _sent_status(error))
-    sent = failure_headers(error.initial_metadata() or (), error.trailing_metadata() or ())
+    sent = retry_headers(error.initial_metadata() or (), error.trailing_metadata() or ())
     problem.headers = {**problem.headers, **sent}
     return problem
 

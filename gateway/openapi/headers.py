@@ -43,6 +43,11 @@ def response_headers(route: Route) -> dict[str, Header]:
     return headers
 
 
+def retry_header() -> Header:
+    """Return the header of a response that is not final."""
+    return _header("After how many seconds to look again.")
+
+
 def _parameter(name: str, description: str, schema: Header | None = None) -> Header:
     return {
         "name": name,

@@ -26,6 +26,7 @@ service LibraryService {
   rpc CreateAuthor(Author) returns (Author) {
     option (google.api.http) = {post: "/v1/authors" body: "*"};
     option (rest.v1.location) = "/v1/books/{name}";
+    option (rest.v1.may_be_accepted) = true;
   }
   rpc UpdateBook(UpdateBookRequest) returns (Book) {
     option (google.api.http) = {patch: "/v1/books/{book.book_id}" body: "book"};
@@ -231,11 +232,18 @@ def test_bytes_may_have_any_type_but_no_encoding() -> None:
 )
 def test_creation_has_a_location(path: str, nothing: str, sent: set[str]) -> None:
     responses = PATHS[path]["post"]["responses"]
-    assert list(responses) == ["200", "201", "415", "default"]
+    assert set(responses) - {"202"} == {"200", "201", "415", "default"}
     assert responses["200"]["description"].startswith(nothing)
     assert "headers" not in responses["200"]
     assert set(responses["201"]["headers"]) == sent
     assert responses["200"]["content"] == responses["201"]["content"]
+
+
+def test_creation_that_may_be_accepted_has_a_time_to_look_again() -> None:
+    assert "202" not in PATHS["/v1/books"]["post"]["responses"]
+    responses = PATHS["/v1/authors"]["post"]["responses"]
+    assert set(responses["202"]["headers"]) == {"Location", "Idempotent-Replayed", "Retry-After"}
+    assert responses["202"]["content"] == responses["201"]["content"]
 
 
 def test_update_of_another_version_is_412() -> None:

@@ -6,7 +6,7 @@ from gateway.calls.event_stream import END_ID
 from gateway.http.problems import PROBLEM_JSON
 from gateway.openapi.contents import Contents
 from gateway.openapi.failures import named_failures
-from gateway.openapi.headers import response_headers
+from gateway.openapi.headers import response_headers, retry_header
 from gateway.openapi.problems import COMMON_RESPONSE, problem
 from gateway.openapi.schemas import Schemas
 from gateway.routing.routes import Route
@@ -75,7 +75,12 @@ def _creation(route: Route, response: dict[str, Any]) -> Responses:
         if route.may_validate_only
         else "Done; what was created has no path of its own."
     )
-    return {
+    responses = {
         "200": {"description": nothing, "content": response["content"]},
         "201": {"description": "Created.", **response},
     }
+    if route.rpc.may_be_accepted:
+        headers = {**response["headers"], "Retry-After": retry_header()}
+        accepted = {"description": "Accepted, and not done yet.", **response, "headers": headers}
+        responses["202"] = accepted
+    return responses

@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 
 LOCATION_OPTION = "rest.v1.location"
+MAY_BE_ACCEPTED_OPTION = "rest.v1.may_be_accepted"
 
 _IMPLICIT = (
     any_pb2,
@@ -62,6 +63,8 @@ class Method:
     server_streaming: bool
     location: str
     """The option rest.v1.location: the path of the resource that the RPC creates, or nothing."""
+    may_be_accepted: bool
+    """The option rest.v1.may_be_accepted: whether the RPC may return before it is done."""
 
 
 class DescriptorSet:
@@ -122,6 +125,9 @@ class DescriptorSet:
             client_streaming=method.client_streaming,
             server_streaming=method.server_streaming,
             location=read_option(method.GetOptions(), self.pool, LOCATION_OPTION) or "",
+            may_be_accepted=bool(
+                read_option(method.GetOptions(), self.pool, MAY_BE_ACCEPTED_OPTION)
+            ),
         )
 
 

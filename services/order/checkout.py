@@ -6,6 +6,8 @@ by two at once. No transaction is open during a call. The state transitions are 
 worker, which continues what was left, is in `worker`.
 """
 
+import asyncio
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -51,12 +53,15 @@ class Checkout:
             State.CANCELLING: self._compensate,
         }
 
-    async def place(self, orders: Sequence[NewOrder]) -> list[OrderResult]:
+    async def place(
+        self, orders: Sequence[NewOrder], drive_seconds: float | None = None
+    ) -> list[OrderResult]:
         """Accept and drive at most `batches.MAX_ORDERS` orders; return one result each, in order.
 
         A duplicate is driven from its current state. The result is the order if it is confirmed,
         and otherwise the error for its client. An order that makes its batch fail gets an error of
-        its own, and the others continue.
+        its own, and the others continue. After `drive_seconds`, the orders that are not final are
+        left to the worker.
 
         Raises:
             errors.Unavailable: the user service or the database is down; which orders were accepted
@@ -65,7 +70,8 @@ class Checkout:
         if not orders:
             return []
         accepted = await batches.halve(self._accept, orders, self._fail_acceptance)
-        driven = await self.drive(order for order in accepted if isinstance(order, Order))
+        found = [order for order in accepted if isinstance(order, Order)]
+        driven = await self.drive(found, drive_seconds)
         return [
             _to_result(driven[order.order_id]) if isinstance(order, Order) else order
             for order in accepted
@@ -89,12 +95,21 @@ class Checkout:
         # A concurrent charge may have won.
         return domain.request_cancel(driven)
 
-    async def drive(self, orders: Iterable[Order]) -> dict[uuid.UUID, OrderResult]:
+    async def drive(
+        self, orders: Iterable[Order], seconds: float | None = None
+    ) -> dict[uuid.UUID, OrderResult]:
         """Take steps until each order has none left or has to wait; return results by order id.
 
-        An order that has to wait is left to the worker.
+        An order that has to wait, or that has a step left after `seconds`, is left to the worker.
         """
         driven: dict[uuid.UUID, OrderResult] = {order.order_id: order for order in orders}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._take_steps(driven)
+        await self._postpone(driven)
+        return driven
+
+    async def _take_steps(self, driven: dict[uuid.UUID, OrderResult]) -> None:
         while _ready(driven, domain.ACTIVE):
             for state, step in self._steps.items():
                 ready = [(order, len(order.lines)) for order in _ready(driven, {state})]
@@ -102,14 +117,14 @@ class Checkout:
                     advance = partial(self._advance, step)
                     results = await batches.halve(advance, batch, self._fail_step)
                     driven |= zip((order.order_id for order in batch), results, strict=True)
-        await self._postpone(driven)
-        return driven
 
     async def _postpone(self, driven: Mapping[uuid.UUID, OrderResult]) -> None:
         failures: dict[uuid.UUID, str | None] = {}
         for order_id, result in driven.items():
-            if isinstance(result, domain.Unfinished | domain.Failed):
-                failures[order_id] = result.defect if isinstance(result, domain.Failed) else None
+            if isinstance(result, domain.Failed):
+                failures[order_id] = result.defect
+            elif isinstance(result, domain.Unfinished) or _is_active(result):
+                failures[order_id] = None
         if not failures:
             return
         try:
@@ -229,6 +244,10 @@ def _ready(driven: Mapping[uuid.UUID, OrderResult], states: Collection[State]) -
     return [
         order for order in driven.values() if isinstance(order, Order) and order.state in states
     ]
+
+
+def _is_active(result: OrderResult) -> bool:
+    return isinstance(result, Order) and result.state in domain.ACTIVE
 
 
 def _match(accepted: Order | None, order: NewOrder) -> OrderResult:

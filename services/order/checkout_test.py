@@ -11,6 +11,7 @@ import pytest
 from bazaar.order.v1 import order_pb2
 from chassis import status
 from chassis.testing import read_refusal, refusal
+from services.order import servicer
 from services.order.domain import Order, Payment, PaymentState
 from services.order.testing import (
     DECLINED_CARD,
@@ -18,6 +19,7 @@ from services.order.testing import (
     Urls,
     audit,
     lose,
+    make_due,
     new_order,
     read,
 )
@@ -69,13 +71,14 @@ async def test_a_repeated_request_finishes_an_order_after_a_lost_message(
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
     shop.hooks[f"{side} {step}"] = lose
-    refused = await refusal(shop.orders.CreateOrder(request))
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "PEER_UNAVAILABLE")
-    assert refused.metadata["order_id"] == order_id_of(urls)
+    call = shop.orders.CreateOrder(request)
+    accepted = await call
+    assert accepted.state in {order_pb2.ORDER_STATE_PENDING, order_pb2.ORDER_STATE_PAYING}
+    assert ("retry-after", "1") in list(await call.trailing_metadata())
     assert audit(urls) != []
     shop.hooks.clear()
     order = await shop.orders.CreateOrder(request)
-    assert order.order_id == refused.metadata["order_id"]
+    assert order.order_id == accepted.order_id
     assert order.state == order_pb2.ORDER_STATE_CONFIRMED
     assert await shop.stock(product) == (8, 0, 2)
     assert audit(urls) == []
@@ -89,8 +92,8 @@ async def test_a_repeated_request_finishes_the_compensation_of_a_declined_order(
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2), payment_method=DECLINED_CARD)
     shop.hooks[f"{side} {step}"] = lose
-    refused = await refusal(shop.orders.CreateOrder(request))
-    assert refused.code == grpc.StatusCode.UNAVAILABLE
+    accepted = await shop.orders.CreateOrder(request)
+    assert accepted.state == order_pb2.ORDER_STATE_CANCELLING
     assert states(urls) == ["CANCELLING"]
     shop.hooks.clear()
     assert (await refusal(shop.orders.CreateOrder(request))).reason == "PAYMENT_DECLINED"
@@ -117,7 +120,8 @@ async def test_an_order_waits_for_a_service_that_is_down(
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
     shop.hooks[point] = once(stop, shop, point)
-    assert (await refusal(shop.orders.CreateOrder(request))).reason == "PEER_UNAVAILABLE"
+    accepted = await shop.orders.CreateOrder(request)
+    assert order_pb2.OrderState.Name(accepted.state) == f"ORDER_STATE_{state}"
     assert states(urls) == [state]
     await shop.start(name, ports[0])
     order = await shop.orders.CreateOrder(request, wait_for_ready=True)
@@ -195,7 +199,7 @@ async def test_an_order_that_is_stuck_can_be_cancelled(shop: Shop, urls: Urls, s
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
     shop.hooks[f"before {step}"] = lose
-    await refusal(shop.orders.CreateOrder(request))
+    await shop.orders.CreateOrder(request)
     cancelled = await cancel(shop, order_id_of(urls))
     assert cancelled.state == order_pb2.ORDER_STATE_CANCELLED
     assert await cancel(shop, cancelled.order_id) == cancelled
@@ -217,7 +221,7 @@ async def test_stock_stays_reserved_while_the_payment_is_unknown(
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
     shop.hooks["before charge"] = lose
-    await refusal(shop.orders.CreateOrder(request))
+    await shop.orders.CreateOrder(request)
     monkeypatch.setattr(shop.peers, "cancel_payments", return_unknown)
     refused = await refusal(cancel(shop, order_id_of(urls)))
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "ORDER_UNDER_WAY")
@@ -236,8 +240,8 @@ async def test_only_the_unpaid_orders_of_a_batch_release_their_stock(
     for request, point in ((paid, "after charge"), (unpaid, "before charge")):
         shop.hooks.clear()
         shop.hooks.update({point: lose, "before cancel_payments": lose})
-        order_id = (await refusal(shop.orders.CreateOrder(request))).metadata["order_id"]
-        await refusal(cancel(shop, order_id))
+        accepted = await shop.orders.CreateOrder(request)
+        await refusal(cancel(shop, accepted.order_id))
     assert states(urls) == ["CANCELLING", "CANCELLING"]
     shop.hooks.clear()
     chunk = order_pb2.CreateOrdersRequest(orders=[paid, unpaid])
@@ -255,7 +259,7 @@ async def test_a_cancelled_order_whose_charge_succeeded_goes_forward(
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
     shop.hooks["after charge"] = lose
-    await refusal(shop.orders.CreateOrder(request))
+    await shop.orders.CreateOrder(request)
     refused = await refusal(cancel(shop, order_id_of(urls)))
     assert refused.reason == "ORDER_NOT_CANCELLABLE"
     assert states(urls) == ["CONFIRMED"]
@@ -281,3 +285,24 @@ async def test_an_order_takes_seven_commits(shop: Shop, urls: Urls) -> None:
         counted.append(after - before)
     # The server may analyze a table meanwhile.
     assert min(counted) == 7 + 2
+
+
+async def test_an_order_that_takes_long_is_returned_as_it_is_and_finished_by_the_worker(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servicer, "DRIVE_SECONDS", 0.1)
+
+    async def block() -> None:
+        await asyncio.Event().wait()
+
+    request = new_order(await shop.new_user(), (await shop.new_product(), 1))
+    shop.hooks["before charge"] = block
+    accepted = await shop.orders.CreateOrder(request)
+    assert accepted.state == order_pb2.ORDER_STATE_PAYING
+    shop.hooks.clear()
+    query = "SELECT lease_until, next_at < now() + interval '2 seconds' FROM orders"
+    assert read(urls["order"], query) == [(None, True)]
+    make_due(urls)
+    await shop.worker.run()
+    assert states(urls) == ["CONFIRMED"]
+    assert audit(urls) == []

@@ -76,19 +76,6 @@ class Conflict(errors.FailedPrecondition):
     http_status = 409
 
 
-class Unfinished(errors.Unavailable):
-    """The order is accepted, and has to wait for another service."""
-
-
-class Failed(errors.Error):
-    """The order is accepted, and a defect keeps its next step from being taken.
-
-    `defect` is for the log of the service and its staff.
-    """
-
-    defect: str
-
-
 class PaymentDeclined(errors.FailedPrecondition):
     """The payment provider declined the charge."""
 
@@ -159,6 +146,21 @@ class Order:
     def key(self) -> OrderKey:
         """The user and the idempotency key."""
         return self.user_id, self.idempotency_key
+
+
+class Unfinished(errors.Unavailable):
+    """The `order` is accepted, and the worker will finish it."""
+
+    order: Order
+
+
+class Failed(errors.Error):
+    """The order is accepted, and a defect keeps its next step from being taken.
+
+    `defect` is for the log of the service and its staff.
+    """
+
+    defect: str
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -288,10 +290,12 @@ def find_error(order: Order) -> errors.Error | None:
 def unfinished(order: Order, reason: str) -> Unfinished:
     """Return the error for an accepted order that has to wait for another service."""
     message = (
-        "The order is accepted but not finished yet: send it again with the same idempotency key to"
-        " get its result."
+        "The order is accepted but not finished yet: get it later, or send it again with the same"
+        " idempotency key."
     )
-    return Unfinished(reason, message, metadata=_metadata(order))
+    error = Unfinished(reason, message, metadata=_metadata(order))
+    error.order = order
+    return error
 
 
 def failed(order: Order, defect: str) -> Failed:

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from dataclasses import replace
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -185,16 +185,8 @@ async def test_list_sizes_is_newest_first(database: Database) -> None:
 
 
 async def test_1000_orders_take_a_constant_number_of_statements(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, statements: list[object]
 ) -> None:
-    statements: list[object] = []
-    execute = psycopg.AsyncCursor.execute
-
-    async def count(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-        statements.append(query)
-        return await execute(self, query, *args, **kwargs)
-
-    monkeypatch.setattr(psycopg.AsyncCursor, "execute", count)
     orders = await accept(database, new_orders(1_000))
     assert len(statements) == 2
     reserved = await save(database, [domain.reserve(order, PRICES) for order in orders])

@@ -27,6 +27,11 @@ from services.order.checkout import Checkout
 from services.order.domain import Cause, NewOrder, Position
 from services.order.event_log import EventLog
 
+DRIVE_SECONDS = 5.0
+"""How long CreateOrder drives an order before it returns it as it is."""
+RETRY_SECONDS = "1"
+"""When a client may look again for an order that is not final yet."""
+
 _IDEMPOTENCY_KEY_METADATA = "idempotency-key"
 
 
@@ -50,7 +55,10 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, request: order_pb2.CreateOrderRequest, context: Context
     ) -> order_pb2.Order:
         order = _parse(request, request.idempotency_key or _default_idempotency_key(context))
-        (result,) = await self._checkout.place([order])
+        (result,) = await self._checkout.place([order], DRIVE_SECONDS)
+        if isinstance(result, domain.Unfinished):
+            context.set_trailing_metadata((("retry-after", RETRY_SECONDS),))
+            return messages.to_message(result.order)
         if isinstance(result, errors.Error):
             raise result
         return messages.to_message(result)

@@ -9,10 +9,18 @@ import psycopg
 import pytest
 
 from bazaar.order.v1 import order_pb2
-from chassis.testing import refusal
 from services.order import queue_repository, worker
 from services.order.domain import Order, Payment
-from services.order.testing import DECLINED_CARD, Shop, Urls, audit, lose, new_order, read
+from services.order.testing import (
+    DECLINED_CARD,
+    Shop,
+    Urls,
+    audit,
+    lose,
+    make_due,
+    new_order,
+    read,
+)
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
@@ -23,14 +31,6 @@ COMPENSATIONS = ["cancel_payments", "release_stock"]
 def execute(urls: Urls, statement: LiteralString, *parameters: object) -> None:
     with psycopg.connect(urls["order"]) as connection:
         connection.execute(statement, parameters)
-
-
-def make_due(urls: Urls) -> None:
-    """Skip the backoff of all active orders, and end their leases."""
-    execute(
-        urls,
-        "UPDATE orders SET next_at = now(), lease_until = NULL WHERE next_at < 'infinity'",
-    )
 
 
 def states(urls: Urls) -> list[str]:
@@ -45,7 +45,7 @@ async def interrupt(
     user = await shop.new_user(f"{key}@example.com")
     request = new_order(user, (product, 2), key=key, payment_method=payment_method)
     shop.hooks[point] = lose
-    await refusal(shop.orders.CreateOrder(request))
+    await shop.orders.CreateOrder(request)
     shop.hooks.clear()
     return product, request
 

@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from dataclasses import replace
-from typing import Any
 
 import psycopg
 import pytest
@@ -23,7 +22,7 @@ from services.payment.testing import (
     hooked_sandbox,
 )
 
-pytest_plugins = ("tools.postgres.testing", "services.payment.testing")
+pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.payment.testing")
 DATABASE = "payment"
 
 COUNT_INTENTS = "SELECT count(*) FROM sandbox.intents"
@@ -239,16 +238,8 @@ async def test_no_transaction_is_open_during_calls_to_the_provider(
 
 
 async def test_a_thousand_charges_take_as_many_statements_as_one(
-    charges: Charges, monkeypatch: pytest.MonkeyPatch
+    charges: Charges, statements: list[object]
 ) -> None:
-    statements: list[object] = []
-    execute = psycopg.AsyncCursor.execute
-
-    async def record_and_execute(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-        statements.append(query)
-        return await execute(self, query, *args, **kwargs)
-
-    monkeypatch.setattr(psycopg.AsyncCursor, "execute", record_and_execute)
     await charges.process(new_charges(1))
     one = list(statements)
     statements.clear()

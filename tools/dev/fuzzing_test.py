@@ -63,6 +63,7 @@ def trade(client: httpx.Client) -> dict[str, Sequence[str | int]]:
         "body.lines[*].productId": products,
         "body.lines[*].quantity": [1, 2],
         "body.paymentMethod": ["pm_card_visa"],
+        "body.state": ["ORDER_STATE_SHIPPED"],
         "path.orderId": orders,
         "path.paymentId": payments,
         "path.productId": products,

@@ -17,6 +17,7 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 - directories in it are made by mkdtemp
 _MEMORY_NEEDED_BYTES = 512 * 1024 * 1024
 _START_ATTEMPTS = 5
 _OPTIONS = {
+    "bazaar.allow_data_loss": "on",
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
