@@ -9,7 +9,7 @@ PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pyt
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, LiteralString, TypeAlias
@@ -35,10 +35,11 @@ from services.order.peers import Peers
 from services.order.servicer import OrderServicer
 from services.order.worker import Worker
 from services.payment import main as payment
-from services.payment.testing import Hooks, find_discrepancies
+from services.payment.testing import Hooks
 from services.product import main as product
 from services.user import main as user
 from tools.postgres.testing import Databases, clear
+from tools.reconcile.comparisons import COMPARISONS, compare
 
 CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_declined"
@@ -59,36 +60,6 @@ Urls = Mapping[str, str]
 Users: TypeAlias = "user_pb2_grpc.UserServiceAsyncStub"
 Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
 Orders: TypeAlias = "order_pb2_grpc.OrderServiceAsyncStub"
-
-_STUCK: LiteralString = """
-SELECT format('order %s is %s', order_id, state) FROM orders WHERE next_at IS NOT NULL
-"""
-_UNRECORDED: LiteralString = """
-SELECT format('order %s: version %s is %s, its last event %s', order_id, orders.version,
-              orders.state, event.state)
-  FROM orders LEFT JOIN order_events AS event USING (order_id, version)
- WHERE event.state IS DISTINCT FROM orders.state
-    OR version <> (SELECT count(*) FROM order_events WHERE order_id = orders.order_id)
-"""
-_TOTALS: LiteralString = """
-SELECT format('%s %s %s %s', order_id, payment_id, total_minor, currency_code)
-  FROM orders WHERE state = 'CONFIRMED'
-"""
-_CHARGES: LiteralString = """
-SELECT format('%s %s %s %s', order_id, payment_id, amount_minor, currency_code)
-  FROM payments WHERE state = 'SUCCEEDED'
-"""
-_STOCK: LiteralString = """
-SELECT format('product %s: %s available, %s reserved, %s sold of %s',
-              product_id, available, reserved, sold, stocked)
-  FROM stock WHERE available < 0 OR reserved <> 0 OR available + sold <> stocked
-"""
-_ORDERED: LiteralString = """
-SELECT format('%s %s', product_id, sum(quantity))
-  FROM order_lines JOIN orders USING (order_id)
- WHERE state = 'CONFIRMED' GROUP BY product_id
-"""
-_SOLD: LiteralString = "SELECT format('%s %s', product_id, sold) FROM stock WHERE sold > 0"
 
 
 async def lose() -> None:
@@ -234,17 +205,17 @@ def new_order(
 
 
 def audit(urls: Urls) -> list[str]:
-    """Compare the databases of all services, none of which has an active order.
+    """Reconcile the databases of all services, none of which has an active order.
 
-    An empty list means that no order is stuck, each confirmed one was charged its total once, no
-    other was charged, each change of an order is an event, every unit is available or sold, and
-    those sold are those of the confirmed orders.
+    An empty list means that they agree in everything that `tools.reconcile` compares, and that no
+    order is active.
     """
-    found = find_discrepancies(urls["payment"]) + _read(urls["product"], _STOCK)
-    found += _read(urls["order"], _STUCK) + _read(urls["order"], _UNRECORDED)
-    found += _compare("charged", _read(urls["order"], _TOTALS), _read(urls["payment"], _CHARGES))
-    found += _compare("sold", _read(urls["order"], _ORDERED), _read(urls["product"], _SOLD))
-    return found
+    results = [compare(urls, comparison) for comparison in COMPARISONS]
+    found = [f"{each.comparison.name}: {example}" for each in results for example in each.examples]
+    active = (
+        "SELECT format('order %s is %s', order_id, state) FROM orders WHERE next_at IS NOT NULL"
+    )
+    return found + [str(row[0]) for row in read(urls["order"], active)]
 
 
 def read(url: str, query: LiteralString) -> list[tuple[Any, ...]]:
@@ -259,11 +230,3 @@ def make_due(urls: Urls) -> None:
         connection.execute(
             "UPDATE orders SET next_at = now(), lease_until = NULL WHERE next_at < 'infinity'"
         )
-
-
-def _read(url: str, query: LiteralString) -> list[str]:
-    return [str(row[0]) for row in read(url, query)]
-
-
-def _compare(what: str, expected: Sequence[str], found: Sequence[str]) -> list[str]:
-    return [f"{what}: {item}" for item in sorted(set(expected) ^ set(found))]

@@ -1,0 +1,231 @@
+"""What the databases of the shop must agree on, and how they are compared.
+
+Each comparison is a pair of queries, whose rows are read side by side in the order of their keys:
+memory does not grow with the number of orders.
+"""
+
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import LiteralString
+
+import psycopg
+
+MAX_EXAMPLES = 20
+"""How many differences of a comparison are described; the others are counted."""
+STUCK_SECONDS = 60
+"""How long an order may be under way without a change."""
+
+Row = tuple[str, str]
+"""A key and what is recorded for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """A query for rows of a key and a value, both text, from one database."""
+
+    database: str
+    query: LiteralString
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two sets of records that must be equal; where `partial`, `found` may have fewer."""
+
+    name: str
+    expected: Records
+    found: Records
+    partial: bool = False
+
+
+@dataclass(slots=True)
+class Result:
+    """How many records were compared, and how many keys differ, with some examples."""
+
+    comparison: Comparison
+    compared: int = 0
+    differences: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+_CONFIRMED: LiteralString = "state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')"
+
+COMPARISONS = (
+    Comparison(
+        "confirmed orders and charges",
+        Records(
+            "order",
+            "SELECT order_id::text, format('payment %s of %s %s', payment_id, total_minor,"
+            f" currency_code) FROM orders WHERE {_CONFIRMED}",
+        ),
+        Records(
+            "payment",
+            "SELECT order_id::text, format('payment %s of %s %s', payment_id, amount_minor,"
+            " currency_code) FROM payments WHERE state = 'SUCCEEDED'",
+        ),
+    ),
+    Comparison(
+        "payments and the provider",
+        Records(
+            "payment",
+            "SELECT provider_reference, format('%s charged, %s refunded', amount_minor,"
+            " refunded_minor) FROM payments WHERE state = 'SUCCEEDED' AND provider = 'sandbox'",
+        ),
+        Records(
+            "payment",
+            "SELECT intent_reference, format('%s charged, %s refunded',"
+            " string_agg(amount_minor::text, ' + ') FILTER (WHERE type = 'CAPTURE'),"
+            " coalesce(sum(amount_minor) FILTER (WHERE type = 'REFUND'), 0))"
+            " FROM sandbox.movements GROUP BY intent_reference",
+        ),
+    ),
+    Comparison(
+        "payments and the ledger",
+        Records(
+            "payment",
+            "SELECT payment_id::text, format('%s charged, %s refunded', amount_minor,"
+            " refunded_minor) FROM payments WHERE state = 'SUCCEEDED' AND amount_minor > 0",
+        ),
+        Records(
+            "payment",
+            "SELECT payment_id::text, format('%s charged, %s refunded',"
+            " sum(amount_minor) FILTER (WHERE type = 'CHARGE'),"
+            " coalesce(sum(amount_minor) FILTER (WHERE type = 'REFUND'), 0))"
+            " FROM transactions GROUP BY payment_id",
+        ),
+    ),
+    Comparison(
+        "payments and refunds",
+        Records(
+            "payment",
+            "SELECT payment_id::text, refunded_minor::text FROM payments WHERE refunded_minor > 0",
+        ),
+        Records(
+            "payment",
+            "SELECT payment_id::text, sum(amount_minor)::text FROM refunds"
+            " WHERE state = 'SUCCEEDED' GROUP BY payment_id",
+        ),
+    ),
+    Comparison(
+        "lines of confirmed orders and sold stock",
+        Records(
+            "order",
+            "SELECT format('%s %s', order_id, product_id), format('%s at %s %s', quantity,"
+            " unit_price_minor, currency_code) FROM order_lines JOIN orders USING (order_id)"
+            f" WHERE {_CONFIRMED}",
+        ),
+        Records(
+            "product",
+            "SELECT format('%s %s', order_id, product_id), format('%s at %s %s', quantity,"
+            " price_minor, currency_code) FROM reservation_lines JOIN reservations"
+            " USING (order_id) WHERE state = 'COMMITTED'",
+        ),
+    ),
+    Comparison(
+        "active orders and reserved stock",
+        Records("order", "SELECT order_id::text, '' FROM orders WHERE next_at IS NOT NULL"),
+        Records(
+            "product",
+            "SELECT order_id::text, '' FROM reservations WHERE state IN ('RESERVED', 'PINNED')",
+        ),
+        partial=True,
+    ),
+    Comparison(
+        "reservations and stock",
+        Records(
+            "product",
+            "SELECT product_id::text, format('%s reserved, %s sold',"
+            " coalesce(sum(quantity) FILTER (WHERE state IN ('RESERVED', 'PINNED')), 0),"
+            " coalesce(sum(quantity) FILTER (WHERE state = 'COMMITTED'), 0))"
+            " FROM stock LEFT JOIN reservation_lines USING (product_id)"
+            " LEFT JOIN reservations USING (order_id) GROUP BY product_id",
+        ),
+        Records(
+            "product",
+            "SELECT product_id::text, format('%s reserved, %s sold', reserved, sold) FROM stock",
+        ),
+    ),
+    Comparison(
+        "adjustments and stock",
+        Records(
+            "product",
+            "SELECT product_id::text, sum(delta)::text FROM stock_adjustments"
+            " JOIN stock USING (product_id) GROUP BY product_id",
+        ),
+        Records("product", "SELECT product_id::text, stocked::text FROM stock WHERE stocked <> 0"),
+    ),
+    Comparison(
+        "orders and their events",
+        Records("order", "SELECT order_id::text, format('%s %s', version, state) FROM orders"),
+        Records(
+            "order",
+            "SELECT DISTINCT ON (order_id) order_id::text, format('%s %s', version, state)"
+            " FROM order_events ORDER BY order_id, version DESC",
+        ),
+    ),
+    Comparison(
+        "orders that are stuck",
+        Records("order", "SELECT '', '' WHERE false"),
+        Records(
+            "order",
+            "SELECT order_id::text, format('%s since %s', state, update_time) FROM orders"
+            f" WHERE next_at IS NOT NULL AND update_time < now() - interval '{STUCK_SECONDS} s'",
+        ),
+    ),
+)
+
+
+def compare(urls: Mapping[str, str], comparison: Comparison) -> Result:
+    """Compare two sets of records; `urls` are those of the databases by their names.
+
+    Raises:
+        psycopg.Error: a database cannot be read.
+    """
+    result = Result(comparison)
+    with ExitStack() as stack:
+        expected = _read(stack, urls, comparison.expected)
+        found = _read(stack, urls, comparison.found)
+        for key, before, after in _merge(expected, found):
+            result.compared += 1
+            if before == after or (after is None and comparison.partial):
+                continue
+            result.differences += 1
+            if len(result.examples) < MAX_EXAMPLES:
+                result.examples.append(f"{key}: {_describe(before)}, but {_describe(after)}")
+    return result
+
+
+def _read(stack: ExitStack, urls: Mapping[str, str], records: Records) -> Iterator[Row]:
+    connection = stack.enter_context(psycopg.connect(urls[records.database]))
+    connection.read_only = True
+    cursor = stack.enter_context(connection.cursor("records"))
+    # Merging needs the order of the keys' bytes, whatever the collation of the database is.
+    cursor.execute(
+        f'SELECT * FROM ({records.query}) AS record (key, value) ORDER BY key COLLATE "C"'
+    )
+    return iter(cursor)
+
+
+def _merge(
+    left: Iterable[Row], right: Iterable[Row]
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield every key with its values on both sides; None where a side does not have the key."""
+    merged = heapq.merge(_mark(left, 0), _mark(right, 1))
+    for key, rows in itertools.groupby(merged, key=itemgetter(0)):
+        values: tuple[list[str], list[str]] = ([], [])
+        for _, side, value in rows:
+            values[side].append(value)
+        expected, found = (" and ".join(each) if each else None for each in values)
+        yield key, expected, found
+
+
+def _mark(rows: Iterable[Row], side: int) -> Iterator[tuple[str, int, str]]:
+    for key, value in rows:
+        yield key, side, value
+
+
+def _describe(value: str | None) -> str:
+    return "nothing" if value is None else value or "one"

@@ -1,0 +1,109 @@
+"""Every comparison finds the difference that it is for, in a shop with a confirmed order."""
+
+from typing import LiteralString
+
+import psycopg
+import pytest
+
+from services.order.testing import Shop, Urls, new_order
+from tools.reconcile.comparisons import COMPARISONS, MAX_EXAMPLES, Result, compare
+
+pytest_plugins = ("tools.postgres.testing", "services.order.testing")
+
+# Append-only tables are changed with their triggers disabled, as a broken disk would.
+DIFFERENCES: tuple[tuple[str, str, LiteralString], ...] = (
+    ("confirmed orders and charges", "order", "UPDATE orders SET total_minor = total_minor + 1"),
+    (
+        "payments and the provider",
+        "payment",
+        "INSERT INTO sandbox.movements (intent_reference, type, amount_minor)"
+        " SELECT reference, 'CAPTURE', 300 FROM sandbox.intents",
+    ),
+    (
+        "payments and the ledger",
+        "payment",
+        "INSERT INTO transactions"
+        " (payment_id, order_id, type, amount_minor, currency_code, provider_reference)"
+        " SELECT payment_id, order_id, 'REFUND', 1, 'GBP', 'x' FROM payments",
+    ),
+    (
+        "payments and refunds",
+        "payment",
+        "INSERT INTO refunds (payment_id, number, amount_minor, currency_code, state)"
+        " SELECT payment_id, 1, 1, 'GBP', 'SUCCEEDED' FROM payments",
+    ),
+    (
+        "lines of confirmed orders and sold stock",
+        "order",
+        "UPDATE order_lines SET unit_price_minor = 1",
+    ),
+    (
+        "active orders and reserved stock",
+        "product",
+        "INSERT INTO reservations (order_id, state) VALUES (uuidv7(), 'PINNED')",
+    ),
+    (
+        "reservations and stock",
+        "product",
+        "UPDATE stock SET sold = sold + 1, available = available - 1",
+    ),
+    (
+        "adjustments and stock",
+        "product",
+        "UPDATE stock SET available = available + 1, stocked = stocked + 1",
+    ),
+    (
+        "orders and their events",
+        "order",
+        "INSERT INTO order_events (order_id, version, state, cause)"
+        " SELECT order_id, version + 1, 'SHIPPED', 'CLIENT' FROM orders",
+    ),
+    (
+        "orders that are stuck",
+        "order",
+        "INSERT INTO orders (user_id, idempotency_key, request_hash, payment_method, update_time)"
+        " VALUES (uuidv7(), 'k2', sha256('x'), 'pm', now() - interval '61 s')",
+    ),
+)
+
+
+def results(urls: Urls) -> dict[str, Result]:
+    return {comparison.name: compare(urls, comparison) for comparison in COMPARISONS}
+
+
+async def place(shop: Shop) -> None:
+    request = new_order(await shop.new_user(), (await shop.new_product(), 2))
+    await shop.orders.CreateOrder(request)
+
+
+async def test_a_shop_without_faults_has_no_difference(shop: Shop, urls: Urls) -> None:
+    await place(shop)
+    found = results(urls)
+    assert [result.examples for result in found.values()] == [[]] * len(COMPARISONS)
+    assert found["confirmed orders and charges"].compared == 1
+
+
+@pytest.mark.parametrize(("name", "database", "statement"), DIFFERENCES)
+async def test_each_comparison_finds_its_difference(
+    shop: Shop, urls: Urls, name: str, database: str, statement: LiteralString
+) -> None:
+    await place(shop)
+    with psycopg.connect(urls[database]) as connection:
+        connection.execute(statement)
+    result = results(urls)[name]
+    assert result.differences == len(result.examples) == 1
+    assert "but" in result.examples[0]
+
+
+def test_every_comparison_has_a_difference_in_the_test() -> None:
+    assert {name for name, _, _ in DIFFERENCES} == {comparison.name for comparison in COMPARISONS}
+
+
+async def test_many_differences_are_counted_and_some_described(shop: Shop, urls: Urls) -> None:
+    with psycopg.connect(urls["product"]) as connection:
+        connection.execute(
+            "INSERT INTO reservations (order_id, state)"
+            " SELECT uuidv7(), 'PINNED' FROM generate_series(1, 1000)"
+        )
+    result = results(urls)["active orders and reserved stock"]
+    assert (result.differences, len(result.examples)) == (1_000, MAX_EXAMPLES)
