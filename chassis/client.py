@@ -59,6 +59,10 @@ _TRANSIENT = frozenset(
 Response = TypeVar("Response")
 
 
+class RefusedCallError(Exception):
+    """Another service refused a call; the message has the request's type, the code and why."""
+
+
 def open_channel(host: str, port: int) -> grpc.aio.Channel:
     """Open a channel, which connects when it is first used and reconnects by itself."""
     service_config = ("grpc.service_config", json.dumps(_SERVICE_CONFIG))
@@ -73,7 +77,7 @@ async def call(method: grpc.aio.UnaryUnaryMultiCallable[Any, Response], request:
     Raises:
         errors.Unavailable: the service cannot be reached, did not respond in time, or lost a race
             against another call. Whether the call had an effect is unknown.
-        grpc.aio.AioRpcError: it refused the call, which is a defect of the caller.
+        RefusedCallError: it refused the call, which is a defect of one of the two.
     """
     remaining = call_context.remaining_seconds(TIMEOUT_SECONDS + HEADROOM_SECONDS)
     try:
@@ -84,6 +88,8 @@ async def call(method: grpc.aio.UnaryUnaryMultiCallable[Any, Response], request:
         )
     except grpc.aio.AioRpcError as error:
         if error.code() not in _TRANSIENT:
-            raise
+            raise RefusedCallError(
+                f"{type(request).__name__}: {error.code().name}: {error.details()}"
+            ) from error
         message = "Another service did not respond. The same request may succeed later."
         raise errors.Unavailable("PEER_UNAVAILABLE", message) from error

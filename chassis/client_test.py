@@ -77,6 +77,13 @@ async def test_a_service_that_lost_a_race_is_unavailable(channel: grpc.aio.Chann
         await client.call(unary(channel, "lose_race"), b"")
 
 
+async def test_a_call_that_is_refused_names_the_request_and_the_reason(
+    channel: grpc.aio.Channel,
+) -> None:
+    with pytest.raises(client.RefusedCallError, match=r"^bytes: UNIMPLEMENTED: Method not found"):
+        await client.call(unary(channel, "missing"), b"")
+
+
 async def test_a_service_that_cannot_be_reached_is_unavailable() -> None:
     async with client.open_channel("127.0.0.1", 1) as nobody:
         with call_context.time_limit(2), pytest.raises(errors.Unavailable):

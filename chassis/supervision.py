@@ -9,13 +9,15 @@ from collections.abc import Awaitable, Callable
 
 from chassis import errors, log
 
+MIN_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 10.0
 
 
 class BackgroundTask:
     """Awaits `work` again and again, `interval_seconds` apart, from `start` to `stop`.
 
-    While it fails, the pause doubles, up to MAX_BACKOFF_SECONDS or the interval if that is longer.
+    While it fails, the pause doubles, from at least MIN_BACKOFF_SECONDS up to MAX_BACKOFF_SECONDS,
+    or the interval if that is longer.
     """
 
     def __init__(
@@ -49,8 +51,8 @@ class BackgroundTask:
                 self._log.warning(
                     "background_task_failed", task=self._name, reason=reason, cause=cause
                 )
-                pause_seconds = min(2 * pause_seconds, longest)
+                pause_seconds = min(max(2 * pause_seconds, MIN_BACKOFF_SECONDS), longest)
             except Exception:
                 self._log.exception("background_task_failed", task=self._name)
-                pause_seconds = min(2 * pause_seconds, longest)
+                pause_seconds = min(max(2 * pause_seconds, MIN_BACKOFF_SECONDS), longest)
             await asyncio.sleep(pause_seconds)

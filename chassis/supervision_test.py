@@ -27,7 +27,7 @@ class Work:
 
 
 async def run(work: Work) -> None:
-    task = BackgroundTask("work", work, 0.01)
+    task = BackgroundTask("work", work, 0.0)
     task.start()
     async with asyncio.timeout(10):
         await work.done.wait()
@@ -55,6 +55,7 @@ async def test_a_task_goes_on_after_an_error_and_logs_its_reason(
 async def test_the_pause_doubles_while_a_task_fails_and_is_bounded(
     events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(supervision, "MIN_BACKOFF_SECONDS", 0.02)
     monkeypatch.setattr(supervision, "MAX_BACKOFF_SECONDS", 0.04)
     work = Work(*(ValueError(number) for number in range(4)))
     await run(work)

@@ -48,7 +48,8 @@ def test_orders_lose_the_states_that_recovery_does_not_need(databases: Databases
     ]
     _execute(
         url,
-        "UPDATE orders SET next_at = 'infinity', failure = 'x' WHERE idempotency_key = 'paid'",
+        "UPDATE orders SET next_at = 'infinity', failure = 'x', failing_since = now()"
+        " WHERE idempotency_key = 'paid'",
     )
     schema.downgrade("order", url, "0002")
     query = "SELECT idempotency_key, state, next_at <= now() FROM orders ORDER BY order_id"

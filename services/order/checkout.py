@@ -103,10 +103,13 @@ class Checkout:
         An order that has to wait, or that has a step left after `seconds`, is left to the worker.
         """
         driven: dict[uuid.UUID, OrderResult] = {order.order_id: order for order in orders}
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._take_steps(driven)
-        await self._postpone(driven)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._take_steps(driven)
+        finally:
+            # Also if the client has left, or the server stops: the worker goes on at once.
+            await self._postpone(driven)
         return driven
 
     async def _take_steps(self, driven: dict[uuid.UUID, OrderResult]) -> None:
@@ -143,7 +146,7 @@ class Checkout:
         self._log.exception("order_failed", order_id=str(order.order_id), state=order.state)
         # The first line: PostgreSQL's others may have the values of the row.
         defect = f"{type(error).__name__}: {error}".splitlines()[0]
-        return domain.failed(order, defect)
+        return domain.Failed(order, defect)
 
     async def _accept(self, orders: Sequence[NewOrder]) -> list[OrderResult]:
         users = await self._peers.find_users({order.user_id for order in orders})
@@ -165,10 +168,10 @@ class Checkout:
         try:
             changed = await self._save(await step(batch))
         except batches.TRANSIENT as error:
-            return [domain.unfinished(order, error.reason) for order in batch]
+            return [domain.Unfinished(order, error.reason) for order in batch]
         after = {order.order_id: order for order in changed}
         return [
-            after.get(order.order_id) or domain.unfinished(order, "ORDER_UNDER_WAY")
+            after.get(order.order_id) or domain.Unfinished(order, "ORDER_UNDER_WAY")
             for order in batch
         ]
 

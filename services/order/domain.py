@@ -149,18 +149,25 @@ class Order:
 
 
 class Unfinished(errors.Unavailable):
-    """The `order` is accepted, and the worker will finish it."""
+    """The `order` is accepted and has to wait; the worker will finish it."""
 
-    order: Order
+    def __init__(self, order: Order, reason: str) -> None:
+        message = (
+            "The order is accepted but not finished yet: get it later, or send it again with the"
+            " same idempotency key."
+        )
+        super().__init__(reason, message, metadata=_metadata(order))
+        self.order = order
 
 
 class Failed(errors.Error):
-    """The order is accepted, and a defect keeps its next step from being taken.
+    """The `order` is accepted, and its next step failed; `defect` says why, for the staff."""
 
-    `defect` is for the log of the service and its staff.
-    """
-
-    defect: str
+    def __init__(self, order: Order, defect: str) -> None:
+        message = "An internal error occurred: the order is accepted but cannot be finished now."
+        super().__init__("ORDER_FAILED", message, metadata=_metadata(order))
+        self.order = order
+        self.defect = defect
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -279,31 +286,12 @@ def update_status(order: Order, state: State) -> Order:
 def find_error(order: Order) -> errors.Error | None:
     """Return the error for the client of an order that is not confirmed, for every repetition."""
     if order.state in ACTIVE:
-        return unfinished(order, "ORDER_UNDER_WAY")
+        return Unfinished(order, "ORDER_UNDER_WAY")
     if order.refusal is None:
         return None
     refusal = order.refusal
     error = _REFUSALS.get(refusal.reason, Conflict)
     return error(refusal.reason, refusal.message, metadata={**refusal.metadata, **_metadata(order)})
-
-
-def unfinished(order: Order, reason: str) -> Unfinished:
-    """Return the error for an accepted order that has to wait for another service."""
-    message = (
-        "The order is accepted but not finished yet: get it later, or send it again with the same"
-        " idempotency key."
-    )
-    error = Unfinished(reason, message, metadata=_metadata(order))
-    error.order = order
-    return error
-
-
-def failed(order: Order, defect: str) -> Failed:
-    """Return the error for an accepted order whose next step failed because of a defect."""
-    message = "An internal error occurred: the order is accepted but cannot be finished now."
-    error = Failed("ORDER_FAILED", message, metadata=_metadata(order))
-    error.defect = defect
-    return error
 
 
 _CANCELLED = Refusal("ORDER_CANCELLED", "The order was cancelled.", {})

@@ -148,6 +148,8 @@ class EventLog:
                     self._page = self._end, events
                     self._end = events[-1].position
                     self._wake([None, *{event.order_id for event in events}])
+            # The watchers of an order need not wait for transactions of others.
+            self._wake(await event_repository.find_early(connection, self._end, MAX_EVENTS))
 
     def _wake(self, keys: Iterable[uuid.UUID | None]) -> None:
         for key in keys:

@@ -127,6 +127,19 @@ async def test_an_event_is_not_sent_before_one_of_an_older_transaction(
     assert (await anext(watching)).event.order_id == placed
 
 
+async def test_a_watcher_of_one_order_does_not_wait_for_other_transactions(
+    shop: Shop, urls: Urls
+) -> None:
+    order_id = await place(shop)
+    watching = watch(shop, order_id)
+    for _ in CONFIRMED:
+        await anext(watching)
+    with psycopg.connect(urls["user"]) as slow:
+        slow.execute("SELECT pg_current_xact_id()")
+        await update(shop, order_id, order_pb2.ORDER_STATE_SHIPPED)
+        assert name((await anext(watching)).event) == "SHIPPED"
+
+
 async def test_a_watcher_of_another_process_is_woken(shop: Shop, urls: Urls) -> None:
     """The second process is represented by a connection that notifies and writes."""
     order_id = await place(shop)
@@ -178,7 +191,7 @@ async def test_a_stuck_order_is_listed_and_redriven(shop: Shop, urls: Urls, page
     with psycopg.connect(urls["order"]) as connection:
         connection.execute(
             "UPDATE orders SET state = 'PAYING', payment_id = NULL, next_at = 'infinity',"
-            " failure = 'ValueError: poison'"
+            " failing_since = now(), failure = 'ValueError: poison'"
         )
     request = order_pb2.ListStuckOrdersRequest(page_size=page_size)
     (page,) = [each async for each in shop.orders.ListStuckOrders(request)]

@@ -11,8 +11,9 @@ from typing import LiteralString
 from chassis.database import Connection, fetch
 from services.order.domain import Cause, Event, Position, State
 
-# Transactions get numbers when they begin, and end in another order. Below the oldest one that is
-# running, no event can appear any more: a reader that stops there misses none.
+# Transactions get numbers when they first write, and end in another order. Below the oldest one
+# that is running, no event can appear any more: a reader that stops there misses none. That one
+# may be of another database of the server.
 _ENDED: LiteralString = "xact_id < pg_snapshot_xmin(pg_current_snapshot())"
 
 _SELECT: LiteralString = (
@@ -42,6 +43,20 @@ async def list_all(connection: Connection, after: Position, limit: int) -> list[
         " ORDER BY order_events.xact_id, event_id LIMIT %s",
         (str(after.transaction), after.event, limit),
     )
+
+
+async def find_early(connection: Connection, after: Position, limit: int) -> list[uuid.UUID]:
+    """Return the orders of at most `limit` events that follow a position and are not listed yet.
+
+    These events are committed, but one that precedes them may still appear.
+    """
+    cursor = await connection.execute(
+        "SELECT DISTINCT order_id FROM (SELECT order_id FROM order_events"
+        " WHERE (xact_id, event_id) > (%s::text::xid8, %s)"
+        " ORDER BY xact_id, event_id LIMIT %s) AS early",
+        (str(after.transaction), after.event, limit),
+    )
+    return [order_id for (order_id,) in await cursor.fetchall()]
 
 
 async def find_end(connection: Connection) -> Position:

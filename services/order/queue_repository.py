@@ -3,6 +3,7 @@
 Callers own the connections and their transactions.
 """
 
+import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import LiteralString
@@ -11,8 +12,8 @@ from chassis import errors
 from chassis.database import Connection
 from services.order.repository import LEASE
 
-MAX_ATTEMPTS = 5
-"""How often in succession an order may fail by a defect before it is stuck."""
+STUCK_AFTER = dt.timedelta(minutes=15)
+"""How long an order may fail by defects before it is stuck; a step or an outage begins anew."""
 MAX_BACKOFF_SECONDS = 30
 """The longest pause between attempts; pauses are random, and grow to this."""
 
@@ -36,7 +37,8 @@ WITH locked AS (
 )
 UPDATE orders SET
     attempts = attempts + 1, failure = locked.failure, lease_until = NULL,
-    next_at = CASE WHEN locked.failure IS NOT NULL AND attempts + 1 >= %(max_attempts)s
+    failing_since = CASE WHEN locked.failure IS NOT NULL THEN coalesce(failing_since, now()) END,
+    next_at = CASE WHEN locked.failure IS NOT NULL AND failing_since <= now() - %(stuck_after)s
         THEN 'infinity'
         ELSE now() + random() * least(2 ^ least(attempts, 10), %(max_backoff)s)
             * interval '1 second'
@@ -68,14 +70,14 @@ async def postpone(connection: Connection, failures: Mapping[uuid.UUID, str | No
     """End the leases of active orders that have to wait, and choose when they are due again.
 
     `failures` has the defect of an order, or None if a service was down. An order that failed by
-    a defect MAX_ATTEMPTS times is stuck: it is not due before `redrive`.
+    defects for STUCK_AFTER is stuck: it is not due before `redrive`.
     """
     await connection.execute(
         _POSTPONE,
         {
             "order_ids": list(failures),
             "failures": list(failures.values()),
-            "max_attempts": MAX_ATTEMPTS,
+            "stuck_after": STUCK_AFTER,
             "max_backoff": MAX_BACKOFF_SECONDS,
         },
     )
@@ -100,7 +102,7 @@ async def redrive(connection: Connection, order_id: uuid.UUID) -> None:
         errors.NotFound: the order does not exist.
     """
     cursor = await connection.execute(
-        "UPDATE orders SET attempts = 0, lease_until = NULL,"
+        "UPDATE orders SET attempts = 0, lease_until = NULL, failing_since = NULL, failure = NULL,"
         " next_at = CASE WHEN next_at IS NOT NULL THEN now() END WHERE order_id = %s",
         (order_id,),
     )

@@ -80,7 +80,8 @@ WITH locked AS (
         state = locked.state, version = orders.version + 1, currency_code = locked.currency_code,
         total_minor = locked.total_minor, payment_id = locked.payment_id,
         refusal_reason = locked.refusal_reason, refusal_message = locked.refusal_message,
-        refusal_metadata = locked.refusal_metadata, attempts = 0, failure = NULL,
+        refusal_metadata = locked.refusal_metadata, attempts = 0,
+        failing_since = NULL, failure = NULL,
         -- Unchanged as a rule, which spares the indexes; at once if the order was postponed.
         next_at = CASE WHEN locked.state = ANY(%(active)s) THEN least(orders.next_at, now()) END,
         lease_until = CASE WHEN locked.state = ANY(%(active)s) THEN now() + %(lease)s END,

@@ -29,7 +29,7 @@ from services.order.event_log import EventLog
 
 DRIVE_SECONDS = 5.0
 """How long CreateOrder drives an order before it returns it as it is."""
-RETRY_SECONDS = "1"
+RETRY_SECONDS = 1
 """When a client may look again for an order that is not final yet."""
 
 _IDEMPOTENCY_KEY_METADATA = "idempotency-key"
@@ -56,8 +56,8 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     ) -> order_pb2.Order:
         order = _parse(request, request.idempotency_key or _default_idempotency_key(context))
         (result,) = await self._checkout.place([order], DRIVE_SECONDS)
-        if isinstance(result, domain.Unfinished):
-            context.set_trailing_metadata((("retry-after", RETRY_SECONDS),))
+        if isinstance(result, domain.Unfinished | domain.Failed):
+            context.set_trailing_metadata((("retry-after", str(RETRY_SECONDS)),))
             return messages.to_message(result.order)
         if isinstance(result, errors.Error):
             raise result

@@ -108,7 +108,17 @@ async def test_an_order_that_a_request_drives_is_left_to_it(shop: Shop, urls: Ur
 async def test_an_order_is_due_when_the_lease_of_a_dead_process_ends(
     shop: Shop, urls: Urls
 ) -> None:
-    """A request that is cancelled leaves its order as a process does that is killed."""
+    await interrupt(shop, "after charge")
+    execute(urls, "UPDATE orders SET next_at = now(), lease_until = now() + interval '30 s'")
+    await shop.worker.run()
+    assert states(urls) == ["PAYING"]
+    execute(urls, "UPDATE orders SET lease_until = now()")
+    await shop.worker.run()
+    assert states(urls) == ["CONFIRMED"]
+    assert audit(urls) == []
+
+
+async def test_an_order_whose_client_has_left_is_left_to_the_worker(shop: Shop, urls: Urls) -> None:
     reached = asyncio.Event()
 
     async def block() -> None:
@@ -120,10 +130,12 @@ async def test_an_order_is_due_when_the_lease_of_a_dead_process_ends(
     call = shop.orders.CreateOrder(request)
     await reached.wait()
     call.cancel()
+    query: LiteralString = "SELECT lease_until IS NULL FROM orders"
+    async with asyncio.timeout(10):
+        while read(urls["order"], query) != [(True,)]:  # noqa: ASYNC110 - a call that ends.
+            await asyncio.sleep(0.01)
     shop.hooks.clear()
-    await shop.worker.run()
-    assert states(urls) == ["PAYING"]
-    execute(urls, "UPDATE orders SET lease_until = now()")
+    make_due(urls)
     await shop.worker.run()
     assert states(urls) == ["CONFIRMED"]
     assert audit(urls) == []
@@ -179,21 +191,36 @@ async def test_an_order_that_keeps_failing_is_stuck_and_the_others_go_on(
         return await charge(orders)
 
     monkeypatch.setattr(shop.peers, "charge", poison)
-    for _ in range(queue_repository.MAX_ATTEMPTS):
+    query: LiteralString = (
+        "SELECT failure, next_at = 'infinity' FROM orders WHERE idempotency_key = 'bad'"
+    )
+    for is_stuck in (False, False, True):
         make_due(urls)
         await shop.worker.run()
-    assert states(urls) == ["CONFIRMED", "PAYING", "CONFIRMED"]
-    query = "SELECT failure, next_at = 'infinity' FROM orders WHERE idempotency_key = 'bad'"
-    assert read(urls["order"], query) == [("ValueError: poison", True)]
+        assert states(urls) == ["CONFIRMED", "PAYING", "CONFIRMED"]
+        assert read(urls["order"], query) == [("ValueError: poison", is_stuck)]
+        if not is_stuck:
+            execute(urls, "UPDATE orders SET failing_since = failing_since - interval '8 minutes'")
 
 
-async def test_an_outage_never_makes_an_order_stuck(shop: Shop, urls: Urls) -> None:
+async def test_an_outage_never_makes_an_order_stuck(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a defect right after it."""
     await interrupt(shop, "before charge")
-    for _ in range(queue_repository.MAX_ATTEMPTS + 1):
-        shop.hooks["before charge"] = lose
+    execute(urls, "UPDATE orders SET failure = 'x', failing_since = now() - interval '1 hour'")
+    shop.hooks["before charge"] = lose
+    make_due(urls)
+    await shop.worker.run()
+    shop.hooks.clear()
+
+    async def fail(_orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
+        raise ValueError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.peers, "charge", fail)
         make_due(urls)
         await shop.worker.run()
-    shop.hooks.clear()
     make_due(urls)
     await shop.worker.run()
     assert states(urls) == ["CONFIRMED"]

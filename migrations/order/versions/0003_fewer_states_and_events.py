@@ -16,8 +16,10 @@ ALTER TABLE orders
     DROP CONSTRAINT orders_check2,
     DROP CONSTRAINT orders_check6,
     DROP COLUMN cancel_requested,
-    -- How often in succession the order could not be driven, and the defect of the last attempt.
+    -- How often in succession the order could not be driven; and, if a defect was the reason since
+    -- some time, that time and the defect.
     ADD COLUMN attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    ADD COLUMN failing_since timestamptz,
     ADD COLUMN failure text,
     ADD CONSTRAINT orders_state_check CHECK (
         state IN ('PENDING', 'PAYING', 'CONFIRMED', 'REJECTED', 'CANCELLING', 'CANCELLED',
@@ -30,7 +32,10 @@ ALTER TABLE orders
     ADD CONSTRAINT orders_next_at_check CHECK (
         (next_at IS NOT NULL) = (state IN ('PENDING', 'PAYING', 'CANCELLING'))
     ),
-    ADD CONSTRAINT orders_failure_check CHECK (next_at < 'infinity' OR failure IS NOT NULL);
+    ADD CONSTRAINT orders_failure_check CHECK (
+        (failure IS NULL) = (failing_since IS NULL)
+        AND (next_at < 'infinity' OR failure IS NOT NULL)
+    );
 
 -- One row per version of an order, written by the statement that changes the order; therefore
 -- without a foreign key, whose check would cost as much as the row.
@@ -86,6 +91,7 @@ ALTER TABLE orders
     DROP CONSTRAINT orders_next_at_check,
     DROP CONSTRAINT orders_failure_check,
     DROP COLUMN attempts,
+    DROP COLUMN failing_since,
     DROP COLUMN failure,
     ADD COLUMN cancel_requested boolean NOT NULL DEFAULT false,
     ADD CONSTRAINT orders_state_check CHECK (
