@@ -215,15 +215,19 @@ class Database:
             errors.Unavailable: the database is down.
         """
         with _database_errors():
-            # Not limited by a deadline: most of its time, it waits for nothing in particular.
-            async with await psycopg.AsyncConnection.connect(
-                self._url, **self._options
-            ) as connection:
-                await connection.execute(f"LISTEN {channel}")
+            # Not a _LimitedConnection: most of its time, it waits for nothing in particular.
+            connection = await psycopg.AsyncConnection.connect(self._url, **self._options)
+            try:
+                async with asyncio.timeout(STATEMENT_SECONDS):
+                    await connection.execute(f"LISTEN {channel}")
                 while True:
                     yield
                     async for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
                         pass
+            except TimeoutError as error:
+                raise _unavailable() from error
+            finally:
+                await connection.close()
 
     async def check(self) -> None:
         """Check, within PROBE_SECONDS, that the database responds, is durable and was migrated.

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from urllib.parse import quote
 
 import pytest
@@ -267,3 +267,29 @@ async def test_server_that_may_lose_commits_is_refused(database_url: str) -> Non
         assert probed.value.message == f"the server may lose commits: turn on {names}"
         with pytest.raises(errors.Unavailable):
             await ask(made, 0.5)
+
+
+async def test_listening_ends_when_the_server_is_frozen_or_gone(database_url: str) -> None:
+    for url in (database_url, NOWHERE):
+        async with opened(url) as made:
+            with frozen([find_server(database_url), *list_backends(database_url)]):
+                began = time.monotonic()
+                with pytest.raises(errors.Unavailable):
+                    await anext(made.listen("events"))
+                # psycopg tries to connect for 2 s.
+                assert time.monotonic() - began < 2 + SLACK_SECONDS
+
+
+async def test_listening_yields_for_a_notification_and_without_one(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(database_url) as made, aclosing(made.listen("events")) as notifications:
+        await anext(notifications)
+        monkeypatch.setattr(database, "POLL_SECONDS", 1_000)
+        async with made.connection() as connection:
+            await connection.execute("NOTIFY events")
+        async with asyncio.timeout(10):
+            await anext(notifications)
+        monkeypatch.setattr(database, "POLL_SECONDS", 0.01)
+        async with asyncio.timeout(10):
+            await anext(notifications)
