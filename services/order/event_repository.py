@@ -13,7 +13,8 @@ from services.order.domain import Cause, Event, Position, State
 
 # Transactions get numbers when they first write, and end in another order. Below the oldest one
 # that is running, no event can appear any more: a reader that stops there misses none. That one
-# may be of another database of the server.
+# may be of another database of the server. The numbers are those of a server: where a dump is
+# restored into another one, whose numbers are lower, events would be hidden until it catches up.
 _ENDED: LiteralString = "xact_id < pg_snapshot_xmin(pg_current_snapshot())"
 
 _SELECT: LiteralString = (
