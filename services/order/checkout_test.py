@@ -232,6 +232,22 @@ async def test_stock_stays_reserved_while_the_payment_is_unknown(
     assert audit(urls) == []
 
 
+async def test_an_order_is_not_confirmed_before_its_stock_is_committed(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def commit_nothing(_orders: Sequence[Order]) -> set[uuid.UUID]:
+        return set()
+
+    request = new_order(await shop.new_user(), (await shop.new_product(), 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.peers, "commit_stock", commit_nothing)
+        accepted = await shop.orders.CreateOrder(request)
+    assert accepted.state == order_pb2.ORDER_STATE_PAYING
+    order = await shop.orders.CreateOrder(request)
+    assert order.state == order_pb2.ORDER_STATE_CONFIRMED
+    assert audit(urls) == []
+
+
 async def test_only_the_unpaid_orders_of_a_batch_release_their_stock(
     shop: Shop, urls: Urls
 ) -> None:

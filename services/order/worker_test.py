@@ -160,6 +160,17 @@ async def test_concurrent_workers_share_the_orders(shop: Shop, urls: Urls) -> No
     assert audit(urls) == []
 
 
+async def test_an_order_that_another_process_locks_is_left_to_it(shop: Shop, urls: Urls) -> None:
+    for key in ("locked", "other"):
+        await interrupt(shop, "before charge", key=key)
+    make_due(urls)
+    with psycopg.connect(urls["order"]) as holder:
+        holder.execute("SELECT FROM orders WHERE idempotency_key = 'locked' FOR UPDATE")
+        async with asyncio.timeout(5):
+            await shop.worker.run()
+        assert states(urls) == ["PAYING", "CONFIRMED"]
+
+
 async def test_the_pauses_between_attempts_grow_to_their_bound(shop: Shop, urls: Urls) -> None:
     await interrupt(shop, "before reserve_stock")
     pauses = []
@@ -236,8 +247,9 @@ async def test_leases_are_renewed_while_a_batch_takes_long(
     async def wait_for_renewal() -> None:
         execute(urls, "UPDATE orders SET lease_until = now()")
         query: LiteralString = "SELECT lease_until > now() FROM orders"
-        while read(urls["order"], query) == [(False,)]:  # noqa: ASYNC110 - a task of the worker.
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while read(urls["order"], query) == [(False,)]:  # noqa: ASYNC110 - a task renews it.
+                await asyncio.sleep(0.01)
 
     shop.hooks["before charge"] = wait_for_renewal
     await shop.worker.run()
