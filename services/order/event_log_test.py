@@ -134,10 +134,14 @@ async def test_a_watcher_of_one_order_does_not_wait_for_other_transactions(
     watching = watch(shop, order_id)
     for _ in CONFIRMED:
         await anext(watching)
+    # The first time, all watchers are woken.
+    await update(shop, order_id, order_pb2.ORDER_STATE_SHIPPED)
+    assert name((await anext(watching)).event) == "SHIPPED"
     with psycopg.connect(urls["user"]) as slow:
         slow.execute("SELECT pg_current_xact_id()")
-        await update(shop, order_id, order_pb2.ORDER_STATE_SHIPPED)
-        assert name((await anext(watching)).event) == "SHIPPED"
+        await update(shop, order_id, order_pb2.ORDER_STATE_DELIVERED)
+        async with asyncio.timeout(10):
+            assert name((await anext(watching)).event) == "DELIVERED"
 
 
 async def test_a_watcher_of_another_process_is_woken(shop: Shop, urls: Urls) -> None:
@@ -163,9 +167,9 @@ async def test_watchers_end_when_the_server_drains(shop: Shop) -> None:
         await asyncio.gather(anext(watching), anext(everything))
     shop.draining.set()
     stopping = asyncio.create_task(shop.stop("order"))
-    for stream in (watching, everything):
-        assert (await refusal(anext(stream))).reason == "SERVER_STOPPING"
+    refused = [await refusal(anext(stream)) for stream in (watching, everything)]
     await stopping
+    assert [each.reason for each in refused] == ["SERVER_STOPPING"] * 2
 
 
 async def test_many_watchers_take_one_connection(shop: Shop, urls: Urls) -> None:
