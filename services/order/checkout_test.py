@@ -14,7 +14,9 @@ from chassis.testing import read_refusal, refusal
 from services.order import servicer
 from services.order.domain import Order, Payment, PaymentState
 from services.order.testing import (
+    COMPENSATIONS,
     DECLINED_CARD,
+    STEPS,
     Shop,
     Urls,
     audit,
@@ -22,13 +24,11 @@ from services.order.testing import (
     make_due,
     new_order,
     read,
+    states,
 )
 from services.payment.testing import Hook
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
-
-STEPS = ["reserve_stock", "charge", "commit_stock"]
-COMPENSATIONS = ["cancel_payments", "release_stock"]
 
 
 async def cancel(shop: Shop, order_id: str) -> order_pb2.Order:
@@ -42,10 +42,6 @@ async def reason_of(call: Awaitable[object]) -> str:
     except grpc.aio.AioRpcError as error:
         return read_refusal(error).reason
     return "OK"
-
-
-def states(urls: Urls) -> list[str]:
-    return [row[0] for row in read(urls["order"], "SELECT state FROM orders ORDER BY order_id")]
 
 
 def order_id_of(urls: Urls) -> str:

@@ -78,8 +78,10 @@ async def test_watch_order_sends_what_was_and_what_comes_and_ends_with_the_final
     assert name(shipped.event) == "SHIPPED"
     await update(shop, order_id, order_pb2.ORDER_STATE_DELIVERED)
     assert [name(each.event) async for each in watching] == ["DELIVERED"]
-    resumed = [name(each.event) async for each in watch(shop, order_id, shipped.resume_token)]
-    assert resumed == ["DELIVERED"]
+    resumed = [each async for each in watch(shop, order_id, shipped.resume_token)]
+    assert [name(each.event) for each in resumed] == ["DELIVERED"]
+    async with asyncio.timeout(10):
+        assert [each async for each in watch(shop, order_id, resumed[0].resume_token)] == []
 
 
 async def test_watch_orders_sends_the_events_of_all_orders(shop: Shop) -> None:

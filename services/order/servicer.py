@@ -117,7 +117,9 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         tokens = paging.Tokens(("events", order_id))
         (version,) = paging.parse_numbers(tokens.decode(request.resume_token), 1)
         async with self._database.connection() as connection:
-            await repository.get_order(connection, order_id)
+            order = await repository.get_order(connection, order_id)
+        if order.state in domain.FINAL and version >= order.version:
+            return
         watching = self._event_log.watch_order(order_id, version)
         async with contextlib.aclosing(watching):
             async for events in watching:

@@ -44,14 +44,11 @@ from tools.reconcile.comparisons import COMPARISONS, compare
 CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_declined"
 
-CALLS = (
-    "find_users",
-    "reserve_stock",
-    "commit_stock",
-    "release_stock",
-    "charge",
-    "cancel_payments",
-)
+STEPS = ("reserve_stock", "charge", "commit_stock")
+"""The calls to other services that confirm an order, in their order."""
+COMPENSATIONS = ("cancel_payments", "release_stock")
+"""The calls that compensate for an order."""
+CALLS = ("find_users", *STEPS, *COMPENSATIONS)
 """The methods of `Peers`."""
 
 Urls = Mapping[str, str]
@@ -222,6 +219,11 @@ def read(url: str, query: LiteralString) -> list[tuple[Any, ...]]:
     """Return the rows that a query selects."""
     with psycopg.connect(url) as connection:
         return connection.execute(query).fetchall()
+
+
+def states(urls: Urls) -> list[str]:
+    """Return the states of all orders, the oldest order first."""
+    return [row[0] for row in read(urls["order"], "SELECT state FROM orders ORDER BY order_id")]
 
 
 def make_due(urls: Urls) -> None:

@@ -12,7 +12,9 @@ from bazaar.order.v1 import order_pb2
 from services.order import queue_repository, worker
 from services.order.domain import Order, Payment
 from services.order.testing import (
+    COMPENSATIONS,
     DECLINED_CARD,
+    STEPS,
     Shop,
     Urls,
     audit,
@@ -20,21 +22,15 @@ from services.order.testing import (
     make_due,
     new_order,
     read,
+    states,
 )
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
-
-STEPS = ["reserve_stock", "charge", "commit_stock"]
-COMPENSATIONS = ["cancel_payments", "release_stock"]
 
 
 def execute(urls: Urls, statement: LiteralString, *parameters: object) -> None:
     with psycopg.connect(urls["order"]) as connection:
         connection.execute(statement, parameters)
-
-
-def states(urls: Urls) -> list[str]:
-    return [row[0] for row in read(urls["order"], "SELECT state FROM orders ORDER BY order_id")]
 
 
 async def interrupt(

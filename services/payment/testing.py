@@ -16,41 +16,11 @@ import pytest
 
 from chassis.database import Database
 from services.payment.providers.sandbox import SandboxProvider
+from tools.reconcile.comparisons import COMPARISONS, compare
 
 Hook = Callable[[], Awaitable[None]]
 Target = TypeVar("Target")
 Result = TypeVar("Result")
-
-_DISCREPANCIES = """
-WITH taken AS (
-    SELECT intent_reference AS reference,
-           count(*) FILTER (WHERE type = 'CAPTURE') AS captures,
-           sum(amount_minor) FILTER (WHERE type = 'CAPTURE') AS charged,
-           sum(amount_minor) FILTER (WHERE type = 'REFUND') AS refunded
-      FROM sandbox.movements GROUP BY intent_reference
-), payment AS (
-    SELECT provider_reference AS reference, amount_minor AS charged,
-           nullif(refunded_minor, 0) AS refunded
-      FROM payments WHERE state = 'SUCCEEDED' AND amount_minor > 0
-), ledger AS (
-    SELECT payments.provider_reference AS reference,
-           sum(transactions.amount_minor) FILTER (WHERE type = 'CHARGE') AS charged,
-           sum(transactions.amount_minor) FILTER (WHERE type = 'REFUND') AS refunded
-      FROM transactions JOIN payments USING (payment_id) GROUP BY payments.provider_reference
-), refund AS (
-    SELECT payments.provider_reference AS reference, sum(refunds.amount_minor) AS refunded
-      FROM refunds JOIN payments USING (payment_id)
-     WHERE refunds.state = 'SUCCEEDED' GROUP BY payments.provider_reference
-)
-SELECT format('%s: provider %s, payment %s, ledger %s, refunds %s',
-              reference, taken, payment, ledger, refund)
-  FROM taken FULL JOIN payment USING (reference) FULL JOIN ledger USING (reference)
-       FULL JOIN refund USING (reference)
- WHERE captures IS DISTINCT FROM 1
-    OR (taken.charged, taken.refunded) IS DISTINCT FROM (payment.charged, payment.refunded)
-    OR (taken.charged, taken.refunded) IS DISTINCT FROM (ledger.charged, ledger.refunded)
-    OR taken.refunded IS DISTINCT FROM refund.refunded
-"""
 
 
 class Crash(Exception):
@@ -102,13 +72,17 @@ async def database(clean_database_url: str) -> AsyncIterator[Database]:
 
 
 def find_discrepancies(url: str) -> list[str]:
-    """Compare the provider's books with the payments, the refunds and the ledger, to the penny.
+    """Reconcile the provider's books with the payments, the refunds and the ledger, to the penny.
 
     An empty list means that all agree on what was captured and refunded, and that no order was
-    charged twice. Payments that are not final yet may differ.
+    charged twice.
     """
-    with psycopg.connect(url) as connection:
-        return [row[0] for row in connection.execute(_DISCREPANCIES).fetchall()]
+    return [
+        f"{comparison.name}: {example}"
+        for comparison in COMPARISONS
+        if {comparison.expected.database, comparison.found.database} == {"payment"}
+        for example in compare({"payment": url}, comparison).examples
+    ]
 
 
 def expire_keys(url: str) -> None:

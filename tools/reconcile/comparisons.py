@@ -16,6 +16,8 @@ import psycopg
 
 MAX_EXAMPLES = 20
 """How many differences of a comparison are described; the others are counted."""
+CONNECT_SECONDS = 5
+"""How long connecting to a database may take."""
 STUCK_SECONDS = 60
 """How long an order may be under way without a change."""
 
@@ -199,7 +201,9 @@ def compare(urls: Mapping[str, str], comparison: Comparison) -> Result:
 
 
 def _read(stack: ExitStack, urls: Mapping[str, str], records: Records) -> Iterator[Row]:
-    connection = stack.enter_context(psycopg.connect(urls[records.database]))
+    connection = stack.enter_context(
+        psycopg.connect(urls[records.database], connect_timeout=CONNECT_SECONDS)
+    )
     connection.read_only = True
     cursor = stack.enter_context(connection.cursor("records"))
     # Merging needs the order of the keys' bytes, whatever the collation of the database is.
