@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 
 from chassis import errors, log
 
+CANCEL_SECONDS = 1.0
+"""How long a task that is cancelled may take to end before it is cancelled again."""
 MIN_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 10.0
 
@@ -35,9 +37,10 @@ class BackgroundTask:
 
     async def stop(self) -> None:
         """Cancel the task and wait for its end."""
-        if self._task is not None:
+        while self._task is not None and not self._task.done():
+            # asyncio.wait_for of Python 3.11 may lose a cancellation that comes with its result.
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=CANCEL_SECONDS)
 
     async def _run(self) -> None:
         pause_seconds = self._interval_seconds

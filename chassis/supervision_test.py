@@ -1,6 +1,7 @@
 """Background tasks go on whatever their work raises, until they are stopped."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -83,3 +84,21 @@ async def test_stop_cancels_the_work_in_progress() -> None:
         await began.wait()
         await task.stop()
     assert ended.is_set()
+
+
+async def test_stop_cancels_again_if_the_work_loses_the_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervision, "CANCEL_SECONDS", 0.01)
+    began = asyncio.Event()
+
+    async def lose_cancellation() -> None:
+        began.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    task = BackgroundTask("work", lose_cancellation, 1_000)
+    task.start()
+    await began.wait()
+    async with asyncio.timeout(10):
+        await task.stop()
