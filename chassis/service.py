@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import grpc
 import uvloop
@@ -57,12 +57,16 @@ class Resources:
     """What a servicer and its background tasks use; it lives as long as the server."""
 
     database: Database
+    settings: ServiceSettings = field(default_factory=ServiceSettings)
+    """The settings, of the class that the service declares."""
     channels: Mapping[str, grpc.aio.Channel] = field(default_factory=dict)
     """Channels to the service's peers, by their simple proto names."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is about to stop: streams should end soon after."""
     tasks: list[BackgroundTask] = field(default_factory=list)
     """Background tasks, which run while the server does. `make_servicer` adds them."""
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """What `make_servicer` opens beside these; closed when the server has stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Service(Generic[ServicerT]):
     """The database on the server of POSTGRES_*, where USERSERVICE_DATABASE_URL is not set."""
     peers: Sequence[str] = ()
     """The simple names of the proto services that it calls."""
+    settings_class: type[ServiceSettings] = ServiceSettings
+    """The settings that the service has beside those of every service."""
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; exit with status 78 at once if a setting is bad."""
@@ -99,10 +105,10 @@ class Service(Generic[ServicerT]):
             ),
             **{f"{prefix}_host": (settings.Host, ...) for prefix in prefixes},
             **{f"{prefix}_port": (settings.Port, ...) for prefix in prefixes},
+            "own_prefix": (ClassVar[str], f"{own}_".upper()),
         }
-        model = create_model(f"{self.descriptor.name}Settings", __base__=ServiceSettings, **fields)
-        model.own_prefix = f"{own}_".upper()
-        return settings.load(model)
+        name = f"{self.descriptor.name}Settings"
+        return settings.load(create_model(name, __base__=self.settings_class, **fields))
 
     def make_server(
         self, resources: Resources, address: str, limits: Limits = DEFAULT_LIMITS
@@ -118,7 +124,7 @@ class Service(Generic[ServicerT]):
             config.find_database(name), connections=config.service_database_connections
         )
         channels = {peer: client.open_channel(*config.find_address(peer)) for peer in self.peers}
-        resources = Resources(database, channels)
+        resources = Resources(database, config, channels)
         address = settings.address(*config.find_address(name))
         limits = Limits(config.service_max_calls, config.service_max_send_seconds)
         server = self.make_server(resources, address, limits)
@@ -128,6 +134,7 @@ class Service(Generic[ServicerT]):
         async with AsyncExitStack() as stack:
             for channel in channels.values():
                 stack.push_async_callback(channel.close)
+            await stack.enter_async_context(resources.stack)
             await server.start()
             stack.push_async_callback(server.stop, config.service_grace_seconds)
             for task in resources.tasks:

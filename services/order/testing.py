@@ -25,7 +25,7 @@ from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import client, errors
 from chassis.database import Database
 from chassis.server import Server
-from chassis.service import Resources, Service
+from chassis.service import Resources, Service, ServiceSettings
 from chassis.supervision import BackgroundTask
 from services.order import main as order
 from services.order.checkout import Checkout
@@ -35,6 +35,7 @@ from services.order.peers import Peers
 from services.order.servicer import OrderServicer
 from services.order.worker import Worker
 from services.payment import main as payment
+from services.payment.testing import SETTINGS as PAYMENT_SETTINGS
 from services.payment.testing import Hooks
 from services.product import main as product
 from services.user import main as user
@@ -108,7 +109,8 @@ class Shop:
 
     async def start(self, name: str, port: int = 0) -> int:
         """Start a service on a port, by default a free one, and return the port."""
-        resources = Resources(Database(self.urls[name]), draining=self.draining)
+        config = PAYMENT_SETTINGS if name == "payment" else ServiceSettings()
+        resources = Resources(Database(self.urls[name]), config, draining=self.draining)
         server = self._services[name].make_server(resources, f"127.0.0.1:{port}")
         await server.start()
         for task in resources.tasks:

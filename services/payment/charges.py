@@ -1,68 +1,105 @@
-"""Charges and their cancellation: the steps that involve both the database and the provider.
+"""Charges and their cancellation: the steps that involve both the database and the providers.
 
-Each step commits before the next begins, and no transaction is open during a call to the provider,
-so that a crash leaves a state from which `Charges.process` can continue. The state transitions are
-in `domain`.
+Each step commits before the next begins, and no transaction is open during a call to a provider,
+so that a crash leaves a state from which `Charges` can continue. The state transitions are in
+`domain`.
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+from chassis import errors
 from chassis.database import Database
 from services.payment import domain, repository
 from services.payment.domain import Charge, ChargeResult, NewPayment, Payment, State
-from services.payment.providers.provider import Confirmation, IntentRequest, Provider
+from services.payment.providers.provider import (
+    Authorization,
+    Confirmation,
+    IntentRequest,
+    Provider,
+)
+from services.payment.providers.registry import Providers, token_of
 
 Payments = dict[uuid.UUID, Payment]
 """Payments by order id."""
+Results = dict[uuid.UUID, ChargeResult]
+"""Provider results by order id."""
 
 
 class Charges:
-    """Charges each order at most once, through one provider."""
+    """Charges each order at most once, through one of the providers."""
 
-    def __init__(self, database: Database, provider: Provider) -> None:
+    def __init__(self, database: Database, providers: Providers) -> None:
         self._database = database
-        self._provider = provider
+        self._providers = providers
 
     async def process(self, charges: Sequence[Charge]) -> list[Payment]:
         """Charge orders, or continue earlier calls; return one payment per charge, in order.
 
-        Idempotent, also while another call for the same orders runs.
+        A payment that requires an action or a capture has that state, and the action. Idempotent,
+        also while another call for the same orders runs.
 
         Raises:
             errors.KeyReused: the payment of an order has another amount; nothing is charged.
-            errors.Unavailable: the database or the provider did not respond; retry the call.
+            errors.Unavailable: the database or a provider did not respond; retry the call.
         """
         payments = await self._find(charges)
         missing = [charge for charge in charges if charge.order_id not in payments]
         if missing:
             payments |= await self._insert(missing, await self._begin(missing))
-        methods = {
-            charge.order_id: charge.payment_method
-            for charge in charges
-            if payments[charge.order_id].state is State.PROCESSING
-        }
-        if methods:
-            payments |= await self._record(await self._confirm(payments, methods))
-        return [payments[charge.order_id] for charge in charges]
+        methods = {charge.order_id: token_of(charge.payment_method) for charge in charges}
+        results = await self._ask(
+            _processing(payments), lambda provider, batch: _confirm(provider, batch, methods)
+        )
+        payments |= await self._record(results)
+        if payments.keys() < methods.keys():
+            message = "A payment provider did not respond."
+            raise errors.Unavailable("PROVIDER_UNAVAILABLE", message)
+        return [domain.present(payments[order_id], results.get(order_id)) for order_id in methods]
+
+    async def capture(self, order_ids: Sequence[uuid.UUID]) -> list[Payment]:
+        """Charge payments that require a capture; return one payment per order, in order.
+
+        The stock of the orders must be pinned. Idempotent like `process`.
+
+        Raises:
+            errors.NotFound: an order has no payment.
+            errors.Unavailable: the database or a provider did not respond; retry the call.
+        """
+        async with self._database.connection() as connection:
+            payments = await repository.get_payments_of_orders(connection, order_ids)
+        for order_id in order_ids:
+            if order_id not in payments:
+                raise errors.not_found("payment of order", order_id)
+        held = await self._authorize(_processing(payments))
+        payments |= held
+        payments |= await self._record(await self._ask(_processing(held), _capture))
+        return [payments[order_id] for order_id in order_ids]
 
     async def cancel(self, order_ids: Sequence[uuid.UUID]) -> list[Payment]:
         """Cancel payments that are not charged yet; return one payment per order, in order.
 
-        An order without a payment gets a cancelled one, which prevents a later charge.
+        An order without a payment gets a cancelled one, which prevents a later charge. The provider
+        is asked about declined payments too, and believed if it has charged one.
 
         Raises:
-            errors.Unavailable: the database or the provider did not respond; retry the call.
+            errors.Unavailable: the database or a provider did not respond; retry the call.
         """
         tombstones = [domain.make_tombstone(order_id) for order_id in order_ids]
         async with self._database.transaction() as connection:
             payments = await repository.insert_payments(connection, tombstones)
-        processing = [payment for payment in payments.values() if payment.state is State.PROCESSING]
-        if processing:
-            references = [payment.provider_reference for payment in processing]
-            results = await self._provider.cancel(references)
-            ids = [payment.order_id for payment in processing]
-            payments |= await self._record(dict(zip(ids, results, strict=True)))
+        cancellable = [payment for payment in payments.values() if domain.is_cancellable(payment)]
+        while cancellable:
+            before = {payment.order_id: payment for payment in cancellable}
+            after = await self._cancel(before)
+            # A hold that was stored during the call has to be released as well.
+            cancellable = [
+                each
+                for each in _processing(after)
+                if each.authorization_reference != before[each.order_id].authorization_reference
+            ]
+            payments |= after
         return [payments[order_id] for order_id in order_ids]
 
     async def _find(self, charges: Sequence[Charge]) -> Payments:
@@ -73,15 +110,20 @@ class Charges:
         return payments
 
     async def _begin(self, charges: Sequence[Charge]) -> list[NewPayment]:
-        priced = [charge for charge in charges if charge.amount.minor > 0]
-        requests = [IntentRequest(f"pi:{charge.order_id}", charge.amount) for charge in priced]
-        references = await self._provider.create_intents(requests) if requests else []
-        begun = [
-            domain.begin_payment(charge, self._provider.name, reference)
-            for charge, reference in zip(priced, references, strict=True)
-        ]
-        free = [charge for charge in charges if charge.amount.minor == 0]
-        return begun + [domain.make_free_payment(charge) for charge in free]
+        """Create intents; leave out the charges whose providers did not respond."""
+        begun: list[NewPayment] = []
+        by_provider: dict[Provider, list[Charge]] = defaultdict(list)
+        for charge in charges:
+            provider = self._providers.find(charge.payment_method)
+            if charge.amount.minor == 0:
+                begun.append(domain.make_free_payment(charge))
+            elif provider is None:
+                begun.append(domain.decline(charge, "", "unknown_provider"))
+            else:
+                by_provider[provider].append(charge)
+        for provider, batch in by_provider.items():
+            begun += await _create_intents(provider, batch)
+        return begun
 
     async def _insert(self, charges: Sequence[Charge], new: Sequence[NewPayment]) -> Payments:
         # Only a stored intent is ever confirmed: one that a crash loses is never charged, even if
@@ -91,25 +133,60 @@ class Charges:
         _check_amounts(payments, charges)
         return payments
 
-    async def _confirm(
-        self, payments: Payments, methods: Mapping[uuid.UUID, str]
-    ) -> dict[uuid.UUID, ChargeResult]:
-        confirmations = [
-            Confirmation(payments[order_id].provider_reference, method)
-            for order_id, method in methods.items()
-        ]
-        results = await self._provider.confirm(confirmations)
-        return dict(zip(methods, results, strict=True))
+    async def _authorize(self, payments: Sequence[Payment]) -> Payments:
+        """Hold the money of approved payments, and store the holds; return those that have one."""
+        held: dict[uuid.UUID, str] = {}
+        for provider, batch in self._by_provider(payments).items():
+            references = [payment.provider_reference for payment in batch]
+            found = await provider.authorize(references)
+            held |= zip((payment.order_id for payment in batch), found, strict=True)
+        after = {each.order_id: each for each in payments if held[each.order_id]}
+        # An intent that is its own hold is stored already.
+        new = [key for key, each in after.items() if held[key] != each.provider_reference]
+        after |= await self._change(new, lambda each: domain.hold(each, held[each.order_id]))
+        # A payment that was cancelled meanwhile must not keep the money.
+        await self._ask([each for each in after.values() if each.state is State.CANCELLED], _cancel)
+        return after
 
-    async def _record(self, results: Mapping[uuid.UUID, ChargeResult]) -> Payments:
+    async def _cancel(self, before: Payments) -> Payments:
+        results = await self._ask(before.values(), _cancel)
         return await self._change(
-            list(results), lambda payment: domain.settle(payment, results[payment.order_id])
+            list(results),
+            lambda payment: domain.settle_cancelled(
+                payment, before[payment.order_id], results[payment.order_id]
+            ),
+        )
+
+    async def _ask(
+        self,
+        payments: Iterable[Payment],
+        call: Callable[[Provider, Sequence[Payment]], Awaitable[Sequence[ChargeResult]]],
+    ) -> Results:
+        """Call the provider of each payment."""
+        results: Results = {}
+        for provider, batch in self._by_provider(payments).items():
+            order_ids = [payment.order_id for payment in batch]
+            results |= zip(order_ids, await call(provider, batch), strict=True)
+        return results
+
+    def _by_provider(self, payments: Iterable[Payment]) -> Mapping[Provider, list[Payment]]:
+        found: dict[Provider, list[Payment]] = defaultdict(list)
+        for payment in payments:
+            found[self._providers.get(payment.provider)].append(payment)
+        return found
+
+    async def _record(self, results: Results) -> Payments:
+        return await self._change(
+            [key for key, result in results.items() if result.state not in domain.UNSETTLED],
+            lambda payment: domain.settle(payment, results[payment.order_id]),
         )
 
     async def _change(
         self, order_ids: Sequence[uuid.UUID], decide: Callable[[Payment], Payment]
     ) -> Payments:
         """Lock payments, apply `decide` to each, and write changes and ledger entries."""
+        if not order_ids:
+            return {}
         async with self._database.transaction() as connection:
             payments = await repository.get_payments_of_orders(connection, order_ids, lock=True)
             changed = [
@@ -120,6 +197,51 @@ class Charges:
             if entries := domain.charge_entries(changed):
                 await repository.insert_transactions(connection, entries)
         return payments
+
+
+async def _create_intents(provider: Provider, charges: Sequence[Charge]) -> list[NewPayment]:
+    requests = [
+        IntentRequest(
+            f"pi:{charge.order_id}", str(charge.order_id), charge.amount, charge.manual_capture
+        )
+        for charge in charges
+    ]
+    intents = await provider.create_intents(requests)
+    return [
+        domain.begin_payment(charge, provider.name, intent.reference)
+        if intent.reference
+        else domain.decline(charge, provider.name, intent.decline_reason)
+        for charge, intent in zip(charges, intents, strict=True)
+        if intent is not None
+    ]
+
+
+async def _confirm(
+    provider: Provider, payments: Sequence[Payment], methods: Mapping[uuid.UUID, str]
+) -> Sequence[ChargeResult]:
+    return await provider.confirm(
+        [Confirmation(each.provider_reference, methods[each.order_id]) for each in payments]
+    )
+
+
+async def _capture(provider: Provider, payments: Sequence[Payment]) -> Sequence[ChargeResult]:
+    # Only a stored hold is ever captured.
+    return await provider.capture(
+        [
+            Authorization(
+                each.provider_reference, each.authorization_reference or each.provider_reference
+            )
+            for each in payments
+        ]
+    )
+
+
+async def _cancel(provider: Provider, payments: Sequence[Payment]) -> Sequence[ChargeResult]:
+    return await provider.cancel([each.provider_reference for each in payments])
+
+
+def _processing(payments: Payments) -> list[Payment]:
+    return [each for each in payments.values() if each.state is State.PROCESSING]
 
 
 def _check_amounts(payments: Payments, charges: Sequence[Charge]) -> None:

@@ -12,14 +12,13 @@ from chassis.database import Database
 from chassis.money import Amount
 from services.payment.charges import Charges
 from services.payment.domain import Charge, State
-from services.payment.providers.sandbox import SandboxProvider
 from services.payment.testing import (
     Crash,
     Hook,
     count,
     crash,
     expire_keys,
-    hooked_sandbox,
+    sandbox,
 )
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.payment.testing")
@@ -36,11 +35,11 @@ POINTS = [*BEFORE_CAPTURE, "after confirm"]
 
 @pytest.fixture
 def charges(database: Database) -> Charges:
-    return Charges(database, SandboxProvider(database))
+    return Charges(database, sandbox(database))
 
 
 def hooked(database: Database, point: str, hook: Hook) -> Charges:
-    return Charges(database, hooked_sandbox(database, {point: hook}))
+    return Charges(database, sandbox(database, {point: hook}))
 
 
 def new_charges(number: int, payment_method: str = "pm_sandbox") -> list[Charge]:

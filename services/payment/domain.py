@@ -3,7 +3,7 @@
 import datetime as dt
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from chassis import errors
@@ -15,13 +15,22 @@ from chassis.violations import Violations
 class State(StrEnum):
     """The state of a payment, which refunds do not change.
 
-    PROCESSING -> SUCCEEDED | DECLINED | CANCELLED.
+    PROCESSING -> SUCCEEDED | DECLINED | CANCELLED. The two states that wait for somebody are known
+    to the provider only: such a payment is stored as PROCESSING.
     """
 
     PROCESSING = "PROCESSING"
+    REQUIRES_ACTION = "REQUIRES_ACTION"
+    """The customer has to approve the payment."""
+    REQUIRES_CAPTURE = "REQUIRES_CAPTURE"
+    """It is approved, and will not be charged before it is captured."""
     SUCCEEDED = "SUCCEEDED"
     DECLINED = "DECLINED"
     CANCELLED = "CANCELLED"
+
+
+UNSETTLED = frozenset({State.PROCESSING, State.REQUIRES_ACTION, State.REQUIRES_CAPTURE})
+"""The states in which it is open whether the customer will be charged."""
 
 
 class RefundState(StrEnum):
@@ -41,11 +50,23 @@ class TransactionType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """An amount to charge for one order."""
+    """An amount to charge for one order: at once, or with `manual_capture` when it is captured."""
 
     order_id: uuid.UUID
     amount: Amount
-    payment_method: str
+    payment_method: str = field(repr=False)
+    manual_capture: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """How the customer approves a payment: at a URL, or with the provider's own code by a secret.
+
+    Either may be empty.
+    """
+
+    redirect_url: str = ""
+    client_secret: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +78,16 @@ class NewPayment:
     amount: Amount | None
     provider: str = ""
     provider_reference: str = ""
+    decline_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """The only payment of an order. `version` counts the changes."""
+    """The only payment of an order. `version` counts the changes.
+
+    `authorization_reference` is the provider's reference of the hold that is captured, if that has
+    one of its own. The `action` is never stored.
+    """
 
     payment_id: uuid.UUID
     order_id: uuid.UUID
@@ -74,14 +100,21 @@ class Payment:
     version: int
     create_time: dt.datetime
     update_time: dt.datetime
+    authorization_reference: str = ""
+    action: Action | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ChargeResult:
-    """The state of an intent at the provider: PROCESSING as long as it is unconfirmed."""
+    """The state of an intent at the provider: PROCESSING if it is unconfirmed or not known.
+
+    `amount` is what the intent is for, if the provider has said so.
+    """
 
     state: State
     decline_reason: str = ""
+    action: Action | None = None
+    amount: Amount | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +182,11 @@ def begin_payment(charge: Charge, provider: str, reference: str) -> NewPayment:
     return NewPayment(charge.order_id, State.PROCESSING, charge.amount, provider, reference)
 
 
+def decline(charge: Charge, provider: str, reason: str) -> NewPayment:
+    """Return the payment to insert for a charge for which there can be no intent."""
+    return NewPayment(charge.order_id, State.DECLINED, charge.amount, provider, "", reason)
+
+
 def make_free_payment(charge: Charge) -> NewPayment:
     """Return the payment to insert for a charge of 0, which succeeds without a provider."""
     return NewPayment(charge.order_id, State.SUCCEEDED, charge.amount)
@@ -173,10 +211,47 @@ def check_same_amount(payment: Payment, charge: Charge) -> None:
 
 
 def settle(payment: Payment, result: ChargeResult) -> Payment:
-    """Apply the provider's result, unless the payment is final already."""
-    if payment.state is not State.PROCESSING or result.state is State.PROCESSING:
+    """Apply the provider's result, unless the payment is final already.
+
+    The provider is believed if it has charged a payment that it declined before.
+    """
+    paid = payment.state is State.DECLINED and result.state is State.SUCCEEDED
+    if result.state in UNSETTLED or not (payment.state is State.PROCESSING or paid):
         return payment
     return replace(payment, state=result.state, decline_reason=result.decline_reason)
+
+
+def is_cancellable(payment: Payment) -> bool:
+    """Return whether the provider has an intent of the payment that may not be settled yet.
+
+    At some providers a customer can still pay what was declined.
+    """
+    return payment.state is State.PROCESSING or (
+        payment.state is State.DECLINED and payment.provider_reference != ""
+    )
+
+
+def hold(payment: Payment, authorization: str) -> Payment:
+    """Store the hold to capture, unless the payment has one or is settled."""
+    if payment.state is not State.PROCESSING or payment.authorization_reference:
+        return payment
+    return replace(payment, authorization_reference=authorization)
+
+
+def settle_cancelled(payment: Payment, before: Payment, result: ChargeResult) -> Payment:
+    """Apply the result of a cancellation that began with the payment as it was `before`.
+
+    A hold that was stored meanwhile may be captured: the cancellation has to be repeated.
+    """
+    stored = payment.authorization_reference != before.authorization_reference
+    return payment if stored else settle(payment, result)
+
+
+def present(payment: Payment, result: ChargeResult | None) -> Payment:
+    """Return a payment with what the provider waits for, if it is unsettled."""
+    if payment.state is not State.PROCESSING or result is None or result.state not in UNSETTLED:
+        return payment
+    return replace(payment, state=result.state, action=result.action)
 
 
 def charge_entries(payments: Sequence[Payment]) -> list[LedgerEntry]:

@@ -10,6 +10,7 @@ from chassis import errors
 from chassis.money import Amount
 from services.payment import domain
 from services.payment.domain import (
+    Action,
     Charge,
     ChargeResult,
     Payment,
@@ -75,7 +76,38 @@ def test_a_tombstone_matches_any_amount() -> None:
 def test_a_final_payment_never_changes(state: State) -> None:
     before = payment(state)
     for result in State:
-        assert domain.settle(before, ChargeResult(result)) is before
+        if (state, result) != (State.DECLINED, State.SUCCEEDED):
+            assert domain.settle(before, ChargeResult(result)) is before
+
+
+def test_a_payment_that_was_declined_can_still_have_been_charged() -> None:
+    declined = replace(payment(State.DECLINED), decline_reason="card_declined")
+    settled = domain.settle(declined, ChargeResult(State.SUCCEEDED))
+    assert (settled.state, settled.decline_reason) == (State.SUCCEEDED, "")
+
+
+@pytest.mark.parametrize("state", [State.REQUIRES_ACTION, State.REQUIRES_CAPTURE])
+def test_what_a_provider_waits_for_is_presented_and_not_settled(state: State) -> None:
+    before, action = payment(State.PROCESSING), Action("https://bank.example/3ds")
+    result = ChargeResult(state, action=action)
+    assert domain.settle(before, result) is before
+    assert domain.present(before, result) == replace(before, state=state, action=action)
+    assert domain.present(payment(State.CANCELLED), result) == payment(State.CANCELLED)
+
+
+def test_a_hold_is_stored_once_and_only_while_the_payment_is_open() -> None:
+    held = domain.hold(payment(State.PROCESSING), "auth_1")
+    assert held.authorization_reference == "auth_1"
+    assert domain.hold(held, "auth_2") is held
+    for state in FINAL:
+        assert domain.hold(payment(state), "auth_1") == payment(state)
+
+
+def test_a_cancellation_is_not_applied_to_a_hold_that_it_did_not_know() -> None:
+    before, result = payment(State.PROCESSING), ChargeResult(State.CANCELLED)
+    held = domain.hold(before, "auth_1")
+    assert domain.settle_cancelled(held, before, result) is held
+    assert domain.settle_cancelled(held, held, result).state is State.CANCELLED
 
 
 @pytest.mark.parametrize("state", FINAL)

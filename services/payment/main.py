@@ -1,15 +1,41 @@
 """The payment service as a program."""
 
+from typing import cast
+
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
-from chassis.service import Service
+from chassis.database import Database
+from chassis.service import Resources, Service
+from services.payment.providers.provider import Provider
+from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.servicer import PaymentServicer
+from services.payment.settings import PaymentSettings
+
+
+def make_servicer(resources: Resources) -> PaymentServicer:
+    """Make the servicer, with the providers that are switched on."""
+    config = cast(PaymentSettings, resources.settings)
+    names = config.paymentservice_providers
+    providers = [open_provider(name, config, resources.database) for name in names]
+    registry = Providers(providers, default=names[0])
+    resources.stack.push_async_callback(registry.close)
+    return PaymentServicer(resources.database, registry)
+
+
+def open_provider(name: str, config: PaymentSettings, database: Database) -> Provider:
+    """Make a provider by its name."""
+    match name:
+        case "sandbox":
+            return SandboxProvider(database)
+    raise NotImplementedError(name)
+
 
 SERVICE = Service(
     payment_pb2.DESCRIPTOR.services_by_name["PaymentService"],
     payment_pb2_grpc.add_PaymentServiceServicer_to_server,
-    lambda resources: PaymentServicer(resources.database, SandboxProvider(resources.database)),
+    make_servicer,
     database_name="paymentdb",
+    settings_class=PaymentSettings,
 )
 
 

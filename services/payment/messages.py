@@ -19,6 +19,7 @@ def parse_charges(request: payment_pb2.ProcessPaymentsRequest) -> list[Charge]:
             uuid.UUID(charge.order_id),
             conversion.parse_money(charge.amount, f"charges[{index}].amount"),
             charge.payment_method,
+            charge.manual_capture,
         )
         for index, charge in enumerate(request.charges)
     ]
@@ -49,6 +50,9 @@ def to_message(payment: Payment) -> payment_pb2.Payment:
         conversion.fill_money(message.amount, payment.amount)
         refunded = Amount(payment.refunded_minor, payment.amount.currency_code)
         conversion.fill_money(message.refunded_amount, refunded)
+    if payment.action is not None:
+        message.action.redirect_url = payment.action.redirect_url
+        message.action.client_secret = payment.action.client_secret
     return message
 
 

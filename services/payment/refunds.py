@@ -8,15 +8,16 @@ from chassis.database import Database
 from chassis.money import Amount
 from services.payment import domain, repository
 from services.payment.domain import Payment, Refund, RefundResult, RefundState
-from services.payment.providers.provider import Provider, RefundRequest
+from services.payment.providers.provider import RefundRequest
+from services.payment.providers.registry import Providers
 
 
 class Refunds:
     """Refunds at most what was charged."""
 
-    def __init__(self, database: Database, provider: Provider) -> None:
+    def __init__(self, database: Database, providers: Providers) -> None:
         self._database = database
-        self._provider = provider
+        self._providers = providers
 
     async def refund(
         self, payment_id: uuid.UUID, amount: Amount | None, idempotency_key: str | None
@@ -37,7 +38,7 @@ class Refunds:
         payment, refund, pending = await self._begin(payment_id, amount, idempotency_key)
         if pending:
             requests = [_to_request(payment, pending_refund) for pending_refund in pending]
-            results = await self._provider.refund(requests)
+            results = await self._providers.get(payment.provider).refund(requests)
             numbers = [pending_refund.number for pending_refund in pending]
             payment, refunds = await self._record(
                 payment_id, dict(zip(numbers, results, strict=True))
@@ -90,4 +91,10 @@ class Refunds:
 
 def _to_request(payment: Payment, refund: Refund) -> RefundRequest:
     key = f"refund:{payment.order_id}:{refund.number}"
-    return RefundRequest(key, payment.provider_reference, refund.amount)
+    return RefundRequest(
+        key,
+        payment.provider_reference,
+        payment.authorization_reference,
+        refund.number,
+        refund.amount,
+    )

@@ -12,9 +12,10 @@ from chassis.money import Amount
 from services.payment.charges import Charges
 from services.payment.domain import Charge, Payment, RefundResult, RefundState
 from services.payment.providers.provider import RefundRequest
+from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.refunds import Refunds
-from services.payment.testing import Crash, count, crash, hooked_sandbox
+from services.payment.testing import Crash, count, crash, sandbox
 
 pytest_plugins = ("tools.postgres.testing", "services.payment.testing")
 DATABASE = "payment"
@@ -27,18 +28,18 @@ PART = Amount(4_00, "GBP")
 
 @pytest.fixture
 def refunds(database: Database) -> Refunds:
-    return Refunds(database, SandboxProvider(database))
+    return Refunds(database, sandbox(database))
 
 
 @pytest.fixture
 async def charged(database: Database) -> Payment:
     charge = Charge(uuid.uuid4(), Amount(10_00, "GBP"), "pm_sandbox")
-    (payment,) = await Charges(database, SandboxProvider(database)).process([charge])
+    (payment,) = await Charges(database, sandbox(database)).process([charge])
     return payment
 
 
 def crashing(database: Database, point: str) -> Refunds:
-    return Refunds(database, hooked_sandbox(database, {point: crash}))
+    return Refunds(database, sandbox(database, {point: crash}))
 
 
 async def test_refund_is_written_to_the_ledger(
@@ -134,9 +135,10 @@ async def test_a_refund_that_the_provider_rejects_fails(
         async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
             return [RefundResult(RefundState.FAILED) for _ in requests]
 
+    rejecting = Refunds(database, Providers([Rejecting(database)], "sandbox"))
     for _ in range(2):
         with pytest.raises(errors.FailedPrecondition) as caught:
-            await Refunds(database, Rejecting(database)).refund(charged.payment_id, PART, "r")
+            await rejecting.refund(charged.payment_id, PART, "r")
         assert caught.value.reason == "REFUND_FAILED"
     assert (await refunds.refund(charged.payment_id, None, None)).refunded_minor == 10_00
     assert count(clean_database_url, "SELECT count(*) FROM refunds WHERE state = 'FAILED'") == 1

@@ -24,7 +24,7 @@ from services.payment.domain import (
 
 _PAYMENT_COLUMNS: LiteralString = (
     "payment_id, order_id, state, amount_minor, currency_code, provider, provider_reference,"
-    " decline_reason, refunded_minor, version, create_time, update_time"
+    " decline_reason, refunded_minor, version, create_time, update_time, authorization_reference"
 )
 _REFUND_COLUMNS: LiteralString = (
     "payment_id, number, idempotency_key, amount_minor, currency_code, state, provider_reference"
@@ -43,9 +43,9 @@ async def insert_payments(
     amounts = [payment.amount for payment in payments]
     await connection.execute(
         "INSERT INTO payments"
-        " (order_id, state, amount_minor, currency_code, provider, provider_reference)"
-        " SELECT * FROM unnest("
-        "%s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[])"
+        " (order_id, state, amount_minor, currency_code, provider, provider_reference,"
+        " decline_reason) SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[],"
+        " %s::text[], %s::text[], %s::text[])"
         " AS payment (order_id) ORDER BY order_id ON CONFLICT DO NOTHING",
         (
             order_ids,
@@ -54,6 +54,7 @@ async def insert_payments(
             [amount and amount.currency_code for amount in amounts],
             [payment.provider for payment in payments],
             [payment.provider_reference for payment in payments],
+            [payment.decline_reason for payment in payments],
         ),
     )
     # Unlike the insert, a new statement sees the payments that concurrent transactions inserted.
@@ -104,21 +105,20 @@ async def update_payments(
     updated = await fetch(
         connection,
         _to_payment,
-        "UPDATE payments SET state = changed.state,"
-        " provider_reference = changed.provider_reference,"
-        " decline_reason = changed.decline_reason, refunded_minor = changed.refunded_minor,"
-        " version = version + 1, update_time = now()"
+        "UPDATE payments SET state = changed.state, decline_reason = changed.decline_reason,"
+        " authorization_reference = changed.authorization_reference,"
+        " refunded_minor = changed.refunded_minor, version = version + 1, update_time = now()"
         " FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::bigint[]) AS changed"
-        " (id, state, provider_reference, decline_reason, refunded_minor)"
+        " (id, state, decline_reason, authorization_reference, refunded_minor)"
         " WHERE payment_id = changed.id"
         " RETURNING payment_id, order_id, payments.state, amount_minor, currency_code, provider,"
-        " payments.provider_reference, payments.decline_reason, payments.refunded_minor, version,"
-        " create_time, update_time",
+        " provider_reference, payments.decline_reason, payments.refunded_minor, version,"
+        " create_time, update_time, payments.authorization_reference",
         (
             [payment.payment_id for payment in payments],
             [payment.state for payment in payments],
-            [payment.provider_reference for payment in payments],
             [payment.decline_reason for payment in payments],
+            [payment.authorization_reference for payment in payments],
             [payment.refunded_minor for payment in payments],
         ),
     )

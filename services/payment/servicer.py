@@ -12,18 +12,18 @@ from chassis.codec import Context
 from chassis.database import Database
 from services.payment import domain, messages, repository
 from services.payment.charges import Charges
-from services.payment.providers.provider import Provider
+from services.payment.providers.registry import Providers
 from services.payment.refunds import Refunds
 
 
 @final
 class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
-    """Serves payments from one database, charged through one provider."""
+    """Serves payments from one database, charged through the providers."""
 
-    def __init__(self, database: Database, provider: Provider) -> None:
+    def __init__(self, database: Database, providers: Providers) -> None:
         self._database = database
-        self._charges = Charges(database, provider)
-        self._refunds = Refunds(database, provider)
+        self._charges = Charges(database, providers)
+        self._refunds = Refunds(database, providers)
 
     async def ProcessPayments(
         self, request: payment_pb2.ProcessPaymentsRequest, context: Context
@@ -32,6 +32,15 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         domain.check_charges(charges)
         payments = await self._charges.process(charges)
         return payment_pb2.ProcessPaymentsResponse(
+            payments=[messages.to_message(payment) for payment in payments]
+        )
+
+    async def CapturePayments(
+        self, request: payment_pb2.CapturePaymentsRequest, context: Context
+    ) -> payment_pb2.CapturePaymentsResponse:
+        order_ids = ids.parse_ids(request.order_ids, "order_ids")
+        payments = await self._charges.capture(order_ids)
+        return payment_pb2.CapturePaymentsResponse(
             payments=[messages.to_message(payment) for payment in payments]
         )
 

@@ -14,9 +14,8 @@ from chassis.database import Database
 from chassis.service import Resources
 from chassis.testing import bytes_kept, refusal, serving
 from services.payment.main import SERVICE
-from services.payment.providers.sandbox import SandboxProvider
 from services.payment.servicer import PaymentServicer
-from services.payment.testing import find_discrepancies
+from services.payment.testing import SETTINGS, find_discrepancies, sandbox
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "payment"
@@ -30,7 +29,7 @@ PART = money_pb2.Money(currency_code="GBP", units=5)
 
 @pytest.fixture
 async def payments(clean_database_url: str) -> AsyncIterator[Payments]:
-    server = SERVICE.make_server(Resources(Database(clean_database_url)), "127.0.0.1:0")
+    server = SERVICE.make_server(Resources(Database(clean_database_url), SETTINGS), "127.0.0.1:0")
     async with serving(server) as channel:
         yield payment_pb2_grpc.PaymentServiceStub(channel)
     assert find_discrepancies(clean_database_url) == []
@@ -270,7 +269,7 @@ async def test_list_transactions_retains_nothing_while_the_client_does_not_read(
     await process(payments, *[new_charge() for _ in range(501)])
     database = Database(clean_database_url)
     await database.open()
-    servicer = PaymentServicer(database, SandboxProvider(database))
+    servicer = PaymentServicer(database, sandbox(database))
     request = payment_pb2.ListTransactionsRequest(page_size=1_000)
     kept = await bytes_kept(servicer.ListTransactions, request)
     await database.close()

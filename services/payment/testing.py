@@ -15,8 +15,13 @@ import psycopg
 import pytest
 
 from chassis.database import Database
+from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
+from services.payment.settings import PaymentSettings
 from tools.reconcile.comparisons import COMPARISONS, compare
+
+SETTINGS = PaymentSettings(bazaar_environment="development")
+"""Settings that switch on the sandbox only."""
 
 Hook = Callable[[], Awaitable[None]]
 Target = TypeVar("Target")
@@ -54,10 +59,12 @@ class Hooks(dict[str, Hook]):
             await self[point]()
 
 
-def hooked_sandbox(database: Database, hooks: Mapping[str, Hook]) -> SandboxProvider:
-    """Return a sandbox whose methods have hooks."""
-    sandbox = SandboxProvider(database)
-    return Hooks(hooks).surround(sandbox, "create_intents", "confirm", "cancel", "refund")
+def sandbox(database: Database, hooks: Mapping[str, Hook] | None = None) -> Providers:
+    """Return a sandbox whose methods have hooks, as the only provider."""
+    hooked = Hooks(hooks or {}).surround(
+        SandboxProvider(database), "create_intents", "confirm", "capture", "cancel", "refund"
+    )
+    return Providers([hooked], hooked.name)
 
 
 @pytest.fixture

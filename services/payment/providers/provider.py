@@ -1,11 +1,11 @@
 """The interface of payment providers. Each provider is a module beside this one.
 
-Every method takes a batch and returns one result per item, in order. Every method is idempotent:
-for the same key or the same intent it does nothing a second time and returns the same result.
+Every method of a `Provider` takes a batch and returns one result per item, in order. Every method
+is idempotent: for the same key or the same intent it does nothing a second time.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from chassis.money import Amount
@@ -17,7 +17,17 @@ class IntentRequest:
     """An intent to create. `key` is its idempotency key."""
 
     key: str
+    order_id: str
     amount: Amount
+    manual_capture: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An unconfirmed intent; without a reference if the provider refused it for good."""
+
+    reference: str
+    decline_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,41 +35,95 @@ class Confirmation:
     """An intent to charge, and the provider's token of the payment method."""
 
     reference: str
-    payment_method: str
+    payment_method: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """An intent, and the hold that is captured for it: the intent itself at some providers."""
+
+    reference: str
+    authorization: str
 
 
 @dataclass(frozen=True, slots=True)
 class RefundRequest:
-    """An amount of a charged intent to refund. `key` is its idempotency key."""
+    """An amount of a charged intent to refund.
+
+    `number` counts the refunds of the order from 1, and `key` is the idempotency key.
+    """
 
     key: str
     reference: str
+    authorization: str
+    number: int
     amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A webhook whose signature is valid; `reference` is the intent, or empty for other events."""
+
+    event_id: str
+    type: str
+    reference: str
 
 
 class Provider(Protocol):
     """A payment provider: the authority on whether money moved.
 
-    An intent is unconfirmed until it is confirmed or cancelled. Its result is final, also when it
-    was declined: confirming a cancelled intent does not charge it, and cancelling a charged one
-    does not refund it. No method is called within a database transaction.
+    An intent is unconfirmed until it is confirmed or cancelled. It may ask for an action of the
+    customer and, with manual capture, waits to be captured. Once it is SUCCEEDED, DECLINED or
+    CANCELLED it stays so: confirming a cancelled intent does not charge it, and cancelling a
+    charged one does not refund it. No method is called within a database transaction.
 
-    Every method raises errors.Unavailable if the provider does not respond; whether it processed
-    the request is unknown then.
+    A result is PROCESSING, or as said below, if the provider did not respond: whether it processed
+    the request is unknown then. A method raises errors.Unavailable if that is so for all items.
     """
 
     @property
     def name(self) -> str:
         """The name that payments are stored with."""
 
-    async def create_intents(self, requests: Sequence[IntentRequest]) -> list[str]:
-        """Create unconfirmed intents, which charge nothing; return their references."""
+    @property
+    def cancels_finally(self) -> bool:
+        """Whether an intent that was cancelled can no longer be held by a call that comes late."""
+
+    async def create_intents(self, requests: Sequence[IntentRequest]) -> list[Intent | None]:
+        """Create unconfirmed intents, which charge nothing; None if it is not known."""
 
     async def confirm(self, confirmations: Sequence[Confirmation]) -> list[ChargeResult]:
-        """Charge those intents that are unconfirmed."""
+        """Charge those intents that are unconfirmed.
+
+        An intent is DECLINED only after it was cancelled, because some providers would let the
+        customer pay for it later.
+        """
+
+    async def find(self, references: Sequence[str]) -> list[ChargeResult]:
+        """Read intents."""
+
+    async def authorize(self, references: Sequence[str]) -> list[str]:
+        """Hold the money of approved intents; return references of the holds, or "" for none."""
+
+    async def capture(self, authorizations: Sequence[Authorization]) -> list[ChargeResult]:
+        """Charge intents that are approved."""
 
     async def cancel(self, references: Sequence[str]) -> list[ChargeResult]:
-        """Cancel those intents that are unconfirmed."""
+        """Cancel those intents that are not charged, and release all that is held for them."""
 
     async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
-        """Refund charged intents; FAILED if less than the amount remains of the intent."""
+        """Refund charged intents; FAILED if less than the amount remains of the intent.
+
+        A refund is looked for by its number before it is made, because keys expire.
+        """
+
+    async def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notification:
+        """Verify a webhook and parse it; the names of the headers are in lower case.
+
+        Raises:
+            errors.InvalidArgument: the signature is missing, invalid or too old.
+            errors.Unavailable: the provider, which verifies it, did not respond.
+        """
+
+    async def close(self) -> None:
+        """Close the connections to the provider."""

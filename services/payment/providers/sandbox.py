@@ -5,45 +5,94 @@ it, in transactions of its own, and this module accesses nothing else. A crash b
 and a step of the service therefore has the same effect as with a real provider.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
+from pydantic import BaseModel, ValidationError
+
+from chassis import errors
 from chassis.database import Connection, Database
 from chassis.money import Amount
-from services.payment.domain import ChargeResult, RefundResult, RefundState, State
-from services.payment.providers.provider import Confirmation, IntentRequest, RefundRequest
+from services.payment.domain import (
+    UNSETTLED,
+    Action,
+    ChargeResult,
+    RefundResult,
+    RefundState,
+    State,
+)
+from services.payment.providers.provider import (
+    Authorization,
+    Confirmation,
+    Intent,
+    IntentRequest,
+    Notification,
+    RefundRequest,
+)
 
 DECLINE_REASONS = {
-    "pm_sandbox": "",
-    "pm_card_visa": "",
     "pm_card_declined": "card_declined",
     "pm_card_insufficient_funds": "insufficient_funds",
 }
-"""The decline reason of each payment method; empty for those that succeed."""
-
+"""The decline reasons of the payment methods that are declined."""
 UNKNOWN_METHOD = "unknown_payment_method"
+"""The decline reason of every payment method that the sandbox does not know."""
+ACTION = "pm_sandbox_action"
+"""Asks for an action of the customer, which is a webhook with an `Approval`."""
+SLOW = "pm_sandbox_slow"
+"""Is charged, and the response takes SLOW_SECONDS."""
+LOST = "pm_sandbox_lost"
+"""Is charged, and the first response is lost."""
+DUPLICATE = "pm_sandbox_duplicate"
+"""Is charged, and every request arrives twice."""
+CHARGED = frozenset({"pm_sandbox", "pm_card_visa", SLOW, LOST, DUPLICATE})
+"""The payment methods that are charged without an action."""
+SLOW_SECONDS = 2.0
 
 _UNCONFIRMED = "UNCONFIRMED"
 
 
+class Approval(BaseModel, strict=True, extra="forbid"):
+    """The body of a webhook by which a customer approves a payment, or does not."""
+
+    client_secret: str
+    approved: bool
+
+
+class _Intent(NamedTuple):
+    """An intent in the books."""
+
+    state: str
+    decline_reason: str
+    manual_capture: bool
+
+    def approve(self) -> ChargeResult:
+        return ChargeResult(State.REQUIRES_CAPTURE if self.manual_capture else State.SUCCEEDED)
+
+
 class SandboxProvider:
-    """Accepts the payment methods of `DECLINE_REASONS`, and declines every other one."""
+    """Knows the payment methods above, and declines every other one. For development only."""
 
     name = "sandbox"
+    cancels_finally = True
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create_intents(self, requests: Sequence[IntentRequest]) -> list[str]:
+    async def create_intents(self, requests: Sequence[IntentRequest]) -> list[Intent | None]:
         """Create intents; a repeated key returns the same intent and must have the same amount."""
         async with self._database.transaction() as connection:
             await connection.execute(
-                "INSERT INTO sandbox.intents (idempotency_key, amount_minor, currency_code)"
-                " SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[]) AS new (key)"
-                " ORDER BY key ON CONFLICT DO NOTHING",
+                "INSERT INTO sandbox.intents"
+                " (idempotency_key, amount_minor, currency_code, manual_capture)"
+                " SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::boolean[])"
+                " AS new (key) ORDER BY key ON CONFLICT DO NOTHING",
                 (
                     [request.key for request in requests],
                     [request.amount.minor for request in requests],
                     [request.amount.currency_code for request in requests],
+                    [request.manual_capture for request in requests],
                 ),
             )
             cursor = await connection.execute(
@@ -52,44 +101,52 @@ class SandboxProvider:
                 ([request.key for request in requests],),
             )
             found = {
-                IntentRequest(key, Amount(minor, currency_code)): str(reference)
+                (key, Amount(minor, currency_code)): Intent(reference)
                 for key, minor, currency_code, reference in await cursor.fetchall()
             }
-        return [found[request] for request in requests]
+        return [found[request.key, request.amount] for request in requests]
 
     async def confirm(self, confirmations: Sequence[Confirmation]) -> list[ChargeResult]:
-        """Charge or decline those intents that are unconfirmed, by their payment methods."""
-        references = [confirmation.reference for confirmation in confirmations]
-        async with self._database.transaction() as connection:
-            results = await _lock_results(connection, references)
-            decided = {
-                confirmation.reference: _decide(confirmation.payment_method)
-                for confirmation in confirmations
-                if results[confirmation.reference].state is State.PROCESSING
-            }
-            await _write_results(connection, decided)
-            charged = [key for key, result in decided.items() if result.state is State.SUCCEEDED]
-            await connection.execute(
-                "INSERT INTO sandbox.movements (intent_reference, type, amount_minor)"
-                " SELECT reference, 'CAPTURE', amount_minor FROM sandbox.intents"
-                " WHERE reference = ANY(%s)",
-                (charged,),
+        """Decide about those intents that are unconfirmed, by their payment methods."""
+        methods = {each.reference: each.payment_method for each in confirmations}
+        results, decided = await self._confirm(methods)
+        if SLOW in methods.values():
+            await asyncio.sleep(SLOW_SECONDS)
+        if DUPLICATE in methods.values():
+            results, _ = await self._confirm(methods)
+        for reference in decided:
+            if methods[reference] == LOST:
+                results[reference] = ChargeResult(State.PROCESSING)
+        return [results[reference] for reference in methods]
+
+    async def find(self, references: Sequence[str]) -> list[ChargeResult]:
+        """Read intents, with their amounts."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT reference, amount_minor, currency_code, state, decline_reason,"
+                " manual_capture FROM sandbox.intents WHERE reference = ANY(%s)",
+                (list(references),),
             )
-        results |= decided
-        return [results[reference] for reference in references]
+            found = {
+                reference: _to_result(reference, _Intent(*intent), Amount(minor, currency_code))
+                for reference, minor, currency_code, *intent in await cursor.fetchall()
+            }
+        return [found.get(each, ChargeResult(State.PROCESSING)) for each in references]
+
+    async def authorize(self, references: Sequence[str]) -> list[str]:
+        """Return the references: an approved intent is its own hold."""
+        return list(references)
+
+    async def capture(self, authorizations: Sequence[Authorization]) -> list[ChargeResult]:
+        """Charge those intents that are approved."""
+        references = [authorization.reference for authorization in authorizations]
+        succeeded = ChargeResult(State.SUCCEEDED)
+        return await self._change(references, {State.REQUIRES_CAPTURE}, succeeded)
 
     async def cancel(self, references: Sequence[str]) -> list[ChargeResult]:
-        """Cancel those intents that are unconfirmed."""
-        async with self._database.transaction() as connection:
-            results = await _lock_results(connection, references)
-            cancelled = {
-                reference: ChargeResult(State.CANCELLED)
-                for reference, result in results.items()
-                if result.state is State.PROCESSING
-            }
-            await _write_results(connection, cancelled)
-        results |= cancelled
-        return [results[reference] for reference in references]
+        """Cancel those intents that are not settled."""
+        cancelled = ChargeResult(State.CANCELLED)
+        return await self._change(references, {*UNSETTLED, _UNCONFIRMED}, cancelled)
 
     async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
         """Refund charged intents, in request order, as long as enough of each remains."""
@@ -112,27 +169,87 @@ class SandboxProvider:
             for request in requests
         ]
 
+    async def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notification:
+        """Parse an `Approval`, which nobody signs, and let its intent go on."""
+        try:
+            approval = Approval.model_validate_json(body)
+        except ValidationError as error:
+            message = "The body must be an object with client_secret and approved."
+            raise errors.InvalidArgument("INVALID_WEBHOOK", message) from error
+        reference = approval.client_secret
+        async with self._database.transaction() as connection:
+            intents = await _lock_intents(connection, [reference])
+            await _write_results(
+                connection,
+                {
+                    key: intent.approve() if approval.approved else _NOT_APPROVED
+                    for key, intent in intents.items()
+                    if intent.state == State.REQUIRES_ACTION
+                },
+            )
+        event_id = f"{reference} {'approved' if approval.approved else 'not approved'}"
+        return Notification(event_id, "action", reference)
 
-def _decide(payment_method: str) -> ChargeResult:
-    reason = DECLINE_REASONS.get(payment_method, UNKNOWN_METHOD)
-    return ChargeResult(State.DECLINED, reason) if reason else ChargeResult(State.SUCCEEDED)
+    async def close(self) -> None:
+        """Do nothing: the database is the service's."""
+
+    async def _confirm(
+        self, methods: Mapping[str, str]
+    ) -> tuple[dict[str, ChargeResult], Collection[str]]:
+        """Return all results, and the references of the intents that were unconfirmed."""
+        async with self._database.transaction() as connection:
+            intents = await _lock_intents(connection, list(methods))
+            decided = {
+                reference: _decide(reference, intent, methods[reference])
+                for reference, intent in intents.items()
+                if intent.state == _UNCONFIRMED
+            }
+            await _write_results(connection, decided)
+        return {key: _to_result(key, each) for key, each in intents.items()} | decided, decided
+
+    async def _change(
+        self, references: Sequence[str], states: Collection[str], result: ChargeResult
+    ) -> list[ChargeResult]:
+        """Give those intents that are in one of the states another one."""
+        async with self._database.transaction() as connection:
+            intents = await _lock_intents(connection, references)
+            changed = {key: result for key, intent in intents.items() if intent.state in states}
+            await _write_results(connection, changed)
+        results = {key: _to_result(key, intent) for key, intent in intents.items()} | changed
+        return [results[reference] for reference in references]
 
 
-async def _lock_results(
-    connection: Connection, references: Sequence[str]
-) -> dict[str, ChargeResult]:
+_NOT_APPROVED = ChargeResult(State.DECLINED, "authentication_failed")
+
+
+def _decide(reference: str, intent: _Intent, payment_method: str) -> ChargeResult:
+    if payment_method in CHARGED:
+        return intent.approve()
+    if payment_method == ACTION:
+        return ChargeResult(State.REQUIRES_ACTION, action=Action(client_secret=reference))
+    return ChargeResult(State.DECLINED, DECLINE_REASONS.get(payment_method, UNKNOWN_METHOD))
+
+
+def _to_result(reference: str, intent: _Intent, amount: Amount | None = None) -> ChargeResult:
+    state = State.PROCESSING if intent.state == _UNCONFIRMED else State(intent.state)
+    needs_action = state is State.REQUIRES_ACTION
+    action = Action(client_secret=reference) if needs_action else None
+    return ChargeResult(state, intent.decline_reason, action, amount)
+
+
+async def _lock_intents(connection: Connection, references: Sequence[str]) -> dict[str, _Intent]:
     cursor = await connection.execute(
-        "SELECT reference, state, decline_reason FROM sandbox.intents"
+        "SELECT reference, state, decline_reason, manual_capture FROM sandbox.intents"
         " WHERE reference = ANY(%s) ORDER BY reference FOR UPDATE",
         (list(references),),
     )
-    return {
-        reference: ChargeResult(State.PROCESSING if state == _UNCONFIRMED else State(state), reason)
-        for reference, state, reason in await cursor.fetchall()
-    }
+    return {reference: _Intent(*intent) for reference, *intent in await cursor.fetchall()}
 
 
-async def _write_results(connection: Connection, results: dict[str, ChargeResult]) -> None:
+async def _write_results(connection: Connection, results: Mapping[str, ChargeResult]) -> None:
+    """Write the states of locked intents, and a capture for each that is charged."""
+    if not results:
+        return
     await connection.execute(
         "UPDATE sandbox.intents SET state = decided.state, decline_reason = decided.reason,"
         " update_time = now()"
@@ -143,6 +260,12 @@ async def _write_results(connection: Connection, results: dict[str, ChargeResult
             [result.state for result in results.values()],
             [result.decline_reason for result in results.values()],
         ),
+    )
+    await connection.execute(
+        "INSERT INTO sandbox.movements (intent_reference, type, amount_minor)"
+        " SELECT reference, 'CAPTURE', amount_minor FROM sandbox.intents"
+        " WHERE reference = ANY(%s)",
+        ([key for key, result in results.items() if result.state is State.SUCCEEDED],),
     )
 
 

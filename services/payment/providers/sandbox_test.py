@@ -30,7 +30,8 @@ def read_movements(url: str) -> list[tuple[str, int]]:
 
 
 async def create(sandbox: SandboxProvider, *keys: str) -> list[str]:
-    return await sandbox.create_intents([IntentRequest(key, AMOUNT) for key in keys])
+    requests = [IntentRequest(key, key, AMOUNT) for key in keys]
+    return [intent.reference for intent in await sandbox.create_intents(requests) if intent]
 
 
 async def test_an_unconfirmed_intent_moves_no_money(
@@ -116,8 +117,8 @@ async def test_refunds_never_exceed_the_capture(
     (reference,) = await create(sandbox, "a")
     await sandbox.confirm([Confirmation(reference, "pm_sandbox")])
     requests = [
-        RefundRequest(key, reference, Amount(minor, "GBP"))
-        for key, minor in (("r1", 6_00), ("r2", 5_00), ("r3", 4_00))
+        RefundRequest(f"r{number}", reference, reference, number, Amount(minor, "GBP"))
+        for number, minor in ((1, 6_00), (2, 5_00), (3, 4_00))
     ]
     first = await sandbox.refund(requests)
     states = [result.state for result in first]
@@ -128,5 +129,5 @@ async def test_refunds_never_exceed_the_capture(
 
 async def test_an_intent_that_was_not_charged_is_not_refunded(sandbox: SandboxProvider) -> None:
     (reference,) = await create(sandbox, "a")
-    results = await sandbox.refund([RefundRequest("r", reference, AMOUNT)])
+    results = await sandbox.refund([RefundRequest("r", reference, reference, 1, AMOUNT)])
     assert results == [RefundResult(RefundState.FAILED)]

@@ -1,0 +1,44 @@
+"""The payment providers that are switched on, and which of them a payment method belongs to."""
+
+from collections.abc import Sequence
+
+from chassis import errors
+from services.payment.providers.provider import Provider
+
+
+class Providers:
+    """Finds a provider by the name that a payment is stored with, or by a payment method.
+
+    A payment method is `PROVIDER:TOKEN`, for example "paypal:checkout", or a token of the default
+    provider, for example "pm_card_visa".
+    """
+
+    def __init__(self, providers: Sequence[Provider], default: str) -> None:
+        self._providers = {provider.name: provider for provider in providers}
+        self._default = default
+
+    def find(self, payment_method: str) -> Provider | None:
+        """Return the provider of a payment method, or None if it is not switched on."""
+        name, colon, _ = payment_method.partition(":")
+        return self._providers.get(name if colon else self._default)
+
+    def get(self, name: str) -> Provider:
+        """Return a provider by its name.
+
+        Raises:
+            errors.Error: it is not switched on. Its payments wait until it is.
+        """
+        if name not in self._providers:
+            message = f"The payment provider {name!r} is not switched on."
+            raise errors.Error("PROVIDER_OFF", message)
+        return self._providers[name]
+
+    async def close(self) -> None:
+        """Close the connections to all providers."""
+        for provider in self._providers.values():
+            await provider.close()
+
+
+def token_of(payment_method: str) -> str:
+    """Return a payment method without the name of its provider."""
+    return payment_method.rpartition(":")[2]
