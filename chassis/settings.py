@@ -79,6 +79,13 @@ def _check_url(url: SecretStr) -> SecretStr:
 DatabaseUrl = Annotated[SecretStr, BeforeValidator(_to_url), AfterValidator(_check_url)]
 
 
+def split(names: object) -> object:
+    """Split a text at its commas: validates a field that is a tuple, and is not decoded before."""
+    if not isinstance(names, str):
+        return names
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
 class Settings(BaseSettings):
     """Settings of every program."""
 

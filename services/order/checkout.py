@@ -170,10 +170,7 @@ class Checkout:
         except batches.TRANSIENT as error:
             return [domain.Unfinished(order, error.reason) for order in batch]
         after = {order.order_id: order for order in changed}
-        return [
-            after.get(order.order_id) or domain.Unfinished(order, "ORDER_UNDER_WAY")
-            for order in batch
-        ]
+        return [_go_on(after.get(order.order_id)) or domain.wait(order) for order in batch]
 
     async def _save(self, orders: Sequence[Order]) -> list[Order]:
         """Save orders; return all as they are now, also those that another process changed."""
@@ -199,11 +196,45 @@ class Checkout:
         return changed
 
     async def _charge(self, orders: Sequence[Order]) -> list[Order]:
-        payments = await self._peers.charge(orders)
-        charged, others = _split_charged(orders, payments)
-        settled = [domain.settle(order, payments[order.order_id]) for order in others]
-        refused = [order for order in settled if order.state is not State.PAYING]
-        return refused + await self._confirm(charged, payments)
+        first = [order for order in orders if domain.needs_pin_to_charge(order)]
+        ready, expired = await self._pin(first)
+        ready += [order for order in orders if order not in first]
+        payments = await self._peers.charge(ready) if ready else {}
+        captured, late = await self._capture(ready, payments)
+        payments |= captured
+        cancelled = {order.order_id for order in late}
+        charged, others = _split_charged(
+            [order for order in ready if order.order_id not in cancelled], payments
+        )
+        settled = [
+            after
+            for order in others
+            if (after := domain.settle(order, payments[order.order_id])) is not order
+        ]
+        return expired + late + settled + await self._confirm(charged, payments)
+
+    async def _capture(
+        self, orders: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
+    ) -> tuple[dict[uuid.UUID, Payment], list[Order]]:
+        """Charge approved payments, once the stock is pinned; return also what had expired."""
+        approved = [
+            order
+            for order in orders
+            if payments[order.order_id].state is PaymentState.REQUIRES_CAPTURE
+        ]
+        pinned, expired = await self._pin(approved)
+        return await self._peers.capture_payments(pinned) if pinned else {}, expired
+
+    async def _pin(self, orders: Sequence[Order]) -> tuple[list[Order], list[Order]]:
+        """Pin stock; return the orders for which it is, and those for which it has expired."""
+        if not orders:
+            return [], []
+        results = await self._peers.pin_stock(orders)
+        found = [order for order in orders if order.order_id in results]
+        return (
+            [order for order in found if results[order.order_id]],
+            [domain.expire(order) for order in found if not results[order.order_id]],
+        )
 
     async def _compensate(self, orders: Sequence[Order]) -> list[Order]:
         # The payment first: stock must not be released as long as it may still be paid for.
@@ -241,6 +272,11 @@ def _split_charged(
         succeeded = payments[order.order_id].state is PaymentState.SUCCEEDED
         (charged if succeeded else others).append(order)
     return charged, others
+
+
+def _go_on(order: Order | None) -> OrderResult | None:
+    """Return an order that was changed, or the error of one that now waits for its customer."""
+    return order if order is None or order.action is None else domain.wait(order)
 
 
 def _ready(driven: Mapping[uuid.UUID, OrderResult], states: Collection[State]) -> list[Order]:

@@ -62,9 +62,13 @@ class Cause(StrEnum):
 
 
 class PaymentState(StrEnum):
-    """The state of a payment; UNKNOWN until it is final."""
+    """The state of a payment; UNKNOWN as long as only the provider can tell."""
 
     UNKNOWN = "UNKNOWN"
+    REQUIRES_ACTION = "REQUIRES_ACTION"
+    """The customer has to approve it."""
+    REQUIRES_CAPTURE = "REQUIRES_CAPTURE"
+    """It is approved, and is charged by its capture, which needs pinned stock."""
     SUCCEEDED = "SUCCEEDED"
     DECLINED = "DECLINED"
     CANCELLED = "CANCELLED"
@@ -87,6 +91,7 @@ _REFUSALS: Mapping[str, type[errors.Error]] = {
     "CURRENCY_MISMATCH": errors.Unprocessable,
     "TOTAL_TOO_LARGE": errors.Unprocessable,
     "PAYMENT_DECLINED": PaymentDeclined,
+    "PAYMENT_NOT_APPROVED": PaymentDeclined,
 }
 """The errors of refusals by reason; for any other one, such as OUT_OF_STOCK, it is `Conflict`."""
 
@@ -108,6 +113,8 @@ class NewOrder:
     idempotency_key: str
     payment_method: str = field(repr=False)
     lines: tuple[Line, ...]
+    manual_capture: bool = False
+    """Whether the payment is approved first, and charged when the stock is pinned."""
 
     @property
     def key(self) -> OrderKey:
@@ -122,6 +129,19 @@ class Refusal:
     reason: str
     message: str
     metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentAction:
+    """How the customer approves the payment of an order: by a URL, a secret or both.
+
+    The time until which that is possible is set when the order is saved.
+    """
+
+    redirect_url: str
+    client_secret: str = field(repr=False)
+    expire_time: dt.datetime | None = field(default=None, compare=False)
+    is_expired: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +161,8 @@ class Order:
     total: Amount | None = None
     payment_id: uuid.UUID | None = None
     refusal: Refusal | None = None
+    manual_capture: bool = False
+    action: PaymentAction | None = None
 
     @property
     def key(self) -> OrderKey:
@@ -188,16 +210,21 @@ class Event:
     state: State
     cause: Cause
     refusal_reason: str
+    action_required: bool
     event_time: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """The payment of an order. `decline_reason` is empty unless it is DECLINED."""
+    """The payment of an order.
+
+    `decline_reason` is empty unless it is DECLINED; it has an `action` if it REQUIRES_ACTION.
+    """
 
     payment_id: uuid.UUID
     state: PaymentState
     decline_reason: str
+    action: PaymentAction | None = None
 
 
 def transition(order: Order, state: State) -> Order:
@@ -209,7 +236,7 @@ def transition(order: Order, state: State) -> Order:
     if state not in TRANSITIONS[order.state]:
         message = f"An order that is {order.state} cannot become {state}."
         raise Conflict("ILLEGAL_STATE_CHANGE", message, metadata=_metadata(order))
-    return replace(order, state=state)
+    return replace(order, state=state, action=None)
 
 
 def reserve(order: Order, prices: Mapping[uuid.UUID, Amount]) -> Order:
@@ -240,15 +267,28 @@ def cancel(order: Order, refusal: Refusal) -> Order:
     return replace(transition(order, State.CANCELLING), refusal=refusal)
 
 
+def needs_pin_to_charge(order: Order) -> bool:
+    """Return whether the stock has to be pinned first, as there will be no capture to wait for."""
+    return order.manual_capture and order.total is not None and order.total.minor == 0
+
+
+def expire(order: Order) -> Order:
+    """Begin to compensate for an order whose reservation expired before it could be pinned."""
+    message = "The stock was no longer reserved when the payment was approved."
+    return cancel(order, Refusal("RESERVATION_EXPIRED", message, {}))
+
+
 def settle(order: Order, payment: Payment) -> Order:
     """Apply the result of the charge of an order, or of the cancellation of its payment.
 
     Money decides: an order that was charged is confirmed, even one that is CANCELLING; its stock
-    must be committed before. An order whose payment is UNKNOWN stays as it is.
+    must be committed before. An order stays as it is if there is nothing new about its payment.
     """
     match payment.state:
-        case PaymentState.UNKNOWN:
+        case PaymentState.UNKNOWN | PaymentState.REQUIRES_CAPTURE:
             return order
+        case PaymentState.REQUIRES_ACTION:
+            return _wait_for_action(order, payment.action)
         case PaymentState.SUCCEEDED:
             return replace(
                 transition(order, State.CONFIRMED), payment_id=payment.payment_id, refusal=None
@@ -286,12 +326,25 @@ def update_status(order: Order, state: State) -> Order:
 def find_error(order: Order) -> errors.Error | None:
     """Return the error for the client of an order that is not confirmed, for every repetition."""
     if order.state in ACTIVE:
-        return Unfinished(order, "ORDER_UNDER_WAY")
+        return wait(order)
     if order.refusal is None:
         return None
     refusal = order.refusal
     error = _REFUSALS.get(refusal.reason, Conflict)
     return error(refusal.reason, refusal.message, metadata={**refusal.metadata, **_metadata(order)})
+
+
+def wait(order: Order) -> Unfinished:
+    """Return the error for the client of an order that has to wait, with what it waits for."""
+    waits_for_customer = order.action is not None
+    return Unfinished(order, "PAYMENT_ACTION_REQUIRED" if waits_for_customer else "ORDER_UNDER_WAY")
+
+
+def _wait_for_action(order: Order, action: PaymentAction | None) -> Order:
+    if order.action is not None and order.action.is_expired:
+        message = "The payment was not approved in time."
+        return cancel(order, Refusal("PAYMENT_NOT_APPROVED", message, {}))
+    return order if order.action == action else replace(order, action=action)
 
 
 _CANCELLED = Refusal("ORDER_CANCELLED", "The order was cancelled.", {})

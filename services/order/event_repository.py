@@ -6,7 +6,7 @@
 import datetime as dt
 import uuid
 from collections.abc import Mapping
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from chassis.database import Connection, fetch
 from services.order.domain import Cause, Event, Position, State
@@ -77,9 +77,17 @@ def _to_event(
     version: int,
     state: str,
     cause: str,
-    details: Mapping[str, str],
+    details: Mapping[str, Any],
     event_time: dt.datetime,
 ) -> Event:
     position = Position(transaction, event_id)
-    reason = details.get("refusal_reason", "")
-    return Event(position, order_id, version, State(state), Cause(cause), reason, event_time)
+    return Event(
+        position,
+        order_id,
+        version,
+        State(state),
+        Cause(cause),
+        details.get("refusal_reason", ""),
+        details.get("action_required", False),
+        event_time,
+    )

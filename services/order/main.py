@@ -1,5 +1,7 @@
 """The order service as a program."""
 
+from typing import cast
+
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
@@ -8,6 +10,7 @@ from services.order.domain import Cause
 from services.order.event_log import EventLog
 from services.order.peers import Peers
 from services.order.servicer import OrderServicer
+from services.order.settings import OrderSettings
 from services.order.worker import INTERVAL_SECONDS, Worker
 
 
@@ -20,7 +23,10 @@ def make_servicer(resources: Resources) -> OrderServicer:
     recovery = BackgroundTask("order_worker", worker.run, INTERVAL_SECONDS)
     resources.tasks.extend([*event_log.tasks(), recovery])
     checkout = Checkout(database, peers, event_log)
-    return OrderServicer(database, checkout, event_log, resources.draining)
+    config = cast(OrderSettings, resources.settings)
+    return OrderServicer(
+        database, checkout, event_log, resources.draining, config.orderservice_manual_capture
+    )
 
 
 SERVICE = Service(
@@ -29,6 +35,7 @@ SERVICE = Service(
     make_servicer,
     database_name="orderdb",
     peers=("UserService", "ProductService", "PaymentService"),
+    settings_class=OrderSettings,
 )
 
 

@@ -7,7 +7,7 @@ from bazaar.order.v1 import order_pb2
 from chassis import conversion, errors, status
 from chassis.money import Amount
 from chassis.violations import Violations
-from services.order.domain import Event, Line, NewOrder, Order, State
+from services.order.domain import Event, Line, NewOrder, Order, PaymentAction, State
 
 _NEXT_STATES = {
     order_pb2.ORDER_STATE_SHIPPED: State.SHIPPED,
@@ -15,13 +15,19 @@ _NEXT_STATES = {
 }
 
 
-def parse_order(request: order_pb2.CreateOrderRequest, idempotency_key: str) -> NewOrder:
-    """Convert an order that a client places, whose ids are UUIDs by the contract."""
+def parse_order(
+    request: order_pb2.CreateOrderRequest, idempotency_key: str, captured_manually: tuple[str, ...]
+) -> NewOrder:
+    """Convert an order that a client places, whose ids are UUIDs by the contract.
+
+    `captured_manually` are prefixes of payment methods.
+    """
     return NewOrder(
         user_id=uuid.UUID(request.user_id),
         idempotency_key=idempotency_key,
         payment_method=request.payment_method,
         lines=tuple(Line(uuid.UUID(line.product_id), line.quantity) for line in request.lines),
+        manual_capture=request.payment_method.startswith(captured_manually),
     )
 
 
@@ -67,6 +73,8 @@ def to_message(order: Order) -> order_pb2.Order:
     )
     if order.total is not None:
         _set_prices(message, order.lines, order.total)
+    if order.action is not None:
+        _set_action(message.payment_action, order.action)
     return message
 
 
@@ -80,7 +88,15 @@ def to_event_message(event: Event) -> order_pb2.OrderEvent:
         cause=order_pb2.EventCause.Value(f"EVENT_CAUSE_{event.cause}"),
         refusal_reason=event.refusal_reason,
         event_time=conversion.to_timestamp(event.event_time),
+        action_required=event.action_required,
     )
+
+
+def _set_action(message: order_pb2.PaymentAction, action: PaymentAction) -> None:
+    message.redirect_url = action.redirect_url
+    message.client_secret = action.client_secret
+    if action.expire_time is not None:
+        message.expire_time.CopyFrom(conversion.to_timestamp(action.expire_time))
 
 
 def _set_prices(message: order_pb2.Order, lines: Sequence[Line], total: Amount) -> None:

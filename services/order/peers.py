@@ -17,17 +17,20 @@ from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import client, conversion, log, status
 from chassis.money import Amount
-from services.order.domain import Order, Payment, PaymentState, Refusal
+from services.order.domain import Order, Payment, PaymentAction, PaymentState, Refusal
 
 Prices = Mapping[uuid.UUID, Amount]
 """Prices by product id."""
 
 _REFUSALS = frozenset({code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND, code_pb2.FAILED_PRECONDITION})
 _PAYMENT_STATES = {
+    payment_pb2.PAYMENT_STATE_REQUIRES_ACTION: PaymentState.REQUIRES_ACTION,
+    payment_pb2.PAYMENT_STATE_REQUIRES_CAPTURE: PaymentState.REQUIRES_CAPTURE,
     payment_pb2.PAYMENT_STATE_SUCCEEDED: PaymentState.SUCCEEDED,
     payment_pb2.PAYMENT_STATE_DECLINED: PaymentState.DECLINED,
     payment_pb2.PAYMENT_STATE_CANCELLED: PaymentState.CANCELLED,
 }
+_PINNED = frozenset({product_pb2.RESERVATION_STATE_PINNED, product_pb2.RESERVATION_STATE_COMMITTED})
 _RELEASED = frozenset(
     {product_pb2.RESERVATION_STATE_RELEASED, product_pb2.RESERVATION_STATE_REJECTED}
 )
@@ -58,18 +61,27 @@ class Peers:
         return {uuid.UUID(user.user_id) for user in response.users}
 
     async def reserve_stock(self, orders: Sequence[Order]) -> dict[uuid.UUID, Prices | Refusal]:
-        """Reserve stock without expiry; orders whose call has to be repeated have no result."""
-        request = product_pb2.ReserveStockRequest(
-            reservations=[_to_reservation(order) for order in orders], pin=True
-        )
-        response = await client.call(self._products.ReserveStock, request)
+        """Reserve stock, which expires for orders whose payments are captured manually.
+
+        Orders whose call has to be repeated have no result.
+        """
         results: dict[uuid.UUID, Prices | Refusal] = {}
-        for result in response.results:
-            if not result.HasField("error"):
-                results[uuid.UUID(result.order_id)] = _to_prices(result.lines)
-            elif result.error.code in _REFUSALS:
-                results[uuid.UUID(result.order_id)] = _to_refusal(result.error)
+        for manual_capture in (False, True):
+            batch = [order for order in orders if order.manual_capture is manual_capture]
+            if batch:
+                results |= await self._reserve_stock(batch, pin=not manual_capture)
         return results
+
+    async def pin_stock(self, orders: Sequence[Order]) -> dict[uuid.UUID, bool]:
+        """Keep reserved stock from expiring; return whether it is pinned, or else was released."""
+        request = product_pb2.PinStockRequest(order_ids=_ids(orders))
+        response = await client.call(self._products.PinStock, request)
+        pinned = self._in_states(response.results, _PINNED | _RELEASED, "stock_not_pinned")
+        return {
+            uuid.UUID(result.order_id): result.state in _PINNED
+            for result in response.results
+            if uuid.UUID(result.order_id) in pinned
+        }
 
     async def commit_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
         """Mark the reserved stock of orders as sold; return the orders for which it is."""
@@ -92,11 +104,32 @@ class Peers:
         response = await client.call(self._payments.ProcessPayments, request)
         return _to_payments(response.payments)
 
+    async def capture_payments(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
+        """Charge the approved payments of orders, whose stock is pinned."""
+        request = payment_pb2.CapturePaymentsRequest(order_ids=_ids(orders))
+        response = await client.call(self._payments.CapturePayments, request)
+        return _to_payments(response.payments)
+
     async def cancel_payments(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
         """Cancel the payments of orders that are not charged yet."""
         request = payment_pb2.CancelPaymentsRequest(order_ids=_ids(orders))
         response = await client.call(self._payments.CancelPayments, request)
         return _to_payments(response.payments)
+
+    async def _reserve_stock(
+        self, orders: Sequence[Order], *, pin: bool
+    ) -> dict[uuid.UUID, Prices | Refusal]:
+        request = product_pb2.ReserveStockRequest(
+            reservations=[_to_reservation(order) for order in orders], pin=pin
+        )
+        response = await client.call(self._products.ReserveStock, request)
+        results: dict[uuid.UUID, Prices | Refusal] = {}
+        for result in response.results:
+            if not result.HasField("error"):
+                results[uuid.UUID(result.order_id)] = _to_prices(result.lines)
+            elif result.error.code in _REFUSALS:
+                results[uuid.UUID(result.order_id)] = _to_refusal(result.error)
+        return results
 
     def _in_states(
         self,
@@ -146,7 +179,9 @@ def _to_charge(order: Order) -> payment_pb2.ProcessPaymentsRequest.Charge:
     if order.total is None:
         raise AssertionError(f"order {order.order_id} cannot be charged without a total")
     charge = payment_pb2.ProcessPaymentsRequest.Charge(
-        order_id=str(order.order_id), payment_method=order.payment_method
+        order_id=str(order.order_id),
+        payment_method=order.payment_method,
+        manual_capture=order.manual_capture,
     )
     conversion.fill_money(charge.amount, order.total)
     return charge
@@ -158,6 +193,11 @@ def _to_payments(payments: Sequence[payment_pb2.Payment]) -> dict[uuid.UUID, Pay
             uuid.UUID(payment.payment_id),
             _PAYMENT_STATES.get(payment.state, PaymentState.UNKNOWN),
             payment.decline_reason,
+            _to_action(payment.action) if payment.HasField("action") else None,
         )
         for payment in payments
     }
+
+
+def _to_action(action: payment_pb2.PaymentAction) -> PaymentAction:
+    return PaymentAction(action.redirect_url, action.client_secret)

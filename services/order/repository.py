@@ -7,7 +7,7 @@ import datetime as dt
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from psycopg.types.json import Jsonb
 
@@ -21,6 +21,7 @@ from services.order.domain import (
     NewOrder,
     Order,
     OrderKey,
+    PaymentAction,
     Refusal,
     State,
 )
@@ -28,12 +29,15 @@ from services.order.placement import hash_request
 
 LEASE = dt.timedelta(seconds=30)
 """How long an order is left to the process that drives it, from its last step on."""
+ACTION_LIFETIME = dt.timedelta(minutes=10)
+"""How long a customer may take to approve a payment: reservations last longer."""
 
 _SELECT: LiteralString = (
     "SELECT orders.order_id, user_id, idempotency_key, request_hash, payment_method,"
     " create_time, update_time, product_ids, quantities, prices_minor, state, version,"
-    " total_minor, currency_code, payment_id, refusal_reason, refusal_message, refusal_metadata"
-    " FROM orders JOIN LATERAL ("
+    " total_minor, currency_code, payment_id, refusal_reason, refusal_message, refusal_metadata,"
+    " manual_capture, action_redirect_url, action_client_secret, action_expire_time,"
+    " action_expire_time <= now() FROM orders JOIN LATERAL ("
     " SELECT array_agg(product_id ORDER BY line_number) AS product_ids,"
     " array_agg(quantity ORDER BY line_number) AS quantities,"
     " array_agg(unit_price_minor ORDER BY line_number) AS prices_minor"
@@ -47,11 +51,12 @@ _INSERT: LiteralString = """
 WITH new AS MATERIALIZED (
     SELECT uuidv7() AS order_id, * FROM unnest(
         %(user_ids)s::uuid[], %(idempotency_keys)s::text[], %(request_hashes)s::bytea[],
-        %(payment_methods)s::text[]
-    ) AS new (user_id, idempotency_key, request_hash, payment_method)
+        %(payment_methods)s::text[], %(manual_captures)s::boolean[]
+    ) AS new (user_id, idempotency_key, request_hash, payment_method, manual_capture)
 ), accepted AS (
     INSERT INTO orders
-        (order_id, user_id, idempotency_key, request_hash, payment_method, lease_until)
+        (order_id, user_id, idempotency_key, request_hash, payment_method, manual_capture,
+         lease_until)
     SELECT new.*, now() + %(lease)s FROM new ORDER BY user_id, idempotency_key
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
@@ -59,7 +64,8 @@ WITH new AS MATERIALIZED (
     INSERT INTO order_events (order_id, version, state, cause)
     SELECT order_id, version, state, %(cause)s FROM accepted ORDER BY order_id
 )
-SELECT order_id, user_id, idempotency_key, request_hash, payment_method, create_time, update_time
+SELECT order_id, user_id, idempotency_key, request_hash, payment_method, create_time, update_time,
+    manual_capture
 FROM accepted
 """
 
@@ -70,9 +76,10 @@ WITH locked AS (
     SELECT changed.* FROM unnest(
         %(order_ids)s::uuid[], %(versions)s::integer[], %(states)s::text[],
         %(currency_codes)s::text[], %(totals_minor)s::bigint[], %(payment_ids)s::uuid[],
-        %(reasons)s::text[], %(messages)s::text[], %(metadatas)s::jsonb[], %(prices)s::text[]
+        %(reasons)s::text[], %(messages)s::text[], %(metadatas)s::jsonb[], %(prices)s::text[],
+        %(redirect_urls)s::text[], %(client_secrets)s::text[]
     ) AS changed (order_id, version, state, currency_code, total_minor, payment_id, refusal_reason,
-                 refusal_message, refusal_metadata, prices)
+                 refusal_message, refusal_metadata, prices, redirect_url, client_secret)
     JOIN orders USING (order_id, version)
     ORDER BY order_id FOR UPDATE OF orders
 ), saved AS (
@@ -81,6 +88,9 @@ WITH locked AS (
         total_minor = locked.total_minor, payment_id = locked.payment_id,
         refusal_reason = locked.refusal_reason, refusal_message = locked.refusal_message,
         refusal_metadata = locked.refusal_metadata, attempts = 0,
+        action_redirect_url = locked.redirect_url, action_client_secret = locked.client_secret,
+        action_expire_time = CASE WHEN locked.redirect_url IS NOT NULL
+            THEN coalesce(orders.action_expire_time, now() + %(action_lifetime)s) END,
         failing_since = NULL, failure = NULL,
         -- Unchanged as a rule, which spares the indexes; at once if the order was postponed.
         next_at = CASE WHEN locked.state = ANY(%(active)s) THEN least(orders.next_at, now()) END,
@@ -88,7 +98,7 @@ WITH locked AS (
         update_time = now()
     FROM locked WHERE orders.order_id = locked.order_id
     RETURNING orders.order_id, orders.state, orders.version, orders.refusal_reason,
-        orders.update_time, locked.prices
+        orders.update_time, orders.action_expire_time, locked.prices
 ), priced AS (
     UPDATE order_lines SET unit_price_minor = priced.unit_price_minor
     FROM saved, unnest(saved.prices::bigint[]) WITH ORDINALITY
@@ -98,10 +108,13 @@ WITH locked AS (
 ), recorded AS (
     INSERT INTO order_events (order_id, version, state, cause, details)
     SELECT order_id, version, state, %(cause)s,
-        jsonb_strip_nulls(jsonb_build_object('refusal_reason', refusal_reason))
+        jsonb_strip_nulls(jsonb_build_object(
+            'refusal_reason', refusal_reason,
+            'action_required', CASE WHEN action_expire_time IS NOT NULL THEN true END
+        ))
     FROM saved ORDER BY order_id
 )
-SELECT order_id, version, update_time FROM saved
+SELECT order_id, version, update_time, action_expire_time FROM saved
 """
 
 
@@ -185,8 +198,13 @@ async def save_orders(connection: Connection, orders: Sequence[Order], cause: Ca
     cursor = await connection.execute(_SAVE, {**_to_parameters(orders), "cause": cause})
     changed = {order.order_id: order for order in orders}
     return [
-        replace(changed[order_id], version=version, update_time=update_time)
-        for order_id, version, update_time in await cursor.fetchall()
+        replace(
+            changed[order_id],
+            version=version,
+            update_time=update_time,
+            action=_set_expiry(changed[order_id].action, expire_time),
+        )
+        for order_id, version, update_time, expire_time in await cursor.fetchall()
     ]
 
 
@@ -200,6 +218,7 @@ async def _insert_orders(
             "idempotency_keys": [order.idempotency_key for order in orders],
             "request_hashes": [hash_request(order) for order in orders],
             "payment_methods": [order.payment_method for order in orders],
+            "manual_captures": [order.manual_capture for order in orders],
             "lease": LEASE,
             "cause": Cause.CLIENT,
         },
@@ -208,9 +227,17 @@ async def _insert_orders(
     lines = {order.key: order.lines for order in orders}
     return {
         (user_id, key): Order(
-            order_id, user_id, key, request_hash, method, created, updated, lines[user_id, key]
+            order_id,
+            user_id,
+            key,
+            request_hash,
+            method,
+            created,
+            updated,
+            lines[user_id, key],
+            manual_capture=manual_capture,
         )
-        for order_id, user_id, key, request_hash, method, created, updated in rows
+        for order_id, user_id, key, request_hash, method, created, updated, manual_capture in rows
     }
 
 
@@ -231,6 +258,7 @@ async def _insert_lines(connection: Connection, orders: Iterable[Order]) -> None
 def _to_parameters(orders: Sequence[Order]) -> Mapping[str, object]:
     totals = [order.total for order in orders]
     refusals = [order.refusal for order in orders]
+    actions = [order.action for order in orders]
     return {
         "order_ids": [order.order_id for order in orders],
         "versions": [order.version for order in orders],
@@ -242,6 +270,9 @@ def _to_parameters(orders: Sequence[Order]) -> Mapping[str, object]:
         "messages": [refusal and refusal.message for refusal in refusals],
         "metadatas": [refusal and Jsonb(dict(refusal.metadata)) for refusal in refusals],
         "prices": [_to_prices(order) for order in orders],
+        "redirect_urls": [action and action.redirect_url for action in actions],
+        "client_secrets": [action and action.client_secret for action in actions],
+        "action_lifetime": ACTION_LIFETIME,
         "active": [str(state) for state in ACTIVE],
         "lease": LEASE,
     }
@@ -252,6 +283,12 @@ def _to_prices(order: Order) -> str | None:
     if order.state is not State.PAYING:
         return None
     return "{" + ",".join(str(line.unit_price_minor) for line in order.lines) + "}"
+
+
+def _set_expiry(
+    action: PaymentAction | None, expire_time: dt.datetime | None
+) -> PaymentAction | None:
+    return action and replace(action, expire_time=expire_time)
 
 
 def _to_order(
@@ -273,10 +310,17 @@ def _to_order(
     refusal_reason: str | None,
     refusal_message: str,
     refusal_metadata: Mapping[str, str],
+    manual_capture: bool,
+    redirect_url: str | None,
+    client_secret: str | None,
+    *expiry: Any,
 ) -> Order:
     refusal = None
     if refusal_reason is not None:
         refusal = Refusal(refusal_reason, refusal_message, refusal_metadata)
+    action = None
+    if redirect_url is not None and client_secret is not None:
+        action = PaymentAction(redirect_url, client_secret, *expiry)
     return Order(
         order_id,
         user_id,
@@ -291,4 +335,6 @@ def _to_order(
         total=None if total_minor is None else Amount(total_minor, currency_code),
         payment_id=payment_id,
         refusal=refusal,
+        manual_capture=manual_capture,
+        action=action,
     )

@@ -37,7 +37,11 @@ _IDEMPOTENCY_KEY_METADATA = "idempotency-key"
 
 @final
 class OrderServicer(order_pb2_grpc.OrderServiceServicer):
-    """Serves orders from one database. Streams end soon after `draining` is set."""
+    """Serves orders from one database. Streams end soon after `draining` is set.
+
+    `captured_manually` are prefixes of the payment methods that are approved first, and charged
+    when the stock is pinned.
+    """
 
     def __init__(
         self,
@@ -45,7 +49,9 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         checkout: Checkout,
         event_log: EventLog,
         draining: asyncio.Event,
+        captured_manually: tuple[str, ...] = (),
     ) -> None:
+        self._captured_manually = captured_manually
         self._database = database
         self._checkout = checkout
         self._event_log = event_log
@@ -54,7 +60,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def CreateOrder(
         self, request: order_pb2.CreateOrderRequest, context: Context
     ) -> order_pb2.Order:
-        order = _parse(request, request.idempotency_key or _default_idempotency_key(context))
+        order = self._parse(request, request.idempotency_key or _default_idempotency_key(context))
         (result,) = await self._checkout.place([order], DRIVE_SECONDS)
         if isinstance(result, domain.Unfinished | domain.Failed):
             context.set_trailing_metadata((("retry-after", str(RETRY_SECONDS)),))
@@ -220,7 +226,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def _place(
         self, requests: Sequence[order_pb2.CreateOrderRequest]
     ) -> list[order_pb2.CreateOrdersResponse.Result]:
-        parsed = [_try_parse(request) for request in requests]
+        parsed = [self._try_parse(request) for request in requests]
         placed = iter(
             await self._checkout.place([order for order in parsed if isinstance(order, NewOrder)])
         )
@@ -231,24 +237,22 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             for request, order in zip(requests, parsed, strict=True)
         ]
 
+    def _try_parse(self, request: order_pb2.CreateOrderRequest) -> NewOrder | errors.Error:
+        try:
+            placement.check_idempotency_key(request.idempotency_key)
+            rules.check(request)
+            return self._parse(request, request.idempotency_key)
+        except errors.Error as error:
+            return error
+
+    def _parse(self, request: order_pb2.CreateOrderRequest, idempotency_key: str) -> NewOrder:
+        order = messages.parse_order(request, idempotency_key, self._captured_manually)
+        placement.check_new_order(order)
+        return order
+
 
 def _default_idempotency_key(context: Context) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == _IDEMPOTENCY_KEY_METADATA:
             return value if isinstance(value, str) else value.decode(errors="replace")
     return str(uuid.uuid4())
-
-
-def _try_parse(request: order_pb2.CreateOrderRequest) -> NewOrder | errors.Error:
-    try:
-        placement.check_idempotency_key(request.idempotency_key)
-        rules.check(request)
-        return _parse(request, request.idempotency_key)
-    except errors.Error as error:
-        return error
-
-
-def _parse(request: order_pb2.CreateOrderRequest, idempotency_key: str) -> NewOrder:
-    order = messages.parse_order(request, idempotency_key)
-    placement.check_new_order(order)
-    return order

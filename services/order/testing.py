@@ -47,9 +47,11 @@ DECLINED_CARD = "pm_card_declined"
 
 STEPS = ("reserve_stock", "charge", "commit_stock")
 """The calls to other services that confirm an order, in their order."""
+CAPTURES = ("pin_stock", "capture_payments")
+"""The calls beside these that confirm an order whose payment is captured manually."""
 COMPENSATIONS = ("cancel_payments", "release_stock")
 """The calls that compensate for an order."""
-CALLS = ("find_users", *STEPS, *COMPENSATIONS)
+CALLS = ("find_users", *STEPS, *CAPTURES, *COMPENSATIONS)
 """The methods of `Peers`."""
 
 Urls = Mapping[str, str]
@@ -165,7 +167,8 @@ class Shop:
         # Not started: tests run it when they choose.
         self.worker = Worker(database, Checkout(database, self.peers, event_log, Cause.WORKER))
         self.checkout = Checkout(database, self.peers, event_log)
-        return OrderServicer(database, self.checkout, event_log, resources.draining)
+        # The same payment methods are captured at once, or manually if they name the provider.
+        return OrderServicer(database, self.checkout, event_log, resources.draining, ("sandbox:",))
 
 
 @pytest.fixture(scope="module")

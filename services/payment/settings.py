@@ -6,14 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 
+from chassis import settings
 from chassis.service import ServiceSettings
 
 Environment = Literal["development", "production"]
 ProviderName = Literal["sandbox", "stripe", "paypal"]
-
-
-def _split(names: object) -> object:
-    return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
 
 
 def _check_providers(names: Sequence[str], info: ValidationInfo) -> Sequence[str]:
@@ -57,7 +54,7 @@ class PaymentSettings(ServiceSettings):
     paymentservice_providers: Annotated[
         tuple[ProviderName, ...],
         NoDecode,
-        BeforeValidator(_split),
+        BeforeValidator(settings.split),
         Field(min_length=1),
         AfterValidator(_check_providers),
     ] = _setting("sandbox")

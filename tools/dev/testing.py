@@ -50,6 +50,7 @@ def _make_environment(directory: str) -> dict[str, str]:
     ports = find_ports(len(_PORT_VARIABLES))
     environment |= dict(zip(_PORT_VARIABLES, map(str, ports), strict=True))
     return environment | {
+        "BAZAAR_ENVIRONMENT": "development",
         "BUILD_WORKSPACE_DIRECTORY": directory,
         "PATH": os.environ["PATH"],
         "POSTGRES_PASSWORD": "secret",

@@ -19,7 +19,7 @@ MAX_EXAMPLES = 20
 CONNECT_SECONDS = 5
 """How long connecting to a database may take."""
 STUCK_SECONDS = 60
-"""How long an order may be under way without a change."""
+"""How long an order may be under way without a change, unless it waits for its customer."""
 
 Row = tuple[str, str]
 """A key and what is recorded for it."""
@@ -174,7 +174,8 @@ COMPARISONS = (
         Records(
             "order",
             "SELECT order_id::text, format('%s since %s', state, update_time) FROM orders"
-            f" WHERE next_at IS NOT NULL AND update_time < now() - interval '{STUCK_SECONDS} s'",
+            " WHERE next_at IS NOT NULL AND coalesce(action_expire_time, update_time)"
+            f" < now() - interval '{STUCK_SECONDS} s'",
         ),
     ),
 )
