@@ -83,7 +83,7 @@ def split(names: object) -> object:
     """Split a text at its commas: validates a field that is a tuple, and is not decoded before."""
     if not isinstance(names, str):
         return names
-    return [name.strip() for name in names.split(",") if name.strip()]
+    return [name.strip() for name in names.split(",")] if names else []
 
 
 class Settings(BaseSettings):
