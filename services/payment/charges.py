@@ -194,9 +194,17 @@ class Charges:
             ]
             if changed:
                 payments |= await repository.update_payments(connection, changed)
+            if late := [each for each in changed if self._may_be_held(each)]:
+                await repository.schedule_releases(connection, late)
             if entries := domain.charge_entries(changed):
                 await repository.insert_transactions(connection, entries)
         return payments
+
+    def _may_be_held(self, payment: Payment) -> bool:
+        """Return whether a cancelled payment may still be authorized by a call that is late."""
+        if payment.state is not State.CANCELLED:
+            return False
+        return not self._providers.get(payment.provider).cancels_finally
 
 
 async def _create_intents(provider: Provider, charges: Sequence[Charge]) -> list[NewPayment]:

@@ -5,11 +5,13 @@ from typing import cast
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis.database import Database
 from chassis.service import Resources, Service
+from chassis.supervision import BackgroundTask
 from services.payment.providers.provider import Provider
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
+from services.payment.worker import INTERVAL_SECONDS, Worker
 
 
 def make_servicer(resources: Resources) -> PaymentServicer:
@@ -19,6 +21,8 @@ def make_servicer(resources: Resources) -> PaymentServicer:
     providers = [open_provider(name, config, resources.database) for name in names]
     registry = Providers(providers, default=names[0])
     resources.stack.push_async_callback(registry.close)
+    worker = Worker(resources.database, registry)
+    resources.tasks.append(BackgroundTask("payment_worker", worker.run, INTERVAL_SECONDS))
     return PaymentServicer(resources.database, registry)
 
 

@@ -22,6 +22,9 @@ from services.payment.domain import (
     TransactionType,
 )
 
+FIRST_RELEASE = dt.timedelta(minutes=1)
+"""When a cancelled payment that may still be held is cancelled again; the interval then doubles."""
+
 _PAYMENT_COLUMNS: LiteralString = (
     "payment_id, order_id, state, amount_minor, currency_code, provider, provider_reference,"
     " decline_reason, refunded_minor, version, create_time, update_time, authorization_reference"
@@ -123,6 +126,35 @@ async def update_payments(
         ),
     )
     return {payment.order_id: payment for payment in updated}
+
+
+async def schedule_releases(connection: Connection, payments: Sequence[Payment]) -> None:
+    """Have cancelled payments, whose rows are locked, cancelled again in FIRST_RELEASE."""
+    await connection.execute(
+        "UPDATE payments SET release_time = now() + %s WHERE payment_id = ANY(%s)",
+        (FIRST_RELEASE, [payment.payment_id for payment in payments]),
+    )
+
+
+async def claim_releases(
+    connection: Connection, lifetime: dt.timedelta, limit: int
+) -> list[Payment]:
+    """Get at most `limit` payments that are due to be cancelled again.
+
+    Each is due again after twice the time, up to `lifetime` after its cancellation.
+    """
+    return await fetch(
+        connection,
+        _to_payment,
+        "WITH due AS ("
+        " SELECT payment_id FROM payments WHERE release_time <= now()"
+        " ORDER BY release_time LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
+        ") UPDATE payments SET release_time = CASE WHEN update_time > now() - %(lifetime)s"
+        " THEN now() + (now() - update_time) END"
+        " FROM due WHERE payments.payment_id = due.payment_id"
+        f" RETURNING payments.{_PAYMENT_COLUMNS}",
+        {"lifetime": lifetime, "limit": limit},
+    )
 
 
 async def insert_transactions(connection: Connection, entries: Sequence[LedgerEntry]) -> None:
