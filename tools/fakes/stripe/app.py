@@ -1,0 +1,194 @@
+"""The HTTP of the fake: keys of the account, idempotency keys, the API and the controls.
+
+Requests are form-encoded, responses are JSON (https://docs.stripe.com/api). The controls are under
+/_fake/: faults of the network and of webhooks, the customer's actions, expiry of all idempotency
+keys, and the settlement of pending refunds.
+"""
+
+import asyncio
+import hmac
+import json
+import secrets
+import time
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import falcon
+import falcon.asgi
+
+from tools.fakes.faults import Faults, FaultsResource
+from tools.fakes.network import MAX_BODY_BYTES, Application, UnreliableNetwork
+from tools.fakes.stripe.books import Books
+from tools.fakes.stripe.controls import CustomerAction, Keys, Settlement
+from tools.fakes.stripe.errors import NotExecutedError, StripeError
+from tools.fakes.stripe.keys import IdempotencyKeys
+from tools.fakes.stripe.operations import Object, Operations
+from tools.fakes.webhooks import Webhooks, WebhooksResource
+
+API_KEY = "sk_test_fake"
+WEBHOOK_SECRET = "whsec_fake"  # noqa: S105
+
+Request = falcon.asgi.Request
+Response = falcon.asgi.Response
+Write = Callable[[str, str], Object]
+"""Performs a POST, by its form-encoded parameters and the base URL of the fake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fake:
+    """The state of the fake, for tests that run it in their own process."""
+
+    api_key: str = API_KEY
+    webhook_secret: str = WEBHOOK_SECRET
+    faults: Faults = field(default_factory=Faults)
+    keys: IdempotencyKeys = field(default_factory=IdempotencyKeys)
+    webhook_url: str = ""
+    processing_seconds: float = 0.0
+    """How long a POST is under way, with its idempotency key in use."""
+
+
+def create_app(fake: Fake) -> Application:
+    """Return the application, behind its unreliable network."""
+    webhooks = Webhooks(lambda body: sign(body, fake.webhook_secret), fake.webhook_url)
+    operations = Operations(Books(webhooks.send))
+    app = falcon.asgi.App(middleware=webhooks)
+    app.add_middleware(_Authentication(fake.api_key))
+    app.add_error_handler(StripeError, _send_error)
+    api = _Api(fake, operations)
+    app.add_route("/v1/payment_intents", api, suffix="intents")
+    app.add_route("/v1/payment_intents/{intent_id}", api, suffix="intent")
+    app.add_route("/v1/payment_intents/{intent_id}/{action}", api, suffix="action")
+    app.add_route("/v1/refunds", api, suffix="refunds")
+    app.add_route("/_fake/actions/{intent_id}", CustomerAction(operations))
+    app.add_route("/_fake/idempotency_keys", Keys(fake.keys))
+    app.add_route("/_fake/refunds/{refund_id}", Settlement(operations))
+    app.add_route("/_fake/faults", FaultsResource(fake.faults))
+    app.add_route("/_fake/webhooks", WebhooksResource(webhooks))
+    return UnreliableNetwork(app, fake.faults, _describe_status)
+
+
+def sign(body: bytes, secret: str, timestamp: int | None = None) -> dict[str, str]:
+    """Return the signature header of an event: https://docs.stripe.com/webhooks/signature.
+
+    Each attempt has a signature of its own, of the time when it is made.
+    """
+    signed_at = int(time.time()) if timestamp is None else timestamp
+    signature = hmac.digest(secret.encode(), b"%d.%b" % (signed_at, body), "sha256").hex()
+    return {"stripe-signature": f"t={signed_at},v1={signature}"}
+
+
+class _Authentication:
+    """Refuses requests without the secret key: https://docs.stripe.com/api/authentication."""
+
+    def __init__(self, api_key: str) -> None:
+        self._api_key = api_key
+
+    async def process_request(self, req: Request, resp: Response) -> None:
+        if req.path.startswith("/_fake/"):
+            return
+        scheme, _, given = (req.get_header("authorization") or "").partition(" ")
+        if scheme.lower() == "basic":
+            given = _user_of(given)
+        if not hmac.compare_digest(given.encode(), self._api_key.encode()):
+            raise NotExecutedError("Invalid API Key provided.", status=401)
+
+
+def _user_of(credentials: str) -> str:
+    try:
+        return b64decode(credentials, validate=True).partition(b":")[0].decode()
+    except ValueError:
+        return ""
+
+
+class _Api:
+    """Intents and refunds."""
+
+    def __init__(self, fake: Fake, operations: Operations) -> None:
+        self._fake = fake
+        self._operations = operations
+        self._actions: Mapping[str, Callable[[str, str, str], Object]] = {
+            "confirm": operations.confirm_intent,
+            "capture": operations.capture_intent,
+            "cancel": operations.cancel_intent,
+        }
+
+    async def on_get_intents(self, req: Request, resp: Response) -> None:
+        _send(resp, 200, self._operations.list_intents(req.query_string))
+
+    async def on_post_intents(self, req: Request, resp: Response) -> None:
+        await self._write(req, resp, self._operations.create_intent)
+
+    async def on_get_intent(self, req: Request, resp: Response, intent_id: str) -> None:
+        _send(resp, 200, self._operations.retrieve_intent(intent_id, req.query_string))
+
+    async def on_post_action(
+        self, req: Request, resp: Response, intent_id: str, action: str
+    ) -> None:
+        perform = self._actions.get(action)
+        if perform is None:
+            raise NotExecutedError(f"Unrecognized request URL ({req.path}).", status=404)
+        await self._write(
+            req, resp, lambda encoded, base_url: perform(intent_id, encoded, base_url)
+        )
+
+    async def on_get_refunds(self, req: Request, resp: Response) -> None:
+        _send(resp, 200, self._operations.list_refunds(req.query_string))
+
+    async def on_post_refunds(self, req: Request, resp: Response) -> None:
+        await self._write(req, resp, self._operations.create_refund)
+
+    async def _write(self, req: Request, resp: Response, write: Write) -> None:
+        """Perform a POST, or replay the response that its idempotency key has."""
+        encoded = (await req.stream.read(MAX_BODY_BYTES)).decode("utf-8", "replace")
+        key = req.get_header("idempotency-key")
+        if not key:
+            status, body, _ = await self._perform(write, encoded, req.prefix)
+            _send_bytes(resp, status, body)
+            return
+        resp.set_header("idempotency-key", key)
+        parameters = "&".join(sorted(encoded.split("&")))
+        saved = self._fake.keys.begin(key, f"{req.path}?{parameters}")
+        if saved is not None:
+            resp.set_header("idempotent-replayed", "true")
+            _send_bytes(resp, *saved)
+            return
+        status, body, is_saved = await self._perform(write, encoded, req.prefix)
+        if is_saved:
+            self._fake.keys.save(key, status, body)
+        else:
+            self._fake.keys.release(key)
+        _send_bytes(resp, status, body)
+
+    async def _perform(self, write: Write, encoded: str, base_url: str) -> tuple[int, bytes, bool]:
+        """Return the status, the body, and whether they are to be saved under the key."""
+        if self._fake.processing_seconds:
+            await asyncio.sleep(self._fake.processing_seconds)
+        try:
+            return 200, json.dumps(write(encoded, base_url)).encode(), True
+        except StripeError as error:
+            return error.status, json.dumps(error.body).encode(), error.is_saved
+
+
+async def _send_error(
+    _req: Request, resp: Response, error: StripeError, _params: Mapping[str, object]
+) -> None:
+    _send(resp, error.status, error.body)
+
+
+def _send(resp: Response, status: int, body: Mapping[str, object]) -> None:
+    _send_bytes(resp, status, json.dumps(body).encode())
+
+
+def _send_bytes(resp: Response, status: int, body: bytes) -> None:
+    resp.status = status
+    resp.content_type = falcon.MEDIA_JSON
+    resp.set_header("request-id", f"req_{secrets.token_hex(7)}")
+    resp.data = body
+
+
+def _describe_status(status: int) -> object:
+    """Return the error of a status that is no fault of the request."""
+    code = {409: {"code": "lock_timeout"}, 429: {"code": "rate_limit"}}.get(status, {})
+    error_type = "api_error" if status == 500 else "invalid_request_error"
+    return {"error": {"type": error_type, "message": f"The status is {status}.", **code}}
