@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 from chassis import settings
 from migrations.schema import SchemaError
+from tools.dev import fakes
 from tools.dev.lock import LockError
 from tools.dev.program import ProgramError
 from tools.dev.runner import Runner
@@ -61,6 +62,12 @@ def _parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="start no PostgreSQL server: POSTGRES_HOST and POSTGRES_PORT are one that runs",
     )
+    parser.add_argument(
+        "--provider",
+        choices=fakes.PROVIDERS,
+        help="charge through a fake of this payment provider, which moves no money and forgets all"
+        " when it stops (default: what PAYMENTSERVICE_PROVIDERS says)",
+    )
     return parser.parse_args()
 
 
@@ -85,7 +92,7 @@ async def _run(config: ShopSettings, arguments: argparse.Namespace) -> None:
     """Run the shop until this is cancelled."""
     began = time.monotonic()
     directory = settings.dotenv_path().parent.resolve() / ".data"
-    runner = Runner(config, directory, _say)
+    runner = Runner(config, directory, _say, arguments.provider)
     own_postgres = config.has_local_databases() and not arguments.existing_postgres
     _say("Bazaar")
     async with AsyncExitStack() as stack:

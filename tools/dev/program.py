@@ -9,8 +9,8 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
     prepare: Callable[[], None] = lambda: None
     explain: Callable[[], str] = lambda: ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables beside those of this process."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class RunningProgram:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.program.environment},
                 pass_fds=self._inherited,
                 # A session of its own: Ctrl-C is for the runner, which ends things in order.
                 start_new_session=True,

@@ -5,11 +5,12 @@ The programs are listed in shop.py; how one of them is supervised is in program.
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from migrations import schema
-from tools.dev import lock, ports, seed, shop
+from tools.dev import fakes, lock, ports, seed, shop
 from tools.dev.program import Program, ProgramError, Report, RunningProgram
 from tools.dev.shop import ShopSettings
 from tools.dev.threads import run_in_thread
@@ -21,12 +22,18 @@ _KEPT_ROLE = (
 
 
 class Runner:
-    """The shop over one data directory. `report` gets texts for people."""
+    """The shop over one data directory. `report` gets texts for people.
 
-    def __init__(self, config: ShopSettings, directory: Path, report: Report) -> None:
+    `provider` is a payment provider that has a fake, or None for what the settings say.
+    """
+
+    def __init__(
+        self, config: ShopSettings, directory: Path, report: Report, provider: str | None = None
+    ) -> None:
         self._config = config
         self._directory = directory
         self._report = report
+        self._provider = provider
         self._running: list[RunningProgram] = []
         self._inherited: tuple[int, ...] = ()
 
@@ -45,13 +52,7 @@ class Runner:
         if own_postgres:
             await self._start(stack, [shop.describe_postgres(self._config, self._directory)])
         await self._migrate(own_postgres=own_postgres)
-        await self._start(
-            stack,
-            [
-                shop.describe_service(self._config, self._directory, service)
-                for service in shop.SERVICES
-            ],
-        )
+        await self._start_services(stack)
         await self._start(stack, [shop.describe_gateway(self._config, self._directory)])
         if seeded:
             await self._seed()
@@ -67,11 +68,27 @@ class Runner:
         endpoints.append(self._config.gateway_endpoint())
         if own_postgres:
             endpoints.insert(0, self._config.postgres_endpoint())
+        if self._provider is not None:
+            endpoints.append(self._config.fake_endpoint())
         conflicts = await ports.find_conflicts(endpoints, self._report)
         if any("POSTGRES_PORT" in conflict for conflict in conflicts):
             conflicts.append("To use the PostgreSQL server that is there, add --existing-postgres.")
         if conflicts:
             raise ProgramError("\n".join(conflicts))
+
+    async def _start_services(self, stack: AsyncExitStack) -> None:
+        environment: dict[str, Mapping[str, str]] = {}
+        if self._provider is not None:
+            fake = fakes.describe_fake(self._config, self._directory, self._provider)
+            await self._start(stack, [fake])
+            environment["payment"] = fakes.payment_settings(self._config, self._provider)
+        services = [
+            shop.describe_service(
+                self._config, self._directory, service, environment.get(service, {})
+            )
+            for service in shop.SERVICES
+        ]
+        await self._start(stack, services)
 
     async def _start(self, stack: AsyncExitStack, programs: list[Program]) -> None:
         """Start programs at once; they are stopped at once as well."""

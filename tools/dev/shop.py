@@ -2,7 +2,9 @@
 
 import functools
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import Field, SecretStr
@@ -19,8 +21,8 @@ from tools.postgres.tether import tether
 SERVICES = ("user", "product", "order", "payment")
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-# Where Bazel lays out the files of this program, and those of the programs that it runs.
-_RUNFILES = Path(__file__).parents[2]
+RUNFILES = Path(__file__).parents[2]
+"""Where Bazel lays out the files of this program, and those of the programs that it runs."""
 
 
 class ShopSettings(MigrationSettings):
@@ -40,6 +42,8 @@ class ShopSettings(MigrationSettings):
     paymentservice_port: settings.Port
     apigateway_host: settings.Host
     apigateway_port: settings.Port
+    bazaar_fake_port: settings.Port = 12111
+    """Where the fake of a payment provider listens, if the shop runs on one."""
 
     def has_local_databases(self) -> bool:
         """Return whether POSTGRES_HOST is this machine and some database is on that server."""
@@ -55,6 +59,10 @@ class ShopSettings(MigrationSettings):
         host = getattr(self, f"{service}service_host")
         port = getattr(self, f"{service}service_port")
         return Endpoint(service, f"{service.upper()}SERVICE", host, port)
+
+    def fake_endpoint(self) -> Endpoint:
+        """Return where the fake of a payment provider listens."""
+        return Endpoint("fake", "BAZAAR_FAKE", "127.0.0.1", self.bazaar_fake_port)
 
     def gateway_endpoint(self) -> Endpoint:
         """Return where the REST API is."""
@@ -84,20 +92,26 @@ def describe_postgres(config: ShopSettings, directory: Path) -> Program:
     )
 
 
-def describe_service(config: ShopSettings, directory: Path, service: str) -> Program:
-    """Return one of SERVICES."""
+def describe_service(
+    config: ShopSettings,
+    directory: Path,
+    service: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Program:
+    """Return one of SERVICES, with variables beside those of this program."""
     address = config.service_endpoint(service).address
 
     async def wait_until_ready(_process_id: int) -> None:
         await readiness.wait_for_grpc(address)
 
-    path = _RUNFILES / "services" / service / service
+    path = RUNFILES / "services" / service / service
     return Program(
         service,
         tether([str(path)], signal.SIGTERM),
         directory / "logs" / f"{service}.log",
         wait_until_ready,
         address=address,
+        environment=environment,
     )
 
 
@@ -115,7 +129,7 @@ def describe_gateway(config: ShopSettings, directory: Path) -> Program:
 
     return Program(
         "gateway",
-        tether([str(_RUNFILES / "gateway" / "gateway")], signal.SIGTERM),
+        tether([str(RUNFILES / "gateway" / "gateway")], signal.SIGTERM),
         logs / "gateway.log",
         wait_until_ready,
         address=endpoint.address,

@@ -32,6 +32,7 @@ _PORT_VARIABLES = (
     "APIGATEWAY_PORT",
 )
 HOST_VARIABLES = tuple(name.replace("_PORT", "_HOST") for name in _PORT_VARIABLES)
+_FAKE_PORT_VARIABLE = "BAZAAR_FAKE_PORT"
 _WAIT_SECONDS = 40.0
 _POLL_SECONDS = 0.02
 # Below those that the system gives to clients, who would take one between the look and the use.
@@ -47,8 +48,9 @@ def open_environment() -> Iterator[dict[str, str]]:
 
 def _make_environment(directory: str) -> dict[str, str]:
     environment = dict.fromkeys(HOST_VARIABLES, "127.0.0.1")
-    ports = find_ports(len(_PORT_VARIABLES))
-    environment |= dict(zip(_PORT_VARIABLES, map(str, ports), strict=True))
+    variables = (*_PORT_VARIABLES, _FAKE_PORT_VARIABLE)
+    ports = find_ports(len(variables))
+    environment |= dict(zip(variables, map(str, ports), strict=True))
     return environment | {
         "BAZAAR_ENVIRONMENT": "development",
         "BUILD_WORKSPACE_DIRECTORY": directory,
