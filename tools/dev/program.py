@@ -33,6 +33,7 @@ class Program:
 
     `prepare` is called before each start, in a thread. `wait_until_ready` gets the process id; it
     is cancelled when that process dies. `explain` returns, for people, what it still waits for.
+    Without an `environment` of its own, the program has that of this process.
     """
 
     name: str
@@ -77,8 +78,19 @@ class RunningProgram:
         self._report = report
         self._inherited = inherited
         self._patience = patience
+        self.starts = 0
+        """How many processes of it were started."""
         self._process: Process | None = None
+        self._is_ready = False
         self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def process_id(self) -> int | None:
+        """The id of its process; None while there is none that is ready."""
+        process = self._process
+        if process is None or process.returncode is not None or not self._is_ready:
+            return None
+        return process.pid
 
     async def start(self) -> None:
         """Start it, wait until it is ready, and from then on restart it whenever it dies.
@@ -107,6 +119,7 @@ class RunningProgram:
             await self._end_process()
 
     async def _start_process(self) -> Process:
+        self._is_ready = False
         await run_in_thread(self.program.prepare)
         with self.program.log_path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -120,11 +133,13 @@ class RunningProgram:
                 start_new_session=True,
             )
         self._process = process
+        self.starts += 1
         try:
             await self._wait_until_ready(process)
         except BaseException:
             await self._end_process()
             raise
+        self._is_ready = True
         return process
 
     async def _wait_until_ready(self, process: Process) -> None:

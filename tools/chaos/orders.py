@@ -1,0 +1,67 @@
+"""The orders of a run: each is decided by the seed of the run and its number alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from bazaar.order.v1 import order_pb2
+
+MAX_LINES = 3
+MAX_QUANTITY = 3
+SCARCE_SHARE = 0.2
+"""The share of lines that want a scarce product."""
+
+PAYMENT_METHODS = {
+    "pm_card_visa": 85,
+    "pm_card_declined": 10,
+    "pm_card_insufficient_funds": 5,
+}
+"""The payment methods of orders, with their shares in percent."""
+DECLINED_METHODS = frozenset({"pm_card_declined", "pm_card_insufficient_funds"})
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """The users, and the products with all units of them that the shop has ever had."""
+
+    user_ids: list[str]
+    plentiful: list[str]
+    scarce: list[str]
+    stocked: dict[str, int]
+    """Units by product id."""
+
+
+class Orders:
+    """Makes the requests of a run."""
+
+    def __init__(self, seed: int, catalogue: Catalogue) -> None:
+        self._seed = seed
+        self._catalogue = catalogue
+
+    def make(self, number: int) -> order_pb2.CreateOrderRequest:
+        """Make the request for an order, which is the same whenever it is made."""
+        random = Random(f"order {self._seed} {number}")
+        methods, weights = list(PAYMENT_METHODS), list(PAYMENT_METHODS.values())
+        return order_pb2.CreateOrderRequest(
+            user_id=random.choice(self._catalogue.user_ids),
+            idempotency_key=f"{self._seed}-{number}",
+            payment_method=random.choices(methods, weights)[0],
+            lines=[
+                order_pb2.CreateOrderRequest.Line(
+                    product_id=product_id, quantity=random.randint(1, MAX_QUANTITY)
+                )
+                for product_id in self._choose_products(random)
+            ],
+        )
+
+    def find(self, idempotency_key: str) -> order_pb2.CreateOrderRequest:
+        """Make the request with an idempotency key of this run."""
+        return self.make(int(idempotency_key.removeprefix(f"{self._seed}-")))
+
+    def _choose_products(self, random: Random) -> Sequence[str]:
+        scarce = sum(random.random() < SCARCE_SHARE for _ in range(random.randint(1, MAX_LINES)))
+        plentiful = random.randint(0 if scarce else 1, MAX_LINES - scarce)
+        return [
+            *random.sample(self._catalogue.scarce, scarce),
+            *random.sample(self._catalogue.plentiful, plentiful),
+        ]

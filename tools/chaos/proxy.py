@@ -1,0 +1,216 @@
+"""A gRPC proxy that loses, delays and duplicates calls on their way to the replicas of a service.
+
+It forwards messages as bytes, of any method. Faults come in spells, as those of networks do: a call
+whose repetitions fail as well leaves an order where only recovery, or compensation, gets it on.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from enum import StrEnum
+from functools import partial
+from random import Random
+from typing import Any, NoReturn
+
+import grpc
+
+from bazaar.order.v1 import order_pb2
+from bazaar.payment.v1 import payment_pb2
+from bazaar.product.v1 import product_pb2
+from bazaar.user.v1 import user_pb2
+from chassis.client import CONNECTION_OPTIONS
+from chassis.transport import MESSAGE_OPTIONS
+
+CALM_SECONDS = 8.0
+SPELL_SECONDS = 2.0
+"""How long it is calm, and how long a spell of faults of one kind lasts, on average."""
+CALM_RATE, SPELL_RATE = 0.03, 0.6
+"""The share of calls that a fault happens to."""
+LATE_SECONDS = 3.0
+"""How late a late call is, on average."""
+MAX_LATE_CALLS = 1_000
+FORWARD_SECONDS = 30.0
+"""The deadline of a call that is forwarded without that of its caller."""
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Metadata = Sequence[tuple[str, str | bytes]]
+
+_UNARY = frozenset(
+    f"/{service.full_name}/{method.name}"
+    for file in (order_pb2, payment_pb2, product_pb2, user_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if not (method.client_streaming or method.server_streaming)
+)
+_BALANCED = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+_UPSTREAM_OPTIONS = (
+    *CONNECTION_OPTIONS,
+    ("grpc.enable_retries", 0),
+    ("grpc.service_config", _BALANCED),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class CallFault(StrEnum):
+    """What happens to a call."""
+
+    REQUEST_LOST = "requests lost"
+    RESPONSE_LOST = "responses lost"
+    DELAYED = "calls delayed"
+    LATE = "calls delivered after their caller has seen them fail"
+    DUPLICATED = "calls duplicated"
+
+
+class FaultProxy:
+    """A proxy in front of one service. Only unary calls have faults, from `begin` to `end`."""
+
+    def __init__(self, random: Random) -> None:
+        self.faults: Counter[CallFault] = Counter()
+        """How many calls had each fault."""
+        self.port = 0
+        self._random = random
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self._spell: CallFault | None = None
+        self._spell_ends = 0.0
+        self._late: set[asyncio.Task[None]] = set()
+
+    async def start(self, ports: Iterable[int]) -> None:
+        """Listen on a free port, and call the replicas on the ports in turn."""
+        options = [*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)]
+        self._server = grpc.aio.server(options=options)
+        self._server.add_generic_rpc_handlers((_Forwarding(self),))
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+        self._upstream = grpc.aio.insecure_channel(target, options=_UPSTREAM_OPTIONS)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """End all calls."""
+        await self.end()
+        await self._server.stop(None)
+        await self._upstream.close()
+
+    def begin(self) -> None:
+        """Let faults happen from now on."""
+        self._calm.clear()
+
+    async def end(self) -> None:
+        """Let no more faults happen, and deliver at once the calls that are late or delayed."""
+        self._calm.set()
+        if self._late:
+            await asyncio.wait(self._late)
+
+    async def call(self, method: str, request: bytes, context: Context) -> bytes:
+        """Forward a unary call, with or without a fault."""
+        fault = self._choose_fault()
+        if fault is CallFault.LATE and len(self._late) >= MAX_LATE_CALLS:
+            fault = CallFault.REQUEST_LOST
+        if fault is not None:
+            self.faults[fault] += 1
+        metadata = _select_metadata(context.invocation_metadata() or ())
+        forward = partial(self._forward, method, request, metadata)
+        match fault:
+            case CallFault.REQUEST_LOST:
+                await _lose(context)
+            case CallFault.LATE:
+                self._deliver_later(partial(forward, FORWARD_SECONDS))
+                await _lose(context)
+            case CallFault.DUPLICATED:
+                self._deliver_later(partial(forward, FORWARD_SECONDS))
+            case CallFault.DELAYED:
+                await self._delay()
+        response = await self._respond(forward, context)
+        if fault is CallFault.RESPONSE_LOST:
+            await _lose(context)
+        return response
+
+    async def stream(
+        self, method: str, requests: AsyncIterator[bytes], context: Context
+    ) -> AsyncIterator[bytes]:
+        """Forward a stream as it is."""
+        metadata = _select_metadata(context.invocation_metadata() or ())
+        call = self._upstream.stream_stream(method)(
+            requests, timeout=context.time_remaining(), metadata=metadata
+        )
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            await _abort(context, error)
+
+    def _choose_fault(self) -> CallFault | None:
+        if self._calm.is_set():
+            return None
+        if time.monotonic() > self._spell_ends:
+            self._change_spell()
+        if self._spell is not None and self._random.random() < SPELL_RATE:
+            return self._spell
+        return self._random.choice(list(CallFault)) if self._random.random() < CALM_RATE else None
+
+    def _change_spell(self) -> None:
+        was_calm = self._spell is None
+        self._spell = self._random.choice(list(CallFault)) if was_calm else None
+        seconds = SPELL_SECONDS if was_calm else CALM_SECONDS
+        self._spell_ends = time.monotonic() + self._random.expovariate(1 / seconds)
+
+    def _deliver_later(self, forward: "partial[Any]") -> None:
+        async def deliver() -> None:
+            await self._delay()
+            try:
+                await forward()
+            except grpc.aio.AioRpcError:  # Nobody waits for the response.
+                return
+
+        task = asyncio.create_task(deliver())
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def _delay(self) -> None:
+        seconds = self._random.expovariate(1 / LATE_SECONDS)
+        waiting = asyncio.ensure_future(self._calm.wait())
+        await asyncio.wait([waiting], timeout=seconds)
+        waiting.cancel()
+
+    def _forward(
+        self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float | None
+    ) -> "grpc.aio.UnaryUnaryCall[bytes, bytes]":
+        call = self._upstream.unary_unary(method)
+        return call(request, timeout=timeout_seconds, metadata=metadata)
+
+    async def _respond(self, forward: "partial[Any]", context: Context) -> bytes:
+        call = forward(context.time_remaining())
+        try:
+            response: bytes = await call
+        except grpc.aio.AioRpcError as error:
+            await _abort(context, error)
+        context.set_trailing_metadata(tuple(await call.trailing_metadata()))
+        return response
+
+
+class _Forwarding(grpc.GenericRpcHandler):
+    def __init__(self, proxy: FaultProxy) -> None:
+        self._proxy = proxy
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
+        if details.method in _UNARY:
+            return grpc.unary_unary_rpc_method_handler(partial(self._proxy.call, details.method))
+        return grpc.stream_stream_rpc_method_handler(partial(self._proxy.stream, details.method))
+
+
+def _select_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
+    """Return the metadata of a request that is to be forwarded: not what gRPC adds itself."""
+    return [item for item in metadata if not item[0].startswith(("grpc-", "user-agent"))]
+
+
+async def _lose(context: Context) -> NoReturn:
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "The connection was lost.")
+    raise AssertionError("abort returned")
+
+
+async def _abort(context: Context, error: grpc.aio.AioRpcError) -> NoReturn:
+    trailing_metadata = tuple(error.trailing_metadata() or ())
+    await context.abort(error.code(), error.details() or "", trailing_metadata)
+    raise AssertionError("abort returned")

@@ -1,0 +1,270 @@
+"""One run: a shop, its load, its faults, and then the checks."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import aiohttp
+import grpc
+import psycopg
+
+from bazaar.order.v1 import order_pb2, order_pb2_grpc
+from bazaar.product.v1 import product_pb2, product_pb2_grpc
+from bazaar.user.v1 import user_pb2, user_pb2_grpc
+from chassis.client import CONNECTION_OPTIONS
+from tools.chaos.clients import Clients
+from tools.chaos.faults import Faults
+from tools.chaos.load import Load
+from tools.chaos.orders import Catalogue, Orders
+from tools.chaos.pace import Pace
+from tools.chaos.record import Finding, Findings, Record, check_stock
+from tools.chaos.schedule import make_schedule
+from tools.chaos.shop import ReplicatedShop
+from tools.chaos.watcher import Watcher
+from tools.dev.program import Report
+from tools.dev.threads import run_in_thread
+from tools.reconcile.main import reconcile
+
+USERS, PLENTIFUL_PRODUCTS, SCARCE_PRODUCTS = 8, 200, 100
+PLENTIFUL_UNITS = 1_000_000
+ORDERS_PER_SCARCE_UNIT = 250
+"""About half of the scarce units that are wanted are there at first."""
+FINAL_SECONDS = 60.0
+"""How long after the last fault an order may remain under way."""
+RECONCILE_SECONDS = 5.0
+CALL_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+_MAX_PAGE_SIZE = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How much of everything a run has."""
+
+    orders: int
+    kills: int
+    database_restarts: int
+    freezes: int
+    seed: int
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run did and found."""
+
+    seconds: float = 0.0
+    load_seconds: float = 0.0
+    final_seconds: float | None = None
+    """How long after the last fault the last order was final; None if some never was."""
+    states: Counter[str] = field(default_factory=Counter)
+    kills: Counter[str] = field(default_factory=Counter)
+    freezes: int = 0
+    other_deaths: int = 0
+    call_faults: Counter[str] = field(default_factory=Counter)
+    interruptions: int = 0
+    responses: Counter[str] = field(default_factory=Counter)
+    findings: Findings = field(default_factory=lambda: Findings(Finding))
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check found a violation."""
+        return not any(finding.violations for finding in self.findings.values())
+
+
+class Run:
+    """A run in an empty directory. `report` gets what happens to the programs."""
+
+    def __init__(self, options: Options, directory: Path, report: Report) -> None:
+        self.options = options
+        self._random = Random(f"run {options.seed}")
+        self._shop = ReplicatedShop(directory, report, self._random)
+        self._pace = Pace(options.orders)
+        self._faults = Faults(
+            self._shop,
+            make_schedule(
+                options.seed,
+                options.orders,
+                kills=options.kills,
+                database_restarts=options.database_restarts,
+                freezes=options.freezes,
+            ),
+            self._pace,
+        )
+        self._record = Record()
+
+    def describe_progress(self) -> str:
+        """Return how far the run is, for people."""
+        orders, faults = self._pace, self._faults
+        return (
+            f"{orders.begun:,} of {orders.orders:,} orders,"
+            f" {faults.done:,} of {faults.scheduled:,} faults"
+        )
+
+    @property
+    def progress(self) -> float:
+        """The share of the run that is done."""
+        return self._pace.begun / self._pace.orders
+
+    async def run(self) -> Result:
+        """Start the shop, place the orders among the faults, check, and stop the shop.
+
+        Raises:
+            ProgramError: a program of the shop did not start.
+            TimeoutError: a program did not come back.
+        """
+        began = time.monotonic()
+        result = Result()
+        async with AsyncExitStack() as stack:
+            await self._shop.start(stack)
+            channels = {
+                name: await stack.enter_async_context(_open_channel(proxy.port))
+                for name, proxy in self._shop.proxies.items()
+            }
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            await self._run(channels, session, result)
+        result.seconds = time.monotonic() - began
+        return result
+
+    async def _run(
+        self,
+        channels: Mapping[str, grpc.aio.Channel],
+        session: aiohttp.ClientSession,
+        result: Result,
+    ) -> None:
+        catalogue = await _fill(channels, max(1, self.options.orders // ORDERS_PER_SCARCE_UNIT))
+        orders = Orders(self.options.seed, catalogue)
+        clients = Clients(
+            channels["order"], session, self._shop.gateway_urls, self._record, self._random
+        )
+        load = Load(orders, catalogue, clients, self._pace, self._random)
+        watcher = Watcher(channels["order"])
+        watching = asyncio.create_task(watcher.run())
+        try:
+            result.load_seconds = await self._place_among_faults(load, channels["product"])
+            result.final_seconds = await self._wait_until_final(result.findings)
+            await self._check(orders, catalogue, channels, result)
+            versions = await run_in_thread(_read_versions, self._shop.database_urls["order"])
+            result.findings["events that a watcher missed"] = await watcher.find_missed(versions)
+        finally:
+            watching.cancel()
+        result.findings["events that came before an earlier one"] = watcher.out_of_order
+        result.findings["orders never acknowledged"] = load.unacknowledged
+        result.interruptions = watcher.interruptions
+        self._count(result)
+
+    async def _place_among_faults(self, load: Load, products: grpc.aio.Channel) -> float:
+        began = time.monotonic()
+        for proxy in self._shop.proxies.values():
+            proxy.begin()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._faults.run())
+            group.create_task(load.run(products))
+        seconds = time.monotonic() - began
+        for proxy in self._shop.proxies.values():
+            await proxy.end()
+        return seconds
+
+    async def _wait_until_final(self, findings: Findings) -> float | None:
+        """Wait until no order is under way; return how long that took, or None if it is too long."""
+        began = time.monotonic()
+        await self._shop.wait_until_ready(FINAL_SECONDS)
+        url = self._shop.database_urls["order"]
+        while active := await run_in_thread(_count_active, url):
+            if time.monotonic() - began > FINAL_SECONDS:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        seconds = time.monotonic() - began
+        findings["orders that are not final after 60 s"] = Finding(
+            len(self._record), active, [f"{active} orders"] if active else []
+        )
+        return None if active else seconds
+
+    async def _check(
+        self,
+        orders: Orders,
+        catalogue: Catalogue,
+        channels: Mapping[str, grpc.aio.Channel],
+        result: Result,
+    ) -> None:
+        found = await _list_orders(channels["order"], catalogue)
+        products = await _list_products(channels["product"])
+        for order in found:
+            result.states[order_pb2.OrderState.Name(order.state)] += 1
+        self._record.check(found, orders, result.findings)
+        check_stock(found, products, catalogue, result.findings)
+        for compared in await run_in_thread(
+            reconcile, self._shop.database_urls, RECONCILE_SECONDS
+        ):
+            result.findings[compared.comparison.name] = Finding(
+                compared.compared, compared.differences, compared.examples
+            )
+
+    def _count(self, result: Result) -> None:
+        result.kills = self._faults.kills
+        result.freezes = self._faults.freezes
+        result.other_deaths = self._faults.count_other_deaths()
+        result.responses = self._record.responses
+        for proxy in self._shop.proxies.values():
+            result.call_faults.update({fault: count for fault, count in proxy.faults.items()})
+
+
+def _open_channel(port: int) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CONNECTION_OPTIONS)
+
+
+async def _fill(channels: Mapping[str, grpc.aio.Channel], scarce_units: int) -> Catalogue:
+    """Create the users and the products."""
+    users = user_pb2_grpc.UserServiceStub(channels["user"])
+    products = product_pb2_grpc.ProductServiceStub(channels["product"])
+    catalogue = Catalogue([], [], [], {})
+    for number in range(USERS):
+        user = await users.CreateUser(
+            user_pb2.CreateUserRequest(
+                email=f"ada-{number}@example.com", password="correct horse", display_name="Ada"
+            ),
+            timeout=CALL_SECONDS,
+        )
+        catalogue.user_ids.append(user.user_id)
+    for number in range(PLENTIFUL_PRODUCTS + SCARCE_PRODUCTS):
+        is_plentiful = number < PLENTIFUL_PRODUCTS
+        product = product_pb2.Product(sku=f"SKU-{number}", name="Paper lantern")
+        product.price.units, product.price.currency_code = 1 + number % 20, "GBP"
+        product.stock.available = PLENTIFUL_UNITS if is_plentiful else scarce_units
+        request = product_pb2.AddProductRequest(product=product)
+        product_id = (await products.AddProduct(request, timeout=CALL_SECONDS)).product_id
+        (catalogue.plentiful if is_plentiful else catalogue.scarce).append(product_id)
+        catalogue.stocked[product_id] = product.stock.available
+    return catalogue
+
+
+async def _list_orders(channel: grpc.aio.Channel, catalogue: Catalogue) -> list[order_pb2.Order]:
+    stub = order_pb2_grpc.OrderServiceStub(channel)
+    found = []
+    for user_id in catalogue.user_ids:
+        request = order_pb2.ListOrdersRequest(user_id=user_id, page_size=_MAX_PAGE_SIZE)
+        async for response in stub.ListOrders(request, timeout=CALL_SECONDS):
+            found += response.orders
+    return found
+
+
+async def _list_products(channel: grpc.aio.Channel) -> list[product_pb2.Product]:
+    stub = product_pb2_grpc.ProductServiceStub(channel)
+    request = product_pb2.ListProductsRequest(page_size=_MAX_PAGE_SIZE)
+    pages = stub.ListProducts(request, timeout=CALL_SECONDS)
+    return [product async for response in pages for product in response.products]
+
+
+def _count_active(url: str) -> int:
+    with psycopg.connect(url, connect_timeout=5) as connection:
+        row = connection.execute("SELECT count(*) FROM orders WHERE next_at IS NOT NULL").fetchone()
+        return row[0] if row else 0
+
+
+def _read_versions(url: str) -> dict[str, int]:
+    with psycopg.connect(url, connect_timeout=5) as connection:
+        return dict(connection.execute("SELECT order_id::text, version FROM orders").fetchall())
