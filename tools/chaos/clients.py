@@ -141,4 +141,3 @@ class Clients:
             return None
         final_reason = reason if code in _DEFINITE else ""
         return self._note(way, request, Acknowledgement(order_id, reason=final_reason))
-

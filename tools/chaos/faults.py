@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from tools.chaos.pace import Pace
 from tools.chaos.schedule import WORKER_OF, Fault, FaultKind
 from tools.chaos.shop import ReplicatedShop
+from tools.dev.program import ProgramError
 
 MAX_UNREADY = 3
 """While so many programs are down, the next fault waits: else all would be, and nothing happen."""
@@ -39,7 +41,7 @@ class Faults:
         """Inflict all faults; return when what was frozen is awake.
 
         Raises:
-            TimeoutError: a program does not come back.
+            ProgramError: a program does not come back.
         """
         async with asyncio.TaskGroup() as freezes:
             for fault in self._schedule:
@@ -60,12 +62,13 @@ class Faults:
 
     async def _find(self, target: str) -> int:
         """Wait until the process is there and not too many others are down; return its id."""
-        async with asyncio.timeout(COMEBACK_SECONDS):
-            while True:
-                process_id = self._look_for(target)
-                if process_id is not None and len(self._shop.list_unready()) < MAX_UNREADY:
-                    return process_id
-                await asyncio.sleep(_POLL_SECONDS)
+        give_up = time.monotonic() + COMEBACK_SECONDS
+        while time.monotonic() < give_up:
+            process_id = self._look_for(target)
+            if process_id is not None and len(self._shop.list_unready()) < MAX_UNREADY:
+                return process_id
+            await asyncio.sleep(_POLL_SECONDS)
+        raise ProgramError(f"{target} did not come back within {COMEBACK_SECONDS:g} s")
 
     def _look_for(self, target: str) -> int | None:
         """Return the id of a process that is ready and alive, as far as can be seen."""

@@ -125,9 +125,7 @@ class Load:
 class Merchant:
     """Changes prices, and delivers scarce products, while orders are placed."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, catalogue: Catalogue, random: Random
-    ) -> None:
+    def __init__(self, channel: grpc.aio.Channel, catalogue: Catalogue, random: Random) -> None:
         self._products = product_pb2_grpc.ProductServiceStub(channel)
         self._catalogue = catalogue
         self._random = random

@@ -25,7 +25,10 @@ _DESCRIPTION = (
     " killed and frozen, the database server crashes, and calls are lost, delayed and duplicated."
     " Then checks that no order was lost, duplicated, oversold, charged twice or left unfinished."
 )
-_EPILOG = "Exits with 1 if a check finds a violation. The same seed plans the same orders and faults."
+_EPILOG = (
+    "Exits with 1 if a check finds a violation. The same seed plans the same orders, and the same"
+    " faults of programs; when calls have faults depends on time too."
+)
 
 
 def main() -> None:
@@ -53,18 +56,16 @@ def _parse_arguments() -> argparse.Namespace:
         "--seed": "plans orders and faults (default: a random one)",
     }
     for option, text in numbers.items():
-        parser.add_argument(option, type=_parse_count, metavar="N", help=text)
+        parser.add_argument(option, type=int, metavar="N", help=text)
     parser.add_argument(
         "--keep", action="store_true", help="keep the data and the logs of a run that failed"
     )
-    return parser.parse_args()
-
-
-def _parse_count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number
+    arguments = parser.parse_args()
+    if any(number is not None and number < 0 for number in vars(arguments).values()):
+        parser.error("no number may be negative")
+    if arguments.orders == 0:
+        parser.error("there must be an order")
+    return arguments
 
 
 def _make_options(arguments: argparse.Namespace) -> Options:

@@ -54,9 +54,12 @@ class Orders:
             ],
         )
 
-    def find(self, idempotency_key: str) -> order_pb2.CreateOrderRequest:
-        """Make the request with an idempotency key of this run."""
-        return self.make(int(idempotency_key.removeprefix(f"{self._seed}-")))
+    def find(self, idempotency_key: str) -> order_pb2.CreateOrderRequest | None:
+        """Make the request with an idempotency key; return None if it is not of this run."""
+        seed, _, number = idempotency_key.partition("-")
+        if seed != str(self._seed) or not number.isdecimal():
+            return None
+        return self.make(int(number))
 
     def _choose_products(self, random: Random) -> Sequence[str]:
         scarce = sum(random.random() < SCARCE_SHARE for _ in range(random.randint(1, MAX_LINES)))

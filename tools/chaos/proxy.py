@@ -1,14 +1,12 @@
 """A gRPC proxy that loses, delays and duplicates calls on their way to the replicas of a service.
 
-It forwards messages as bytes, of any method. Faults come in spells, as those of networks do: a call
-whose repetitions fail as well leaves an order where only recovery, or compensation, gets it on.
+It forwards messages as bytes, of any method. Which call has which fault is decided elsewhere.
 """
 
 import asyncio
 import json
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from enum import StrEnum
 from functools import partial
 from random import Random
@@ -23,11 +21,6 @@ from bazaar.user.v1 import user_pb2
 from chassis.client import CONNECTION_OPTIONS
 from chassis.transport import MESSAGE_OPTIONS
 
-CALM_SECONDS = 8.0
-SPELL_SECONDS = 2.0
-"""How long it is calm, and how long a spell of faults of one kind lasts, on average."""
-CALM_RATE, SPELL_RATE = 0.03, 0.6
-"""The share of calls that a fault happens to."""
 LATE_SECONDS = 3.0
 """How late a late call is, on average."""
 MAX_LATE_CALLS = 1_000
@@ -66,15 +59,14 @@ class CallFault(StrEnum):
 class FaultProxy:
     """A proxy in front of one service. Only unary calls have faults, from `begin` to `end`."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, choose_fault: Callable[[], CallFault | None], random: Random) -> None:
         self.faults: Counter[CallFault] = Counter()
         """How many calls had each fault."""
         self.port = 0
+        self._choose_fault = choose_fault
         self._random = random
         self._calm = asyncio.Event()
         self._calm.set()
-        self._spell: CallFault | None = None
-        self._spell_ends = 0.0
         self._late: set[asyncio.Task[None]] = set()
 
     async def start(self, ports: Iterable[int]) -> None:
@@ -105,11 +97,7 @@ class FaultProxy:
 
     async def call(self, method: str, request: bytes, context: Context) -> bytes:
         """Forward a unary call, with or without a fault."""
-        fault = self._choose_fault()
-        if fault is CallFault.LATE and len(self._late) >= MAX_LATE_CALLS:
-            fault = CallFault.REQUEST_LOST
-        if fault is not None:
-            self.faults[fault] += 1
+        fault = self._begin_fault()
         metadata = _select_metadata(context.invocation_metadata() or ())
         forward = partial(self._forward, method, request, metadata)
         match fault:
@@ -141,20 +129,14 @@ class FaultProxy:
         except grpc.aio.AioRpcError as error:
             await _abort(context, error)
 
-    def _choose_fault(self) -> CallFault | None:
-        if self._calm.is_set():
-            return None
-        if time.monotonic() > self._spell_ends:
-            self._change_spell()
-        if self._spell is not None and self._random.random() < SPELL_RATE:
-            return self._spell
-        return self._random.choice(list(CallFault)) if self._random.random() < CALM_RATE else None
-
-    def _change_spell(self) -> None:
-        was_calm = self._spell is None
-        self._spell = self._random.choice(list(CallFault)) if was_calm else None
-        seconds = SPELL_SECONDS if was_calm else CALM_SECONDS
-        self._spell_ends = time.monotonic() + self._random.expovariate(1 / seconds)
+    def _begin_fault(self) -> CallFault | None:
+        """Choose and count what happens to a call."""
+        fault = None if self._calm.is_set() else self._choose_fault()
+        if fault is CallFault.LATE and len(self._late) >= MAX_LATE_CALLS:
+            fault = CallFault.REQUEST_LOST
+        if fault is not None:
+            self.faults[fault] += 1
+        return fault
 
     def _deliver_later(self, forward: "partial[Any]") -> None:
         async def deliver() -> None:

@@ -96,18 +96,17 @@ class Record:
         for order in orders:
             key, example = order.idempotency_key, _describe(order)
             request = requests.find(key)
+            findings["orders that nobody requested"].note(
+                request is None or _differs(order, request), example
+            )
             findings["two orders for one key"].note(key in seen, example)
             seen.add(key)
             wrong = [each for each in self._acknowledged.get(key, ()) if each.contradicts(order)]
             findings["orders that contradict an acknowledgement"].note(
                 bool(wrong), f"{example}, but acknowledged as {wrong}"
             )
-            findings["orders that differ from their request"].note(
-                _differs(order, request), example
-            )
-            findings["declined cards charged"].note(
-                order.state in _CHARGED and request.payment_method in DECLINED_METHODS, example
-            )
+            declined = request is not None and request.payment_method in DECLINED_METHODS
+            findings["declined cards charged"].note(declined and order.state in _CHARGED, example)
         for key in self._acknowledged:
             findings["acknowledged orders lost"].note(key not in seen, f"key {key}")
 

@@ -114,8 +114,9 @@ class Run:
         """Start the shop, place the orders among the faults, check, and stop the shop.
 
         Raises:
-            ProgramError: a program of the shop did not start.
-            TimeoutError: a program did not come back.
+            ProgramError: a program of the shop did not start, or did not come back.
+            SchemaError: a database could not be created.
+            TimeoutError: a delivery could not be completed.
         """
         began = time.monotonic()
         result = Result()
@@ -197,9 +198,7 @@ class Run:
             result.states[order_pb2.OrderState.Name(order.state)] += 1
         self._record.check(found, orders, result.findings)
         check_stock(found, products, catalogue, result.findings)
-        for compared in await run_in_thread(
-            reconcile, self._shop.database_urls, RECONCILE_SECONDS
-        ):
+        for compared in await run_in_thread(reconcile, self._shop.database_urls, RECONCILE_SECONDS):
             result.findings[compared.comparison.name] = Finding(
                 compared.compared, compared.differences, compared.examples
             )

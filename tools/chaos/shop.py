@@ -13,14 +13,15 @@ from random import Random
 
 from migrations import schema
 from tools.chaos.proxy import FaultProxy
+from tools.chaos.spells import Spells
 from tools.dev import shop
-from tools.dev.program import Patience, Program, Report, RunningProgram
+from tools.dev.program import Patience, Program, ProgramError, Report, RunningProgram
 from tools.dev.shop import ShopSettings
 from tools.dev.testing import HOST_VARIABLES, find_ports
 from tools.dev.threads import run_in_thread
 
 REPLICAS = 2
-POSTGRES = "postgres"
+_POLL_SECONDS = 0.05
 
 # What was killed restarts soon, and as soon after its hundredth death as after its first.
 _PATIENCE = Patience(first_delay_seconds=0.1, last_delay_seconds=0.1)
@@ -45,7 +46,7 @@ class ReplicatedShop:
     def __init__(self, directory: Path, report: Report, random: Random) -> None:
         self.programs: dict[str, RunningProgram] = {}
         """By name, such as `order-1`."""
-        self.proxies = {name: FaultProxy(Random(random.random())) for name in shop.SERVICES}
+        self.proxies = {name: FaultProxy(Spells(random), random) for name in shop.SERVICES}
         self.gateway_urls: list[str] = []
         self._directory = directory
         self._report = report
@@ -87,11 +88,15 @@ class ReplicatedShop:
         """Wait until every program has a process that is ready.
 
         Raises:
-            TimeoutError: some program has none in time.
+            ProgramError: some program has none in time.
         """
-        async with asyncio.timeout(timeout_seconds):
-            while self.list_unready():  # noqa: ASYNC110 - other processes are at work.
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while self.list_unready():  # noqa: ASYNC110 - other processes are at work.
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError as error:
+            names = " and ".join(self.list_unready())
+            raise ProgramError(f"{names} not ready {timeout_seconds:g} s after a fault") from error
 
     def list_unready(self) -> list[str]:
         """Return the names of the programs that have no process that is ready."""
