@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
 import grpc
+from google.protobuf import field_mask_pb2
 
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from tools.chaos.clients import Clients, Request
@@ -30,6 +31,8 @@ PATIENCE_SECONDS = 180.0
 CANCEL_PAUSE_SECONDS, MERCHANT_PAUSE_SECONDS = 0.1, 0.2
 NEWEST_ORDERS = 20
 MAX_DELIVERY, MAX_PRICE = 3, 90
+
+_PRICE = field_mask_pb2.FieldMask(paths=["price"])
 
 Send = Callable[[Request, float], Awaitable[Acknowledgement | None]]
 
@@ -99,9 +102,11 @@ class Load:
             found = await send(request, self._random.choice(TIMEOUTS_SECONDS))
             leaves = LEAVE_SHARE if found else GIVE_UP_SHARE
             if (found and found.is_final) or self._random.random() < leaves:
-                return self._note_patience([], 1)
+                break
             await self._pause()
-        self._note_patience([request], 1)
+        else:
+            return self._note_patience([request], 1)
+        return self._note_patience([], 1)
 
     def _note_patience(self, left: Sequence[Request], count: int) -> None:
         for index in range(count):
@@ -154,7 +159,7 @@ class Merchant:
         product.price.currency_code = "GBP"
         try:
             await self._products.UpdateProduct(
-                product_pb2.UpdateProductRequest(product=product, update_mask={"paths": ["price"]}),
+                product_pb2.UpdateProductRequest(product=product, update_mask=_PRICE),
                 timeout=TIMEOUTS_SECONDS[-1],
             )
         except grpc.aio.AioRpcError:

@@ -11,8 +11,13 @@ MAX_QUANTITY = 3
 SCARCE_SHARE = 0.2
 """The share of lines that want a scarce product."""
 
+MANUAL_CAPTURE = "sandbox:"
+"""How payment methods begin whose payments are captured manually."""
 PAYMENT_METHODS = {
-    "pm_card_visa": 85,
+    "pm_card_visa": 60,
+    f"{MANUAL_CAPTURE}pm_card_visa": 15,
+    "pm_sandbox_lost": 5,
+    "pm_sandbox_duplicate": 5,
     "pm_card_declined": 10,
     "pm_card_insufficient_funds": 5,
 }

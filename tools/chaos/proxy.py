@@ -28,6 +28,8 @@ FORWARD_SECONDS = 30.0
 """The deadline of a call that is forwarded without that of its caller."""
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
+Calling = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+Streaming = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
 Metadata = Sequence[tuple[str, str | bytes]]
 
 _UNARY = frozenset(
@@ -120,9 +122,8 @@ class FaultProxy:
     ) -> AsyncIterator[bytes]:
         """Forward a stream as it is."""
         metadata = _select_metadata(context.invocation_metadata() or ())
-        call = self._upstream.stream_stream(method)(
-            requests, timeout=context.time_remaining(), metadata=metadata
-        )
+        forward: Streaming = self._upstream.stream_stream(method)
+        call = forward(requests, timeout=context.time_remaining(), metadata=metadata)
         try:
             async for response in call:
                 yield response
@@ -159,7 +160,7 @@ class FaultProxy:
     def _forward(
         self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float | None
     ) -> "grpc.aio.UnaryUnaryCall[bytes, bytes]":
-        call = self._upstream.unary_unary(method)
+        call: Calling = self._upstream.unary_unary(method)
         return call(request, timeout=timeout_seconds, metadata=metadata)
 
     async def _respond(self, forward: "partial[Any]", context: Context) -> bytes:

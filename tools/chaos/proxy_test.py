@@ -15,6 +15,9 @@ from tools.chaos.proxy import CallFault, FaultProxy
 from tools.chaos.spells import Spells
 
 METHOD = "/bazaar.order.v1.OrderService/CreateOrder"
+Method = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+Streaming = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+
 STREAM = "/bazaar.order.v1.OrderService/CreateOrders"
 
 
@@ -34,10 +37,10 @@ class Shop:
         target = f"127.0.0.1:{self.proxy.port}"
         self.channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
 
-    async def call(self, request: bytes = b"order", timeout: float = 10) -> bytes:
+    async def call(self, request: bytes = b"order", seconds: float = 10) -> bytes:
         metadata = (("idempotency-key", "k1"),)
-        method = self.channel.unary_unary(METHOD)
-        response: bytes = await method(request, timeout=timeout, metadata=metadata)
+        method: Method = self.channel.unary_unary(METHOD)
+        response: bytes = await method(request, timeout=seconds, metadata=metadata)
         return response
 
     async def wait_for(self, count: int) -> None:
@@ -95,14 +98,14 @@ def with_fault(fault: CallFault) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("shop", [fault], indirect=True)
 
 
-async def fail(shop: Shop, request: bytes = b"order", timeout: float = 10) -> grpc.aio.AioRpcError:
+async def fail(shop: Shop, request: bytes = b"order", seconds: float = 10) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await shop.call(request, timeout)
+        await shop.call(request, seconds)
     return raised.value
 
 
 async def test_a_call_passes_with_its_metadata_both_ways(shop: Shop) -> None:
-    method = shop.channel.unary_unary(METHOD)
+    method: Method = shop.channel.unary_unary(METHOD)
     call = method(b"order", metadata=(("idempotency-key", "k1"),))
     assert await call == b"response to order"
     assert shop.metadata["idempotency-key"] == "k1"
@@ -117,11 +120,12 @@ async def test_a_refusal_passes_with_its_details(shop: Shop) -> None:
 
 
 async def test_a_deadline_passes(shop: Shop) -> None:
-    assert (await fail(shop, b"slow", timeout=0.2)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (await fail(shop, b"slow", seconds=0.2)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_a_stream_passes_in_both_directions(shop: Shop) -> None:
-    stream = shop.channel.stream_stream(STREAM)(iter([b"1", b"2"]))
+    method: Streaming = shop.channel.stream_stream(STREAM)
+    stream = method(iter([b"1", b"2"]))
     assert [response async for response in stream] == [b"1", b"2"]
 
 

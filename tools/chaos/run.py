@@ -40,6 +40,7 @@ RECONCILE_SECONDS = 5.0
 CALL_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _MAX_PAGE_SIZE = 2**31 - 1
+_PASSWORD = "correct horse"  # noqa: S105 - nobody logs in.
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ class Run:
         result.other_deaths = self._faults.count_other_deaths()
         result.responses = self._record.responses
         for proxy in self._shop.proxies.values():
-            result.call_faults.update({fault: count for fault, count in proxy.faults.items()})
+            result.call_faults.update(dict(proxy.faults))
 
 
 def _open_channel(port: int) -> grpc.aio.Channel:
@@ -224,7 +225,7 @@ async def _fill(channels: Mapping[str, grpc.aio.Channel], scarce_units: int) -> 
     for number in range(USERS):
         user = await users.CreateUser(
             user_pb2.CreateUserRequest(
-                email=f"ada-{number}@example.com", password="correct horse", display_name="Ada"
+                email=f"ada-{number}@example.com", password=_PASSWORD, display_name="Ada"
             ),
             timeout=CALL_SECONDS,
         )
@@ -243,7 +244,7 @@ async def _fill(channels: Mapping[str, grpc.aio.Channel], scarce_units: int) -> 
 
 async def _list_orders(channel: grpc.aio.Channel, catalogue: Catalogue) -> list[order_pb2.Order]:
     stub = order_pb2_grpc.OrderServiceStub(channel)
-    found = []
+    found: list[order_pb2.Order] = []
     for user_id in catalogue.user_ids:
         request = order_pb2.ListOrdersRequest(user_id=user_id, page_size=_MAX_PAGE_SIZE)
         async for response in stub.ListOrders(request, timeout=CALL_SECONDS):

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 from migrations import schema
+from tools.chaos.orders import MANUAL_CAPTURE
 from tools.chaos.proxy import FaultProxy
 from tools.chaos.spells import Spells
 from tools.dev import shop
@@ -29,6 +30,7 @@ _DATABASES = {name: f"{name}db" for name in schema.DATABASES}
 _LOGIN = {"POSTGRES_USER": "chaos", "POSTGRES_PASSWORD": "chaos"}
 _OPTIONS = {
     "BAZAAR_ENVIRONMENT": "development",
+    "ORDERSERVICE_MANUAL_CAPTURE": MANUAL_CAPTURE,
     # The logs of an hour of faults have to fit on a disk.
     "LOG_LEVEL": "warning",
     # All replicas share a server that has 100 connections.
