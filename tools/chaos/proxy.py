@@ -62,8 +62,8 @@ class FaultProxy:
     """A proxy in front of one service. Only unary calls have faults, from `begin` to `end`."""
 
     def __init__(self, choose_fault: Callable[[], CallFault | None], random: Random) -> None:
-        self.faults: Counter[CallFault] = Counter()
-        """How many calls had each fault."""
+        self.faults: Counter[str] = Counter()
+        """How many calls had each CallFault."""
         self.port = 0
         self._choose_fault = choose_fault
         self._random = random

@@ -172,7 +172,7 @@ class Run:
         return seconds
 
     async def _wait_until_final(self, findings: Findings) -> float | None:
-        """Wait until no order is under way; return how long that took, or None if it is too long."""
+        """Wait until no order is under way; return how long that took, or None if it did not."""
         began = time.monotonic()
         await self._shop.wait_until_ready(FINAL_SECONDS)
         url = self._shop.database_urls["order"]
@@ -210,7 +210,7 @@ class Run:
         result.other_deaths = self._faults.count_other_deaths()
         result.responses = self._record.responses
         for proxy in self._shop.proxies.values():
-            result.call_faults.update(dict(proxy.faults))
+            result.call_faults += proxy.faults
 
 
 def _open_channel(port: int) -> grpc.aio.Channel:
