@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
     prepare: Callable[[], None] = lambda: None
     explain: Callable[[], str] = lambda: ""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables beside those of this process."""
+    environment: Mapping[str, str] | None = None
+    """All variables of the program; None is the environment of this process."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class RunningProgram:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.program.environment},
+                env=self.program.environment,
                 pass_fds=self._inherited,
                 # A session of its own: Ctrl-C is for the runner, which ends things in order.
                 start_new_session=True,

@@ -81,11 +81,9 @@ class Runner:
         if self._provider is not None:
             fake = fakes.describe_fake(self._config, self._directory, self._provider)
             await self._start(stack, [fake])
-            environment["payment"] = fakes.payment_settings(self._config, self._provider)
+            environment["payment"] = fakes.payment_environment(self._config, self._provider)
         services = [
-            shop.describe_service(
-                self._config, self._directory, service, environment.get(service, {})
-            )
+            shop.describe_service(self._config, self._directory, service, environment.get(service))
             for service in shop.SERVICES
         ]
         await self._start(stack, services)

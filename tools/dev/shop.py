@@ -4,7 +4,6 @@ import functools
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import Field, SecretStr
@@ -96,9 +95,9 @@ def describe_service(
     config: ShopSettings,
     directory: Path,
     service: str,
-    environment: Mapping[str, str] = MappingProxyType({}),
+    environment: Mapping[str, str] | None = None,
 ) -> Program:
-    """Return one of SERVICES, with variables beside those of this program."""
+    """Return one of SERVICES."""
     address = config.service_endpoint(service).address
 
     async def wait_until_ready(_process_id: int) -> None:
