@@ -40,7 +40,7 @@ from services.payment.testing import Hooks
 from services.product import main as product
 from services.user import main as user
 from tools.postgres.testing import Databases, clear
-from tools.reconcile.comparisons import COMPARISONS, compare
+from tools.reconcile.comparisons import compare_all
 
 CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_declined"
@@ -112,7 +112,7 @@ class Shop:
     async def start(self, name: str, port: int = 0) -> int:
         """Start a service on a port, by default a free one, and return the port."""
         config = PAYMENT_SETTINGS if name == "payment" else ServiceSettings()
-        resources = Resources(Database(self.urls[name]), config, draining=self.draining)
+        resources = Resources(self.make_database(name), config, draining=self.draining)
         server = self._services[name].make_server(resources, f"127.0.0.1:{port}")
         await server.start()
         for task in resources.tasks:
@@ -120,6 +120,10 @@ class Shop:
         self.tasks[name] = resources.tasks
         self._servers[name] = server
         return server.port
+
+    def make_database(self, name: str) -> Database:
+        """Make the database of a service, which its server opens."""
+        return Database(self.urls[name])
 
     def port(self, name: str) -> int:
         """Return the port of a running service."""
@@ -212,7 +216,7 @@ def audit(urls: Urls) -> list[str]:
     An empty list means that they agree in everything that `tools.reconcile` compares, and that no
     order is active.
     """
-    results = [compare(urls, comparison) for comparison in COMPARISONS]
+    results = compare_all(urls)
     found = [f"{each.comparison.name}: {example}" for each in results for example in each.examples]
     active = (
         "SELECT format('order %s is %s', order_id, state) FROM orders WHERE next_at IS NOT NULL"

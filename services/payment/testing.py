@@ -9,7 +9,8 @@ PYTEST_DONT_REWRITE: test modules import it before pytest does.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import LiteralString, TypeVar
+from types import MappingProxyType
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 import pytest
@@ -23,7 +24,12 @@ from tools.reconcile.comparisons import COMPARISONS, compare
 SETTINGS = PaymentSettings(bazaar_environment="development")
 """Settings that switch on the sandbox only."""
 
+CALLS = ("create_intents", "confirm", "capture", "cancel", "refund")
+"""The methods of `Provider` that change something there."""
+
 Hook = Callable[[], Awaitable[None]]
+Delivery = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Makes a call once, or never, or twice, and returns its result."""
 Target = TypeVar("Target")
 Result = TypeVar("Result")
 
@@ -40,6 +46,13 @@ async def crash() -> None:
 class Hooks(dict[str, Hook]):
     """Hooks by the points at which they run: "before confirm", "after confirm" and so on."""
 
+    def __init__(self, hooks: Mapping[str, Hook] = MappingProxyType({})) -> None:
+        super().__init__(hooks)
+        self.deliveries: dict[str, Delivery] = {}
+        """How the next call of a method is delivered, by the method."""
+        self.passed: list[str] = []
+        """The points that were passed, whether they have hooks or not."""
+
     def surround(self, target: Target, *methods: str) -> Target:
         """Give methods of an object a point before and one after each call; return the object."""
         for name in methods:
@@ -49,21 +62,26 @@ class Hooks(dict[str, Hook]):
     async def _call(
         self, name: str, method: Callable[[object], Awaitable[Result]], items: object
     ) -> Result:
-        await self._run(f"before {name}")
-        result = await method(items)
-        await self._run(f"after {name}")
+        await self.run(f"before {name}")
+        deliver = self.deliveries.pop(name, _deliver)
+        result: Result = await deliver(partial(method, items))
+        await self.run(f"after {name}")
         return result
 
-    async def _run(self, point: str) -> None:
+    async def run(self, point: str) -> None:
+        """Run the hook of a point, if it has one."""
+        self.passed.append(point)
         if point in self:
             await self[point]()
 
 
-def sandbox(database: Database, hooks: Mapping[str, Hook] | None = None) -> Providers:
+async def _deliver(call: Callable[[], Awaitable[Result]]) -> Result:
+    return await call()
+
+
+def sandbox(database: Database, hooks: Mapping[str, Hook] = MappingProxyType({})) -> Providers:
     """Return a sandbox whose methods have hooks, as the only provider."""
-    hooked = Hooks(hooks or {}).surround(
-        SandboxProvider(database), "create_intents", "confirm", "capture", "cancel", "refund"
-    )
+    hooked = Hooks(hooks).surround(SandboxProvider(database), *CALLS)
     return Providers([hooked], hooked.name)
 
 

@@ -6,11 +6,11 @@ memory does not grow with the number of orders.
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import LiteralString
+from typing import Any, LiteralString, TypeAlias
 
 import psycopg
 
@@ -21,6 +21,7 @@ CONNECT_SECONDS = 5
 STUCK_SECONDS = 60
 """How long an order may be under way without a change, unless it waits for its customer."""
 
+Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 Row = tuple[str, str]
 """A key and what is recorded for it."""
 
@@ -187,10 +188,29 @@ def compare(urls: Mapping[str, str], comparison: Comparison) -> Result:
     Raises:
         psycopg.Error: a database cannot be read.
     """
+    return compare_all(urls, [comparison])[0]
+
+
+def compare_all(
+    urls: Mapping[str, str], comparisons: Sequence[Comparison] = COMPARISONS
+) -> list[Result]:
+    """Make comparisons like `compare`, on one connection per database."""
+    sides = [side for each in comparisons for side in (each.expected, each.found)]
+    with ExitStack() as stack:
+        connections = {
+            name: stack.enter_context(psycopg.connect(urls[name], connect_timeout=CONNECT_SECONDS))
+            for name in {side.database for side in sides}
+        }
+        for connection in connections.values():
+            connection.read_only = True
+        return [_compare(connections, comparison) for comparison in comparisons]
+
+
+def _compare(connections: Mapping[str, Connection], comparison: Comparison) -> Result:
     result = Result(comparison)
     with ExitStack() as stack:
-        expected = _read(stack, urls, comparison.expected)
-        found = _read(stack, urls, comparison.found)
+        expected = _read(stack, connections, comparison.expected, "expected")
+        found = _read(stack, connections, comparison.found, "found")
         for key, before, after in _merge(expected, found):
             result.compared += 1
             if before == after or (after is None and comparison.partial):
@@ -201,12 +221,10 @@ def compare(urls: Mapping[str, str], comparison: Comparison) -> Result:
     return result
 
 
-def _read(stack: ExitStack, urls: Mapping[str, str], records: Records) -> Iterator[Row]:
-    connection = stack.enter_context(
-        psycopg.connect(urls[records.database], connect_timeout=CONNECT_SECONDS)
-    )
-    connection.read_only = True
-    cursor = stack.enter_context(connection.cursor("records"))
+def _read(
+    stack: ExitStack, connections: Mapping[str, Connection], records: Records, name: str
+) -> Iterator[Row]:
+    cursor = stack.enter_context(connections[records.database].cursor(name))
     # Merging needs the order of the keys' bytes, whatever the collation of the database is.
     cursor.execute(
         f'SELECT * FROM ({records.query}) AS record (key, value) ORDER BY key COLLATE "C"'

@@ -1,0 +1,167 @@
+"""The paths of orders through the protocol: who drives an order, and the steps that this takes.
+
+A step is a message from one party to another, or a commit of one of them. A new step of the
+protocol is a line in every path that takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from services.order.testing import CARD, DECLINED_CARD
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A call of another service or of the payment provider, and the steps that serve it."""
+
+    name: str
+    steps: tuple[Step, ...] = ()
+    """They happen before the response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit of a service, by what it writes."""
+
+    name: str
+    steps: tuple[Step, ...] = ()
+
+
+Step: TypeAlias = Message | Commit
+
+
+class Driver(StrEnum):
+    """Who drives an order: a client that places or cancels it, or the worker."""
+
+    PLACE = "place"
+    CANCEL = "cancel"
+    WORKER = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A path of a new order, or of one whose placement was interrupted by the loss of a message."""
+
+    name: str
+    driver: Driver
+    steps: tuple[Step, ...]
+    payment_method: str = CARD
+    lost: str = ""
+    """The message whose loss interrupted the placement."""
+    lost_again: bool = False
+    """Whether that message is lost on the path as well."""
+
+
+def walk(steps: Sequence[Step]) -> Iterator[Step]:
+    """Yield all steps in the order in which they begin."""
+    for step in steps:
+        yield step
+        yield from walk(step.steps)
+
+
+ACCEPTED = Commit("accept_orders")
+CHARGED = Message("confirm")
+CANCELLING = Commit("save_orders CANCELLING")
+
+_RESERVED = (
+    Message("reserve_stock", (Commit("reserve"),)),
+    Commit("save_orders PAYING"),
+)
+_CONFIRMED = (
+    Message("commit_stock", (Commit("commit"),)),
+    Commit("save_orders CONFIRMED"),
+)
+_CANCELLED = (
+    Message("release_stock", (Commit("release"),)),
+    Commit("save_orders CANCELLED"),
+)
+
+CONFIRMATION = Path(
+    "confirmation",
+    Driver.PLACE,
+    (
+        Message("find_users"),
+        ACCEPTED,
+        *_RESERVED,
+        Message(
+            "charge",
+            (
+                Message("create_intents"),
+                Commit("insert_payments PROCESSING"),
+                CHARGED,
+                Commit("update_payments SUCCEEDED"),
+            ),
+        ),
+        *_CONFIRMED,
+    ),
+)
+DECLINE = Path(
+    "decline",
+    Driver.PLACE,
+    (
+        Message("find_users"),
+        ACCEPTED,
+        *_RESERVED,
+        Message(
+            "charge",
+            (
+                Message("create_intents"),
+                Commit("insert_payments PROCESSING"),
+                CHARGED,
+                Commit("update_payments DECLINED"),
+            ),
+        ),
+        CANCELLING,
+        Message("cancel_payments", (Commit("insert_payments CANCELLED"), Message("cancel"))),
+        *_CANCELLED,
+    ),
+    payment_method=DECLINED_CARD,
+)
+CANCELLATION = Path(
+    "cancellation",
+    Driver.CANCEL,
+    (
+        CANCELLING,
+        Message(
+            "cancel_payments",
+            (
+                Commit("insert_payments CANCELLED"),
+                Message("cancel"),
+                Commit("update_payments CANCELLED"),
+            ),
+        ),
+        *_CANCELLED,
+    ),
+    lost="confirm",
+)
+TOMBSTONES = Path(
+    "tombstones",
+    Driver.CANCEL,
+    (
+        CANCELLING,
+        Message("cancel_payments", (Commit("insert_payments CANCELLED"),)),
+        *_CANCELLED,
+    ),
+    lost="reserve_stock",
+)
+RECOVERY = Path(
+    "recovery",
+    Driver.WORKER,
+    (
+        Commit("claim"),
+        Message("charge", (CHARGED, Commit("update_payments SUCCEEDED"))),
+        *_CONFIRMED,
+    ),
+    lost="confirm",
+)
+POSTPONEMENT = Path(
+    "postponement",
+    Driver.WORKER,
+    (Commit("claim"), Message("reserve_stock"), Commit("postpone")),
+    lost="reserve_stock",
+    lost_again=True,
+)
