@@ -18,7 +18,7 @@ import grpc
 import httpx
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
-from tools.dev.running_shop import Shop, requesting
+from tools.dev.running_shop import Shop, process_name, requesting
 from tools.dev.shop import SERVICES
 from tools.dev.testing import ShopProcess, open_environment
 from tools.postgres.freezing import frozen, list_backends
@@ -95,7 +95,7 @@ async def stop_reading(shop: Shop, processes: list[int]) -> None:
         if most[process] - resident[process] > 2**20:
             before_mib, most_mib = resident[process] >> 20, most[process] >> 20
             now_mib = _resident_bytes(process) >> 20
-            print(f"  {_name(process)}: {before_mib} MiB, at most {most_mib}, now {now_mib}")
+            print(f"  {process_name(process)}: {before_mib} MiB, at most {most_mib}, now {now_mib}")
     print(f"  GET product before: {before}\n  GET product during: {during}")
 
 
@@ -189,13 +189,6 @@ def _resident_bytes(process: int) -> int:
     except FileNotFoundError:  # PostgreSQL's own come and go.
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _name(process: int) -> str:
-    """Return the program and what it runs, such as `bin/python3.11 order/main.py`."""
-    words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-    ends = [b"/".join(word.split(b"/")[-2:]) for word in words[:2]]
-    return b" ".join(ends).decode(errors="replace")
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 LINES = 10
-"""How many products `Shop.fill` adds, for orders of as many lines."""
+"""How many products `Shop.fill` adds by default, for orders of as many lines."""
 
 
 @dataclass
@@ -38,12 +38,12 @@ class Shop:
         self.user_id = ""
         self.product_ids: list[str] = []
 
-    async def fill(self) -> None:
+    async def fill(self, products: int = LINES) -> None:
         """Add the user and the products."""
         email = f"{uuid.uuid4().hex}@example.com"
         user = {"email": email, "password": "correct horse", "displayName": "Ada"}
         self.user_id = (await self._create("/v1/users", user))["userId"]
-        for number in range(LINES):
+        for number in range(products):
             product = {
                 "sku": f"SKU-{number}",
                 "name": "Paper lantern",
@@ -107,6 +107,17 @@ async def requesting(
         beginning = group.create_task(many(group))
         yield found
         beginning.cancel()
+
+
+def process_name(process: int) -> str:
+    """Return what a process is: `order/main.py`, or `postgres orderdb` for a connection to it."""
+    words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    if words[0].startswith("postgres: "):
+        # "postgres: shop orderdb 127.0.0.1(40000) idle", or "postgres: checkpointer ".
+        title = words[0].split()
+        return f"postgres {title[2 if len(title) > 3 else 1]}"
+    scripts = [word for word in words if word.endswith(".py")]
+    return "/".join((scripts or words)[0].split("/")[-2:])
 
 
 def _percentile(seconds: list[float], share: float) -> float:

@@ -40,9 +40,13 @@ _PORTS = range(20_000, 32_000)
 
 
 @contextlib.contextmanager
-def open_environment() -> Iterator[dict[str, str]]:
-    """Give an environment with all settings: free ports, and an empty directory for the data."""
-    with tempfile.TemporaryDirectory(prefix="bazaar-", dir=find_fast_directory()) as directory:
+def open_environment(parent: Path | None = None) -> Iterator[dict[str, str]]:
+    """Give an environment with all settings: free ports, and an empty directory for the data.
+
+    That is in `parent`, by default in memory if there is room.
+    """
+    parent = parent or find_fast_directory()
+    with tempfile.TemporaryDirectory(prefix="bazaar-", dir=parent) as directory:
         yield _make_environment(directory)
 
 
@@ -54,6 +58,7 @@ def _make_environment(directory: str) -> dict[str, str]:
     return environment | {
         "BAZAAR_ENVIRONMENT": "development",
         "BUILD_WORKSPACE_DIRECTORY": directory,
+        "BAZAAR_ENVIRONMENT": "development",
         "PATH": os.environ["PATH"],
         "POSTGRES_PASSWORD": "secret",
         "POSTGRES_USER": "shop",
