@@ -44,6 +44,8 @@ from tools.reconcile.comparisons import compare_all
 
 CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_declined"
+CAPTURED_MANUALLY = ("sandbox:",)
+"""The same payment methods are captured at once, or manually if they name the provider."""
 
 STEPS = ("reserve_stock", "charge", "commit_stock")
 """The calls to other services that confirm an order, in their order."""
@@ -171,8 +173,9 @@ class Shop:
         # Not started: tests run it when they choose.
         self.worker = Worker(database, Checkout(database, self.peers, event_log, Cause.WORKER))
         self.checkout = Checkout(database, self.peers, event_log)
-        # The same payment methods are captured at once, or manually if they name the provider.
-        return OrderServicer(database, self.checkout, event_log, resources.draining, ("sandbox:",))
+        return OrderServicer(
+            database, self.checkout, event_log, resources.draining, CAPTURED_MANUALLY
+        )
 
 
 @pytest.fixture(scope="module")

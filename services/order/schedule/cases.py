@@ -7,8 +7,15 @@ from dataclasses import dataclass
 
 from services.order.domain import State
 from services.order.schedule.faults import LATE, REPEATED, REPEATED_AT_ONCE, Fault, faults_of
-from services.order.schedule.paths import ACCEPTED, CANCELLING, CHARGED, Driver, Path, Step, walk
-from services.order.testing import CARD
+from services.order.schedule.paths import (
+    ACCEPTED,
+    CANCELLING,
+    Driver,
+    Message,
+    Path,
+    Step,
+    walk,
+)
 
 _FINISHERS = {
     # A message is only late once the order was compensated for.
@@ -35,15 +42,15 @@ class Case:
     def final_state(self) -> State:
         """The only state that the order may end in: the first decision that takes effect counts."""
         happened = self._happened()
-        can_be_charged = self.path.payment_method == CARD
         for step in happened:
-            if step is CHARGED and can_be_charged:
-                return State.CONFIRMED
-            if step is CANCELLING:
+            if step == CANCELLING:
                 return State.CANCELLED
-        is_accepted = self.path.lost != "" or ACCEPTED in happened
+            if self.path.can_be_charged and isinstance(step, Message) and step.charges:
+                return State.CONFIRMED
+        is_accepted = self.path.is_placed or ACCEPTED in happened
         is_cancelled = self.finisher is Driver.CANCEL and is_accepted
-        return State.CONFIRMED if can_be_charged and not is_cancelled else State.CANCELLED
+        can_be_confirmed = self.path.can_be_charged and not is_cancelled
+        return State.CONFIRMED if can_be_confirmed else State.CANCELLED
 
     def _happened(self) -> list[Step]:
         """Return the steps that take effect before the finisher does anything."""

@@ -6,7 +6,7 @@ the commit, the transaction is rolled back.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from types import ModuleType
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -27,6 +27,8 @@ WRITES: Mapping[ModuleType, Sequence[str]] = {
     payment_repository: ("insert_payments", "update_payments"),
 }
 """The functions that write what a transaction is named by."""
+STATEMENTS = frozenset({"save_orders", "claim", "postpone"})
+"""Those of them that are a single statement, which commits by itself."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -72,8 +74,8 @@ class Commits:
         **options: Parameters.kwargs,
     ) -> Result:
         name = _name(function.__name__, *arguments)
-        # A transaction where there is none yet, so that the hook precedes every commit.
-        async with connection.transaction():
+        commits_itself = function.__name__ in STATEMENTS
+        async with connection.transaction() if commits_itself else nullcontext():
             result = await function(connection, *arguments, **options)
             await self._hooks.run(f"before {name}")
         self._names[connection].append(name)

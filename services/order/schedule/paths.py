@@ -21,6 +21,8 @@ class Message:
     name: str
     steps: tuple[Step, ...] = ()
     """They happen before the response."""
+    charges: bool = False
+    """Whether this is what charges an order that can be charged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +46,28 @@ class Driver(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A path of a new order, or of one whose placement was interrupted by the loss of a message."""
+    """A path of a new order, or of one whose placement ended with less than a final order."""
 
     name: str
     driver: Driver
     steps: tuple[Step, ...]
     payment_method: str = CARD
+    approved: bool = False
+    """Whether the order was placed, and its customer has approved the payment."""
     lost: str = ""
     """The message whose loss interrupted the placement."""
     lost_again: bool = False
     """Whether that message is lost on the path as well."""
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the order was placed before."""
+        return self.approved or self.lost != ""
+
+    @property
+    def can_be_charged(self) -> bool:
+        """Whether the payment method is good."""
+        return self.payment_method != DECLINED_CARD
 
 
 def walk(steps: Sequence[Step]) -> Iterator[Step]:
@@ -64,12 +78,19 @@ def walk(steps: Sequence[Step]) -> Iterator[Step]:
 
 
 ACCEPTED = Commit("accept_orders")
-CHARGED = Message("confirm")
+CHARGED = Message("confirm", charges=True)
 CANCELLING = Commit("save_orders CANCELLING")
 
 _RESERVED = (
     Message("reserve_stock", (Commit("reserve"),)),
     Commit("save_orders PAYING"),
+)
+_CAPTURED = (
+    Message("pin_stock", (Commit("pin"),)),
+    Message(
+        "capture_payments",
+        (Message("capture", charges=True), Commit("update_payments SUCCEEDED")),
+    ),
 )
 _CONFIRMED = (
     Message("commit_stock", (Commit("commit"),)),
@@ -98,6 +119,38 @@ CONFIRMATION = Path(
         ),
         *_CONFIRMED,
     ),
+)
+MANUAL_CAPTURE = Path(
+    "manual capture",
+    Driver.PLACE,
+    (
+        Message("find_users"),
+        ACCEPTED,
+        *_RESERVED,
+        Message(
+            "charge",
+            (
+                Message("create_intents"),
+                Commit("insert_payments PROCESSING"),
+                Message("confirm"),
+            ),
+        ),
+        *_CAPTURED,
+        *_CONFIRMED,
+    ),
+    payment_method="sandbox:pm_card_visa",
+)
+APPROVAL = Path(
+    "approval",
+    Driver.WORKER,
+    (
+        Commit("claim"),
+        Message("charge", (Message("confirm"),)),
+        *_CAPTURED,
+        *_CONFIRMED,
+    ),
+    payment_method="sandbox:pm_sandbox_action",
+    approved=True,
 )
 DECLINE = Path(
     "decline",
