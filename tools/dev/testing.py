@@ -58,7 +58,6 @@ def _make_environment(directory: str) -> dict[str, str]:
     return environment | {
         "BAZAAR_ENVIRONMENT": "development",
         "BUILD_WORKSPACE_DIRECTORY": directory,
-        "BAZAAR_ENVIRONMENT": "development",
         "PATH": os.environ["PATH"],
         "POSTGRES_PASSWORD": "secret",
         "POSTGRES_USER": "shop",
