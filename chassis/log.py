@@ -51,6 +51,9 @@ def configure(log_format: Format, level: Level) -> None:
     )
     # The probe of the server logs once that the database is down, and once that it is back.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+    # Both log every request that is made.
+    for name in ("httpx", "stripe"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.INFO), force=True)
 
 

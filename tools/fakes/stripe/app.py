@@ -44,6 +44,8 @@ class Fake:
     faults: Faults = field(default_factory=Faults)
     keys: IdempotencyKeys = field(default_factory=IdempotencyKeys)
     webhook_url: str = ""
+    broken_keys: set[str] = field(default_factory=set)
+    """The idempotency keys of requests that fail while they are executed."""
     processing_seconds: float = 0.0
     """How long a POST is under way, with its idempotency key in use."""
 
@@ -153,6 +155,8 @@ class _Api:
             resp.set_header("idempotent-replayed", "true")
             _send_bytes(resp, *saved)
             return
+        if key in self._fake.broken_keys:
+            write = _fail
         status, body, is_saved = await self._perform(write, encoded, req.prefix)
         if is_saved:
             self._fake.keys.save(key, status, body)
@@ -168,6 +172,10 @@ class _Api:
             return 200, json.dumps(write(encoded, base_url)).encode(), True
         except StripeError as error:
             return error.status, json.dumps(error.body).encode(), error.is_saved
+
+
+def _fail(_encoded: str, _base_url: str) -> Object:
+    raise StripeError("An error occurred.", status=500, error_type="api_error")
 
 
 async def _send_error(

@@ -75,6 +75,15 @@ def test_a_repeated_key_replays_an_error(stripe_fake: RunningFake) -> None:
     assert second.headers["idempotent-replayed"] == "true"
 
 
+def test_a_failure_while_a_request_is_executed_is_replayed(stripe_fake: RunningFake) -> None:
+    stripe_fake.fake.broken_keys.add("a")
+    assert post(stripe_fake, "a").status_code == 500
+    stripe_fake.fake.broken_keys.clear()
+    again = post(stripe_fake, "a")
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (500, "true")
+    assert post(stripe_fake, "b").status_code == 200
+
+
 def test_a_request_that_was_not_executed_does_not_use_its_key(stripe_fake: RunningFake) -> None:
     assert post(stripe_fake, "a", {"amount": "1", "currency": "gbp"}).status_code == 400
     assert post(stripe_fake, "a").status_code == 200

@@ -1,0 +1,85 @@
+"""How adapters call HTTP APIs: items at once, again after failures, never past the deadline."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from chassis import call_context, errors
+
+MAX_CONCURRENT = 20
+"""How many items of all batches are in progress at once."""
+MAX_ATTEMPTS = 3
+ATTEMPT_SECONDS = 10.0
+BACKOFF_SECONDS = 0.2
+"""The longest wait before the second attempt; it doubles before the third."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Unknown(Exception):
+    """The provider did not respond, or failed: whether it processed the request is unknown.
+
+    A later attempt may succeed. The message must not contain a secret.
+    """
+
+
+class Attempts:
+    """Bounds the calls of one adapter, in number and in time."""
+
+    def __init__(self) -> None:
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+
+    async def for_each(
+        self,
+        items: Sequence[Item],
+        call: Callable[[Item], Awaitable[Result]],
+        unknown: Result,
+    ) -> list[Result]:
+        """Call for each item; return results in order, with `unknown` where it raised Unknown.
+
+        Raises:
+            errors.Unavailable: the outcomes of all items are unknown.
+        """
+
+        async def call_one(item: Item) -> tuple[Result, Unknown | None]:
+            async with self._slots:
+                try:
+                    return await call(item), None
+                except Unknown as error:
+                    return unknown, error
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call_one(item)) for item in items]
+        outcomes = [task.result() for task in tasks]
+        failures = [error for _, error in outcomes if error is not None]
+        if failures and len(failures) == len(items):
+            message = "The payment provider did not respond."
+            raise errors.Unavailable("PROVIDER_UNAVAILABLE", message) from failures[0]
+        return [result for result, _ in outcomes]
+
+    async def repeat(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
+        """Make attempts until one does not raise Unknown, with jitter between them.
+
+        The attempts must be the same request, with one idempotency key.
+
+        Raises:
+            Unknown: the last of them failed, or the deadline of the call has passed.
+        """
+        backoff_seconds = BACKOFF_SECONDS
+        for number in range(1, MAX_ATTEMPTS + 1):
+            try:
+                async with asyncio.timeout(call_context.remaining_seconds(ATTEMPT_SECONDS)):
+                    return await attempt()
+            except TimeoutError:
+                failure = Unknown("The payment provider did not respond in time.")
+            except Unknown as error:
+                failure = error
+            if number < MAX_ATTEMPTS:
+                wait_seconds = random.uniform(0, backoff_seconds)  # noqa: S311
+                if call_context.remaining_seconds(ATTEMPT_SECONDS) <= wait_seconds:
+                    break
+                await asyncio.sleep(wait_seconds)
+                backoff_seconds *= 2
+        raise failure

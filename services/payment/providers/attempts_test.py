@@ -1,0 +1,79 @@
+"""Calls of adapters are bounded in number and in time, and repeated while that is safe."""
+
+import asyncio
+import time
+
+import pytest
+
+from chassis import call_context, errors
+from services.payment.providers.attempts import MAX_ATTEMPTS, MAX_CONCURRENT, Attempts, Unknown
+
+
+class Failing:
+    """Raises Unknown a number of times, then returns."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.attempts = 0
+
+    async def attempt(self) -> str:
+        self.attempts += 1
+        if self.attempts <= self.failures:
+            raise Unknown("no response")
+        return "done"
+
+
+async def test_an_attempt_is_repeated_until_it_succeeds() -> None:
+    failing = Failing(MAX_ATTEMPTS - 1)
+    assert await Attempts().repeat(failing.attempt) == "done"
+
+
+async def test_attempts_end() -> None:
+    failing = Failing(1_000)
+    with pytest.raises(Unknown, match="no response"):
+        await Attempts().repeat(failing.attempt)
+    assert failing.attempts == MAX_ATTEMPTS
+
+
+async def test_attempts_end_with_the_deadline() -> None:
+    async def hang() -> None:
+        await asyncio.sleep(60)
+
+    start = time.monotonic()
+    with call_context.time_limit(0.2), pytest.raises(Unknown):
+        await Attempts().repeat(hang)
+    assert time.monotonic() - start < 5
+
+
+async def test_results_are_in_the_order_of_the_items_with_unknown_ones_marked() -> None:
+    async def call(item: int) -> str:
+        await asyncio.sleep(0.01 * (3 - item))
+        if item == 1:
+            raise Unknown("no response")
+        return str(item)
+
+    assert await Attempts().for_each([0, 1, 2], call, "unknown") == ["0", "unknown", "2"]
+
+
+async def test_a_batch_of_which_nothing_is_known_is_unavailable() -> None:
+    async def call(_: int) -> str:
+        raise Unknown("no response")
+
+    with pytest.raises(errors.Unavailable):
+        await Attempts().for_each([0, 1], call, "unknown")
+    assert await Attempts().for_each([], call, "unknown") == []
+
+
+async def test_calls_of_all_batches_are_bounded() -> None:
+    running = peak = 0
+
+    async def call(_: int) -> None:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    attempts = Attempts()
+    await asyncio.gather(*(attempts.for_each(range(50), call, None) for _ in range(3)))
+    assert peak == MAX_CONCURRENT

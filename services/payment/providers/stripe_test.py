@@ -1,0 +1,318 @@
+"""The adapter of Stripe satisfies the contract of providers on the fake, and Stripe's own rules."""
+
+import json
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from chassis import errors
+from chassis.money import Amount
+from services.payment.domain import Action, State
+from services.payment.providers.contract import AMOUNT, Bench, Driver, ProviderContract, new_request
+from services.payment.providers.provider import Confirmation, IntentRequest, Notification
+from services.payment.providers.stripe import StripeProvider
+from tools.fakes.faults import Kind, Rule
+from tools.fakes.stripe.app import API_KEY, WEBHOOK_SECRET, sign
+from tools.fakes.stripe.testing import RunningFake
+
+pytest_plugins = ("tools.fakes.stripe.testing",)
+
+RETURN_URL = "https://shop.example/back"
+DECLINED = "pm_card_chargeDeclinedInsufficientFunds"
+AUTHENTICATED = "pm_card_threeDSecure2Required"
+
+
+@pytest.fixture
+async def provider(stripe_fake: RunningFake) -> AsyncIterator[StripeProvider]:
+    provider = StripeProvider(stripe_fake.url, API_KEY, WEBHOOK_SECRET, RETURN_URL)
+    yield provider
+    await provider.close()
+
+
+@pytest.fixture
+def bench(stripe_fake: RunningFake, provider: StripeProvider) -> Bench:
+    def intents() -> list[dict[str, int]]:
+        return stripe_fake.list_all("/v1/payment_intents")
+
+    return Bench(
+        provider=provider,
+        faults=stripe_fake.fake.faults,
+        requests={
+            "create": "POST /v1/payment_intents$",
+            "confirm": "payment_intents/[^/]+(/confirm)?$",
+            "authorize": "^$",
+            "capture": "/capture$",
+            "cancel": "/cancel$",
+            "refund": "/v1/refunds$",
+        },
+        approved_method=AUTHENTICATED,
+        approve=stripe_fake.complete_action,
+        expire_keys=stripe_fake.fake.keys.expire_all,
+        captured=lambda: [each["amount_received"] for each in intents() if each["amount_received"]],
+        refunded=lambda: [each["amount"] for each in stripe_fake.list_all("/v1/refunds")],
+        count_holds=lambda: sum(each["amount_capturable"] > 0 for each in intents()),
+    )
+
+
+class TestStripe(ProviderContract):
+    pass
+
+
+async def create(provider: StripeProvider, request: IntentRequest | None = None) -> str:
+    request = request or replace(new_request(), manual_capture=False)
+    (intent,) = await provider.create_intents([request])
+    assert intent is not None
+    return intent.reference
+
+
+def read_status(fake: RunningFake, reference: str) -> str:
+    return str(fake.client.get(f"/v1/payment_intents/{reference}").json()["status"])
+
+
+async def test_an_intent_with_automatic_capture_is_charged_when_it_is_confirmed(
+    provider: StripeProvider, bench: Bench
+) -> None:
+    reference = await create(provider)
+    confirmation = Confirmation(reference, "pm_card_visa")
+    for _ in range(2):
+        (result,) = await provider.confirm([confirmation])
+        assert (result.state, result.amount) == (State.SUCCEEDED, AMOUNT)
+    assert bench.captured() == [AMOUNT.minor]
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        (DECLINED, "insufficient_funds"),
+        ("pm_card_chargeDeclined", "generic_decline"),
+        ("pm_unknown", "unknown_payment_method"),
+    ],
+)
+async def test_a_declined_intent_cannot_be_paid_any_more(
+    stripe_fake: RunningFake, provider: StripeProvider, method: str, reason: str
+) -> None:
+    reference = await create(provider)
+    (result,) = await provider.confirm([Confirmation(reference, method)])
+    assert (result.state, result.decline_reason) == (State.DECLINED, reason)
+    assert read_status(stripe_fake, reference) == "canceled"
+
+
+@pytest.mark.parametrize("kind", [Kind.LOSE_REQUEST, Kind.FAIL_BEFORE])
+async def test_a_decline_is_not_believed_before_the_intent_is_cancelled(
+    stripe_fake: RunningFake, provider: StripeProvider, kind: Kind
+) -> None:
+    reference, other = await create(provider), await create(provider)
+    stripe_fake.fake.faults.set(Rule(kind, f"{reference}/cancel"))
+    confirmations = [Confirmation(each, DECLINED) for each in (reference, other)]
+    first, _ = await provider.confirm(confirmations)
+    assert first.state is State.PROCESSING
+    stripe_fake.fake.faults.set()
+    (again,) = await provider.confirm([Confirmation(reference, "pm_card_visa")])
+    assert (again.state, again.decline_reason) == (State.DECLINED, "insufficient_funds")
+    assert read_status(stripe_fake, reference) == "canceled"
+
+
+async def test_a_payment_that_overtakes_its_decline_is_believed(
+    stripe_fake: RunningFake, provider: StripeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = await create(provider)
+    cancel = provider._cancel
+
+    async def pay_and_cancel(reference: str) -> object:
+        data = {"payment_method": "pm_card_visa", "return_url": RETURN_URL}
+        stripe_fake.client.post(f"/v1/payment_intents/{reference}/confirm", data=data)
+        return await cancel(reference)
+
+    monkeypatch.setattr(provider, "_cancel", pay_and_cancel)
+    (result,) = await provider.confirm([Confirmation(reference, DECLINED)])
+    assert result.state is State.SUCCEEDED
+
+
+async def test_an_action_has_the_url_and_the_secret_of_the_stored_intent(
+    stripe_fake: RunningFake, provider: StripeProvider
+) -> None:
+    reference = await create(provider)
+    (result,) = await provider.confirm([Confirmation(reference, AUTHENTICATED)])
+    intent = stripe_fake.client.get(f"/v1/payment_intents/{reference}").json()
+    url = f"{stripe_fake.url}/_fake/actions/{reference}"
+    assert result.state is State.REQUIRES_ACTION
+    assert result.action == Action(url, intent["client_secret"])
+    assert await provider.find([reference]) == [result]
+
+
+async def test_a_failed_action_declines_the_intent_for_good(
+    stripe_fake: RunningFake, provider: StripeProvider
+) -> None:
+    reference = await create(provider)
+    confirmation = Confirmation(reference, AUTHENTICATED)
+    await provider.confirm([confirmation])
+    stripe_fake.complete_action(reference, "fail")
+    assert (await provider.find([reference]))[0].state is State.PROCESSING
+    (result,) = await provider.confirm([confirmation])
+    assert (result.state, result.decline_reason) == (State.DECLINED, "authentication_required")
+    assert read_status(stripe_fake, reference) == "canceled"
+
+
+async def test_a_payment_that_stays_processing_is_not_final(provider: StripeProvider) -> None:
+    reference = await create(provider)
+    (result,) = await provider.confirm([Confirmation(reference, "pm_usBankAccount_processing")])
+    assert result.state is State.PROCESSING
+    assert (await provider.cancel([reference]))[0].state is State.PROCESSING
+
+
+@pytest.mark.parametrize(
+    ("amount", "reason"),
+    [
+        (Amount(29, "GBP"), "amount_too_small"),
+        (Amount(100_000_000, "GBP"), "amount_too_large"),
+        (Amount(10_00, "CUP"), "invalid_currency"),
+        (Amount(10_01, "MGA"), "amount_not_chargeable"),
+    ],
+)
+async def test_an_amount_that_is_not_charged_is_refused_for_good(
+    provider: StripeProvider, amount: Amount, reason: str
+) -> None:
+    request = replace(new_request(), amount=amount)
+    (intent,) = await provider.create_intents([request])
+    assert intent is not None
+    assert (intent.reference, intent.decline_reason) == ("", reason)
+
+
+@pytest.mark.parametrize(
+    ("amount", "sent"),
+    [
+        (Amount(1_234, "JPY"), 1_234),
+        (Amount(1_230, "KWD"), 1_230),
+        (Amount(5, "ISK"), 500),
+        (Amount(5_000, "UGX"), 500_000),
+        (Amount(5_000_00, "MGA"), 5_000),
+    ],
+)
+async def test_amounts_are_in_the_units_of_stripe(
+    stripe_fake: RunningFake, provider: StripeProvider, amount: Amount, sent: int
+) -> None:
+    reference = await create(provider, replace(new_request(), amount=amount))
+    intent = stripe_fake.client.get(f"/v1/payment_intents/{reference}").json()
+    assert (intent["amount"], intent["currency"]) == (sent, amount.currency_code.lower())
+    assert (await provider.find([reference]))[0].amount == amount
+
+
+async def test_a_key_that_was_used_with_other_parameters_is_replaced(
+    provider: StripeProvider,
+) -> None:
+    request = new_request()
+    first = await create(provider, request)
+    assert await create(provider, replace(request, manual_capture=False)) != first
+
+
+async def test_a_key_whose_failure_is_replayed_is_replaced(
+    stripe_fake: RunningFake, provider: StripeProvider
+) -> None:
+    request = new_request()
+    stripe_fake.fake.broken_keys.add(request.key)
+    assert await create(provider, request)
+
+
+async def test_a_wrong_secret_key_leaves_the_outcome_unknown(stripe_fake: RunningFake) -> None:
+    provider = StripeProvider(stripe_fake.url, "sk_test_wrong", WEBHOOK_SECRET, RETURN_URL)
+    with pytest.raises(errors.Unavailable):
+        await provider.create_intents([new_request()])
+    await provider.close()
+
+
+async def test_a_refund_is_found_behind_a_page_of_others(
+    stripe_fake: RunningFake, bench: Bench
+) -> None:
+    driver = Driver(bench)
+    await driver.capture_payment()
+    await driver.refund(1, 1)
+    for number in range(2, 104):
+        data = {
+            "payment_intent": driver.reference,
+            "amount": "1",
+            "metadata[refund_number]": number,
+        }
+        stripe_fake.client.post("/v1/refunds", data=data).raise_for_status()
+    bench.expire_keys()
+    await driver.refund(1, 1)
+    assert sum(bench.refunded()) == 103
+
+
+async def test_a_pending_refund_is_pending_until_its_bank_settles_it(
+    stripe_fake: RunningFake, bench: Bench
+) -> None:
+    driver = Driver(replace(bench, approved_method="pm_card_pendingRefund"))
+    await driver.capture_payment()
+    with pytest.raises(AssertionError, match="stays unknown"):
+        await driver.refund()
+    (refund,) = stripe_fake.list_all("/v1/refunds")
+    stripe_fake.client.post(f"/_fake/refunds/{refund['id']}", data={"status": "succeeded"})
+    assert (await driver.refund()).reference == refund["id"]
+
+
+def make_event(described: dict[str, str]) -> bytes:
+    event = {"id": "evt_1", "type": "a.type", "data": {"object": described}}
+    return json.dumps(event, indent=2).encode()
+
+
+EVENT = make_event({"object": "payment_intent", "id": "pi_1"})
+
+
+@pytest.mark.parametrize(
+    ("described", "reference"),
+    [
+        ({"object": "payment_intent", "id": "pi_1"}, "pi_1"),
+        ({"object": "charge", "id": "ch_1", "payment_intent": "pi_1"}, "pi_1"),
+        ({"object": "refund", "id": "re_1", "payment_intent": "pi_1"}, "pi_1"),
+        ({"object": "customer", "id": "cus_1"}, ""),
+    ],
+)
+async def test_a_webhook_names_its_intent(
+    provider: StripeProvider, described: dict[str, str], reference: str
+) -> None:
+    body = make_event(described)
+    found = await provider.read_webhook(sign(body, WEBHOOK_SECRET), body)
+    assert found == Notification("evt_1", "a.type", reference)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({}, EVENT),
+        ({"stripe-signature": "nonsense"}, EVENT),
+        (sign(EVENT, "whsec_other"), EVENT),
+        (sign(EVENT, WEBHOOK_SECRET), EVENT.replace(b"pi_1", b"pi_2")),
+        (sign(EVENT, WEBHOOK_SECRET), json.dumps(json.loads(EVENT)).encode()),
+        (sign(EVENT, WEBHOOK_SECRET, int(time.time()) - 301), EVENT),
+        (sign(b"\xff", WEBHOOK_SECRET), b"\xff"),
+    ],
+)
+async def test_a_webhook_without_a_valid_signature_is_refused(
+    provider: StripeProvider, headers: dict[str, str], body: bytes
+) -> None:
+    with pytest.raises(errors.InvalidArgument) as refused:
+        await provider.read_webhook(headers, body)
+    assert refused.value.reason == "INVALID_SIGNATURE"
+
+
+async def test_a_webhook_of_four_minutes_ago_is_valid(provider: StripeProvider) -> None:
+    headers = sign(EVENT, WEBHOOK_SECRET, int(time.time()) - 240)
+    assert (await provider.read_webhook(headers, EVENT)).event_id == "evt_1"
+
+
+async def test_keys_and_client_secrets_are_in_no_log_and_no_repr(
+    stripe_fake: RunningFake, provider: StripeProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    reference = await create(provider)
+    (result,) = await provider.confirm([Confirmation(reference, AUTHENTICATED)])
+    secret = stripe_fake.client.get(f"/v1/payment_intents/{reference}").json()["client_secret"]
+    stripe_fake.fake.faults.set(Rule(Kind.LOSE_REQUEST))
+    with pytest.raises(errors.Unavailable) as failed:
+        await provider.cancel([reference])
+    shown = f"{caplog.text} {provider!r} {vars(provider)!r} {result!r} {failed.getrepr()}"
+    for each in (API_KEY, secret):
+        assert each not in shown
