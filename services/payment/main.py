@@ -9,6 +9,7 @@ from chassis.supervision import BackgroundTask
 from services.payment.providers.provider import Provider
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
+from services.payment.providers.stripe import StripeProvider
 from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
 from services.payment.worker import INTERVAL_SECONDS, Worker
@@ -31,6 +32,13 @@ def open_provider(name: str, config: PaymentSettings, database: Database) -> Pro
     match name:
         case "sandbox":
             return SandboxProvider(database)
+        case "stripe":
+            return StripeProvider(
+                config.paymentservice_stripe_api_url,
+                config.paymentservice_stripe_api_key.get_secret_value(),
+                config.paymentservice_stripe_webhook_secret.get_secret_value(),
+                config.paymentservice_return_url,
+            )
     raise NotImplementedError(name)
 
 
