@@ -77,3 +77,24 @@ def test_payments_without_an_intent_are_deleted(databases: Databases) -> None:
     schema.downgrade("payment", url, "0002")
     assert _read(url, "SELECT state FROM payments") == [("PROCESSING",)]
     databases.drop(url)
+
+
+def test_returned_units_are_adjustments_after_a_downgrade(databases: Databases) -> None:
+    url = databases.create_empty()
+    schema.upgrade("product", url, "0003")
+    _execute(
+        url,
+        "INSERT INTO products (sku, name, description, categories, price_minor, currency_code,"
+        " currency_digits, image_uri, attributes)"
+        " VALUES ('A', 'A', '', '{}', 1, 'GBP', 2, '', '{}');"
+        " INSERT INTO stock (product_id, available, sold, stocked)"
+        " SELECT product_id, 4, 1, 5 FROM products;"
+        " INSERT INTO reservations (order_id, state) VALUES (uuidv7(), 'COMMITTED');"
+        " INSERT INTO stock_returns (order_id, number, product_id, quantity)"
+        " SELECT order_id, number, product_id, 1"
+        " FROM products, reservations, generate_series(1, 2) AS number",
+    )
+    schema.downgrade("product", url, "0002")
+    assert _read(url, "SELECT available, sold, stocked FROM stock") == [(4, 3, 7)]
+    assert _read(url, "SELECT delta FROM stock_adjustments") == [(2,)]
+    databases.drop(url)

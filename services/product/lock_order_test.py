@@ -21,6 +21,7 @@ from chassis.testing import wait_for_blocked
 from services.product import repository, reservation_steps
 from services.product.domain import Details
 from services.product.reservation import Line, ReservationRequest
+from services.product.returns import Return
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing")
 DATABASE = "product"
@@ -149,4 +150,25 @@ async def test_commit_and_release_lock_stock_in_the_order_of_the_products(
 ) -> None:
     await lock_before(
         database, FIRST_STOCK, ALL_STOCK, lambda connection: step(connection, order_ids)
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "others"), [(FIRST_RESERVATION, ALL_RESERVATIONS), (FIRST_STOCK, ALL_STOCK)]
+)
+async def test_return_locks_reservations_and_stock_in_the_order_of_their_ids(
+    database: Database,
+    requests: list[ReservationRequest],
+    order_ids: list[uuid.UUID],
+    first: LiteralString,
+    others: LiteralString,
+) -> None:
+    async with database.transaction() as connection:
+        await reservation_steps.commit(connection, order_ids)
+    returns = [Return(request.order_id, 1, request.lines) for request in requests]
+    await lock_before(
+        database,
+        first,
+        others,
+        lambda connection: reservation_steps.return_stock(connection, returns),
     )

@@ -2,7 +2,7 @@
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from google.protobuf import struct_pb2
@@ -11,10 +11,11 @@ from bazaar.product.v1 import product_pb2
 from chassis import conversion, errors, status
 from services.product import domain
 from services.product.reservation import Line, ReservationRequest, ReservationResult
+from services.product.returns import Return
 
 MAX_RESERVATION_LINES = 50_000
-"""The most lines of all reservations of a request: the response with their prices is to stay below
-`chassis.transport.MAX_MESSAGE_BYTES`."""
+"""The most lines of all reservations or returns of a request: the response with their prices is to
+stay below `chassis.transport.MAX_MESSAGE_BYTES`."""
 
 
 def parse_details(message: product_pb2.Product) -> domain.Details:
@@ -75,10 +76,33 @@ def parse_requests(request: product_pb2.ReserveStockRequest) -> list[Reservation
     Raises:
         errors.InvalidArgument: they have too many lines.
     """
-    if sum(len(item.lines) for item in request.reservations) > MAX_RESERVATION_LINES:
-        message = f"reservations have more than {MAX_RESERVATION_LINES} lines together"
-        raise errors.InvalidArgument("BATCH_TOO_LARGE", message)
+    _check_lines("reservations", request.reservations)
     return [_parse_request(item) for item in request.reservations]
+
+
+def parse_returns(request: product_pb2.ReturnStockRequest) -> list[Return]:
+    """Convert returns, in order.
+
+    Raises:
+        errors.InvalidArgument: they have too many lines.
+    """
+    _check_lines("returns", request.returns)
+    return [
+        Return(uuid.UUID(item.order_id), item.number, _parse_lines(item.lines))
+        for item in request.returns
+    ]
+
+
+def to_return_result(
+    request: Return, error: errors.Error | None
+) -> product_pb2.ReturnStockResponse.Result:
+    """Convert the result of a return."""
+    message = product_pb2.ReturnStockResponse.Result(
+        order_id=str(request.order_id), number=request.number
+    )
+    if error is not None:
+        message.error.CopyFrom(status.to_status(error))
+    return message
 
 
 def to_result(result: ReservationResult) -> product_pb2.ReservationResult:
@@ -104,8 +128,22 @@ def parse_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
 
 
 def _parse_request(message: product_pb2.ReserveStockRequest.Reservation) -> ReservationRequest:
-    lines = tuple(Line(uuid.UUID(line.product_id), line.quantity) for line in message.lines)
-    return ReservationRequest(uuid.UUID(message.order_id), lines)
+    return ReservationRequest(uuid.UUID(message.order_id), _parse_lines(message.lines))
+
+
+def _parse_lines(lines: Iterable[product_pb2.StockLine]) -> tuple[Line, ...]:
+    return tuple(Line(uuid.UUID(line.product_id), line.quantity) for line in lines)
+
+
+def _check_lines(
+    field: str,
+    items: Iterable[
+        product_pb2.ReserveStockRequest.Reservation | product_pb2.ReturnStockRequest.Return
+    ],
+) -> None:
+    if sum(len(item.lines) for item in items) > MAX_RESERVATION_LINES:
+        message = f"{field} have more than {MAX_RESERVATION_LINES} lines together"
+        raise errors.InvalidArgument("BATCH_TOO_LARGE", message)
 
 
 def _parse_value(value: struct_pb2.Value) -> Any:

@@ -1,7 +1,8 @@
 """The steps of reservations: each locks, decides and writes, for many orders at once.
 
 The caller runs a step in one transaction, and commits it before it responds. Steps are idempotent.
-They lock reservations first and then stock, both in the order of their ids.
+They lock reservations first and then stock, both in the order of their ids. The last step is that
+of returns, whose rules are in `returns`.
 """
 
 import uuid
@@ -9,8 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from chassis import errors
 from chassis.database import Connection
-from services.product import reservation, stock_repository
+from services.product import reservation, returns, returns_repository, stock_repository
 from services.product.reservation import (
     PricedLine,
     Reservation,
@@ -18,6 +20,7 @@ from services.product.reservation import (
     ReservationResult,
     State,
 )
+from services.product.returns import Return, ReturnKey
 
 MAX_EXPIRED = 1_000
 """How many expired reservations `release_expired` releases at most."""
@@ -72,6 +75,29 @@ async def release_expired(connection: Connection) -> int:
     results = [reservation.release(order_id, found) for order_id, found in reservations.items()]
     await stock_repository.save_transitions(connection, reservations, results)
     return len(reservations)
+
+
+async def return_stock(
+    connection: Connection, requests: Sequence[Return]
+) -> dict[ReturnKey, errors.Error]:
+    """Put units that were sold back into stock; return why some of the returns cannot be made."""
+    order_ids = list({request.order_id for request in requests})
+    reservations = await stock_repository.lock_reservations(connection, order_ids)
+    committed = [key for key, each in reservations.items() if each.state == State.COMMITTED]
+    lines = await stock_repository.get_lines(connection, committed)
+    sold = {
+        order_id: {line.product_id: line.quantity for line in of_order}
+        for order_id, of_order in lines.items()
+    }
+    recorded = await returns_repository.find_recorded(
+        connection, [request.key for request in requests]
+    )
+    returned = await returns_repository.sum_returned(connection, order_ids)
+    refused = returns.find_errors(requests, recorded, sold, returned)
+    new = [each for each in requests if each.key not in recorded and each.key not in refused]
+    if new:
+        await returns_repository.save_returns(connection, new)
+    return refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from services.product import (
     repository,
     reservation,
     reservation_steps,
+    returns,
     stock_repository,
 )
 
@@ -135,6 +136,17 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     ) -> product_pb2.ReleaseStockResponse:
         results = await self._run_step(reservation_steps.release, request.order_ids)
         return product_pb2.ReleaseStockResponse(results=results)
+
+    async def ReturnStock(
+        self, request: product_pb2.ReturnStockRequest, context: Context
+    ) -> product_pb2.ReturnStockResponse:
+        requests = messages.parse_returns(request)
+        returns.check_returns(requests)
+        async with self._database.transaction() as connection:
+            refused = await reservation_steps.return_stock(connection, requests)
+        return product_pb2.ReturnStockResponse(
+            results=[messages.to_return_result(each, refused.get(each.key)) for each in requests]
+        )
 
     async def _read_products(
         self, parsed: listing.Listing, progress: paging.Progress

@@ -23,7 +23,9 @@ from services.product.main import SERVICE
 Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
 
 _DISCREPANCIES = """
-WITH reservation AS (
+WITH returned AS (
+    SELECT product_id, sum(quantity) AS units FROM stock_returns GROUP BY product_id
+), reservation AS (
     SELECT product_id,
            coalesce(sum(quantity) FILTER (WHERE state IN ('RESERVED', 'PINNED')), 0) AS reserved,
            coalesce(sum(quantity) FILTER (WHERE state = 'COMMITTED'), 0) AS sold
@@ -31,12 +33,14 @@ WITH reservation AS (
 ), delivered AS (
     SELECT product_id, sum(delta) AS stocked FROM stock_adjustments GROUP BY product_id
 )
-SELECT format('%s: stock %s, orders %s, adjustments %s', product_id, stock, reservation, delivered)
+SELECT format('%s: stock %s, orders %s, returns %s, adjustments %s', product_id, stock, reservation,
+              returned, delivered)
   FROM stock LEFT JOIN reservation USING (product_id) LEFT JOIN delivered USING (product_id)
+  LEFT JOIN returned USING (product_id)
  WHERE stock.available < 0
     OR stock.available + stock.reserved + stock.sold <> stock.stocked
     OR stock.reserved <> coalesce(reservation.reserved, 0)
-    OR stock.sold <> coalesce(reservation.sold, 0)
+    OR stock.sold <> coalesce(reservation.sold, 0) - coalesce(returned.units, 0)
     OR stock.stocked <> coalesce(delivered.stocked, 0)
 """
 
@@ -85,7 +89,7 @@ async def listed(products: Products, **query: Any) -> list[product_pb2.Product]:
 
 
 def find_discrepancies(url: str) -> list[str]:
-    """Compare the stock with the reservations and with the adjustments.
+    """Compare the stock with the reservations, the returns and the adjustments.
 
     An empty list means that no unit was oversold, lost or counted twice.
     """

@@ -137,14 +137,17 @@ COMPARISONS = (
         partial=True,
     ),
     Comparison(
-        "reservations and stock",
+        "reservations, returns and stock",
         Records(
             "product",
             "SELECT product_id::text, format('%s reserved, %s sold',"
             " coalesce(sum(quantity) FILTER (WHERE state IN ('RESERVED', 'PINNED')), 0),"
             " coalesce(sum(quantity) FILTER (WHERE state = 'COMMITTED'), 0))"
-            " FROM stock LEFT JOIN reservation_lines USING (product_id)"
-            " LEFT JOIN reservations USING (order_id) GROUP BY product_id",
+            " FROM stock LEFT JOIN ("
+            " SELECT product_id, quantity, state FROM reservation_lines JOIN reservations"
+            " USING (order_id)"
+            " UNION ALL SELECT product_id, -quantity, 'COMMITTED' FROM stock_returns"
+            ") AS line USING (product_id) GROUP BY product_id",
         ),
         Records(
             "product",

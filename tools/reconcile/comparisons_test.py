@@ -43,7 +43,7 @@ DIFFERENCES: tuple[tuple[str, str, LiteralString], ...] = (
         "INSERT INTO reservations (order_id, state) VALUES (uuidv7(), 'PINNED')",
     ),
     (
-        "reservations and stock",
+        "reservations, returns and stock",
         "product",
         "UPDATE stock SET sold = sold + 1, available = available - 1",
     ),

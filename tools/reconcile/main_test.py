@@ -38,7 +38,9 @@ async def test_a_difference_that_lasts_is_described(shop: Shop, urls: Urls) -> N
         connection.execute("UPDATE stock SET sold = 1, available = available - 1")
     done = run(urls, "--patience=0")
     assert done.returncode == 1
-    expected = f"reservations and stock: {product_id}: 0 reserved, 0 sold, but 0 reserved, 1 sold"
+    expected = (
+        f"reservations, returns and stock: {product_id}: 0 reserved, 0 sold, but 0 reserved, 1 sold"
+    )
     assert expected in done.stdout
 
 
