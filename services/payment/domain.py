@@ -1,4 +1,7 @@
-"""Payments, their state transitions, and refunds. No I/O, no clock, no protobuf."""
+"""Payments and their state transitions. No I/O, no clock, no protobuf.
+
+The rules of refunds are in `refund`.
+"""
 
 import datetime as dt
 import uuid
@@ -119,14 +122,19 @@ class ChargeResult:
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """A refund of a payment or a part of it. `number` counts those of a payment from 1."""
+    """A refund of a payment or a part of it. `number` is among those of the order, from 1."""
 
     payment_id: uuid.UUID
+    order_id: uuid.UUID
     number: int
-    idempotency_key: str | None
     amount: Amount
-    state: RefundState
-    provider_reference: str
+    state: RefundState = RefundState.PENDING
+    provider_reference: str = ""
+
+    @property
+    def key(self) -> tuple[uuid.UUID, int]:
+        """The order and the number."""
+        return self.order_id, self.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,88 +275,3 @@ def charge_entries(payments: Sequence[Payment]) -> list[LedgerEntry]:
         for payment in payments
         if payment.state is State.SUCCEEDED and payment.amount is not None
     ]
-
-
-def begin_refund(
-    payment: Payment, earlier: Sequence[Refund], amount: Amount | None, idempotency_key: str | None
-) -> Refund:
-    """Return the next refund of a payment, of `amount` or of all that remains.
-
-    `earlier` are all refunds of the payment so far: PENDING ones count as refunded.
-
-    Raises:
-        errors.Unprocessable: the amount is not positive or in another currency.
-        errors.FailedPrecondition: the payment was not charged, or less than the amount remains.
-    """
-    if payment.state is not State.SUCCEEDED or payment.amount is None:
-        message = f"The payment is {payment.state}: nothing was charged."
-        raise errors.FailedPrecondition("PAYMENT_NOT_CHARGED", message)
-    if amount is not None:
-        _check_refund_amount(amount, payment.amount.currency_code)
-    remaining_minor = payment.amount.minor - sum(
-        refund.amount.minor for refund in earlier if refund.state is not RefundState.FAILED
-    )
-    requested = amount or Amount(remaining_minor, payment.amount.currency_code)
-    if requested.minor > remaining_minor or remaining_minor == 0:
-        message = f"Only {remaining_minor} minor units of the payment remain to be refunded."
-        raise errors.FailedPrecondition("REFUND_EXCEEDS_PAYMENT", message)
-    number = 1 + max((refund.number for refund in earlier), default=0)
-    return Refund(payment.payment_id, number, idempotency_key, requested, RefundState.PENDING, "")
-
-
-def find_repeated(
-    earlier: Sequence[Refund], amount: Amount | None, idempotency_key: str | None
-) -> Refund | None:
-    """Return the earlier refund with this idempotency key, if there is one.
-
-    A request without an amount repeats a refund of any amount.
-
-    Raises:
-        errors.KeyReused: the earlier refund has another amount.
-    """
-    if idempotency_key is None:
-        return None
-    found = next((refund for refund in earlier if refund.idempotency_key == idempotency_key), None)
-    if found is not None and amount not in (None, found.amount):
-        message = "The idempotency key was used for a refund of another amount."
-        violation = errors.Violation("idempotency_key", "must not be used for two refunds")
-        raise errors.KeyReused("IDEMPOTENCY_KEY_REUSED", message, violations=[violation])
-    return found
-
-
-def settle_refund(refund: Refund, result: RefundResult) -> Refund:
-    """Apply the provider's result, unless the refund is final already."""
-    if refund.state is not RefundState.PENDING or result.state is RefundState.PENDING:
-        return refund
-    return replace(refund, state=result.state, provider_reference=result.reference)
-
-
-def add_refunds(payment: Payment, refunds: Sequence[Refund]) -> Payment:
-    """Add refunds that have just succeeded to the refunded amount."""
-    added_minor = sum(refund.amount.minor for refund in refunds)
-    return replace(payment, refunded_minor=payment.refunded_minor + added_minor)
-
-
-def refund_entries(payment: Payment, refunds: Sequence[Refund]) -> list[LedgerEntry]:
-    """Return the ledger entries of refunds of the payment, all of which succeeded."""
-    return [
-        LedgerEntry(
-            payment.payment_id,
-            payment.order_id,
-            TransactionType.REFUND,
-            refund.amount,
-            refund.provider_reference,
-        )
-        for refund in refunds
-    ]
-
-
-def _check_refund_amount(amount: Amount, currency_code: str) -> None:
-    violations = Violations()
-    violations.check(amount.minor > 0, "amount", "must be positive")
-    violations.check(
-        amount.currency_code == currency_code,
-        "amount.currency_code",
-        "must be the currency of the payment",
-    )
-    violations.raise_any()

@@ -1,4 +1,4 @@
-"""State transitions of payments, and rules of refunds."""
+"""State transitions of payments."""
 
 import datetime as dt
 import uuid
@@ -14,9 +14,6 @@ from services.payment.domain import (
     Charge,
     ChargeResult,
     Payment,
-    Refund,
-    RefundResult,
-    RefundState,
     State,
     TransactionType,
 )
@@ -30,12 +27,6 @@ FINAL = (State.SUCCEEDED, State.DECLINED, State.CANCELLED)
 
 def payment(state: State, amount: Amount | None = POUNDS) -> Payment:
     return Payment(PAYMENT_ID, ORDER_ID, state, amount, "sandbox", "pi_1", "", 0, 1, NOW, NOW)
-
-
-def refund(
-    number: int, minor: int, state: RefundState, idempotency_key: str | None = None
-) -> Refund:
-    return Refund(PAYMENT_ID, number, idempotency_key, Amount(minor, "GBP"), state, "")
 
 
 def charge(payment_method: str = "pm_sandbox") -> Charge:
@@ -124,68 +115,3 @@ def test_settle_leaves_a_payment_whose_intent_is_unconfirmed() -> None:
 def test_only_succeeded_payments_have_ledger_entries() -> None:
     (entry,) = domain.charge_entries([payment(state) for state in State])
     assert (entry.type, entry.amount) == (TransactionType.CHARGE, POUNDS)
-
-
-def test_a_refund_without_an_amount_is_of_what_remains() -> None:
-    earlier = [
-        refund(1, 3_00, RefundState.SUCCEEDED),
-        refund(2, 2_00, RefundState.PENDING),
-        refund(3, 4_00, RefundState.FAILED),
-    ]
-    made = domain.begin_refund(payment(State.SUCCEEDED), earlier, None, "r")
-    assert made == refund(4, 5_00, RefundState.PENDING, "r")
-
-
-@pytest.mark.parametrize("state", [RefundState.PENDING, RefundState.SUCCEEDED])
-def test_a_refund_of_more_than_remains_is_rejected(state: RefundState) -> None:
-    with pytest.raises(errors.FailedPrecondition) as caught:
-        domain.begin_refund(
-            payment(State.SUCCEEDED), [refund(1, 6_00, state)], Amount(4_01, "GBP"), None
-        )
-    assert caught.value.reason == "REFUND_EXCEEDS_PAYMENT"
-
-
-def test_a_refund_of_a_fully_refunded_payment_is_rejected() -> None:
-    with pytest.raises(errors.FailedPrecondition):
-        domain.begin_refund(
-            payment(State.SUCCEEDED), [refund(1, 10_00, RefundState.SUCCEEDED)], None, None
-        )
-
-
-@pytest.mark.parametrize("state", [state for state in State if state is not State.SUCCEEDED])
-def test_a_refund_of_a_payment_that_did_not_succeed_is_rejected(state: State) -> None:
-    with pytest.raises(errors.FailedPrecondition) as caught:
-        domain.begin_refund(payment(state), [], None, None)
-    assert caught.value.reason == "PAYMENT_NOT_CHARGED"
-
-
-@pytest.mark.parametrize(
-    ("amount", "field"),
-    [(Amount(0, "GBP"), "amount"), (Amount(1_00, "EUR"), "amount.currency_code")],
-)
-def test_begin_refund_names_the_invalid_part_of_the_amount(amount: Amount, field: str) -> None:
-    with pytest.raises(errors.Unprocessable) as caught:
-        domain.begin_refund(payment(State.SUCCEEDED), [], amount, None)
-    assert [violation.field for violation in caught.value.violations] == [field]
-
-
-@pytest.mark.parametrize("amount", [None, Amount(3_00, "GBP")])
-def test_find_repeated_finds_the_refund_with_the_idempotency_key(amount: Amount | None) -> None:
-    earlier = [refund(1, 3_00, RefundState.PENDING, "r"), refund(2, 3_00, RefundState.PENDING)]
-    assert domain.find_repeated(earlier, amount, "r") is earlier[0]
-    assert domain.find_repeated(earlier, amount, "s") is None
-    assert domain.find_repeated(earlier, amount, None) is None
-
-
-def test_find_repeated_rejects_another_amount() -> None:
-    with pytest.raises(errors.InvalidArgument) as caught:
-        domain.find_repeated([refund(1, 3_00, RefundState.PENDING, "r")], Amount(3_01, "GBP"), "r")
-    assert caught.value.reason == "IDEMPOTENCY_KEY_REUSED"
-
-
-def test_a_settled_refund_never_changes() -> None:
-    pending = refund(1, 3_00, RefundState.PENDING)
-    assert domain.settle_refund(pending, RefundResult(RefundState.PENDING)) is pending
-    done = domain.settle_refund(pending, RefundResult(RefundState.SUCCEEDED, "mv_1"))
-    assert (done.state, done.provider_reference) == (RefundState.SUCCEEDED, "mv_1")
-    assert domain.settle_refund(done, RefundResult(RefundState.FAILED)) is done

@@ -3,9 +3,10 @@
 import uuid
 
 from bazaar.payment.v1 import payment_pb2
-from chassis import conversion
+from chassis import conversion, errors, status
 from chassis.money import Amount
-from services.payment.domain import Charge, Payment, Transaction
+from services.payment.domain import Charge, Payment, Refund, Transaction
+from services.payment.refund import NewRefund
 
 
 def parse_charges(request: payment_pb2.ProcessPaymentsRequest) -> list[Charge]:
@@ -25,13 +26,34 @@ def parse_charges(request: payment_pb2.ProcessPaymentsRequest) -> list[Charge]:
     ]
 
 
-def parse_amount(request: payment_pb2.RefundPaymentRequest) -> Amount | None:
-    """Convert the amount of a refund, if there is one.
+def parse_refunds(request: payment_pb2.RefundPaymentsRequest) -> list[NewRefund]:
+    """Convert refunds, in order.
 
     Raises:
-        errors.Unprocessable: it is invalid.
+        errors.Unprocessable: an amount is invalid.
     """
-    return conversion.parse_money(request.amount, "amount") if request.HasField("amount") else None
+    return [
+        NewRefund(
+            uuid.UUID(refund.order_id),
+            refund.number,
+            conversion.parse_money(refund.amount, f"refunds[{index}].amount"),
+        )
+        for index, refund in enumerate(request.refunds)
+    ]
+
+
+def to_refund_result(
+    request: NewRefund, outcome: Refund | errors.Error
+) -> payment_pb2.RefundPaymentsResponse.Result:
+    """Convert a refund, or why its payment cannot have it."""
+    message = payment_pb2.RefundPaymentsResponse.Result(
+        order_id=str(request.order_id), number=request.number
+    )
+    if isinstance(outcome, errors.Error):
+        message.error.CopyFrom(status.to_status(outcome))
+    else:
+        message.state = payment_pb2.RefundState.Value(f"REFUND_STATE_{outcome.state}")
+    return message
 
 
 def to_message(payment: Payment) -> payment_pb2.Payment:

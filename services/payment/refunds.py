@@ -1,15 +1,21 @@
-"""Refunds: the steps that involve both the database and the provider, as in `charges`."""
+"""Refunds: the steps that involve both the database and the providers, as in `charges`."""
 
 import uuid
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from chassis import errors
-from chassis.database import Database
-from chassis.money import Amount
-from services.payment import domain, repository
+from chassis.database import Connection, Database
+from services.payment import refund, repository
 from services.payment.domain import Payment, Refund, RefundResult, RefundState
-from services.payment.providers.provider import RefundRequest
+from services.payment.providers.provider import Provider, RefundRequest
 from services.payment.providers.registry import Providers
+from services.payment.refund import NewRefund, RefundKey
+
+RefundOutcome = Refund | errors.Error
+"""A refund, or why its payment cannot have it."""
+Payments = Mapping[uuid.UUID, Payment]
+"""Payments by order id."""
 
 
 class Refunds:
@@ -19,82 +25,93 @@ class Refunds:
         self._database = database
         self._providers = providers
 
-    async def refund(
-        self, payment_id: uuid.UUID, amount: Amount | None, idempotency_key: str | None
-    ) -> Payment:
-        """Refund an amount of a payment, or all that remains; return the payment afterwards.
+    async def refund(self, requests: Sequence[NewRefund]) -> list[RefundOutcome]:
+        """Refund payments; return one refund per request, in order, or why there can be none.
 
-        Also completes refunds of this payment that a crash interrupted. With an idempotency key the
-        call is idempotent, also while another call with that key runs.
+        A refund is recorded before its provider is asked for it, and is PENDING until the result is
+        known: a repeated request asks again. It is idempotent, also while another call with the
+        same refunds runs. No refund may be requested twice in a batch.
 
         Raises:
-            errors.NotFound: the payment does not exist.
-            errors.Unprocessable: the amount is invalid, or the idempotency key was used for another
-                one.
-            errors.FailedPrecondition: nothing was charged, less than the amount remains, or the
-                provider rejected the refund.
-            errors.Unavailable: the database or the provider did not respond; retry the call.
+            errors.Unavailable: the database or a provider did not respond; retry the call.
         """
-        payment, refund, pending = await self._begin(payment_id, amount, idempotency_key)
+        payments, outcomes = await self._begin(requests)
+        pending = [
+            outcome
+            for outcome in outcomes.values()
+            if isinstance(outcome, Refund) and outcome.state is RefundState.PENDING
+        ]
         if pending:
-            requests = [_to_request(payment, pending_refund) for pending_refund in pending]
-            results = await self._providers.get(payment.provider).refund(requests)
-            numbers = [pending_refund.number for pending_refund in pending]
-            payment, refunds = await self._record(
-                payment_id, dict(zip(numbers, results, strict=True))
-            )
-            refund = refunds[refund.number]
-        if refund.state is RefundState.FAILED:
-            message = "The payment provider rejected the refund."
-            raise errors.FailedPrecondition("REFUND_FAILED", message)
-        return payment
+            outcomes |= await self._record(await self._ask(payments, pending))
+        return [outcomes[request.key] for request in requests]
 
     async def _begin(
-        self, payment_id: uuid.UUID, amount: Amount | None, idempotency_key: str | None
-    ) -> tuple[Payment, Refund, list[Refund]]:
-        """Find or insert the refund; return it with all pending refunds of the payment."""
+        self, requests: Sequence[NewRefund]
+    ) -> tuple[Payments, dict[RefundKey, RefundOutcome]]:
         async with self._database.transaction() as connection:
-            # The lock serializes refunds of a payment: each sees what the one before left.
-            payment = await repository.get_payment(connection, payment_id, lock=True)
-            refunds = await repository.list_refunds(connection, payment_id)
-            refund = domain.find_repeated(refunds, amount, idempotency_key)
-            if refund is None:
-                refund = domain.begin_refund(payment, refunds, amount, idempotency_key)
-                await repository.insert_refund(connection, refund)
-                refunds.append(refund)
-        return payment, refund, [each for each in refunds if each.state is RefundState.PENDING]
-
-    async def _record(
-        self, payment_id: uuid.UUID, results: Mapping[int, RefundResult]
-    ) -> tuple[Payment, dict[int, Refund]]:
-        """Write results and ledger entries; results and returned refunds are by number."""
-        async with self._database.transaction() as connection:
-            payment = await repository.get_payment(connection, payment_id, lock=True)
-            refunds = {
-                refund.number: refund
-                for refund in await repository.list_refunds(connection, payment_id)
-            }
-            settled = [
-                after
-                for number, result in results.items()
-                if (after := domain.settle_refund(refunds[number], result)) is not refunds[number]
+            # The locks serialize the refunds of a payment: each sees what the one before left.
+            payments = await repository.get_payments_of_orders(
+                connection, [request.order_id for request in requests], lock=True
+            )
+            recorded = await repository.find_refunds(connection, [each.key for each in requests])
+            refunded_minor = await repository.sum_refunds(connection, list(payments))
+            outcomes = refund.begin(requests, payments, recorded, refunded_minor)
+            new = [
+                outcome
+                for key, outcome in outcomes.items()
+                if isinstance(outcome, Refund) and key not in recorded
             ]
-            await repository.update_refunds(connection, settled)
-            succeeded = [refund for refund in settled if refund.state is RefundState.SUCCEEDED]
+            await repository.insert_refunds(connection, new)
+        return payments, outcomes
+
+    async def _ask(
+        self, payments: Payments, pending: Sequence[Refund]
+    ) -> dict[RefundKey, RefundResult]:
+        """Call the provider of each payment."""
+        by_provider: dict[Provider, list[Refund]] = defaultdict(list)
+        for each in pending:
+            by_provider[self._providers.get(payments[each.order_id].provider)].append(each)
+        results: dict[RefundKey, RefundResult] = {}
+        for provider, batch in by_provider.items():
+            requests = [_to_request(payments[each.order_id], each) for each in batch]
+            found = await provider.refund(requests)
+            results |= zip((each.key for each in batch), found, strict=True)
+        return results
+
+    async def _record(self, results: Mapping[RefundKey, RefundResult]) -> dict[RefundKey, Refund]:
+        """Write results, with the ledger entries of refunds that succeeded; return the refunds."""
+        async with self._database.transaction() as connection:
+            payments = await repository.get_payments_of_orders(
+                connection, [order_id for order_id, _ in results], lock=True
+            )
+            before = await repository.find_refunds(connection, list(results))
+            after = {key: refund.settle(each, results[key]) for key, each in before.items()}
+            changed = [each for key, each in after.items() if each is not before[key]]
+            await repository.update_refunds(connection, changed)
+            succeeded = [each for each in changed if each.state is RefundState.SUCCEEDED]
             if succeeded:
-                changed = domain.add_refunds(payment, succeeded)
-                (payment,) = (await repository.update_payments(connection, [changed])).values()
-                entries = domain.refund_entries(payment, succeeded)
-                await repository.insert_transactions(connection, entries)
-        return payment, refunds | {refund.number: refund for refund in settled}
+                await _write_to_ledger(connection, payments, succeeded)
+        return after
 
 
-def _to_request(payment: Payment, refund: Refund) -> RefundRequest:
-    key = f"refund:{payment.order_id}:{refund.number}"
+async def _write_to_ledger(
+    connection: Connection, payments: Payments, succeeded: Iterable[Refund]
+) -> None:
+    by_order: dict[uuid.UUID, list[Refund]] = defaultdict(list)
+    for each in succeeded:
+        by_order[each.order_id].append(each)
+    changed = [refund.add_refunds(payments[key], refunds) for key, refunds in by_order.items()]
+    await repository.update_payments(connection, changed)
+    entries = [refund.to_entry(each) for each in succeeded]
+    await repository.insert_transactions(connection, entries)
+
+
+def _to_request(payment: Payment, pending: Refund) -> RefundRequest:
+    key = f"refund:{payment.order_id}:{pending.number}"
     return RefundRequest(
         key,
         payment.provider_reference,
         payment.authorization_reference,
-        refund.number,
-        refund.amount,
+        pending.number,
+        pending.amount,
     )

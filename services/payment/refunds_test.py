@@ -4,18 +4,19 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 
+import psycopg
 import pytest
 
-from chassis import errors
 from chassis.database import Database
 from chassis.money import Amount
 from services.payment.charges import Charges
-from services.payment.domain import Charge, Payment, RefundResult, RefundState
+from services.payment.domain import Charge, Payment, Refund, RefundResult, RefundState
 from services.payment.providers.provider import RefundRequest
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
-from services.payment.refunds import Refunds
-from services.payment.testing import Crash, count, crash, sandbox
+from services.payment.refund import NewRefund
+from services.payment.refunds import RefundOutcome, Refunds
+from services.payment.testing import Crash, count, crash, expire_keys, sandbox
 
 pytest_plugins = ("tools.postgres.testing", "services.payment.testing")
 DATABASE = "payment"
@@ -42,38 +43,41 @@ def crashing(database: Database, point: str) -> Refunds:
     return Refunds(database, sandbox(database, {point: crash}))
 
 
+def part(payment: Payment, number: int = 1, amount: Amount = PART) -> NewRefund:
+    return NewRefund(payment.order_id, number, amount)
+
+
+def states(outcomes: Sequence[RefundOutcome]) -> list[RefundState]:
+    return [outcome.state for outcome in outcomes if isinstance(outcome, Refund)]
+
+
 async def test_refund_is_written_to_the_ledger(
     refunds: Refunds, charged: Payment, clean_database_url: str
 ) -> None:
-    await refunds.refund(charged.payment_id, PART, None)
+    assert states(await refunds.refund([part(charged)])) == [RefundState.SUCCEEDED]
     assert count(clean_database_url, COUNT_REFUNDS) == 1
+    assert count(clean_database_url, "SELECT refunded_minor FROM payments") == 4_00
 
 
-async def test_refund_without_an_amount_refunds_what_remains(
-    refunds: Refunds, charged: Payment
+async def test_refunds_of_a_batch_are_independent(
+    database: Database, refunds: Refunds, charged: Payment
 ) -> None:
-    after_part = await refunds.refund(charged.payment_id, PART, None)
-    assert after_part.refunded_minor == 4_00
-    after_rest = await refunds.refund(charged.payment_id, None, None)
-    assert after_rest.refunded_minor == 10_00
-    with pytest.raises(errors.FailedPrecondition):
-        await refunds.refund(charged.payment_id, None, None)
+    charge = Charge(uuid.uuid4(), Amount(10_00, "GBP"), "pm_sandbox")
+    (other,) = await Charges(database, sandbox(database)).process([charge])
+    missing = NewRefund(uuid.uuid4(), 1, PART)
+    results = await refunds.refund(
+        [part(charged), missing, part(other), part(charged, 2), part(charged, 3)]
+    )
+    assert states(results) == [RefundState.SUCCEEDED] * 3 + [RefundState.FAILED]
+    assert not isinstance(results[1], Refund)
 
 
-async def test_refund_is_idempotent_with_an_idempotency_key(
+async def test_refund_is_idempotent(
     refunds: Refunds, charged: Payment, clean_database_url: str
 ) -> None:
-    first = await refunds.refund(charged.payment_id, PART, "r")
-    assert await refunds.refund(charged.payment_id, PART, "r") == first
+    first = await refunds.refund([part(charged)])
+    assert await refunds.refund([part(charged)]) == first
     assert count(clean_database_url, COUNT_REFUNDED) == 1
-
-
-async def test_refunds_without_an_idempotency_key_are_all_new(
-    refunds: Refunds, charged: Payment, clean_database_url: str
-) -> None:
-    await refunds.refund(charged.payment_id, PART, None)
-    await refunds.refund(charged.payment_id, PART, None)
-    assert count(clean_database_url, COUNT_REFUNDED) == 2
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -81,69 +85,104 @@ async def test_a_refund_repeated_after_a_crash_moves_money_once(
     database: Database, refunds: Refunds, charged: Payment, clean_database_url: str, point: str
 ) -> None:
     with pytest.raises(Crash):
-        await crashing(database, point).refund(charged.payment_id, PART, "r")
-    payment = await refunds.refund(charged.payment_id, PART, "r")
-    assert payment.refunded_minor == 4_00
+        await crashing(database, point).refund([part(charged)])
+    assert states(await refunds.refund([part(charged)])) == [RefundState.SUCCEEDED]
     assert count(clean_database_url, COUNT_REFUNDED) == 1
+    assert count(clean_database_url, COUNT_REFUNDS) == 1
 
 
-@pytest.mark.parametrize("point", POINTS)
-async def test_the_next_refund_completes_an_interrupted_one(
-    database: Database, refunds: Refunds, charged: Payment, point: str
+async def test_a_refund_is_found_at_a_provider_that_has_forgotten_its_key(
+    database: Database, refunds: Refunds, charged: Payment, clean_database_url: str
 ) -> None:
     with pytest.raises(Crash):
-        await crashing(database, point).refund(charged.payment_id, PART, None)
-    payment = await refunds.refund(charged.payment_id, Amount(6_00, "GBP"), "r")
-    assert payment.refunded_minor == 10_00
+        await crashing(database, "after refund").refund([part(charged), part(charged, 2)])
+    expire_keys(clean_database_url)
+    found = await refunds.refund([part(charged), part(charged, 2)])
+    assert states(found) == [RefundState.SUCCEEDED] * 2
+    assert count(clean_database_url, COUNT_REFUNDED) == 2
 
 
 async def test_an_interrupted_refund_counts_as_refunded(
     database: Database, refunds: Refunds, charged: Payment
 ) -> None:
     with pytest.raises(Crash):
-        await crashing(database, "before refund").refund(charged.payment_id, PART, "r")
-    with pytest.raises(errors.FailedPrecondition) as caught:
-        await refunds.refund(charged.payment_id, Amount(6_01, "GBP"), "s")
-    assert caught.value.reason == "REFUND_EXCEEDS_PAYMENT"
-    assert (await refunds.refund(charged.payment_id, PART, "r")).refunded_minor == 4_00
+        await crashing(database, "before refund").refund([part(charged)])
+    more = part(charged, 2, Amount(6_01, "GBP"))
+    assert states(await refunds.refund([more])) == [RefundState.FAILED]
+    assert states(await refunds.refund([part(charged)])) == [RefundState.SUCCEEDED]
 
 
-async def test_concurrent_refunds_never_exceed_the_charge(
-    refunds: Refunds, charged: Payment, clean_database_url: str
-) -> None:
-    calls = [refunds.refund(charged.payment_id, PART, f"r{number}") for number in range(8)]
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    raised = [result for result in results if isinstance(result, BaseException)]
-    assert {type(error) for error in raised} == {errors.FailedPrecondition}
-    assert len(raised) == 6
-    assert count(clean_database_url, COUNT_REFUNDED) == 2
-
-
-async def test_concurrent_refunds_with_one_idempotency_key_are_one(
-    refunds: Refunds, charged: Payment, clean_database_url: str
-) -> None:
-    calls = [refunds.refund(charged.payment_id, PART, "r") for _ in range(8)]
-    results = await asyncio.gather(*calls)
-    assert {payment.refunded_minor for payment in results} == {4_00}
-    assert count(clean_database_url, COUNT_REFUNDED) == 1
-
-
-async def test_a_refund_that_the_provider_rejects_fails(
-    database: Database, refunds: Refunds, charged: Payment, clean_database_url: str
+async def test_a_refund_that_failed_stays_so_when_more_remains(
+    database: Database, charged: Payment
 ) -> None:
     class Rejecting(SandboxProvider):
         async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
             return [RefundResult(RefundState.FAILED) for _ in requests]
 
-    rejecting = Refunds(database, Providers([Rejecting(database)], "sandbox"))
-    for _ in range(2):
-        with pytest.raises(errors.FailedPrecondition) as caught:
-            await rejecting.refund(charged.payment_id, PART, "r")
-        assert caught.value.reason == "REFUND_FAILED"
-    assert (await refunds.refund(charged.payment_id, None, None)).refunded_minor == 10_00
-    assert count(clean_database_url, "SELECT count(*) FROM refunds WHERE state = 'FAILED'") == 1
+    refunds = Refunds(database, sandbox(database))
+    with pytest.raises(Crash):
+        await crashing(database, "before refund").refund([part(charged)])
+    all_of_it = part(charged, 2, Amount(10_00, "GBP"))
+    assert states(await refunds.refund([all_of_it])) == [RefundState.FAILED]
+    rejected = await Refunds(database, Providers([Rejecting(database)], "sandbox")).refund(
+        [part(charged)]
+    )
+    assert states(rejected) == [RefundState.FAILED]
+    assert states(await refunds.refund([all_of_it, part(charged)])) == [RefundState.FAILED] * 2
+    again = part(charged, 3, Amount(10_00, "GBP"))
+    assert states(await refunds.refund([again])) == [RefundState.SUCCEEDED]
 
 
-async def test_refund_of_a_missing_payment_is_not_found(refunds: Refunds) -> None:
-    with pytest.raises(errors.NotFound):
-        await refunds.refund(uuid.uuid4(), None, None)
+async def test_a_refund_whose_outcome_is_unknown_stays_pending(
+    database: Database, refunds: Refunds, charged: Payment
+) -> None:
+    class Slow(SandboxProvider):
+        async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
+            return [RefundResult(RefundState.PENDING) for _ in requests]
+
+    pending = await Refunds(database, Providers([Slow(database)], "sandbox")).refund(
+        [part(charged)]
+    )
+    assert states(pending) == [RefundState.PENDING]
+    assert states(await refunds.refund([part(charged)])) == [RefundState.SUCCEEDED]
+
+
+async def test_concurrent_refunds_never_exceed_the_charge(
+    refunds: Refunds, charged: Payment, clean_database_url: str
+) -> None:
+    calls = [refunds.refund([part(charged, number)]) for number in range(1, 9)]
+    found = [state for outcomes in await asyncio.gather(*calls) for state in states(outcomes)]
+    assert sorted(found) == [RefundState.FAILED] * 6 + [RefundState.SUCCEEDED] * 2
+    assert count(clean_database_url, COUNT_REFUNDED) == 2
+
+
+async def test_concurrent_repetitions_of_a_refund_are_one(
+    refunds: Refunds, charged: Payment, clean_database_url: str
+) -> None:
+    calls = [refunds.refund([part(charged)]) for _ in range(8)]
+    found = [state for outcomes in await asyncio.gather(*calls) for state in states(outcomes)]
+    assert found == [RefundState.SUCCEEDED] * 8
+    assert count(clean_database_url, COUNT_REFUNDED) == 1
+    assert count(clean_database_url, COUNT_REFUNDS) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE payments SET refunded_minor = 401",
+        "UPDATE refunds SET amount_minor = 401",
+        "UPDATE refunds SET state = 'FAILED'",
+        "INSERT INTO transactions"
+        " (payment_id, order_id, type, amount_minor, currency_code, provider_reference)"
+        " SELECT payment_id, order_id, 'REFUND', 1, 'GBP', 'x' FROM payments",
+    ],
+)
+async def test_no_transaction_can_leave_the_books_out_of_balance(
+    refunds: Refunds, charged: Payment, clean_database_url: str, statement: str
+) -> None:
+    await refunds.refund([part(charged)])
+    with (
+        psycopg.connect(clean_database_url, autocommit=True) as connection,
+        pytest.raises(psycopg.errors.CheckViolation, match="not in balance"),
+    ):
+        connection.execute(statement.encode())

@@ -29,9 +29,6 @@ _PAYMENT_COLUMNS: LiteralString = (
     "payment_id, order_id, state, amount_minor, currency_code, provider, provider_reference,"
     " decline_reason, refunded_minor, version, create_time, update_time, authorization_reference"
 )
-_REFUND_COLUMNS: LiteralString = (
-    "payment_id, number, idempotency_key, amount_minor, currency_code, state, provider_reference"
-)
 _TRANSACTION_COLUMNS: LiteralString = (
     "transaction_id, payment_id, order_id, type, amount_minor, currency_code, provider_reference,"
     " create_time"
@@ -193,30 +190,48 @@ async def list_transactions(
     )
 
 
-async def insert_refund(connection: Connection, refund: Refund) -> None:
-    """Insert a refund of a payment whose row is locked."""
+async def insert_refunds(connection: Connection, refunds: Sequence[Refund]) -> None:
+    """Insert refunds of payments whose rows are locked."""
     await connection.execute(
-        f"INSERT INTO refunds ({_REFUND_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        "INSERT INTO refunds (payment_id, number, amount_minor, currency_code, state)"
+        " SELECT * FROM unnest(%s::uuid[], %s::integer[], %s::bigint[], %s::text[], %s::text[])",
         (
-            refund.payment_id,
-            refund.number,
-            refund.idempotency_key,
-            refund.amount.minor,
-            refund.amount.currency_code,
-            refund.state,
-            refund.provider_reference,
+            [refund.payment_id for refund in refunds],
+            [refund.number for refund in refunds],
+            [refund.amount.minor for refund in refunds],
+            [refund.amount.currency_code for refund in refunds],
+            [refund.state for refund in refunds],
         ),
     )
 
 
-async def list_refunds(connection: Connection, payment_id: uuid.UUID) -> list[Refund]:
-    """List all refunds of a payment, oldest first."""
-    return await fetch(
+async def find_refunds(
+    connection: Connection, keys: Sequence[tuple[uuid.UUID, int]]
+) -> dict[tuple[uuid.UUID, int], Refund]:
+    """Get the existing ones of refunds, by the ids of their orders and their numbers."""
+    found = await fetch(
         connection,
         _to_refund,
-        f"SELECT {_REFUND_COLUMNS} FROM refunds WHERE payment_id = %s ORDER BY number",
-        (payment_id,),
+        "SELECT payment_id, order_id, number, refunds.amount_minor, refunds.currency_code,"
+        " refunds.state, refunds.provider_reference"
+        " FROM unnest(%s::uuid[], %s::integer[]) AS given (order_id, number)"
+        " JOIN payments USING (order_id) JOIN refunds USING (payment_id, number)",
+        ([order_id for order_id, _ in keys], [number for _, number in keys]),
     )
+    return {refund.key: refund for refund in found}
+
+
+async def sum_refunds(
+    connection: Connection, order_ids: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, int]:
+    """Return the sums of the refunds that are PENDING or SUCCEEDED, by order id."""
+    cursor = await connection.execute(
+        "SELECT order_id, sum(refunds.amount_minor)::bigint"
+        " FROM payments JOIN refunds USING (payment_id)"
+        " WHERE order_id = ANY(%s) AND refunds.state <> 'FAILED' GROUP BY order_id",
+        (list(order_ids),),
+    )
+    return dict(await cursor.fetchall())
 
 
 async def update_refunds(connection: Connection, refunds: Sequence[Refund]) -> None:
@@ -250,17 +265,15 @@ def _to_payment(
 
 def _to_refund(
     payment_id: uuid.UUID,
+    order_id: uuid.UUID,
     number: int,
-    idempotency_key: str | None,
     amount_minor: int,
     currency_code: str,
     state: str,
     provider_reference: str,
 ) -> Refund:
     amount = Amount(amount_minor, currency_code)
-    return Refund(
-        payment_id, number, idempotency_key, amount, RefundState(state), provider_reference
-    )
+    return Refund(payment_id, order_id, number, amount, RefundState(state), provider_reference)
 
 
 def _to_transaction(

@@ -183,17 +183,21 @@ async def test_two_payments_cannot_share_an_intent(connection: Connection) -> No
     assert await repository.insert_payments(connection, [second]) == {}
 
 
-async def test_an_idempotency_key_is_unique_per_payment(connection: Connection) -> None:
-    payment = await insert_charged(connection)
+async def test_refunds_are_found_by_their_orders_and_numbers(connection: Connection) -> None:
+    first, second = await insert_charged(connection), await insert_charged(connection)
     amount = Amount(1_00, "GBP")
-    refund = Refund(payment.payment_id, 1, "r", amount, RefundState.PENDING, "")
-    await repository.insert_refund(connection, refund)
-    with pytest.raises(psycopg.errors.UniqueViolation):
-        await repository.insert_refund(connection, replace(refund, number=2))
-    without_key = [replace(refund, number=number, idempotency_key=None) for number in (3, 4)]
-    for other in without_key:
-        await repository.insert_refund(connection, other)
-    assert await repository.list_refunds(connection, payment.payment_id) == [refund, *without_key]
+    refunds = [
+        Refund(first.payment_id, first.order_id, 1, amount),
+        Refund(first.payment_id, first.order_id, 2, amount, RefundState.FAILED),
+        Refund(second.payment_id, second.order_id, 1, amount),
+    ]
+    await repository.insert_refunds(connection, refunds)
+    keys = [(first.order_id, 2), (second.order_id, 1), (second.order_id, 2)]
+    assert await repository.find_refunds(connection, keys) == {
+        refund.key: refund for refund in refunds[1:]
+    }
+    sums = await repository.sum_refunds(connection, [first.order_id, second.order_id])
+    assert sums == {first.order_id: 1_00, second.order_id: 1_00}
 
 
 async def test_list_transactions_begins_after_an_id(connection: Connection) -> None:

@@ -10,7 +10,7 @@ from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis import errors, ids, paging
 from chassis.codec import Context
 from chassis.database import Database
-from services.payment import domain, messages, repository
+from services.payment import domain, messages, refund, repository
 from services.payment.charges import Charges
 from services.payment.providers.registry import Providers
 from services.payment.refunds import Refunds
@@ -63,14 +63,18 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
             # Not kept in a variable: the client may take long to read the response.
             yield await self._read_transactions(payment_id, progress)
 
-    async def RefundPayment(
-        self, request: payment_pb2.RefundPaymentRequest, context: Context
-    ) -> payment_pb2.Payment:
-        payment_id = uuid.UUID(request.payment_id)
-        amount = messages.parse_amount(request)
-        idempotency_key = request.idempotency_key or None
-        payment = await self._refunds.refund(payment_id, amount, idempotency_key)
-        return messages.to_message(payment)
+    async def RefundPayments(
+        self, request: payment_pb2.RefundPaymentsRequest, context: Context
+    ) -> payment_pb2.RefundPaymentsResponse:
+        requests = messages.parse_refunds(request)
+        refund.check_refunds(requests)
+        outcomes = await self._refunds.refund(requests)
+        return payment_pb2.RefundPaymentsResponse(
+            results=[
+                messages.to_refund_result(each, outcome)
+                for each, outcome in zip(requests, outcomes, strict=True)
+            ]
+        )
 
     async def CancelPayments(
         self, request: payment_pb2.CancelPaymentsRequest, context: Context

@@ -10,6 +10,7 @@ import pytest
 from google.type import money_pb2
 
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
+from chassis import status
 from chassis.database import Database
 from chassis.service import Resources
 from chassis.testing import bytes_kept, refusal, serving
@@ -22,6 +23,7 @@ DATABASE = "payment"
 
 Payments: TypeAlias = "payment_pb2_grpc.PaymentServiceAsyncStub"
 Charge = payment_pb2.ProcessPaymentsRequest.Charge
+Refund: TypeAlias = payment_pb2.RefundPaymentsRequest.Refund
 CARD_NUMBER = "4242424242424242"
 AMOUNT = money_pb2.Money(currency_code="GBP", units=12, nanos=340_000_000)
 PART = money_pb2.Money(currency_code="GBP", units=5)
@@ -171,65 +173,65 @@ async def test_cancel_payments_bounds_the_batch(payments: Payments) -> None:
     assert refused.reason == "BATCH_TOO_LARGE"
 
 
-async def test_refund_payment_is_idempotent_with_an_idempotency_key(payments: Payments) -> None:
-    (charged,) = await process(payments, new_charge())
-    request = payment_pb2.RefundPaymentRequest(
-        payment_id=charged.payment_id, amount=PART, idempotency_key="return 1"
-    )
-    refunded = await payments.RefundPayment(request)
-    assert refunded.refunded_amount == PART
-    assert refunded.state == payment_pb2.PAYMENT_STATE_SUCCEEDED
-    assert await payments.RefundPayment(request) == refunded
-    request.amount.units += 1
-    refused = await refusal(payments.RefundPayment(request))
-    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert (refused.reason, refused.metadata["http_status"]) == ("IDEMPOTENCY_KEY_REUSED", "422")
-    assert refused.fields == ["idempotency_key"]
+def refund_of(order_id: str, number: int = 1, amount: money_pb2.Money = PART) -> Refund:
+    return Refund(order_id=order_id, number=number, amount=amount)
 
 
-async def test_refund_payment_refunds_what_remains_and_no_more(payments: Payments) -> None:
+async def refund_payments(
+    payments: Payments, *refunds: Refund
+) -> list[payment_pb2.RefundPaymentsResponse.Result]:
+    request = payment_pb2.RefundPaymentsRequest(refunds=refunds)
+    return list((await payments.RefundPayments(request)).results)
+
+
+async def test_refund_payments_is_idempotent_and_keeps_the_order(payments: Payments) -> None:
+    first, second = await process(payments, new_charge(), new_charge())
+    refunds = [refund_of(first.order_id), refund_of(second.order_id), refund_of(first.order_id, 2)]
+    results = await refund_payments(payments, *refunds)
+    assert [(each.order_id, each.number) for each in results] == [
+        (each.order_id, each.number) for each in refunds
+    ]
+    assert {each.state for each in results} == {payment_pb2.REFUND_STATE_SUCCEEDED}
+    assert await refund_payments(payments, *refunds[::-1]) == results[::-1]
+    get = payment_pb2.GetPaymentRequest(payment_id=second.payment_id)
+    assert (await payments.GetPayment(get)).refunded_amount == PART
+
+
+async def test_refund_payments_gives_each_refund_an_error_of_its_own(payments: Payments) -> None:
     (charged,) = await process(payments, new_charge())
-    request = payment_pb2.RefundPaymentRequest(payment_id=charged.payment_id)
-    assert (await payments.RefundPayment(request)).refunded_amount == AMOUNT
-    refused = await refusal(payments.RefundPayment(request))
-    assert refused.code == grpc.StatusCode.FAILED_PRECONDITION
+    missing = refund_of(str(uuid.uuid4()))
+    results = await refund_payments(payments, missing, refund_of(charged.order_id))
+    assert status.error_info(results[0].error).reason == "PAYMENT_NOT_FOUND"
+    assert results[0].state == payment_pb2.REFUND_STATE_UNSPECIFIED
+    assert results[1].state == payment_pb2.REFUND_STATE_SUCCEEDED
 
 
 @pytest.mark.parametrize(
-    ("amount", "field"),
+    ("refund", "field"),
     [
-        (money_pb2.Money(currency_code="GBP"), "amount"),
-        (money_pb2.Money(currency_code="EUR", units=1), "amount.currency_code"),
-        (money_pb2.Money(currency_code="GBP", units=-1), "amount.units"),
+        (refund_of(str(uuid.uuid4()), amount=money_pb2.Money(currency_code="GBP")), "amount"),
+        (refund_of(str(uuid.uuid4()), number=0), "number"),
+        (refund_of("x"), "order_id"),
     ],
-    ids=str,
+    ids=["amount", "number", "order_id"],
 )
-async def test_refund_payment_names_the_invalid_field(
-    payments: Payments, amount: money_pb2.Money, field: str
+async def test_refund_payments_names_the_invalid_field(
+    payments: Payments, refund: Refund, field: str
 ) -> None:
-    (charged,) = await process(payments, new_charge())
-    request = payment_pb2.RefundPaymentRequest(payment_id=charged.payment_id, amount=amount)
-    refused = await refusal(payments.RefundPayment(request))
+    refused = await refusal(refund_payments(payments, refund))
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert refused.fields == [field]
+    assert refused.fields == [f"refunds[0].{field}"]
 
 
-@pytest.mark.parametrize("idempotency_key", ["x" * 256, "\x00"])
-async def test_refund_payment_rejects_an_invalid_idempotency_key(
-    payments: Payments, idempotency_key: str
-) -> None:
-    request = payment_pb2.RefundPaymentRequest(
-        payment_id=str(uuid.uuid4()), idempotency_key=idempotency_key
-    )
-    refused = await refusal(payments.RefundPayment(request))
-    assert refused.fields == ["idempotency_key"]
+@pytest.mark.parametrize("number", [0, 1_001])
+async def test_refund_payments_bounds_the_batch(payments: Payments, number: int) -> None:
+    refused = await refusal(refund_payments(payments, *[refund_of(str(uuid.uuid4()))] * number))
+    assert refused.fields == ["refunds"]
 
 
 async def test_list_transactions_streams_the_ledger_oldest_first(payments: Payments) -> None:
     charged = await process(payments, *[new_charge() for _ in range(3)])
-    await payments.RefundPayment(
-        payment_pb2.RefundPaymentRequest(payment_id=charged[1].payment_id, amount=PART)
-    )
+    await refund_payments(payments, refund_of(charged[1].order_id))
     everything, token = await read_ledger(payments, payment_pb2.ListTransactionsRequest())
     assert token == ""
     assert {each.payment_id for each in everything[:3]} == {each.payment_id for each in charged}

@@ -111,9 +111,15 @@ def find_discrepancies(url: str) -> list[str]:
 
 
 def expire_keys(url: str) -> None:
-    """Expire the idempotency keys of intents in the sandbox, as providers do after a day."""
+    """Expire all idempotency keys in the sandbox, as providers do after a day."""
     with psycopg.connect(url) as connection:
         connection.execute("UPDATE sandbox.intents SET idempotency_key = 'expired ' || reference")
+        # Disables the trigger by which movements are append-only.
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(
+            "UPDATE sandbox.movements SET idempotency_key = 'expired ' || reference"
+            " WHERE type = 'REFUND'"
+        )
 
 
 def count(url: str, query: LiteralString) -> int:

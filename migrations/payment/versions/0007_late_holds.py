@@ -3,7 +3,7 @@
 from migrations import sql
 
 revision = "0007"
-down_revision = "0004"
+down_revision = "0005"
 
 _UPGRADE = """
 ALTER TABLE payments

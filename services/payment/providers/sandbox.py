@@ -154,7 +154,8 @@ class SandboxProvider:
             remaining_minor = await _lock_remaining(
                 connection, [request.reference for request in requests]
             )
-            done = await _read_refunds(connection, [request.key for request in requests])
+            done = await _find_refunds(connection, requests)
+            done |= await _repeat_refunds(connection, requests)
             granted = []
             for request in requests:
                 if request.key in done or request.amount.minor > remaining_minor[request.reference]:
@@ -279,10 +280,30 @@ async def _lock_remaining(connection: Connection, references: Sequence[str]) -> 
     return dict(await cursor.fetchall())
 
 
-async def _read_refunds(connection: Connection, keys: Sequence[str]) -> dict[str, str]:
+async def _find_refunds(
+    connection: Connection, requests: Sequence[RefundRequest]
+) -> dict[str, str]:
+    """Look for refunds by their numbers; return their references by key."""
+    cursor = await connection.execute(
+        "SELECT key, movements.reference FROM sandbox.movements JOIN"
+        " unnest(%s::text[], %s::integer[], %s::text[]) AS given (intent_reference, number, key)"
+        " USING (intent_reference, number)",
+        (
+            [request.reference for request in requests],
+            [request.number for request in requests],
+            [request.key for request in requests],
+        ),
+    )
+    return dict(await cursor.fetchall())
+
+
+async def _repeat_refunds(
+    connection: Connection, requests: Sequence[RefundRequest]
+) -> dict[str, str]:
+    """Do what a provider does with a key that it has not forgotten."""
     cursor = await connection.execute(
         "SELECT idempotency_key, reference FROM sandbox.movements WHERE idempotency_key = ANY(%s)",
-        (list(keys),),
+        ([request.key for request in requests],),
     )
     return dict(await cursor.fetchall())
 
@@ -302,10 +323,16 @@ async def _write_refunds(
         (references, amounts_minor),
     )
     cursor = await connection.execute(
-        "INSERT INTO sandbox.movements (intent_reference, type, amount_minor, idempotency_key)"
-        " SELECT reference, 'REFUND', minor, key"
-        " FROM unnest(%s::text[], %s::bigint[], %s::text[]) AS granted (reference, minor, key)"
-        " RETURNING idempotency_key, reference",
-        (references, amounts_minor, [request.key for request in requests]),
+        "INSERT INTO sandbox.movements"
+        " (intent_reference, type, amount_minor, number, idempotency_key)"
+        " SELECT reference, 'REFUND', minor, number, key"
+        " FROM unnest(%s::text[], %s::bigint[], %s::integer[], %s::text[])"
+        " AS granted (reference, minor, number, key) RETURNING idempotency_key, reference",
+        (
+            references,
+            amounts_minor,
+            [request.number for request in requests],
+            [request.key for request in requests],
+        ),
     )
     return dict(await cursor.fetchall())
