@@ -64,6 +64,39 @@ def test_orders_lose_the_states_that_recovery_does_not_need(databases: Databases
     databases.drop(url)
 
 
+def test_pending_refunds_are_not_due_after_a_downgrade(databases: Databases) -> None:
+    url = databases.create_empty()
+    schema.upgrade("order", url, "0005")
+    _execute(
+        url,
+        "INSERT INTO orders (user_id, idempotency_key, request_hash, payment_method, state,"
+        " total_minor, currency_code, payment_id, refunded_minor, pending_refunds)"
+        " VALUES (uuidv7(), 'k', sha256('x'), 'pm', 'CONFIRMED', 100, 'GBP', uuidv7(), 50, 1);"
+        " INSERT INTO order_refunds"
+        " (order_id, number, idempotency_key, request_hash, amount_minor, currency_code)"
+        " SELECT order_id, 1, 'r', sha256('x'), 50, 'GBP' FROM orders",
+    )
+    schema.downgrade("order", url, "0004")
+    assert _read(url, "SELECT state, next_at FROM orders") == [("CONFIRMED", None)]
+    databases.drop(url)
+
+
+def test_refunds_of_the_sandbox_get_their_numbers(databases: Databases) -> None:
+    url = databases.create_empty()
+    schema.upgrade("payment", url, "0004")
+    _execute(
+        url,
+        "INSERT INTO sandbox.intents (reference, idempotency_key, amount_minor, currency_code)"
+        " VALUES ('pi_1', 'pi:o', 2, 'GBP');"
+        " INSERT INTO sandbox.movements (intent_reference, type, amount_minor, idempotency_key)"
+        " VALUES ('pi_1', 'CAPTURE', 2, NULL), ('pi_1', 'REFUND', 1, 'refund:o:7')",
+    )
+    schema.upgrade("payment", url, "0005")
+    query: LiteralString = "SELECT type, number FROM sandbox.movements ORDER BY type"
+    assert _read(url, query) == [("CAPTURE", None), ("REFUND", 7)]
+    databases.drop(url)
+
+
 def test_payments_without_an_intent_are_deleted(databases: Databases) -> None:
     url = databases.create_empty()
     schema.upgrade("payment", url, "0002")

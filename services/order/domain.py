@@ -1,6 +1,6 @@
 """Orders and their state transitions. No I/O, no clock, no protobuf.
 
-The rules for what a client may order are in `placement`.
+The rules for what a client may order are in `placement`, those of refunds in `refund`.
 """
 
 import datetime as dt
@@ -72,6 +72,14 @@ class PaymentState(StrEnum):
     SUCCEEDED = "SUCCEEDED"
     DECLINED = "DECLINED"
     CANCELLED = "CANCELLED"
+
+
+class RefundState(StrEnum):
+    """The state of a refund; PENDING until it is final."""
+
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
 
 
 class Conflict(errors.FailedPrecondition):
@@ -146,7 +154,11 @@ class PaymentAction:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order that the shop has accepted. `version` counts the changes."""
+    """An order that the shop has accepted. `version` counts the changes.
+
+    `refunded_minor` is the sum of its refunds that are PENDING or SUCCEEDED, and `pending_refunds`
+    the number of those that are PENDING.
+    """
 
     order_id: uuid.UUID
     user_id: uuid.UUID
@@ -163,6 +175,8 @@ class Order:
     refusal: Refusal | None = None
     manual_capture: bool = False
     action: PaymentAction | None = None
+    refunded_minor: int = 0
+    pending_refunds: int = 0
 
     @property
     def key(self) -> OrderKey:
@@ -201,8 +215,17 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class RefundChange:
+    """A refund that began, or got its final state."""
+
+    number: int
+    state: RefundState
+    amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    """A change of an order: the version and the state that it has got."""
+    """A change of an order, or of a refund of it: the version and the state of the order then."""
 
     position: Position
     order_id: uuid.UUID
@@ -212,6 +235,7 @@ class Event:
     refusal_reason: str
     action_required: bool
     event_time: dt.datetime
+    refund: RefundChange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,9 +342,15 @@ def update_status(order: Order, state: State) -> Order:
     """Change an order to SHIPPED or DELIVERED; one that is in that state already stays as it is.
 
     Raises:
-        Conflict: the state is not the next one of the order.
+        Conflict: the state is not the next one of the order, or the order is to be shipped and its
+            whole total is refunded or being refunded.
     """
-    return order if state is order.state else transition(order, state)
+    if state is order.state:
+        return order
+    if state is State.SHIPPED and order.total and order.refunded_minor == order.total.minor > 0:
+        message = "The whole order is refunded, or being refunded, and cannot be shipped."
+        raise Conflict("ORDER_REFUNDED", message, metadata=_metadata(order))
+    return transition(order, state)
 
 
 def find_error(order: Order) -> errors.Error | None:

@@ -1,6 +1,6 @@
 """The SQL of events. Callers own the connections and their transactions.
 
-`repository` writes the events, in the statements that change orders.
+`repository` and `refund_repository` write the events, in the statements that change orders.
 """
 
 import datetime as dt
@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any, LiteralString
 
 from chassis.database import Connection, fetch
-from services.order.domain import Cause, Event, Position, State
+from chassis.money import Amount
+from services.order.domain import Cause, Event, Position, RefundChange, RefundState, State
 
 # Transactions get numbers when they first write, and end in another order. Below the oldest one
 # that is running, no event can appear any more: a reader that stops there misses none. That one
@@ -81,6 +82,7 @@ def _to_event(
     event_time: dt.datetime,
 ) -> Event:
     position = Position(transaction, event_id)
+    refund = details.get("refund")
     return Event(
         position,
         order_id,
@@ -90,4 +92,9 @@ def _to_event(
         details.get("refusal_reason", ""),
         details.get("action_required", False),
         event_time,
+        refund and _to_refund(**refund),
     )
+
+
+def _to_refund(number: int, state: str, amount_minor: int, currency_code: str) -> RefundChange:
+    return RefundChange(number, RefundState(state), Amount(amount_minor, currency_code))

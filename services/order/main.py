@@ -9,6 +9,7 @@ from services.order.checkout import Checkout
 from services.order.domain import Cause
 from services.order.event_log import EventLog
 from services.order.peers import Peers
+from services.order.refunds import Refunds
 from services.order.servicer import OrderServicer
 from services.order.settings import OrderSettings
 from services.order.worker import INTERVAL_SECONDS, Worker
@@ -19,13 +20,23 @@ def make_servicer(resources: Resources) -> OrderServicer:
     database, channels = resources.database, resources.channels
     peers = Peers(channels["UserService"], channels["ProductService"], channels["PaymentService"])
     event_log = EventLog(database, resources.draining)
-    worker = Worker(database, Checkout(database, peers, event_log, Cause.WORKER))
+    worker = Worker(
+        database,
+        Checkout(database, peers, event_log, Cause.WORKER),
+        Refunds(database, peers, event_log, Cause.WORKER),
+    )
     recovery = BackgroundTask("order_worker", worker.run, INTERVAL_SECONDS)
     resources.tasks.extend([*event_log.tasks(), recovery])
     checkout = Checkout(database, peers, event_log)
+    refunds = Refunds(database, peers, event_log)
     config = cast(OrderSettings, resources.settings)
     return OrderServicer(
-        database, checkout, event_log, resources.draining, config.orderservice_manual_capture
+        database,
+        checkout,
+        refunds,
+        event_log,
+        resources.draining,
+        config.orderservice_manual_capture,
     )
 
 

@@ -8,6 +8,7 @@ from chassis import conversion, errors, status
 from chassis.money import Amount
 from chassis.violations import Violations
 from services.order.domain import Event, Line, NewOrder, Order, PaymentAction, State
+from services.order.refund import NewRefund, Refund
 
 _NEXT_STATES = {
     order_pb2.ORDER_STATE_SHIPPED: State.SHIPPED,
@@ -43,6 +44,20 @@ def parse_next_state(state: order_pb2.OrderState.ValueType) -> State:
     return _NEXT_STATES[state]
 
 
+def parse_refund(request: order_pb2.RefundOrderRequest, idempotency_key: str) -> NewRefund:
+    """Convert a refund that a client requests.
+
+    Raises:
+        errors.Unprocessable: the amount is invalid.
+    """
+    has_amount = request.HasField("amount")
+    return NewRefund(
+        idempotency_key,
+        conversion.parse_money(request.amount, "amount") if has_amount else None,
+        tuple(Line(uuid.UUID(line.product_id), line.quantity) for line in request.restock),
+    )
+
+
 def to_result(
     idempotency_key: str, placed: Order | errors.Error
 ) -> order_pb2.CreateOrdersResponse.Result:
@@ -73,14 +88,37 @@ def to_message(order: Order) -> order_pb2.Order:
     )
     if order.total is not None:
         _set_prices(message, order.lines, order.total)
+        if order.refunded_minor:
+            refunded = Amount(order.refunded_minor, order.total.currency_code)
+            conversion.fill_money(message.refunded_amount, refunded)
     if order.action is not None:
         _set_action(message.payment_action, order.action)
     return message
 
 
+def to_refund_message(refund: Refund) -> order_pb2.Refund:
+    """Convert a refund."""
+    message = order_pb2.Refund()
+    fill_refund_message(message, refund)
+    return message
+
+
+def fill_refund_message(message: order_pb2.Refund, refund: Refund) -> None:
+    """Convert a refund into an empty message, such as a new item of a list."""
+    message.order_id = str(refund.order_id)
+    message.number = refund.number
+    message.idempotency_key = refund.idempotency_key
+    conversion.fill_money(message.amount, refund.amount)
+    message.state = order_pb2.RefundState.Value(f"REFUND_STATE_{refund.state}")
+    for line in refund.restock:
+        message.restock.add(product_id=str(line.product_id), quantity=line.quantity)
+    message.create_time.CopyFrom(conversion.to_timestamp(refund.create_time))
+    message.update_time.CopyFrom(conversion.to_timestamp(refund.update_time))
+
+
 def to_event_message(event: Event) -> order_pb2.OrderEvent:
     """Convert an event."""
-    return order_pb2.OrderEvent(
+    message = order_pb2.OrderEvent(
         event_id=event.position.event,
         order_id=str(event.order_id),
         version=event.version,
@@ -90,6 +128,11 @@ def to_event_message(event: Event) -> order_pb2.OrderEvent:
         event_time=conversion.to_timestamp(event.event_time),
         action_required=event.action_required,
     )
+    if event.refund is not None:
+        message.refund.number = event.refund.number
+        message.refund.state = order_pb2.RefundState.Value(f"REFUND_STATE_{event.refund.state}")
+        conversion.fill_money(message.refund.amount, event.refund.amount)
+    return message
 
 
 def _set_action(message: order_pb2.PaymentAction, action: PaymentAction) -> None:

@@ -1,8 +1,8 @@
 """Calls to the user, product and payment services, in terms of the domain of orders.
 
-Each method takes a batch that fits into a message, and returns its results by order id. Each is
-idempotent, because the other services use the order id as the key. The order of the calls is in
-`checkout`.
+Each method takes a batch that fits into a message, and returns its results by order id, or by the
+keys of refunds. Each is idempotent, because the other services use these as keys. The order of the
+calls is in `checkout` and `refunds`.
 """
 
 import uuid
@@ -17,7 +17,15 @@ from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import client, conversion, log, status
 from chassis.money import Amount
-from services.order.domain import Order, Payment, PaymentAction, PaymentState, Refusal
+from services.order.domain import (
+    Order,
+    Payment,
+    PaymentAction,
+    PaymentState,
+    RefundState,
+    Refusal,
+)
+from services.order.refund import Refund, RefundKey
 
 Prices = Mapping[uuid.UUID, Amount]
 """Prices by product id."""
@@ -31,6 +39,11 @@ _PAYMENT_STATES = {
     payment_pb2.PAYMENT_STATE_CANCELLED: PaymentState.CANCELLED,
 }
 _PINNED = frozenset({product_pb2.RESERVATION_STATE_PINNED, product_pb2.RESERVATION_STATE_COMMITTED})
+_REFUND_STATES = {
+    payment_pb2.REFUND_STATE_PENDING: RefundState.PENDING,
+    payment_pb2.REFUND_STATE_SUCCEEDED: RefundState.SUCCEEDED,
+    payment_pb2.REFUND_STATE_FAILED: RefundState.FAILED,
+}
 _RELEASED = frozenset(
     {product_pb2.RESERVATION_STATE_RELEASED, product_pb2.RESERVATION_STATE_REJECTED}
 )
@@ -116,6 +129,33 @@ class Peers:
         response = await client.call(self._payments.CancelPayments, request)
         return _to_payments(response.payments)
 
+    async def refund_payments(self, refunds: Sequence[Refund]) -> dict[RefundKey, RefundState]:
+        """Refund the payments of orders; PENDING if the outcome is not known yet."""
+        request = payment_pb2.RefundPaymentsRequest(
+            refunds=[_to_payment_refund(refund) for refund in refunds]
+        )
+        response = await client.call(self._payments.RefundPayments, request)
+        states = {}
+        for result in response.results:
+            if result.HasField("error"):
+                self._log_refused("payment_not_refunded", result.order_id, result.error)
+            else:
+                key = uuid.UUID(result.order_id), result.number
+                states[key] = _REFUND_STATES[result.state]
+        return states
+
+    async def return_stock(self, refunds: Sequence[Refund]) -> set[RefundKey]:
+        """Put the units of refunds back into stock; return the refunds for which they are."""
+        request = product_pb2.ReturnStockRequest(returns=[_to_return(refund) for refund in refunds])
+        response = await client.call(self._products.ReturnStock, request)
+        returned = set()
+        for result in response.results:
+            if result.HasField("error"):
+                self._log_refused("stock_not_returned", result.order_id, result.error)
+            else:
+                returned.add((uuid.UUID(result.order_id), result.number))
+        return returned
+
     async def _reserve_stock(
         self, orders: Sequence[Order], *, pin: bool
     ) -> dict[uuid.UUID, Prices | Refusal]:
@@ -142,10 +182,12 @@ class Peers:
             if result.state in states:
                 found.add(uuid.UUID(result.order_id))
             else:
-                # No sequence of calls should make the stock and the order disagree.
-                reason = status.error_info(result.error).reason
-                self._log.error(event, order_id=result.order_id, reason=reason)
+                self._log_refused(event, result.order_id, result.error)
         return found
+
+    def _log_refused(self, event: str, order_id: str, error: status_pb2.Status) -> None:
+        # No sequence of calls should make an order and another service disagree.
+        self._log.error(event, order_id=order_id, reason=status.error_info(error).reason)
 
 
 def _ids(orders: Sequence[Order]) -> list[str]:
@@ -185,6 +227,25 @@ def _to_charge(order: Order) -> payment_pb2.ProcessPaymentsRequest.Charge:
     )
     conversion.fill_money(charge.amount, order.total)
     return charge
+
+
+def _to_payment_refund(refund: Refund) -> payment_pb2.RefundPaymentsRequest.Refund:
+    message = payment_pb2.RefundPaymentsRequest.Refund(
+        order_id=str(refund.order_id), number=refund.number
+    )
+    conversion.fill_money(message.amount, refund.amount)
+    return message
+
+
+def _to_return(refund: Refund) -> product_pb2.ReturnStockRequest.Return:
+    return product_pb2.ReturnStockRequest.Return(
+        order_id=str(refund.order_id),
+        number=refund.number,
+        lines=[
+            product_pb2.StockLine(product_id=str(line.product_id), quantity=line.quantity)
+            for line in refund.restock
+        ],
+    )
 
 
 def _to_payments(payments: Sequence[payment_pb2.Payment]) -> dict[uuid.UUID, Payment]:

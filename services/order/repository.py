@@ -36,8 +36,9 @@ _SELECT: LiteralString = (
     "SELECT orders.order_id, user_id, idempotency_key, request_hash, payment_method,"
     " create_time, update_time, product_ids, quantities, prices_minor, state, version,"
     " total_minor, currency_code, payment_id, refusal_reason, refusal_message, refusal_metadata,"
-    " manual_capture, action_redirect_url, action_client_secret, action_expire_time,"
-    " action_expire_time <= now() FROM orders JOIN LATERAL ("
+    " refunded_minor, pending_refunds, manual_capture, action_redirect_url,"
+    " action_client_secret, action_expire_time, action_expire_time <= now()"
+    " FROM orders JOIN LATERAL ("
     " SELECT array_agg(product_id ORDER BY line_number) AS product_ids,"
     " array_agg(quantity ORDER BY line_number) AS quantities,"
     " array_agg(unit_price_minor ORDER BY line_number) AS prices_minor"
@@ -93,8 +94,11 @@ WITH locked AS (
             THEN coalesce(orders.action_expire_time, now() + %(action_lifetime)s) END,
         failing_since = NULL, failure = NULL,
         -- Unchanged as a rule, which spares the indexes; at once if the order was postponed.
-        next_at = CASE WHEN locked.state = ANY(%(active)s) THEN least(orders.next_at, now()) END,
-        lease_until = CASE WHEN locked.state = ANY(%(active)s) THEN now() + %(lease)s END,
+        -- An order that is shipped keeps what its pending refunds need.
+        next_at = CASE WHEN locked.state = ANY(%(active)s) OR pending_refunds > 0
+            THEN least(orders.next_at, now()) END,
+        lease_until = CASE WHEN locked.state = ANY(%(active)s) THEN now() + %(lease)s
+            WHEN pending_refunds > 0 THEN orders.lease_until END,
         update_time = now()
     FROM locked WHERE orders.order_id = locked.order_id
     RETURNING orders.order_id, orders.state, orders.version, orders.refusal_reason,
@@ -310,6 +314,8 @@ def _to_order(
     refusal_reason: str | None,
     refusal_message: str,
     refusal_metadata: Mapping[str, str],
+    refunded_minor: int,
+    pending_refunds: int,
     manual_capture: bool,
     redirect_url: str | None,
     client_secret: str | None,
@@ -335,6 +341,8 @@ def _to_order(
         total=None if total_minor is None else Amount(total_minor, currency_code),
         payment_id=payment_id,
         refusal=refusal,
+        refunded_minor=refunded_minor,
+        pending_refunds=pending_refunds,
         manual_capture=manual_capture,
         action=action,
     )

@@ -1,6 +1,7 @@
 """OrderService, one method per RPC: rules are in `domain`, SQL in `repository`.
 
-How orders are driven is in `checkout`, how the chunks of a stream are received in `chunks`.
+How orders are driven is in `checkout`, how refunds are in `refunds`, and how the chunks of a stream
+are received in `chunks`.
 """
 
 import asyncio
@@ -21,16 +22,19 @@ from services.order import (
     messages,
     placement,
     queue_repository,
+    refund,
+    refund_repository,
     repository,
 )
 from services.order.checkout import Checkout
-from services.order.domain import Cause, NewOrder, Position
+from services.order.domain import Cause, NewOrder, Position, RefundState
 from services.order.event_log import EventLog
+from services.order.refunds import Refunds
 
 DRIVE_SECONDS = 5.0
-"""How long CreateOrder drives an order before it returns it as it is."""
+"""How long an order or a refund is driven before it is returned as it is."""
 RETRY_SECONDS = 1
-"""When a client may look again for an order that is not final yet."""
+"""When a client may look again for an order or a refund that is not final yet."""
 
 _IDEMPOTENCY_KEY_METADATA = "idempotency-key"
 
@@ -47,6 +51,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self,
         database: Database,
         checkout: Checkout,
+        refunds: Refunds,
         event_log: EventLog,
         draining: asyncio.Event,
         captured_manually: tuple[str, ...] = (),
@@ -54,6 +59,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self._captured_manually = captured_manually
         self._database = database
         self._checkout = checkout
+        self._refunds = refunds
         self._event_log = event_log
         self._draining = draining
 
@@ -63,7 +69,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         order = self._parse(request, request.idempotency_key or _default_idempotency_key(context))
         (result,) = await self._checkout.place([order], DRIVE_SECONDS)
         if isinstance(result, domain.Unfinished | domain.Failed):
-            context.set_trailing_metadata((("retry-after", str(RETRY_SECONDS)),))
+            _accept(context)
             return messages.to_message(result.order)
         if isinstance(result, errors.Error):
             raise result
@@ -114,6 +120,26 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
                 (order,) = await repository.save_orders(connection, [changed], Cause.CLIENT)
         self._event_log.note_change()
         return messages.to_message(order)
+
+    async def RefundOrder(
+        self, request: order_pb2.RefundOrderRequest, context: Context
+    ) -> order_pb2.Refund:
+        key = request.idempotency_key or _default_idempotency_key(context)
+        new = messages.parse_refund(request, key)
+        refund.check_new_refund(new)
+        found = await self._refunds.refund(uuid.UUID(request.order_id), new, DRIVE_SECONDS)
+        if found.state is RefundState.PENDING:
+            _accept(context)
+        return messages.to_refund_message(found)
+
+    async def ListRefunds(
+        self, request: order_pb2.ListRefundsRequest, context: Context
+    ) -> AsyncIterator[order_pb2.ListRefundsResponse]:
+        """Read message after message, as ListOrders does."""
+        order_id = uuid.UUID(request.order_id)
+        progress = paging.Progress(("refunds", order_id), request.page_token, request.page_size)
+        while not progress.is_done:
+            yield await self._read_refunds(order_id, progress)
 
     async def WatchOrder(
         self, request: order_pb2.WatchOrderRequest, context: Context
@@ -194,6 +220,20 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             next_page_token=progress.next_page_token,
         )
 
+    async def _read_refunds(
+        self, order_id: uuid.UUID, progress: paging.Progress
+    ) -> order_pb2.ListRefundsResponse:
+        (number,) = paging.parse_numbers(progress.position, 1)
+        limit = progress.limit
+        async with self._database.connection() as connection:
+            await repository.get_order(connection, order_id)
+            found = await refund_repository.list_of_order(connection, order_id, number, limit + 1)
+        response = order_pb2.ListRefundsResponse()
+        count = paging.fill(response.refunds.add, found[:limit], messages.fill_refund_message)
+        progress.advance(found, count, lambda each: [str(each.number)])
+        response.next_page_token = progress.next_page_token
+        return response
+
     async def _read_stuck_orders(
         self, progress: paging.Progress
     ) -> order_pb2.ListStuckOrdersResponse:
@@ -249,6 +289,11 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         order = messages.parse_order(request, idempotency_key, self._captured_manually)
         placement.check_new_order(order)
         return order
+
+
+def _accept(context: Context) -> None:
+    """Say that the response is not final."""
+    context.set_trailing_metadata((("retry-after", str(RETRY_SECONDS)),))
 
 
 def _default_idempotency_key(context: Context) -> str:

@@ -116,7 +116,7 @@ async def test_list_orders_retains_nothing_while_the_client_does_not_read(
     database = Database(urls["order"])
     await database.open()
     event_log = EventLog(database, shop.draining)
-    servicer = OrderServicer(database, shop.checkout, event_log, shop.draining)
+    servicer = OrderServicer(database, shop.checkout, shop.refunds, event_log, shop.draining)
     request = order_pb2.ListOrdersRequest(user_id=UNKNOWN_ID, page_size=1_000)
     kept = await bytes_kept(servicer.ListOrders, request)
     await database.close()

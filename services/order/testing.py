@@ -32,6 +32,7 @@ from services.order.checkout import Checkout
 from services.order.domain import Cause
 from services.order.event_log import EventLog
 from services.order.peers import Peers
+from services.order.refunds import Refunds
 from services.order.servicer import OrderServicer
 from services.order.worker import Worker
 from services.payment import main as payment
@@ -53,7 +54,9 @@ CAPTURES = ("pin_stock", "capture_payments")
 """The calls beside these that confirm an order whose payment is captured manually."""
 COMPENSATIONS = ("cancel_payments", "release_stock")
 """The calls that compensate for an order."""
-CALLS = ("find_users", *STEPS, *CAPTURES, *COMPENSATIONS)
+REFUND_STEPS = ("refund_payments", "return_stock")
+"""The calls that refund an order, in their order."""
+CALLS = ("find_users", *STEPS, *CAPTURES, *COMPENSATIONS, *REFUND_STEPS)
 """The methods of `Peers`."""
 
 Urls = Mapping[str, str]
@@ -91,6 +94,7 @@ class Shop:
         """Around the calls of the order service: "before charge", "after charge" and so on."""
         self.peers: Peers
         self.checkout: Checkout
+        self.refunds: Refunds
         self.worker: Worker
 
     async def open(self) -> None:
@@ -157,6 +161,23 @@ class Shop:
         stock = (await self.products.GetProduct(request)).stock
         return stock.available, stock.reserved, stock.sold
 
+    async def buy(self, units: int = 4) -> tuple[str, str]:
+        """Confirm an order of units at 3 GBP; return the ids of the order and the product."""
+        product_id = await self.new_product()
+        request = new_order(await self.new_user(), (product_id, units))
+        return (await self.orders.CreateOrder(request)).order_id, product_id
+
+    async def update_status(self, order_id: str, state: str) -> order_pb2.Order:
+        """Change the state of an order, for example to SHIPPED."""
+        request = order_pb2.UpdateOrderStatusRequest(order_id=order_id)
+        request.state = order_pb2.OrderState.Value(f"ORDER_STATE_{state}")
+        return await self.orders.UpdateOrderStatus(request)
+
+    async def list_refunds(self, order_id: str) -> list[order_pb2.Refund]:
+        """Return the refunds of an order, oldest first."""
+        call = self.orders.ListRefunds(order_pb2.ListRefundsRequest(order_id=order_id))
+        return [refund async for page in call for refund in page.refunds]
+
     async def _start(self, name: str) -> grpc.aio.Channel:
         port = await self.start(name)
         channel = client.open_channel("127.0.0.1", port)
@@ -171,10 +192,20 @@ class Shop:
         event_log = EventLog(database, resources.draining)
         resources.tasks.extend(event_log.tasks())
         # Not started: tests run it when they choose.
-        self.worker = Worker(database, Checkout(database, self.peers, event_log, Cause.WORKER))
+        self.worker = Worker(
+            database,
+            Checkout(database, self.peers, event_log, Cause.WORKER),
+            Refunds(database, self.peers, event_log, Cause.WORKER),
+        )
         self.checkout = Checkout(database, self.peers, event_log)
+        self.refunds = Refunds(database, self.peers, event_log)
         return OrderServicer(
-            database, self.checkout, event_log, resources.draining, CAPTURED_MANUALLY
+            database,
+            self.checkout,
+            self.refunds,
+            event_log,
+            resources.draining,
+            CAPTURED_MANUALLY,
         )
 
 
@@ -211,6 +242,18 @@ def new_order(
             for product_id, quantity in lines
         ],
     )
+
+
+def new_refund(
+    order_id: str, amount: int | None = None, *lines: tuple[str, int], key: str = "r"
+) -> order_pb2.RefundOrderRequest:
+    """Return a request for a refund of whole pounds that restocks products and quantities."""
+    request = order_pb2.RefundOrderRequest(order_id=order_id, idempotency_key=key)
+    if amount is not None:
+        request.amount.CopyFrom(money_pb2.Money(currency_code="GBP", units=amount))
+    for product_id, quantity in lines:
+        request.restock.add(product_id=product_id, quantity=quantity)
+    return request
 
 
 def audit(urls: Urls) -> list[str]:

@@ -1,7 +1,7 @@
-"""Finishes orders that no request drives any more, because of a crash or an outage.
+"""Finishes orders and refunds that no request drives any more, because of a crash or an outage.
 
-The rows of active orders are the queue: the worker claims those that are due by a lease, and drives
-them like a request would. Any number of processes may run it.
+The rows of active orders, and of those with pending refunds, are the queue: the worker claims those
+that are due by a lease, and drives them like a request would. Any number of processes may run it.
 """
 
 import uuid
@@ -13,6 +13,7 @@ from chassis.database import Database
 from chassis.supervision import BackgroundTask
 from services.order import batches, queue_repository, repository
 from services.order.checkout import Checkout
+from services.order.refunds import Refunds
 
 INTERVAL_SECONDS = 1.0
 """How often the worker looks for orders that are due."""
@@ -21,11 +22,12 @@ RENEWAL_SECONDS = repository.LEASE.total_seconds() / 3
 
 
 class Worker:
-    """Claims orders and drives them."""
+    """Claims orders and drives them, or their refunds."""
 
-    def __init__(self, database: Database, checkout: Checkout) -> None:
+    def __init__(self, database: Database, checkout: Checkout, refunds: Refunds) -> None:
         self._database = database
         self._checkout = checkout
+        self._refunds = refunds
         self._log = log.logger()
 
     async def run(self) -> None:
@@ -52,6 +54,8 @@ class Worker:
         async with self._database.connection() as connection:
             orders = await repository.get_orders(connection, order_ids)
         driven = await self._checkout.drive(orders)
+        if refunded := [order.order_id for order in orders if order.pending_refunds]:
+            await self._refunds.drive(refunded)
         unfinished = sum(isinstance(result, errors.Error) for result in driven.values())
         self._log.info("orders_recovered", orders=len(orders), unfinished=unfinished)
 

@@ -113,6 +113,48 @@ COMPARISONS = (
         ),
     ),
     Comparison(
+        "orders and their refunds",
+        Records(
+            "order",
+            "SELECT order_id::text, format('%s %s, %s pending', refunded_minor, currency_code,"
+            " pending_refunds) FROM orders WHERE refunded_minor > 0",
+        ),
+        Records(
+            "order",
+            "SELECT order_id::text, format('%s %s, %s pending', sum(amount_minor), currency_code,"
+            " count(*) FILTER (WHERE state = 'PENDING')) FROM order_refunds"
+            " WHERE state <> 'FAILED' GROUP BY order_id, currency_code",
+        ),
+    ),
+    Comparison(
+        "refunds of orders and of payments",
+        Records(
+            "order",
+            "SELECT format('%s %s', order_id, number), format('%s %s %s', state, amount_minor,"
+            " currency_code) FROM order_refunds WHERE state <> 'PENDING'",
+        ),
+        Records(
+            "payment",
+            "SELECT format('%s %s', order_id, number), format('%s %s %s', refunds.state,"
+            " refunds.amount_minor, refunds.currency_code) FROM refunds"
+            " JOIN payments USING (payment_id) WHERE refunds.state <> 'PENDING'",
+        ),
+    ),
+    Comparison(
+        "restocked lines and returned stock",
+        Records(
+            "order",
+            "SELECT format('%s %s %s', order_id, number, product_id), quantity::text"
+            " FROM order_refund_lines JOIN order_refunds USING (order_id, number)"
+            " WHERE state = 'SUCCEEDED'",
+        ),
+        Records(
+            "product",
+            "SELECT format('%s %s %s', order_id, number, product_id), quantity::text"
+            " FROM stock_returns",
+        ),
+    ),
+    Comparison(
         "lines of confirmed orders and sold stock",
         Records(
             "order",
@@ -129,7 +171,11 @@ COMPARISONS = (
     ),
     Comparison(
         "active orders and reserved stock",
-        Records("order", "SELECT order_id::text, '' FROM orders WHERE next_at IS NOT NULL"),
+        Records(
+            "order",
+            "SELECT order_id::text, '' FROM orders"
+            " WHERE state IN ('PENDING', 'PAYING', 'CANCELLING')",
+        ),
         Records(
             "product",
             "SELECT order_id::text, '' FROM reservations WHERE state IN ('RESERVED', 'PINNED')",

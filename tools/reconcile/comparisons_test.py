@@ -1,10 +1,12 @@
-"""Every comparison finds the difference that it is for, in a shop with a confirmed order."""
+"""Every comparison finds the difference that it is for, in a shop with an order and a refund."""
 
 from typing import LiteralString
 
 import psycopg
 import pytest
+from google.type import money_pb2
 
+from bazaar.order.v1 import order_pb2
 from services.order.testing import Shop, Urls, new_order
 from tools.reconcile.comparisons import COMPARISONS, MAX_EXAMPLES, Result, compare
 
@@ -30,7 +32,22 @@ DIFFERENCES: tuple[tuple[str, str, LiteralString], ...] = (
         "payments and refunds",
         "payment",
         "INSERT INTO refunds (payment_id, number, amount_minor, currency_code, state)"
-        " SELECT payment_id, 1, 1, 'GBP', 'SUCCEEDED' FROM payments",
+        " SELECT payment_id, 2, 1, 'GBP', 'SUCCEEDED' FROM payments",
+    ),
+    (
+        "orders and their refunds",
+        "order",
+        "UPDATE orders SET refunded_minor = refunded_minor + 1",
+    ),
+    (
+        "refunds of orders and of payments",
+        "order",
+        "UPDATE order_refunds SET state = 'FAILED'",
+    ),
+    (
+        "restocked lines and returned stock",
+        "product",
+        "DELETE FROM stock_returns",
     ),
     (
         "lines of confirmed orders and sold stock",
@@ -72,8 +89,13 @@ def results(urls: Urls) -> dict[str, Result]:
 
 
 async def place(shop: Shop) -> None:
-    request = new_order(await shop.new_user(), (await shop.new_product(), 2))
-    await shop.orders.CreateOrder(request)
+    product_id = await shop.new_product()
+    request = new_order(await shop.new_user(), (product_id, 2))
+    order = await shop.orders.CreateOrder(request)
+    amount = money_pb2.Money(currency_code="GBP", units=1)
+    refund = order_pb2.RefundOrderRequest(order_id=order.order_id, amount=amount)
+    refund.restock.add(product_id=product_id, quantity=1)
+    await shop.orders.RefundOrder(refund)
 
 
 async def test_a_shop_without_faults_has_no_difference(shop: Shop, urls: Urls) -> None:
@@ -81,6 +103,7 @@ async def test_a_shop_without_faults_has_no_difference(shop: Shop, urls: Urls) -
     found = results(urls)
     assert [result.examples for result in found.values()] == [[]] * len(COMPARISONS)
     assert found["confirmed orders and charges"].compared == 1
+    assert found["restocked lines and returned stock"].compared == 1
 
 
 @pytest.mark.parametrize(("name", "database", "statement"), DIFFERENCES)

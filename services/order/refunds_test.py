@@ -1,0 +1,323 @@
+"""Refunds with lost messages, dead processes, concurrency, and a provider that forgets keys."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import LiteralString
+
+import grpc
+import psycopg
+import pytest
+from google.type import money_pb2
+
+from bazaar.order.v1 import order_pb2
+from chassis.testing import read_refusal, refusal
+from services.order import queue_repository, servicer
+from services.order.domain import RefundState
+from services.order.refund import Refund, RefundKey
+from services.order.testing import (
+    REFUND_STEPS,
+    Shop,
+    Urls,
+    audit,
+    lose,
+    make_due,
+    new_order,
+    new_refund,
+    read,
+)
+from services.payment.testing import expire_keys
+
+pytest_plugins = ("tools.postgres.testing", "services.order.testing")
+
+PENDING = order_pb2.REFUND_STATE_PENDING
+SUCCEEDED = order_pb2.REFUND_STATE_SUCCEEDED
+
+
+def pounds(units: int) -> money_pb2.Money:
+    return money_pb2.Money(currency_code="GBP", units=units)
+
+
+async def get(shop: Shop, order_id: str) -> order_pb2.Order:
+    return await shop.orders.GetOrder(order_pb2.GetOrderRequest(order_id=order_id))
+
+
+def execute(urls: Urls, statement: LiteralString) -> None:
+    with psycopg.connect(urls["order"]) as connection:
+        connection.execute(statement)
+
+
+def at_provider(urls: Urls) -> tuple[int, int]:
+    """Return how many refunds the provider has made, and of how much."""
+    query: LiteralString = (
+        "SELECT count(*), coalesce(sum(amount_minor), 0)::bigint FROM sandbox.movements"
+        " WHERE type = 'REFUND'"
+    )
+    ((count, minor),) = read(urls["payment"], query)
+    return count, minor
+
+
+@pytest.mark.parametrize("step", REFUND_STEPS)
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("by", ["request", "worker"])
+async def test_a_refund_is_finished_after_a_lost_message(
+    shop: Shop, urls: Urls, side: str, step: str, by: str
+) -> None:
+    """The provider forgets all keys meanwhile."""
+    order_id, product_id = await shop.buy()
+    request = new_refund(order_id, 5, (product_id, 1))
+    shop.hooks[f"{side} {step}"] = lose
+    call = shop.orders.RefundOrder(request)
+    accepted = await call
+    assert accepted.state == PENDING
+    assert ("retry-after", "1") in list(await call.trailing_metadata())
+    assert audit(urls) != []
+    shop.hooks.clear()
+    expire_keys(urls["payment"])
+    if by == "worker":
+        make_due(urls)
+        await shop.worker.run()
+    else:
+        await shop.orders.RefundOrder(request)
+    (refund,) = await shop.list_refunds(order_id)
+    assert (refund.number, refund.state) == (accepted.number, SUCCEEDED)
+    assert await shop.stock(product_id) == (7, 0, 3)
+    assert at_provider(urls) == (1, 5_00)
+    assert audit(urls) == []
+
+
+@pytest.mark.parametrize("step", REFUND_STEPS)
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_two_processes_that_drive_a_refund_make_it_once(
+    shop: Shop, urls: Urls, side: str, step: str
+) -> None:
+    """While the first waits at a point, the provider forgets its keys, and the worker finishes."""
+    order_id, product_id = await shop.buy()
+
+    async def run_worker() -> None:
+        del shop.hooks[f"{side} {step}"]
+        expire_keys(urls["payment"])
+        execute(urls, "UPDATE orders SET lease_until = now()")
+        await shop.worker.run()
+        assert (await shop.list_refunds(order_id))[0].state == SUCCEEDED
+        expire_keys(urls["payment"])
+
+    shop.hooks[f"{side} {step}"] = run_worker
+    refund = await shop.orders.RefundOrder(new_refund(order_id, 5, (product_id, 1)))
+    assert refund.state == SUCCEEDED
+    assert await shop.stock(product_id) == (7, 0, 3)
+    assert at_provider(urls) == (1, 5_00)
+    query = "SELECT count(*) FROM order_events WHERE details ? 'refund'"
+    assert read(urls["order"], query) == [(2,)]
+    assert audit(urls) == []
+
+
+@pytest.mark.parametrize("step", REFUND_STEPS)
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_a_refund_whose_process_has_died_is_finished_when_its_lease_ends(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch, side: str, step: str
+) -> None:
+    async def postpone_nothing(*_: object) -> None:
+        """A process that is killed does not end its lease."""
+
+    order_id, product_id = await shop.buy()
+    shop.hooks[f"{side} {step}"] = lose
+    with monkeypatch.context() as patch:
+        patch.setattr(queue_repository, "postpone", postpone_nothing)
+        await shop.orders.RefundOrder(new_refund(order_id, 5, (product_id, 1)))
+    shop.hooks.clear()
+    await shop.worker.run()
+    assert [refund.state for refund in await shop.list_refunds(order_id)] == [PENDING]
+    execute(urls, "UPDATE orders SET lease_until = now()")
+    await shop.worker.run()
+    assert [refund.state for refund in await shop.list_refunds(order_id)] == [SUCCEEDED]
+    assert await shop.stock(product_id) == (7, 0, 3)
+    assert at_provider(urls) == (1, 5_00)
+    assert audit(urls) == []
+
+
+async def test_a_refund_whose_client_has_left_is_left_to_the_worker(shop: Shop, urls: Urls) -> None:
+    order_id, _ = await shop.buy()
+    reached = asyncio.Event()
+
+    async def block() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    shop.hooks["after refund_payments"] = block
+    call = shop.orders.RefundOrder(new_refund(order_id, 5))
+    await reached.wait()
+    call.cancel()
+    query: LiteralString = "SELECT lease_until IS NULL FROM orders"
+    async with asyncio.timeout(10):
+        while read(urls["order"], query) != [(True,)]:  # noqa: ASYNC110 - a call that ends.
+            await asyncio.sleep(0.01)
+    shop.hooks.clear()
+    make_due(urls)
+    await shop.worker.run()
+    assert at_provider(urls) == (1, 5_00)
+    assert audit(urls) == []
+
+
+async def test_a_refund_that_takes_long_is_returned_pending(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def block() -> None:
+        await asyncio.Event().wait()
+
+    order_id, _ = await shop.buy()
+    monkeypatch.setattr(servicer, "DRIVE_SECONDS", 0.1)
+    shop.hooks["before refund_payments"] = block
+    accepted = await shop.orders.RefundOrder(new_refund(order_id, 5))
+    assert accepted.state == PENDING
+    assert (await get(shop, order_id)).refunded_amount == pounds(5)
+    shop.hooks.clear()
+    make_due(urls)
+    await shop.worker.run()
+    assert audit(urls) == []
+
+
+async def test_a_refund_waits_for_a_provider_that_does_not_know_yet(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other refunds of the order go on."""
+    refund_payments = shop.peers.refund_payments
+
+    async def first_is_pending(refunds: Sequence[Refund]) -> dict[RefundKey, RefundState]:
+        states = await refund_payments(refunds)
+        return {key: RefundState.PENDING if key[1] == 1 else states[key] for key in states}
+
+    order_id, product_id = await shop.buy()
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.peers, "refund_payments", first_is_pending)
+        await shop.orders.RefundOrder(new_refund(order_id, 5, (product_id, 1), key="1"))
+        await shop.orders.RefundOrder(new_refund(order_id, 6, key="2"))
+    assert [refund.state for refund in await shop.list_refunds(order_id)] == [PENDING, SUCCEEDED]
+    assert await shop.stock(product_id) == (6, 0, 4)
+    make_due(urls)
+    await shop.worker.run()
+    assert await shop.stock(product_id) == (7, 0, 3)
+    assert audit(urls) == []
+
+
+async def test_concurrent_refunds_never_exceed_the_total(shop: Shop, urls: Urls) -> None:
+    order_id, product_id = await shop.buy()
+    requests = [new_refund(order_id, 5, (product_id, 1), key=f"{n}") for n in range(6)]
+    calls = [shop.orders.RefundOrder(request) for request in requests]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [read_refusal(each) for each in results if isinstance(each, grpc.aio.AioRpcError)]
+    assert {each.reason for each in refused} == {"REFUND_EXCEEDS_TOTAL"}
+    assert len(refused) == 4
+    assert (await get(shop, order_id)).refunded_amount == pounds(10)
+    assert at_provider(urls) == (2, 10_00)
+    assert audit(urls) == []
+
+
+async def test_concurrent_requests_with_one_key_are_one_refund(shop: Shop, urls: Urls) -> None:
+    order_id, product_id = await shop.buy()
+    request = new_refund(order_id, 5, (product_id, 1))
+    refunds = await asyncio.gather(*(shop.orders.RefundOrder(request) for _ in range(8)))
+    assert {refund.number for refund in refunds} == {1}
+    assert at_provider(urls) == (1, 5_00)
+    assert await shop.stock(product_id) == (7, 0, 3)
+    assert audit(urls) == []
+
+
+async def test_an_order_that_is_being_refunded_is_not_shipped(shop: Shop, urls: Urls) -> None:
+    order_id, _ = await shop.buy()
+    reasons = []
+
+    async def ship_meanwhile() -> None:
+        reasons.append((await refusal(shop.update_status(order_id, "SHIPPED"))).reason)
+
+    shop.hooks["before refund_payments"] = ship_meanwhile
+    await shop.orders.RefundOrder(new_refund(order_id))
+    assert reasons == ["ORDER_REFUNDED"]
+    assert audit(urls) == []
+
+
+async def test_a_shipment_and_a_full_refund_that_race_exclude_each_other(
+    shop: Shop, urls: Urls
+) -> None:
+    """Both wait for the lock of the order, and one sees what the other has done."""
+    user_id, product_id = await shop.new_user(), await shop.new_product(units=100)
+    for number in range(10):
+        request = new_order(user_id, (product_id, 1), key=f"{number}")
+        order_id = (await shop.orders.CreateOrder(request)).order_id
+        results = await asyncio.gather(
+            shop.update_status(order_id, "SHIPPED"),
+            shop.orders.RefundOrder(new_refund(order_id)),
+            return_exceptions=True,
+        )
+        refused = [read_refusal(each) for each in results if isinstance(each, grpc.aio.AioRpcError)]
+        query: LiteralString = (
+            "SELECT order_id::text, coalesce(details #>> '{refund,state}', state) FROM order_events"
+            " WHERE version > 3 ORDER BY version"
+        )
+        events = [event for key, event in read(urls["order"], query) if key == order_id]
+        if refused:
+            assert [each.reason for each in refused] == ["ORDER_REFUNDED"]
+            assert events == ["PENDING", "SUCCEEDED"]
+        else:
+            assert events == ["SHIPPED", "PENDING", "SUCCEEDED"]
+    assert audit(urls) == []
+
+
+async def test_a_refund_that_the_provider_rejects_gives_back_what_it_noted(
+    shop: Shop, urls: Urls
+) -> None:
+    order_id, product_id = await shop.buy()
+    with psycopg.connect(urls["payment"]) as connection:
+        connection.execute("UPDATE sandbox.intents SET refunded_minor = amount_minor")
+    request = new_refund(order_id, None, (product_id, 4))
+    for _ in range(2):
+        refused = await refusal(shop.orders.RefundOrder(request))
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "REFUND_FAILED",
+        )
+    (refund,) = await shop.list_refunds(order_id)
+    assert refund.state == order_pb2.REFUND_STATE_FAILED
+    assert not (await get(shop, order_id)).HasField("refunded_amount")
+    assert await shop.stock(product_id) == (6, 0, 4)
+    with psycopg.connect(urls["payment"]) as connection:
+        connection.execute("UPDATE sandbox.intents SET refunded_minor = 0")
+    again = new_refund(order_id, None, (product_id, 4), key="again")
+    assert (await shop.orders.RefundOrder(again)).number == 2
+    assert await shop.stock(product_id) == (10, 0, 0)
+    assert audit(urls) == []
+
+
+async def test_a_refund_that_keeps_failing_makes_its_order_stuck(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refunds of other orders go on, and staff can have it tried again."""
+    user_id, product_id = await shop.new_user(), await shop.new_product()
+    bad, good = [
+        (await shop.orders.CreateOrder(new_order(user_id, (product_id, 1), key=key))).order_id
+        for key in ("bad", "good")
+    ]
+    refund_payments = shop.peers.refund_payments
+
+    async def poison(refunds: Sequence[Refund]) -> dict[RefundKey, RefundState]:
+        if any(str(refund.order_id) == bad for refund in refunds):
+            raise ValueError("poison")
+        return await refund_payments(refunds)
+
+    shop.hooks["before refund_payments"] = lose
+    for order_id in (bad, good):
+        await shop.orders.RefundOrder(new_refund(order_id, 1))
+    shop.hooks.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.peers, "refund_payments", poison)
+        for _ in range(2):
+            make_due(urls)
+            await shop.worker.run()
+            execute(urls, "UPDATE orders SET failing_since = failing_since - interval '15 minutes'")
+    assert [refund.state for refund in await shop.list_refunds(good)] == [SUCCEEDED]
+    call = shop.orders.ListStuckOrders(order_pb2.ListStuckOrdersRequest())
+    stuck = [(each.order_id, each.failure) async for page in call for each in page.stuck_orders]
+    assert stuck == [(bad, "ValueError: poison")]
+    await shop.orders.RedriveOrder(order_pb2.RedriveOrderRequest(order_id=bad))
+    await shop.worker.run()
+    assert [refund.state for refund in await shop.list_refunds(bad)] == [SUCCEEDED]
+    assert audit(urls) == []
