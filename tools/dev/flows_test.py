@@ -148,6 +148,33 @@ def test_create_orders_streaming(client: httpx.Client) -> None:
     assert errors == ["OUT_OF_STOCK"] * 3, "a bad order gets its own error and the stream goes on"
 
 
+def test_refund_order(client: httpx.Client) -> None:
+    user, product = _create_user(client), _add_product(client, available=5)
+    order = _post(client, "/v1/orders", _order(user, product, "returned", quantity=3))
+    path = f"/v1/orders/{order['orderId']}"
+    part = {
+        "amount": {"currencyCode": "GBP", "units": "12", "nanos": 950_000_000},
+        "restock": [{"productId": product["productId"], "quantity": 1}],
+        "idempotencyKey": "return 1",
+    }
+    refund = _post(client, f"{path}:refund", part)
+    assert refund["state"] == "REFUND_STATE_SUCCEEDED"
+    assert _post(client, f"{path}:refund", part) == refund
+    rest = _post(client, f"{path}:refund", {})
+    assert rest["amount"] == {"currencyCode": "GBP", "units": "25", "nanos": 900_000_000}
+    pages = _read_stream(client.get(f"{path}/refunds"))
+    assert [listed for page in pages for listed in page["refunds"]] == [refund, rest]
+    assert client.get(path).json()["refundedAmount"] == order["total"]
+    stock = client.get(f"/v1/products/{product['productId']}").json()["stock"]
+    assert stock == {"available": 3, "sold": 2, "stocked": 5}
+    changed = part | {"amount": order["total"]}
+    response = client.post(f"{path}:refund", json=changed)
+    assert response.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    response = client.post(f"{path}:updateStatus", json={"state": "ORDER_STATE_SHIPPED"})
+    assert response.status_code == httpx.codes.CONFLICT
+    assert response.json()["reason"] == "ORDER_REFUNDED"
+
+
 def test_user_order_list_streaming(client: httpx.Client) -> None:
     user, other, product = _create_user(client), _create_user(client), _add_product(client)
     placed = [

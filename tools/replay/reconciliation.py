@@ -113,12 +113,15 @@ def _explain(trade: Trade, outcome: Outcome) -> dict[str, Totals]:
 
 
 def _sum_shop(trade: Trade, books: Books) -> Totals:
-    """Return the net trade: units sold less units returned, and charges less refunds."""
+    """Return the net trade: units sold less units returned, and charges less refunds.
+
+    Units that were refunded are no longer sold.
+    """
     units = 0
     for product in books.products.values():
         stock = product.get("stock", {})
         units += stock.get("sold", 0)
-    units -= sum(item.units for item in trade.returns if item.sale in books.orders)
+    units -= sum(item.units for item in trade.returns if item.is_free and item.sale in books.orders)
     return Totals(units, books.charged.total() - books.refunded.total())
 
 
@@ -169,7 +172,10 @@ def _compare_stock(trade: Trade, replay: Replay, books: Books) -> list[str]:
         added[line.product] += line.quantity
     for item in trade.returns:
         if item.sale in replay.outcome.orders:
-            added[item.product] += item.units
+            if item.is_free:
+                added[item.product] += item.units
+            else:
+                sold[item.product] -= item.units
     differences: list[str] = []
     for key, units in opening.items():
         sku = replay.sku(key)

@@ -20,6 +20,7 @@ CONCURRENCY = 16
 CHUNK_ORDERS = 100
 CHUNK_LINES = 2_000
 ATTEMPTS = 5
+RETRY_SECONDS = 1.0
 PAYMENT_METHOD = "pm_card_visa"
 
 Item = TypeVar("Item")
@@ -136,12 +137,21 @@ class Replay:
         )
 
     async def _refund(self, item: Return) -> None:
-        if item.amount_minor:
-            payment_id = self.outcome.orders[item.sale]["paymentId"]
-            idempotency_key = f"{self._trade.digest}/{item.key}"
-            body = {"amount": to_money(item.amount_minor), "idempotencyKey": idempotency_key}
-            await self._shop.post(f"/v1/payments/{payment_id}:refund", body)
-        await self._adjust(item.product, item.units, item.key, "customer return")
+        if item.is_free:
+            await self._adjust(item.product, item.units, item.key, "customer return")
+            return
+        order_id = self.outcome.orders[item.sale]["orderId"]
+        body = {
+            "amount": to_money(item.amount_minor),
+            "restock": [{"productId": self.outcome.products[item.product], "quantity": item.units}],
+            "idempotencyKey": f"{self._trade.digest}/{item.key}",
+        }
+        for _ in range(ATTEMPTS):
+            refund = await self._shop.post(f"/v1/orders/{order_id}:refund", body)
+            if refund["state"] != "REFUND_STATE_PENDING":
+                return
+            await asyncio.sleep(RETRY_SECONDS)
+        raise ShopError(0, "REFUND_PENDING", f"a refund of order {order_id} is still pending")
 
     async def _adjust(self, product: ProductKey, delta: int, key: str, reason: str) -> None:
         product_id = self.outcome.products[product]

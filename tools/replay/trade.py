@@ -86,6 +86,11 @@ class Return:
         """The refund in pence."""
         return self.units * self.product.price_minor
 
+    @property
+    def is_free(self) -> bool:
+        """Whether there is nothing to refund: the units are then an adjustment of the stock."""
+        return self.product.price_minor == 0
+
 
 @dataclass(frozen=True, slots=True)
 class Unexpressed:
