@@ -41,7 +41,7 @@ from services.payment.testing import Hooks
 from services.product import main as product
 from services.user import main as user
 from tools.postgres.testing import Databases, clear
-from tools.reconcile.comparisons import compare_all
+from tools.reconcile.comparisons import compare
 
 CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_declined"
@@ -262,7 +262,7 @@ def audit(urls: Urls) -> list[str]:
     An empty list means that they agree in everything that `tools.reconcile` compares, and that no
     order is active.
     """
-    results = compare_all(urls)
+    results = compare(urls)
     found = [f"{each.comparison.name}: {example}" for each in results for example in each.examples]
     active = (
         "SELECT format('order %s is %s', order_id, state) FROM orders WHERE next_at IS NOT NULL"

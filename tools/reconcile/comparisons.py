@@ -10,9 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, LiteralString, TypeAlias
 
 import psycopg
+
+from tools.reconcile.books import Books, sorted_rows
 
 MAX_EXAMPLES = 20
 """How many differences of a comparison are described; the others are counted."""
@@ -28,10 +31,11 @@ Row = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """A query for rows of a key and a value, both text, from one database."""
+    """Rows of a key and a value, both text: from a query to one database, or a provider's books."""
 
-    database: str
-    query: LiteralString
+    source: str
+    """The name of the database or of the provider."""
+    query: LiteralString = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,24 @@ class Result:
     differences: int = 0
     examples: list[str] = field(default_factory=list)
 
+
+def _compare_with_books(provider: LiteralString) -> Comparison:
+    return Comparison(
+        f"payments and {provider}",
+        Records(
+            "payment",
+            "SELECT provider_reference, format('%s charged, %s refunded, 0 held', amount_minor,"
+            f" refunded_minor) FROM payments WHERE state = 'SUCCEEDED' AND provider = '{provider}'",
+        ),
+        Records(provider),
+    )
+
+
+BOOK_COMPARISONS = {
+    "stripe": _compare_with_books("stripe"),
+    "paypal": _compare_with_books("paypal"),
+}
+"""Comparisons with the providers whose books are not in a database of the shop."""
 
 _CONFIRMED: LiteralString = "state IN ('CONFIRMED', 'SHIPPED', 'DELIVERED')"
 
@@ -231,35 +253,43 @@ COMPARISONS = (
 )
 
 
-def compare(urls: Mapping[str, str], comparison: Comparison) -> Result:
-    """Compare two sets of records; `urls` are those of the databases by their names.
+def compare(
+    urls: Mapping[str, str],
+    comparisons: Sequence[Comparison] = COMPARISONS,
+    books: Mapping[str, Books] = MappingProxyType({}),
+) -> list[Result]:
+    """Compare pairs of records, on one connection per database.
+
+    `urls` are those of the databases by their names, `books` those of the providers that are
+    compared.
 
     Raises:
         psycopg.Error: a database cannot be read.
+        httpx.HTTPError: the books of a provider cannot be read.
     """
-    return compare_all(urls, [comparison])[0]
-
-
-def compare_all(
-    urls: Mapping[str, str], comparisons: Sequence[Comparison] = COMPARISONS
-) -> list[Result]:
-    """Make comparisons like `compare`, on one connection per database."""
-    sides = [side for each in comparisons for side in (each.expected, each.found)]
+    sources = {side.source for each in comparisons for side in (each.expected, each.found)}
     with ExitStack() as stack:
         connections = {
             name: stack.enter_context(psycopg.connect(urls[name], connect_timeout=CONNECT_SECONDS))
-            for name in {side.database for side in sides}
+            for name in sources - books.keys()
         }
         for connection in connections.values():
             connection.read_only = True
-        return [_compare(connections, comparison) for comparison in comparisons]
+        return [_compare(connections, books, comparison) for comparison in comparisons]
 
 
-def _compare(connections: Mapping[str, Connection], comparison: Comparison) -> Result:
+def _compare(
+    connections: Mapping[str, Connection], books: Mapping[str, Books], comparison: Comparison
+) -> Result:
     result = Result(comparison)
     with ExitStack() as stack:
         expected = _read(stack, connections, comparison.expected, "expected")
-        found = _read(stack, connections, comparison.found, "found")
+        if comparison.found.source in books:
+            provider = comparison.found.source
+            references = _read_references(stack, connections["payment"], provider)
+            found = sorted_rows(books[provider].read(references))
+        else:
+            found = _read(stack, connections, comparison.found, "found")
         for key, before, after in _merge(expected, found):
             result.compared += 1
             if before == after or (after is None and comparison.partial):
@@ -273,12 +303,21 @@ def _compare(connections: Mapping[str, Connection], comparison: Comparison) -> R
 def _read(
     stack: ExitStack, connections: Mapping[str, Connection], records: Records, name: str
 ) -> Iterator[Row]:
-    cursor = stack.enter_context(connections[records.database].cursor(name))
+    cursor = stack.enter_context(connections[records.source].cursor(name))
     # Merging needs the order of the keys' bytes, whatever the collation of the database is.
     cursor.execute(
         f'SELECT * FROM ({records.query}) AS record (key, value) ORDER BY key COLLATE "C"'
     )
     return iter(cursor)
+
+
+def _read_references(stack: ExitStack, payments: Connection, provider: str) -> Iterator[str]:
+    cursor = stack.enter_context(payments.cursor("references"))
+    cursor.execute(
+        "SELECT provider_reference FROM payments WHERE provider = %s AND provider_reference <> ''",
+        (provider,),
+    )
+    return (reference for (reference,) in cursor)
 
 
 def _merge(

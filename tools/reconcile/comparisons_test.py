@@ -85,7 +85,7 @@ DIFFERENCES: tuple[tuple[str, str, LiteralString], ...] = (
 
 
 def results(urls: Urls) -> dict[str, Result]:
-    return {comparison.name: compare(urls, comparison) for comparison in COMPARISONS}
+    return {result.comparison.name: result for result in compare(urls)}
 
 
 async def place(shop: Shop) -> None:

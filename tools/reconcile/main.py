@@ -1,17 +1,24 @@
 """The command line: `./bazelw run //tools/reconcile`."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
+import httpx
 import psycopg
 from rich.console import Console
 from rich.table import Table
 
 from chassis import settings
 from migrations.settings import MigrationSettings
-from tools.reconcile.comparisons import COMPARISONS, Result, compare
+from services.payment.settings import PaymentSettings
+from tools.dev import fakes
+from tools.dev.shop import ShopSettings
+from tools.reconcile.books import Books, open_books
+from tools.reconcile.comparisons import BOOK_COMPARISONS, COMPARISONS, Result, compare
 
 PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 1.0
@@ -21,30 +28,41 @@ def main() -> None:
     """Run the command line; exit status 1 for a difference, 2 for bad use or an outage."""
     arguments = _parse_arguments()
     urls = settings.load(MigrationSettings).database_urls()
+    if arguments.provider is not None:
+        os.environ.update(
+            fakes.payment_environment(settings.load(ShopSettings), arguments.provider)
+        )
+    books = open_books(settings.load(PaymentSettings))
     try:
-        results = reconcile(urls, arguments.patience)
-    except psycopg.Error as error:
+        results = reconcile(urls, arguments.patience, books)
+    except (psycopg.Error, httpx.HTTPError) as error:
         print(f"reconcile: {error}", file=sys.stderr)
         sys.exit(2)
     _print(results)
     sys.exit(any(result.differences for result in results))
 
 
-def reconcile(urls: Mapping[str, str], patience_seconds: float) -> list[Result]:
+def reconcile(
+    urls: Mapping[str, str],
+    patience_seconds: float,
+    books: Mapping[str, Books] = MappingProxyType({}),
+) -> list[Result]:
     """Make all comparisons; repeat those that differ, because the shop may be busy.
 
     The databases are read one after the other, and so an order that changes meanwhile differs.
+    `books` are those of the providers that have them elsewhere.
 
     Raises:
         psycopg.Error: a database cannot be read.
+        httpx.HTTPError: the books of a provider cannot be read.
     """
     deadline = time.monotonic() + patience_seconds
-    results = [compare(urls, comparison) for comparison in COMPARISONS]
+    results = compare(urls, [*COMPARISONS, *map(BOOK_COMPARISONS.__getitem__, books)], books)
     while any(result.differences for result in results) and time.monotonic() < deadline:
         time.sleep(_PAUSE_SECONDS)
-        results = [
-            compare(urls, result.comparison) if result.differences else result for result in results
-        ]
+        repeated = [result.comparison for result in results if result.differences]
+        again = iter(compare(urls, repeated, books))
+        results = [next(again) if result.differences else result for result in results]
     return results
 
 
@@ -60,6 +78,12 @@ def _parse_arguments() -> argparse.Namespace:
         default=PATIENCE_SECONDS,
         metavar="SECONDS",
         help="how long a difference may last in a shop that is busy (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--provider",
+        choices=fakes.PROVIDERS,
+        help="compare with the fake of this payment provider, on which //:bazaar runs"
+        " (default: with the providers in PAYMENTSERVICE_PROVIDERS)",
     )
     return parser.parse_args()
 

@@ -15,6 +15,7 @@ PROGRAM = Path(__file__).parent / "reconcile"
 
 def run(urls: Urls, *arguments: str, **overrides: str) -> "subprocess.CompletedProcess[str]":
     environment = {
+        "BAZAAR_ENVIRONMENT": "development",
         "PATH": os.environ["PATH"],
         "DATABASE_URL": urls["user"],
         **{f"{name.upper()}SERVICE_DATABASE_URL": url for name, url in urls.items()},

@@ -17,7 +17,7 @@ from rich.table import Table
 from chassis import settings
 from tools.replay import trade
 from tools.replay.reconciliation import Books, Reconciliation, Totals, read_books, reconcile
-from tools.replay.replay import CONCURRENCY, Outcome, Replay
+from tools.replay.replay import CONCURRENCY, PAYMENT_METHOD, Outcome, Replay
 from tools.replay.shop import Shop, ShopError, to_minor
 
 
@@ -54,9 +54,11 @@ def main() -> None:
     except (OSError, trade.FormatError) as error:
         sys.exit(f"replay: {error}")
     try:
-        agreed = asyncio.run(_replay(read, base_url))
+        agreed = asyncio.run(_replay(read, base_url, arguments.payment_method))
     except* ShopError as group:
         sys.exit(f"replay: the shop refused: {group.exceptions[0]}")
+    except* TimeoutError:
+        sys.exit("replay: an order did not become final. Its payment may wait for a customer.")
     except* aiohttp.ClientError as group:
         cause = group.exceptions[0]
         sys.exit(f"replay: no shop at {base_url}: {cause}. Start it with ./bazelw run //:bazaar")
@@ -71,6 +73,13 @@ def _parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("file", type=Path, help="CSV in the format of the UCI Online Retail set")
     parser.add_argument("--url", help="the shop's address (default: APIGATEWAY_HOST and _PORT)")
+    parser.add_argument(
+        "--payment-method",
+        default=PAYMENT_METHOD,
+        metavar="METHOD",
+        help='what orders are paid with, for example "paypal:checkout"; payments that need the'
+        " customer are approved on the page of a fake provider (default: %(default)s)",
+    )
     return parser.parse_args()
 
 
@@ -84,7 +93,7 @@ def _resolve(path: Path) -> Path:
     return Path(os.environ.get("BUILD_WORKING_DIRECTORY", ".")) / path
 
 
-async def _replay(read: trade.Trade, base_url: str) -> bool:
+async def _replay(read: trade.Trade, base_url: str, payment_method: str) -> bool:
     begin = time.monotonic()
     columns = (
         TextColumn("{task.description:24}"),
@@ -95,7 +104,7 @@ async def _replay(read: trade.Trade, base_url: str) -> bool:
     bars = Bars(*columns, console=Console(stderr=True))
     async with Shop(base_url, connections=CONCURRENCY) as shop:
         with bars:
-            replay = Replay(read, shop, StepBars(bars))
+            replay = Replay(read, shop, StepBars(bars), payment_method)
             await replay.run()
         books = await read_books(shop, replay, read)
     result = reconcile(read, replay, books)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import aiohttp
+from google.rpc import code_pb2
 
 from tools.replay.regions import REGIONS
 from tools.replay.shop import Message, Shop, ShopError, reason_of, to_money
@@ -22,6 +23,11 @@ CHUNK_LINES = 2_000
 ATTEMPTS = 5
 RETRY_SECONDS = 1.0
 PAYMENT_METHOD = "pm_card_visa"
+FINISH_SECONDS = 120.0
+"""How long an order may take that waits for its customer, or for a service."""
+
+_UNFINISHED = frozenset({code_pb2.UNAVAILABLE, code_pb2.INTERNAL})
+"""The codes of the errors of orders that are accepted, and not final."""
 
 Item = TypeVar("Item")
 
@@ -50,10 +56,18 @@ class Outcome:
 class Replay:
     """The replay of one trade through one shop."""
 
-    def __init__(self, trade: Trade, shop: Shop, progress: Progress) -> None:
+    def __init__(
+        self,
+        trade: Trade,
+        shop: Shop,
+        progress: Progress,
+        payment_method: str = PAYMENT_METHOD,
+    ) -> None:
         self._trade = trade
         self._shop = shop
         self._progress = progress
+        self._payment_method = payment_method
+        self._unfinished: list[Sale] = []
         self.outcome = Outcome()
 
     async def run(self) -> Outcome:
@@ -67,6 +81,7 @@ class Replay:
         await self._create_users()
         await self._each("Correcting stock", self._trade.corrections, self._correct_stock)
         await self._place_orders()
+        await self._each("Finishing orders", self._unfinished, self._finish)
         refunded = [item for item in self._trade.returns if item.sale in self.outcome.orders]
         await self._each("Refunding returns", refunded, self._refund)
         return self.outcome
@@ -186,9 +201,34 @@ class Replay:
             for sale, result in zip(sales, response["results"], strict=True):
                 if "order" in result:
                     self.outcome.orders[sale.invoice] = result["order"]
+                elif result["error"]["code"] in _UNFINISHED:
+                    self._unfinished.append(sale)
                 else:
                     self.outcome.refusals[sale.invoice] = reason_of(result["error"])
             self._progress.advance(len(sales))
+
+    async def _finish(self, sale: Sale) -> None:
+        """Repeat an order until it is final, and approve its payment as its customer would."""
+        async with asyncio.timeout(FINISH_SECONDS):
+            while (redirect_url := await self._repeat(sale)) is not None:
+                if redirect_url:
+                    await self._shop.approve(redirect_url)
+                else:
+                    await asyncio.sleep(RETRY_SECONDS)
+
+    async def _repeat(self, sale: Sale) -> str | None:
+        """Place an order again; return where its payment is approved, or None if it is final."""
+        try:
+            order = await self._shop.post("/v1/orders", self._to_order(sale))
+        except ShopError as error:
+            if error.status >= 500:
+                return ""
+            self.outcome.refusals[sale.invoice] = error.reason
+            return None
+        if order["state"] != "ORDER_STATE_CONFIRMED":
+            return str(order.get("paymentAction", {}).get("redirectUrl", ""))
+        self.outcome.orders[sale.invoice] = order
+        return None
 
     def _to_order(self, sale: Sale) -> Message:
         lines = [
@@ -199,7 +239,7 @@ class Replay:
             "userId": self.outcome.users[sale.customer],
             "idempotencyKey": f"{self._trade.digest}/{sale.invoice}",
             "lines": lines,
-            "paymentMethod": PAYMENT_METHOD,
+            "paymentMethod": self._payment_method,
         }
 
     def _email(self, customer: str) -> str:

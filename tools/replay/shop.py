@@ -57,6 +57,17 @@ class Shop:
             message: Message = await response.json(content_type=None)
             return message
 
+    async def approve(self, redirect_url: str) -> None:
+        """Approve a payment on the page of a fake provider, as the customer would.
+
+        Raises:
+            aiohttp.ClientError: the page cannot be reached.
+        """
+        form = {"action": "approve"}
+        # The page sends the customer back to the shop, or refuses what is approved already.
+        async with self._session.post(redirect_url, data=form, allow_redirects=False):
+            pass
+
     async def get(self, path: str, **parameters: str) -> Message:
         """Return one message.
 
