@@ -227,7 +227,7 @@ COMPARISONS = (
         Records(
             "product",
             "SELECT product_id::text, sum(delta)::text FROM stock_adjustments"
-            " JOIN stock USING (product_id) GROUP BY product_id",
+            " JOIN stock USING (product_id) GROUP BY product_id HAVING sum(delta) <> 0",
         ),
         Records("product", "SELECT product_id::text, stocked::text FROM stock WHERE stocked <> 0"),
     ),

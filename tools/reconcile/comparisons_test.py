@@ -7,6 +7,7 @@ import pytest
 from google.type import money_pb2
 
 from bazaar.order.v1 import order_pb2
+from bazaar.product.v1 import product_pb2
 from services.order.testing import Shop, Urls, new_order
 from tools.reconcile.comparisons import COMPARISONS, MAX_EXAMPLES, Result, compare
 
@@ -104,6 +105,16 @@ async def test_a_shop_without_faults_has_no_difference(shop: Shop, urls: Urls) -
     assert [result.examples for result in found.values()] == [[]] * len(COMPARISONS)
     assert found["confirmed orders and charges"].compared == 1
     assert found["restocked lines and returned stock"].compared == 1
+
+
+async def test_adjustments_that_cancel_each_other_out_are_no_difference(
+    shop: Shop, urls: Urls
+) -> None:
+    product_id = await shop.new_product(units=0)
+    for delta in (5, -5):
+        request = product_pb2.AdjustStockRequest(product_id=product_id, delta=delta)
+        await shop.products.AdjustStock(request)
+    assert results(urls)["adjustments and stock"].differences == 0
 
 
 @pytest.mark.parametrize(("name", "database", "statement"), DIFFERENCES)

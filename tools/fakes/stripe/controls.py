@@ -31,16 +31,16 @@ class CustomerAction:
         resp.text = (
             f"<!DOCTYPE html><title>3-D Secure</title><h1>Pay {intent['amount']} minor units of"
             f" {escape(str(intent['currency']).upper())}?</h1><form method=post>"
-            "<button name=result value=approve>Approve</button>"
-            "<button name=result value=fail>Fail</button></form>"
+            "<button name=action value=approve>Approve</button>"
+            "<button name=action value=fail>Fail</button></form>"
         )
 
     async def on_post(self, req: Request, _: Response, intent_id: str) -> None:
         """Complete or fail the action, and redirect the customer to the shop."""
-        result = (await req.stream.read(MAX_BODY_BYTES)).decode("utf-8", "replace")
-        if result not in ("result=approve", "result=fail"):
-            raise falcon.HTTPBadRequest(description="result must be approve or fail.")
-        approved = result == "result=approve"
+        action = (await req.stream.read(MAX_BODY_BYTES)).decode("utf-8", "replace")
+        if action not in ("action=approve", "action=fail"):
+            raise falcon.HTTPBadRequest(description="action must be approve or fail.")
+        approved = action == "action=approve"
         before = self._operations.retrieve_intent(intent_id, "")
         after = self._operations.change_intent(
             intent_id, lambda intent: intent.complete_action(approved=approved)
@@ -50,8 +50,8 @@ class CustomerAction:
             "payment_intent_client_secret": after["client_secret"],
             "redirect_status": "failed" if after["last_payment_error"] else "succeeded",
         }
-        action = before["next_action"] or {}
-        return_url = action.get("redirect_to_url", {}).get("return_url")
+        next_action = before["next_action"] or {}
+        return_url = next_action.get("redirect_to_url", {}).get("return_url")
         if return_url is None:
             raise falcon.HTTPConflict(description=f"The intent is {after['status']}.")
         separator = "&" if "?" in return_url else "?"

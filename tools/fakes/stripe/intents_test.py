@@ -157,7 +157,7 @@ def test_a_customer_who_approves_pays_once(stripe_fake: RunningFake) -> None:
     assert redirect["return_url"] == "https://shop.example/back"
     page = stripe_fake.client.get(redirect["url"])
     assert "Approve" in page.text
-    returned = stripe_fake.client.post(redirect["url"], data={"result": "approve"})
+    returned = stripe_fake.client.post(redirect["url"], data={"action": "approve"})
     assert returned.status_code == 303
     assert returned.headers["location"].startswith(
         f"https://shop.example/back?payment_intent={intent['id']}&"

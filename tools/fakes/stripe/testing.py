@@ -34,9 +34,9 @@ class RunningFake:
             if not page["has_more"]:
                 return found
 
-    def complete_action(self, intent_id: str, result: str = "approve") -> httpx.Response:
+    def complete_action(self, intent_id: str, action: str = "approve") -> httpx.Response:
         """Approve or `fail` the action of an intent, as its customer does."""
-        return self.client.post(f"/_fake/actions/{intent_id}", data={"result": result})
+        return self.client.post(f"/_fake/actions/{intent_id}", data={"action": action})
 
 
 @pytest.fixture
