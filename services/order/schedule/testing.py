@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 
+import psycopg
 import pytest
 import pytest_asyncio
 from google.protobuf import field_mask_pb2
@@ -158,6 +159,7 @@ class Schedule:
         """Take an order to the begin of a path."""
         self._shop.hooks.clear()
         self._shop.hooks.deliveries.clear()
+        self._shop.hooks["after postpone"] = self._back_off
         self._product_id = await self._shop.new_product()
         self._order = new_order(
             self._user_id, (self._product_id, 2), payment_method=path.payment_method
@@ -206,6 +208,13 @@ class Schedule:
         ((secret,),) = read(self._shop.urls["order"], "SELECT action_client_secret FROM orders")
         approval = {"client_secret": secret, "approved": True}
         await self._shop.sandbox.read_webhook({}, json.dumps(approval).encode())
+
+    async def _back_off(self) -> None:
+        """Lengthen the random pause, or the worker may go on before whoever is to finish."""
+        with psycopg.connect(self._shop.urls["order"]) as connection:
+            connection.execute(
+                "UPDATE orders SET next_at = now() + interval '1 hour' WHERE next_at IS NOT NULL"
+            )
 
     async def _change_price(self) -> None:
         price = money_pb2.Money(currency_code="GBP", units=7)
