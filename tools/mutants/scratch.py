@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree as ET
 
-TEST_TIMEOUT_SECONDS = 120
+TEST_TIMEOUT_SECONDS = 300
 
 _EVENTS = "events.json"
 _OPTIONS = (
