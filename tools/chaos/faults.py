@@ -1,6 +1,7 @@
 """Inflicts the scheduled faults on the programs of the shop."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.chaos.pace import Pace
+from tools.chaos.record import Finding
 from tools.chaos.schedule import WORKER_OF, Fault, FaultKind
 from tools.chaos.shop import ReplicatedShop
 from tools.dev.program import ProgramError
@@ -20,7 +22,11 @@ FREEZE_SECONDS = 35.0
 """Longer than the leases of orders, which are 30 s."""
 _POLL_SECONDS = 0.02
 
-_SIGNALS = {FaultKind.KILL: signal.SIGKILL, FaultKind.STOP_AT_ONCE: signal.SIGQUIT}
+_SIGNALS = {
+    FaultKind.KILL: signal.SIGKILL,
+    FaultKind.STOP_AT_ONCE: signal.SIGQUIT,
+    FaultKind.FREEZE: signal.SIGSTOP,
+}
 
 
 class Faults:
@@ -46,19 +52,33 @@ class Faults:
         async with asyncio.TaskGroup() as freezes:
             for fault in self._schedule:
                 await self._pace.reach(fault.orders)
-                process_id = await self._find(fault.target)
+                process_id = await self._signal(fault.target, _SIGNALS[fault.kind])
                 if fault.kind is FaultKind.FREEZE:
-                    freezes.create_task(self._freeze(process_id))
+                    self.freezes += 1
+                    freezes.create_task(self._wake_later(process_id))
                 else:
-                    self._kill(fault, process_id)
+                    self.kills[fault.target] += 1
+                    self._killed[fault.target] = process_id
                 self.done += 1
             await self._pace.release()
 
-    def count_other_deaths(self) -> int:
-        """Return how many processes have died that were not killed by a fault."""
-        return sum(
-            program.starts - 1 - self.kills[name] for name, program in self._shop.programs.items()
-        )
+    def find_other_deaths(self) -> Finding:
+        """Compare the starts of programs with their kills."""
+        found = Finding()
+        for name, program in self._shop.programs.items():
+            kills = self.kills[name]
+            found.note(
+                program.starts != 1 + kills, f"{name}: {program.starts} starts, {kills} kills"
+            )
+        return found
+
+    async def _signal(self, target: str, number: signal.Signals) -> int:
+        """Send a signal to a process, once it is there; return its id."""
+        while True:
+            process_id = await self._find(target)
+            with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
+                os.kill(process_id, number)
+                return process_id
 
     async def _find(self, target: str) -> int:
         """Wait until the process is there and not too many others are down; return its id."""
@@ -77,23 +97,14 @@ class Faults:
             process_id = next(iter(_list_children(process_id)), None)
         return process_id if process_id != self._killed.get(target) else None
 
-    def _kill(self, fault: Fault, process_id: int) -> None:
-        os.kill(process_id, _SIGNALS[fault.kind])
-        self.kills[fault.target] += 1
-        self._killed[fault.target] = process_id
-
-    async def _freeze(self, process_id: int) -> None:
-        self.freezes += 1
-        os.kill(process_id, signal.SIGSTOP)
+    async def _wake_later(self, process_id: int) -> None:
         try:
             await asyncio.sleep(FREEZE_SECONDS)
         finally:
-            self._wake(process_id)
-
-    def _wake(self, process_id: int) -> None:
-        # It may have been killed in its sleep.
-        if any(program.process_id == process_id for program in self._shop.programs.values()):
-            os.kill(process_id, signal.SIGCONT)
+            # It may have been killed in its sleep.
+            if any(program.process_id == process_id for program in self._shop.programs.values()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process_id, signal.SIGCONT)
 
 
 def _list_children(process_id: int) -> list[int]:

@@ -1,14 +1,10 @@
-"""The load of a run: clients that place orders, a client that cancels, and a merchant."""
+"""The load of a run: clients that place orders, and one that cancels some."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
-import grpc
-from google.protobuf import field_mask_pb2
-
-from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from tools.chaos.clients import Clients, Request
 from tools.chaos.orders import Catalogue, Orders
 from tools.chaos.pace import Pace
@@ -28,11 +24,8 @@ GIVE_UP_SHARE = 0.02
 """The share of failures after which a client never comes back."""
 PATIENCE_SECONDS = 180.0
 """How long an order may be repeated before the shop counts as down."""
-CANCEL_PAUSE_SECONDS, MERCHANT_PAUSE_SECONDS = 0.1, 0.2
+CANCEL_PAUSE_SECONDS = 0.1
 NEWEST_ORDERS = 20
-MAX_DELIVERY, MAX_PRICE = 3, 90
-
-_PRICE = field_mask_pb2.FieldMask(paths=["price"])
 
 Send = Callable[[Request, float], Awaitable[Acknowledgement | None]]
 
@@ -51,17 +44,14 @@ class Load:
         self._pace = pace
         self._random = random
 
-    async def run(self, products: grpc.aio.Channel) -> None:
-        """Place all orders, and meanwhile cancel orders, change prices and deliver stock."""
-        merchant = Merchant(products, self._catalogue, self._random)
+    async def run(self) -> None:
+        """Place all orders, and cancel some of them meanwhile."""
         async with asyncio.TaskGroup() as group:
-            others = [group.create_task(self._cancel()), group.create_task(merchant.run())]
+            cancelling = group.create_task(self._cancel())
             async with asyncio.TaskGroup() as placing:
                 for _ in range(CLIENTS):
                     placing.create_task(self._place())
-            for task in others:
-                task.cancel()
-        await merchant.finish()
+            cancelling.cancel()
 
     async def _place(self) -> None:
         while True:
@@ -125,58 +115,3 @@ class Load:
             active = [order for order in newest if is_active(order)]
             if active:
                 await self._clients.cancel(self._random.choice(active))
-
-
-class Merchant:
-    """Changes prices, and delivers scarce products, while orders are placed."""
-
-    def __init__(self, channel: grpc.aio.Channel, catalogue: Catalogue, random: Random) -> None:
-        self._products = product_pb2_grpc.ProductServiceStub(channel)
-        self._catalogue = catalogue
-        self._random = random
-        self._delivery: product_pb2.AdjustStockRequest | None = None
-        """The delivery whose outcome is unknown."""
-        self._deliveries = 0
-
-    async def run(self) -> None:
-        """Work without end."""
-        while True:
-            await asyncio.sleep(self._random.random() * 2 * MERCHANT_PAUSE_SECONDS)
-            await self._change_price()
-            await self._deliver()
-
-    async def finish(self) -> None:
-        """Repeat the last delivery until its outcome is known."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while self._delivery is not None:
-                await self._deliver()
-                await asyncio.sleep(MERCHANT_PAUSE_SECONDS)
-
-    async def _change_price(self) -> None:
-        product_ids = [*self._catalogue.plentiful, *self._catalogue.scarce]
-        product = product_pb2.Product(product_id=self._random.choice(product_ids))
-        product.price.units = self._random.randint(1, MAX_PRICE)
-        product.price.currency_code = "GBP"
-        try:
-            await self._products.UpdateProduct(
-                product_pb2.UpdateProductRequest(product=product, update_mask=_PRICE),
-                timeout=TIMEOUTS_SECONDS[-1],
-            )
-        except grpc.aio.AioRpcError:
-            return  # Whether the price has changed does not matter.
-
-    async def _deliver(self) -> None:
-        """Deliver units once, however often the request has to be repeated."""
-        if self._delivery is None:
-            self._deliveries += 1
-            self._delivery = product_pb2.AdjustStockRequest(
-                product_id=self._random.choice(self._catalogue.scarce),
-                delta=self._random.randint(1, MAX_DELIVERY),
-                idempotency_key=f"delivery-{self._deliveries}",
-            )
-        try:
-            await self._products.AdjustStock(self._delivery, timeout=TIMEOUTS_SECONDS[-1])
-        except grpc.aio.AioRpcError:
-            return  # To be repeated.
-        self._catalogue.stocked[self._delivery.product_id] += self._delivery.delta
-        self._delivery = None

@@ -30,7 +30,6 @@ def _make_summary(options: Options, result: Result) -> Table:
     _add(table, "kill -9", {name: n for name, n in result.kills.items() if name != "postgres"})
     _add(table, "crashes of the database server", {"postgres": result.kills["postgres"]})
     table.add_row("freezes for 35 s", f"{result.freezes:,}")
-    table.add_row("processes that ended otherwise", f"{result.other_deaths:,}")
     _add(table, "faults of calls", result.call_faults)
     _add(table, "responses", result.responses)
     table.add_row("interruptions of the watcher", f"{result.interruptions:,}")

@@ -20,6 +20,7 @@ from chassis.client import CONNECTION_OPTIONS
 from tools.chaos.clients import Clients
 from tools.chaos.faults import Faults
 from tools.chaos.load import Load
+from tools.chaos.merchant import Merchant
 from tools.chaos.orders import Catalogue, Orders
 from tools.chaos.pace import Pace
 from tools.chaos.record import Finding, Findings, Record, check_stock
@@ -65,7 +66,6 @@ class Result:
     states: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
     freezes: int = 0
-    other_deaths: int = 0
     call_faults: Counter[str] = field(default_factory=Counter)
     interruptions: int = 0
     responses: Counter[str] = field(default_factory=Counter)
@@ -147,7 +147,8 @@ class Run:
         watcher = Watcher(channels["order"])
         watching = asyncio.create_task(watcher.run())
         try:
-            result.load_seconds = await self._place_among_faults(load, channels["product"])
+            merchant = Merchant(channels["product"], catalogue, self._random)
+            result.load_seconds = await self._place_among_faults(load, merchant)
             result.final_seconds = await self._wait_until_final(result.findings)
             await self._check(orders, catalogue, channels, result)
             versions = await run_in_thread(_read_versions, self._shop.database_urls["order"])
@@ -156,16 +157,23 @@ class Run:
             watching.cancel()
         result.findings["events that came before an earlier one"] = watcher.out_of_order
         result.findings["orders never acknowledged"] = load.unacknowledged
+        result.findings["programs that ended by themselves"] = self._faults.find_other_deaths()
         result.interruptions = watcher.interruptions
         self._count(result)
 
-    async def _place_among_faults(self, load: Load, products: grpc.aio.Channel) -> float:
+    async def _place_among_faults(self, load: Load, merchant: Merchant) -> float:
+        """Place all orders and inflict all faults; return how many seconds that took."""
         began = time.monotonic()
         for proxy in self._shop.proxies.values():
             proxy.begin()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._faults.run())
-            group.create_task(load.run(products))
+        working = asyncio.create_task(merchant.run())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._faults.run())
+                group.create_task(load.run())
+        finally:
+            working.cancel()
+        await merchant.finish()
         seconds = time.monotonic() - began
         for proxy in self._shop.proxies.values():
             await proxy.end()
@@ -207,7 +215,6 @@ class Run:
     def _count(self, result: Result) -> None:
         result.kills = self._faults.kills
         result.freezes = self._faults.freezes
-        result.other_deaths = self._faults.count_other_deaths()
         result.responses = self._record.responses
         for proxy in self._shop.proxies.values():
             result.call_faults += proxy.faults
