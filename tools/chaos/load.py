@@ -24,7 +24,7 @@ GIVE_UP_SHARE = 0.02
 """The share of failures after which a client never comes back."""
 PATIENCE_SECONDS = 180.0
 """How long an order may be repeated before the shop counts as down."""
-CANCEL_PAUSE_SECONDS = 0.1
+CANCEL_PAUSE_SECONDS = 0.05
 NEWEST_ORDERS = 20
 
 Send = Callable[[Request, float], Awaitable[Acknowledgement | None]]

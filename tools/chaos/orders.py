@@ -14,9 +14,9 @@ SCARCE_SHARE = 0.2
 MANUAL_CAPTURE = "sandbox:"
 """How payment methods begin whose payments are captured manually."""
 PAYMENT_METHODS = {
-    "pm_card_visa": 60,
+    "pm_card_visa": 55,
     f"{MANUAL_CAPTURE}pm_card_visa": 15,
-    "pm_sandbox_lost": 5,
+    "pm_sandbox_lost": 10,
     "pm_sandbox_duplicate": 5,
     "pm_card_declined": 10,
     "pm_card_insufficient_funds": 5,
