@@ -1,7 +1,7 @@
 """What the shop has told its clients, and whether the orders are what it told them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bazaar.order.v1 import order_pb2
@@ -113,12 +113,14 @@ class Record:
 
 def check_stock(
     orders: Iterable[order_pb2.Order],
+    returned: Mapping[str, int],
     products: Iterable[product_pb2.Product],
     catalogue: Catalogue,
     findings: Findings,
 ) -> None:
-    """Compare the units that the clients have bought and delivered with the stock."""
+    """Compare the units that were bought, returned and delivered with the stock."""
     sold: Counter[str] = Counter()
+    sold.subtract(returned)
     for order in orders:
         if order.state in _CHARGED:
             for line in order.lines:

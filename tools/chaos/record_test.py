@@ -159,17 +159,19 @@ def test_a_declined_card_that_is_charged_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantity", "stocked", "sold", "reserved", "violations"),
+    ("quantity", "returned", "stocked", "sold", "reserved", "violations"),
     [
-        (3, 5, 3, 0, [0, 0]),
-        (6, 5, 6, 0, [1, 0]),
-        (3, 6, 3, 0, [0, 1]),
-        (3, 5, 2, 0, [0, 1]),
-        (3, 5, 3, 1, [0, 1]),
+        (3, 0, 5, 3, 0, [0, 0]),
+        (6, 1, 5, 5, 0, [0, 0]),
+        (6, 0, 5, 6, 0, [1, 0]),
+        (3, 0, 6, 3, 0, [0, 1]),
+        (3, 0, 5, 2, 0, [0, 1]),
+        (3, 1, 5, 3, 0, [0, 1]),
+        (3, 0, 5, 3, 1, [0, 1]),
     ],
 )
 def test_stock_is_what_was_sold_and_delivered(
-    quantity: int, stocked: int, sold: int, reserved: int, violations: list[int]
+    quantity: int, returned: int, stocked: int, sold: int, reserved: int, violations: list[int]
 ) -> None:
     bought, cancelled = order_pb2.Order(state=CONFIRMED), order_pb2.Order(state=CANCELLED)
     bought.lines.add(product_id="p1", quantity=quantity)
@@ -177,7 +179,7 @@ def test_stock_is_what_was_sold_and_delivered(
     product = product_pb2.Product(product_id="p1")
     product.stock.stocked, product.stock.sold, product.stock.reserved = stocked, sold, reserved
     findings: Findings = defaultdict(Finding)
-    check_stock([bought, cancelled], [product], CATALOGUE, findings)
+    check_stock([bought, cancelled], {"p1": returned}, [product], CATALOGUE, findings)
     assert [finding.violations for finding in findings.values()] == violations
 
 

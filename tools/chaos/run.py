@@ -24,6 +24,7 @@ from tools.chaos.merchant import Merchant
 from tools.chaos.orders import Catalogue, Orders
 from tools.chaos.pace import Pace
 from tools.chaos.record import Finding, Findings, Record, check_stock
+from tools.chaos.returns import Returns
 from tools.chaos.schedule import make_schedule
 from tools.chaos.shop import ReplicatedShop
 from tools.chaos.watcher import Watcher
@@ -148,9 +149,10 @@ class Run:
         watching = asyncio.create_task(watcher.run())
         try:
             merchant = Merchant(channels["product"], catalogue, self._random)
-            result.load_seconds = await self._place_among_faults(load, merchant)
+            returns = Returns(channels["order"], clients, catalogue, self._random)
+            result.load_seconds = await self._place_among_faults(load, merchant, returns)
             result.final_seconds = await self._wait_until_final(result.findings)
-            await self._check(orders, catalogue, channels, result)
+            await self._check(orders, catalogue, returns, channels, result)
             versions = await run_in_thread(_read_versions, self._shop.database_urls["order"])
             result.findings["events that a watcher missed"] = await watcher.find_missed(versions)
         finally:
@@ -161,19 +163,21 @@ class Run:
         result.interruptions = watcher.interruptions
         self._count(result)
 
-    async def _place_among_faults(self, load: Load, merchant: Merchant) -> float:
+    async def _place_among_faults(self, load: Load, merchant: Merchant, returns: Returns) -> float:
         """Place all orders and inflict all faults; return how many seconds that took."""
         began = time.monotonic()
         for proxy in self._shop.proxies.values():
             proxy.begin()
-        working = asyncio.create_task(merchant.run())
+        working = [asyncio.create_task(merchant.run()), asyncio.create_task(returns.run())]
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._faults.run())
                 group.create_task(load.run())
         finally:
-            working.cancel()
+            for task in working:
+                task.cancel()
         await merchant.finish()
+        await returns.finish()
         seconds = time.monotonic() - began
         for proxy in self._shop.proxies.values():
             await proxy.end()
@@ -198,6 +202,7 @@ class Run:
         self,
         orders: Orders,
         catalogue: Catalogue,
+        returns: Returns,
         channels: Mapping[str, grpc.aio.Channel],
         result: Result,
     ) -> None:
@@ -206,7 +211,8 @@ class Run:
         for order in found:
             result.states[order_pb2.OrderState.Name(order.state)] += 1
         self._record.check(found, orders, result.findings)
-        check_stock(found, products, catalogue, result.findings)
+        check_stock(found, returns.returned, products, catalogue, result.findings)
+        result.findings["orders refunded otherwise than known"] = returns.check(found)
         for compared in await run_in_thread(reconcile, self._shop.database_urls, RECONCILE_SECONDS):
             result.findings[compared.comparison.name] = Finding(
                 compared.compared, compared.differences, compared.examples
