@@ -105,13 +105,20 @@ async def _run(options: Options, directory: Path) -> bool:
         try:
             result = await run.run()
         except* (ProgramError, ProgramsError, SchemaError, TimeoutError) as group:
-            _say(f"The run could not be finished: {group.exceptions[0]!r}")
+            _say(f"The run could not be finished: {_find_first(group)!r}")
         finally:
             reporting.cancel()
     if result is None:
         return False
     print_result(options, result)
     return result.passed
+
+
+def _find_first(error: BaseException) -> BaseException:
+    """Return the first exception in groups of them."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _report_progress(run: Run) -> None:

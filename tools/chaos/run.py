@@ -118,7 +118,7 @@ class Run:
         Raises:
             ProgramError: a program of the shop did not start, or did not come back.
             SchemaError: a database could not be created.
-            TimeoutError: a delivery could not be completed.
+            TimeoutError: the outcome of a delivery or of a refund did not become known.
         """
         began = time.monotonic()
         result = Result()
@@ -145,17 +145,16 @@ class Run:
             channels["order"], session, self._shop.gateway_urls, self._record, self._random
         )
         load = Load(orders, catalogue, clients, self._pace, self._random)
+        merchant = Merchant(channels["product"], catalogue, self._random)
+        returns = Returns(channels["order"], clients, catalogue, self._random)
         watcher = Watcher(channels["order"])
-        watching = asyncio.create_task(watcher.run())
-        try:
-            merchant = Merchant(channels["product"], catalogue, self._random)
-            returns = Returns(channels["order"], clients, catalogue, self._random)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(watcher.run())
             result.load_seconds = await self._place_among_faults(load, merchant, returns)
             result.final_seconds = await self._wait_until_final(result.findings)
             await self._check(orders, catalogue, returns, channels, result)
             versions = await run_in_thread(_read_versions, self._shop.database_urls["order"])
             result.findings["events that a watcher missed"] = await watcher.find_missed(versions)
-        finally:
             watching.cancel()
         result.findings["events that came before an earlier one"] = watcher.out_of_order
         result.findings["orders never acknowledged"] = load.unacknowledged
@@ -168,13 +167,12 @@ class Run:
         began = time.monotonic()
         for proxy in self._shop.proxies.values():
             proxy.begin()
-        working = [asyncio.create_task(merchant.run()), asyncio.create_task(returns.run())]
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._faults.run())
-                group.create_task(load.run())
-        finally:
-            for task in working:
+        async with asyncio.TaskGroup() as group:
+            others = [group.create_task(merchant.run()), group.create_task(returns.run())]
+            async with asyncio.TaskGroup() as placing:
+                placing.create_task(self._faults.run())
+                placing.create_task(load.run())
+            for task in others:
                 task.cancel()
         await merchant.finish()
         await returns.finish()
