@@ -195,6 +195,25 @@ async def test_only_allowed_headers_are_forwarded(setup: Setup) -> None:
     assert response.headers["X-Request-Id"] == "my-id.1"
 
 
+async def test_headers_that_an_rpc_asks_for_are_forwarded_to_it(setup: Setup) -> None:
+    headers = {"X-Signature": "t=1,v1=a", "X-Signed-Time": "1", "X-Anything": "1"}
+    body = b'{ "a" : 1.0,\r\n "a" : "\xc3\xa9\\u00e9" }\n'
+    response = await setup.client.post("/v1/raw/7", content=body, headers=headers)
+    assert response.content == body
+    seen = setup.metadata()
+    assert (seen["x-signature"], seen["x-signed-time"]) == ("t=1,v1=a", "1")
+    assert "x-anything" not in seen
+    await setup.client.get("/v1/probes/7", headers=headers)
+    assert "x-signature" not in setup.metadata()
+
+
+async def test_a_header_that_an_rpc_asks_for_must_be_printable(setup: Setup) -> None:
+    headers = {b"X-Signature": b"\xe9"}
+    response = await setup.client.post("/v1/raw/7", content=b"a", headers=headers)
+    assert (response.status_code, response.json()["reason"]) == (400, "INVALID_HEADER")
+    assert setup.servicer.calls == []
+
+
 @pytest.mark.parametrize(
     "trace",
     [

@@ -114,7 +114,8 @@ class StreamCalls:
         """Make the relay of a call that resumes after the event `last_id`, if it can."""
         route = parts.route
         timeout = call_timeout_seconds(exchange, MAX_TIMEOUT_SECONDS)
-        options = {"timeout": timeout, "metadata": call_metadata(exchange)}
+        metadata = call_metadata(exchange, route.rpc.request_headers)
+        options = {"timeout": timeout, "metadata": metadata}
         call = self.upstream.call(route.rpc)
         if route.rpc.client_streaming:
             requests = read_messages(parts, exchange)

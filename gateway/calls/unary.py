@@ -63,7 +63,7 @@ class UnaryCalls:
         timeout = call_timeout_seconds(exchange, MAX_TIMEOUT_SECONDS)
         if timeout is None:
             timeout = self.call_timeout_seconds
-        metadata = call_metadata(exchange)
+        metadata = call_metadata(exchange, route.rpc.request_headers)
         key = exchange.header(b"idempotency-key") if route.takes_idempotency_key else ""
         # The route of any method takes a key too, but only with POST.
         recorded = bool(key) and exchange.method == "POST" and not route.only_validates(request)

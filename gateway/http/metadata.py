@@ -10,7 +10,21 @@ from gateway.http.problems import invalid_argument
 
 Pairs = Iterable[tuple[str, str | bytes]]
 
-_FORWARDED = ((b"authorization", "authorization"), (b"idempotency-key", "idempotency-key"))
+_FORWARDED = ("authorization", "idempotency-key")
+_NOT_FORWARDED = frozenset(
+    {
+        *_FORWARDED,
+        "cookie",
+        "grpc-timeout",
+        "host",
+        "te",
+        "traceparent",
+        "user-agent",
+        "x-request-id",
+    }
+)
+"""Headers that an RPC cannot ask for: each has its own rule, or says nothing about the request."""
+_METADATA_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[ -~]*)?")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -24,15 +38,24 @@ _RETRY_AFTER = re.compile(
 _Headers = Mapping[str, tuple[str, re.Pattern[str]]]
 
 
-def call_metadata(exchange: Exchange) -> list[tuple[str, str]]:
+def may_be_requested(name: str) -> bool:
+    """Return whether an RPC may ask for a header, by its name in lower case."""
+    if name in _NOT_FORWARDED or name.startswith("grpc-") or name.endswith("-bin"):
+        return False
+    return _METADATA_NAME.fullmatch(name) is not None
+
+
+def call_metadata(exchange: Exchange, request_headers: Iterable[str] = ()) -> list[tuple[str, str]]:
     """Return the metadata of the call that a request becomes.
+
+    `request_headers` are the names of headers that its RPC asks for, in lower case.
 
     Raises:
         Problem: gRPC cannot carry the value of a header.
     """
     metadata = [("x-request-id", exchange.request_id)]
-    for header, name in _FORWARDED:
-        value = exchange.header(header)
+    for name in (*_FORWARDED, *request_headers):
+        value = exchange.header(name.encode())
         if value:
             if not (value.isascii() and value.isprintable()):
                 detail = f"The header {name} must be printable ASCII."

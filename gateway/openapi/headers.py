@@ -27,6 +27,8 @@ def header_parameters(route: Route) -> Iterator[Header]:
         yield _parameter("If-None-Match", "The ETag of the client's copy: 304 if it is current.")
     if route.resumption is not None:
         yield _parameter("Last-Event-ID", "The id of the last event: the stream resumes after it.")
+    for name in route.rpc.request_headers:
+        yield _parameter(name.title(), "Passed on to the service.")
 
 
 def response_headers(route: Route) -> dict[str, Header]:

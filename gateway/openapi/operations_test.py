@@ -43,6 +43,7 @@ service LibraryService {
   }
   rpc PutCover(PutCoverRequest) returns (google.api.HttpBody) {
     option (google.api.http) = {post: "/v1/books/{book_id}/cover" body: "cover"};
+    option (rest.v1.request_headers) = "x-signature";
   }
   rpc ListBooks(ListBooksRequest) returns (stream ListBooksResponse) {
     option (google.api.http) = {
@@ -244,6 +245,12 @@ def test_creation_that_may_be_accepted_has_a_time_to_look_again() -> None:
     responses = PATHS["/v1/authors"]["post"]["responses"]
     assert set(responses["202"]["headers"]) == {"Location", "Idempotent-Replayed", "Retry-After"}
     assert responses["202"]["content"] == responses["201"]["content"]
+
+
+def test_header_that_an_rpc_asks_for_is_a_parameter() -> None:
+    parameters = PATHS["/v1/books/{bookId}/cover"]["post"]["parameters"]
+    assert {"X-Signature"} < {each["name"] for each in parameters if each["in"] == "header"}
+    assert "X-Signature" not in str(PATHS["/v1/books"])
 
 
 def test_update_of_another_version_is_412() -> None:

@@ -10,6 +10,7 @@ from google.api import http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from gateway.http.metadata import may_be_requested
 from gateway.protojson.codec import JsonCodec
 from gateway.routing.bodies import (
     BodyBinding,
@@ -76,6 +77,7 @@ def compile_routes(descriptors: DescriptorSet, own_paths: Collection[str] = ()) 
     codec = JsonCodec(descriptors.pool)
     for rpc in descriptors.methods():
         try:
+            _check_headers(rpc)
             for rule in _bindings(rpc.rule):
                 _add(routes, _compile(rpc, rule, codec), own_paths)
         except (TemplateError, ParameterError) as error:
@@ -84,6 +86,12 @@ def compile_routes(descriptors: DescriptorSet, own_paths: Collection[str] = ()) 
         _check_location(route, routes)
     _serve_head(routes)
     return routes
+
+
+def _check_headers(rpc: Method) -> None:
+    for name in rpc.request_headers:
+        if not may_be_requested(name):
+            raise TemplateError(f"the header {name!r} cannot be asked for in lower case")
 
 
 def _add(routes: PathTree[Route], route: Route, own_paths: Collection[str]) -> None:

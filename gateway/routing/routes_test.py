@@ -1,6 +1,7 @@
 """Rules that are refused at start-up, by name, and rules that are not."""
 
 import pytest
+from google.api import annotations_pb2 as http_annotations_pb2
 from google.protobuf import descriptor_pb2, text_format
 from probe.v1 import probe_pb2
 from rest.v1 import annotations_pb2
@@ -136,6 +137,16 @@ def test_location_of_a_method_that_creates_nothing_is_refused(options: str) -> N
         compile_routes(books(options))
 
 
+@pytest.mark.parametrize(
+    "name", ["X-Signature", "x signature", "", "cookie", "authorization", "grpc-status", "a-bin"]
+)
+def test_a_header_that_cannot_be_metadata_is_refused_by_name(name: str) -> None:
+    option = f'[rest.v1.request_headers]: "{name}"'
+    descriptors = books(f'options {{ [google.api.http] {{ get: "/v1/a" }} {option} }}')
+    with pytest.raises(DescriptorSetError, match=rf"GetBook: the header '{name}' "):
+        compile_routes(descriptors)
+
+
 def test_number_of_the_option_may_be_an_option_of_somebody_else() -> None:
     """Anybody may use extension numbers from 50000 on."""
     text = FILE % (OPTION % "/v1/nowhere", RULE)
@@ -148,7 +159,7 @@ def test_number_of_the_option_may_be_an_option_of_somebody_else() -> None:
         label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL,
         extendee=".google.protobuf.MethodOptions",
     )
-    files = descriptor_set(probe_pb2.DESCRIPTOR)
+    files = descriptor_set(http_annotations_pb2.DESCRIPTOR)
     files.file.append(file)
     assert all(route.location is None for route in compile_routes(DescriptorSet(files)).targets)
 

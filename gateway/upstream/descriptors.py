@@ -4,7 +4,7 @@ They are made at run time in a descriptor pool of their own, so that any protos 
 generated code is needed.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from google.rpc import error_details_pb2
 
 LOCATION_OPTION = "rest.v1.location"
 MAY_BE_ACCEPTED_OPTION = "rest.v1.may_be_accepted"
+REQUEST_HEADERS_OPTION = "rest.v1.request_headers"
 
 _IMPLICIT = (
     any_pb2,
@@ -65,6 +66,8 @@ class Method:
     """The option rest.v1.location: the path of the resource that the RPC creates, or nothing."""
     may_be_accepted: bool
     """The option rest.v1.may_be_accepted: whether the RPC may return before it is done."""
+    request_headers: Sequence[str]
+    """The option rest.v1.request_headers: the names of headers that become metadata."""
 
 
 class DescriptorSet:
@@ -127,6 +130,9 @@ class DescriptorSet:
             location=read_option(method.GetOptions(), self.pool, LOCATION_OPTION) or "",
             may_be_accepted=bool(
                 read_option(method.GetOptions(), self.pool, MAY_BE_ACCEPTED_OPTION)
+            ),
+            request_headers=tuple(
+                read_option(method.GetOptions(), self.pool, REQUEST_HEADERS_OPTION) or ()
             ),
         )
 
