@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from chassis import errors
-from chassis.database import Database
+from chassis.database import Connection, Database
 from services.payment import domain, repository
 from services.payment.domain import Charge, ChargeResult, NewPayment, Payment, State
 from services.payment.providers.provider import (
@@ -102,6 +102,12 @@ class Charges:
             payments |= after
         return [payments[order_id] for order_id in order_ids]
 
+    async def settle(
+        self, connection: Connection, order_id: uuid.UUID, result: ChargeResult
+    ) -> None:
+        """Record what the provider says of a payment, in the transaction of the connection."""
+        await self._write(connection, [order_id], lambda payment: domain.settle(payment, result))
+
     async def _find(self, charges: Sequence[Charge]) -> Payments:
         order_ids = [charge.order_id for charge in charges]
         async with self._database.connection() as connection:
@@ -184,20 +190,27 @@ class Charges:
     async def _change(
         self, order_ids: Sequence[uuid.UUID], decide: Callable[[Payment], Payment]
     ) -> Payments:
-        """Lock payments, apply `decide` to each, and write changes and ledger entries."""
+        """Change payments in a transaction of its own."""
         if not order_ids:
             return {}
         async with self._database.transaction() as connection:
-            payments = await repository.get_payments_of_orders(connection, order_ids, lock=True)
-            changed = [
-                after for before in payments.values() if (after := decide(before)) is not before
-            ]
-            if changed:
-                payments |= await repository.update_payments(connection, changed)
-            if late := [each for each in changed if self._may_be_held(each)]:
-                await repository.schedule_releases(connection, late)
-            if entries := domain.charge_entries(changed):
-                await repository.insert_transactions(connection, entries)
+            return await self._write(connection, order_ids, decide)
+
+    async def _write(
+        self,
+        connection: Connection,
+        order_ids: Sequence[uuid.UUID],
+        decide: Callable[[Payment], Payment],
+    ) -> Payments:
+        """Lock payments, apply `decide` to each, and write changes and ledger entries."""
+        payments = await repository.get_payments_of_orders(connection, order_ids, lock=True)
+        changed = [after for before in payments.values() if (after := decide(before)) is not before]
+        if changed:
+            payments |= await repository.update_payments(connection, changed)
+        if late := [each for each in changed if self._may_be_held(each)]:
+            await repository.schedule_releases(connection, late)
+        if entries := domain.charge_entries(changed):
+            await repository.insert_transactions(connection, entries)
         return payments
 
     def _may_be_held(self, payment: Payment) -> bool:

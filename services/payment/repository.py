@@ -98,6 +98,20 @@ async def get_payment(
     return found[0]
 
 
+async def find_payment(
+    connection: Connection, provider: str, provider_reference: str
+) -> Payment | None:
+    """Find a payment by its intent at the provider."""
+    found = await fetch(
+        connection,
+        _to_payment,
+        f"SELECT {_PAYMENT_COLUMNS} FROM payments"
+        " WHERE provider = %s AND provider_reference = %s AND provider_reference <> ''",
+        (provider, provider_reference),
+    )
+    return found[0] if found else None
+
+
 async def update_payments(
     connection: Connection, payments: Sequence[Payment]
 ) -> dict[uuid.UUID, Payment]:

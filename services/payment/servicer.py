@@ -7,13 +7,14 @@ from typing import final
 from google.protobuf import empty_pb2
 
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
-from chassis import errors, ids, paging
+from chassis import ids, paging
 from chassis.codec import Context
 from chassis.database import Database
 from services.payment import domain, messages, refund, repository
 from services.payment.charges import Charges
 from services.payment.providers.registry import Providers
 from services.payment.refunds import Refunds
+from services.payment.webhooks import Webhooks
 
 
 @final
@@ -24,6 +25,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         self._database = database
         self._charges = Charges(database, providers)
         self._refunds = Refunds(database, providers)
+        self._webhooks = Webhooks(database, providers, self._charges)
 
     async def ProcessPayments(
         self, request: payment_pb2.ProcessPaymentsRequest, context: Context
@@ -88,7 +90,10 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
     async def HandleWebhook(
         self, request: payment_pb2.HandleWebhookRequest, context: Context
     ) -> empty_pb2.Empty:
-        raise errors.Unimplemented("NOT_IMPLEMENTED", "HandleWebhook is not implemented yet.")
+        metadata = context.invocation_metadata() or ()
+        headers = {name: value for name, value in metadata if isinstance(value, str)}
+        await self._webhooks.handle(request.provider, headers, request.body.data)
+        return empty_pb2.Empty()
 
     async def _read_transactions(
         self, payment_id: uuid.UUID | None, progress: paging.Progress

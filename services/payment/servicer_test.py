@@ -286,8 +286,3 @@ async def test_list_transactions_rejects_a_token_of_another_query(payments: Paym
     )
     refused = await refusal(read_ledger(payments, request))
     assert refused.reason == "INVALID_PAGE_TOKEN"
-
-
-async def test_handle_webhook_is_unimplemented(payments: Payments) -> None:
-    refused = await refusal(payments.HandleWebhook(payment_pb2.HandleWebhookRequest()))
-    assert refused.code == grpc.StatusCode.UNIMPLEMENTED

@@ -39,6 +39,18 @@ STRIPE_DIGITS = {**MINOR_DIGITS, "ISK": 2, "MGA": 0, "UGX": 2}
 
 ObjectT = TypeVar("ObjectT")
 
+EVENT_TYPES = frozenset(
+    {
+        "payment_intent.amount_capturable_updated",
+        "payment_intent.canceled",
+        "payment_intent.payment_failed",
+        "payment_intent.processing",
+        "payment_intent.requires_action",
+        "payment_intent.succeeded",
+    }
+)
+"""The events of intents that were confirmed or cancelled, and are therefore stored payments."""
+
 _LOG = log.logger()
 _UNKNOWN = ChargeResult(State.PROCESSING)
 _STATES = {
@@ -129,7 +141,8 @@ class StripeProvider:
             message = "The signature of the webhook is missing, invalid or too old."
             raise errors.InvalidArgument("INVALID_SIGNATURE", message) from error
         event = json.loads(body)
-        return Notification(event["id"], event["type"], _find_reference(event["data"]["object"]))
+        reference = event["data"]["object"]["id"] if event["type"] in EVENT_TYPES else ""
+        return Notification(event["id"], event["type"], reference)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -147,11 +160,12 @@ class StripeProvider:
             "automatic_payment_methods": {"enabled": True},
             "metadata": {"order_id": request.order_id},
         }
+        create = partial(self._intents.create_async, params)
         try:
-            created = await self._post(partial(self._intents.create_async, params), request.key)
+            created = await self._post(create, request.key)
         except (stripe.IdempotencyError, _ReplayedError):
             # The key is of no use for a day. What it made, if anything, is unconfirmed.
-            created = await self._post(partial(self._intents.create_async, params))
+            created = await self._post(create)
         except stripe.InvalidRequestError as error:
             if error.param not in ("amount", "currency"):
                 raise _unexpected(error) from error
@@ -320,13 +334,6 @@ def _decline_reason(error: Any) -> str:
 
 def _to_refund_result(refund: stripe.Refund) -> RefundResult:
     return RefundResult(_REFUND_STATES.get(refund.status or "", RefundState.PENDING), refund.id)
-
-
-def _find_reference(described: Mapping[str, Any]) -> str:
-    """Return the intent that an event is about, or "" if it is about something else."""
-    if described.get("object") == "payment_intent":
-        return str(described["id"])
-    return str(described.get("payment_intent") or "")
 
 
 def _to_stripe(amount: Amount) -> int:

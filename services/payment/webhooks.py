@@ -1,0 +1,96 @@
+"""Notifications of payment providers: verified, received once, and never believed.
+
+A webhook only says when to ask: it may be late, repeated, overtaken by another, or sent by anyone
+who knows the secret. What is recorded is what the provider says of the payment when it is asked.
+Nothing is confirmed or captured here, because the stock may not be pinned.
+"""
+
+from collections.abc import Mapping
+
+from chassis import errors, log
+from chassis.database import Database
+from services.payment import repository, webhook_repository
+from services.payment.charges import Charges
+from services.payment.domain import ChargeResult, Payment, State
+from services.payment.providers.provider import Notification, Provider
+from services.payment.providers.registry import Providers
+
+UNKNOWN_PAYMENT = "unknown_payment"
+AMOUNT_MISMATCH = "amount_mismatch"
+CANCELLED_AND_CHARGED = "cancelled_and_charged"
+
+
+class Webhooks:
+    """Records what providers say of the payments that their webhooks name."""
+
+    def __init__(self, database: Database, providers: Providers, charges: Charges) -> None:
+        self._database = database
+        self._providers = providers
+        self._charges = charges
+        self._log = log.logger()
+
+    async def handle(self, provider_name: str, headers: Mapping[str, str], body: bytes) -> None:
+        """Receive a webhook; the names of the headers are in lower case.
+
+        Raises:
+            errors.NotFound: the provider is not switched on.
+            errors.InvalidArgument: the signature is missing, invalid or too old.
+            errors.Unavailable: the database or the provider did not respond; the provider will send
+                the webhook again.
+        """
+        provider = self._providers.find(f"{provider_name}:")
+        if provider is None:
+            raise errors.NotFound("PROVIDER_NOT_FOUND", "There is no such payment provider.")
+        notification = await provider.read_webhook(headers, body)
+        if not notification.reference:
+            return
+        async with self._database.connection() as connection:
+            if await webhook_repository.contains(connection, provider.name, notification):
+                return
+            payment = await repository.find_payment(
+                connection, provider.name, notification.reference
+            )
+        if payment is None:
+            await self._quarantine(provider, notification, UNKNOWN_PAYMENT)
+            return
+        (result,) = await provider.find([notification.reference])
+        if reason := _find_contradiction(payment, result):
+            await self._quarantine(provider, notification, reason)
+        else:
+            await self._apply(provider, notification, payment, result)
+
+    async def _apply(
+        self,
+        provider: Provider,
+        notification: Notification,
+        payment: Payment,
+        result: ChargeResult,
+    ) -> None:
+        async with self._database.transaction() as connection:
+            if await webhook_repository.insert(connection, provider.name, notification, ""):
+                await self._charges.settle(connection, payment.order_id, result)
+
+    async def _quarantine(
+        self, provider: Provider, notification: Notification, reason: str
+    ) -> None:
+        """Keep a notification that needs the staff, and tell the alarm of it once."""
+        async with self._database.transaction() as connection:
+            new = await webhook_repository.insert(connection, provider.name, notification, reason)
+        if new:
+            self._log.error(
+                "webhook_quarantined",
+                provider=provider.name,
+                event_id=notification.event_id,
+                type=notification.type,
+                reference=notification.reference,
+                reason=reason,
+            )
+
+
+def _find_contradiction(payment: Payment, result: ChargeResult) -> str:
+    """Return why a result cannot be of the payment, or an empty string."""
+    if result.amount is not None and result.amount != payment.amount:
+        return AMOUNT_MISMATCH
+    if payment.state is State.CANCELLED and result.state is State.SUCCEEDED:
+        return CANCELLED_AND_CHARGED
+    return ""

@@ -1,0 +1,278 @@
+"""Webhooks on a real database, with the fake of Stripe: each is applied once and never believed."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, LiteralString
+
+import grpc
+import psycopg
+import pytest
+from google.api import httpbody_pb2
+
+from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
+from chassis import errors
+from chassis.database import Database
+from chassis.money import Amount
+from chassis.server import Server
+from chassis.testing import Events, refusal, serving
+from services.payment.charges import Charges
+from services.payment.domain import Charge, Payment, State
+from services.payment.providers.registry import Providers
+from services.payment.providers.stripe import StripeProvider
+from services.payment.servicer import PaymentServicer
+from services.payment.testing import count
+from services.payment.webhooks import Webhooks
+from tools.fakes.faults import Kind, Rule
+from tools.fakes.stripe.app import API_KEY, WEBHOOK_SECRET, sign
+from tools.fakes.stripe.testing import RunningFake
+
+pytest_plugins = (
+    "chassis.testing",
+    "tools.postgres.testing",
+    "services.payment.testing",
+    "tools.fakes.stripe.testing",
+)
+DATABASE = "payment"
+
+AMOUNT = Amount(12_34, "GBP")
+AUTHENTICATED = "pm_card_threeDSecure2Required"
+SUCCEEDED = "payment_intent.succeeded"
+COUNT_RECEIVED: LiteralString = "SELECT count(*) FROM webhook_inbox"
+COUNT_CHARGES: LiteralString = "SELECT count(*) FROM transactions WHERE type = 'CHARGE'"
+
+
+class Setup:
+    """The webhooks of a payment service whose only provider is Stripe."""
+
+    def __init__(self, database: Database, url: str, fake: RunningFake) -> None:
+        self.fake = fake
+        self.url = url
+        stripe = StripeProvider(fake.url, API_KEY, WEBHOOK_SECRET, "https://shop.example/back")
+        self.providers = Providers([stripe], "stripe")
+        self.charges = Charges(database, self.providers)
+        self.webhooks = Webhooks(database, self.providers, self.charges)
+
+    async def charge(self, method: str = AUTHENTICATED, *, manual_capture: bool = False) -> Payment:
+        charge = Charge(uuid.uuid4(), AMOUNT, method, manual_capture)
+        return (await self.charges.process([charge]))[0]
+
+    async def receive(self, event: bytes, provider: str = "stripe") -> None:
+        await self.webhooks.handle(provider, sign(event, WEBHOOK_SECRET), event)
+
+    def read(self, payment: Payment) -> tuple[State, int]:
+        """Return the state and the version of the stored payment."""
+        with psycopg.connect(self.url) as connection:
+            row = connection.execute(
+                "SELECT state, version FROM payments WHERE payment_id = %s", (payment.payment_id,)
+            ).fetchone()
+        assert row is not None
+        return State(row[0]), row[1]
+
+    def execute(self, statement: LiteralString) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute(statement)
+
+    def reasons(self) -> list[str]:
+        """Return why webhooks in the inbox were quarantined; empty for those that were applied."""
+        with psycopg.connect(self.url) as connection:
+            query = "SELECT quarantine_reason FROM webhook_inbox ORDER BY receive_time"
+            return [reason for (reason,) in connection.execute(query).fetchall()]
+
+
+@pytest.fixture
+async def setup(
+    database: Database, clean_database_url: str, stripe_fake: RunningFake
+) -> AsyncIterator[Setup]:
+    setup = Setup(database, clean_database_url, stripe_fake)
+    yield setup
+    await setup.providers.close()
+
+
+def make_event(
+    reference: str, event_type: str = SUCCEEDED, event_id: str = "evt_1", **described: Any
+) -> bytes:
+    """Make an event in the layout of Stripe, which a JSON library would write differently."""
+    described = {"id": reference, "object": "payment_intent", "status": "succeeded", **described}
+    event = {"id": event_id, "object": "event", "type": event_type, "data": {"object": described}}
+    return json.dumps(event, indent=2).encode()
+
+
+async def test_a_webhook_records_what_the_provider_says(setup: Setup) -> None:
+    payment = await setup.charge()
+    assert setup.read(payment)[0] is State.PROCESSING
+    setup.fake.complete_action(payment.provider_reference)
+    await setup.receive(make_event(payment.provider_reference))
+    assert setup.read(payment)[0] is State.SUCCEEDED
+    assert count(setup.url, COUNT_CHARGES) == 1
+    assert setup.reasons() == [""]
+
+
+async def test_a_webhook_is_applied_once(setup: Setup) -> None:
+    payment = await setup.charge()
+    setup.fake.complete_action(payment.provider_reference)
+    event = make_event(payment.provider_reference)
+    await asyncio.gather(*(setup.receive(event) for _ in range(5)))
+    state = setup.read(payment)
+    for _ in range(2):
+        await setup.receive(event)
+    assert state[0] is State.SUCCEEDED
+    assert setup.read(payment) == state
+    assert count(setup.url, COUNT_RECEIVED) == 1
+    assert count(setup.url, COUNT_CHARGES) == 1
+
+
+async def test_a_webhook_that_was_received_before_asks_nobody(setup: Setup) -> None:
+    payment = await setup.charge()
+    event = make_event(payment.provider_reference)
+    await setup.receive(event)
+    setup.fake.fake.faults.set(Rule(Kind.LOSE_REQUEST))
+    await setup.receive(event)
+
+
+async def test_the_payload_of_a_webhook_is_not_believed(setup: Setup) -> None:
+    payment = await setup.charge()
+    await setup.receive(make_event(payment.provider_reference, amount_received=AMOUNT.minor))
+    assert setup.read(payment)[0] is State.PROCESSING
+    assert count(setup.url, COUNT_CHARGES) == 0
+
+
+async def test_webhooks_may_come_in_any_order(setup: Setup) -> None:
+    payment = await setup.charge()
+    reference = payment.provider_reference
+    setup.fake.complete_action(reference)
+    await setup.receive(make_event(reference, event_id="evt_2"))
+    late = make_event(reference, "payment_intent.requires_action", status="requires_action")
+    await setup.receive(late)
+    assert setup.read(payment)[0] is State.SUCCEEDED
+
+
+async def test_a_cancellation_at_the_provider_is_recorded(setup: Setup) -> None:
+    payment = await setup.charge()
+    reference = payment.provider_reference
+    setup.fake.client.post(f"/v1/payment_intents/{reference}/cancel").raise_for_status()
+    await setup.receive(make_event(reference, "payment_intent.canceled"))
+    assert setup.read(payment)[0] is State.CANCELLED
+
+
+async def test_a_webhook_never_captures_or_confirms(setup: Setup) -> None:
+    payment = await setup.charge(manual_capture=True)
+    reference = payment.provider_reference
+    setup.fake.complete_action(reference)
+    await setup.receive(make_event(reference, "payment_intent.amount_capturable_updated"))
+    intent = setup.fake.client.get(f"/v1/payment_intents/{reference}").json()
+    assert (intent["status"], intent["amount_received"]) == ("requires_capture", 0)
+    assert setup.read(payment)[0] is State.PROCESSING
+
+
+@pytest.mark.parametrize("event_type", ["payment_intent.created", "customer.created"])
+async def test_an_event_that_is_not_about_a_payment_is_ignored(
+    setup: Setup, event_type: str
+) -> None:
+    await setup.receive(make_event("pi_unknown", event_type))
+    assert setup.reasons() == []
+
+
+async def test_an_unknown_intent_is_quarantined_and_logged_once(
+    setup: Setup, events: Events
+) -> None:
+    for _ in range(2):
+        await setup.receive(make_event("pi_unknown"))
+    assert setup.reasons() == ["unknown_payment"]
+    (logged,) = [each for each in events if each["event"] == "webhook_quarantined"]
+    assert (logged["log_level"], logged["reference"]) == ("error", "pi_unknown")
+
+
+async def test_another_amount_is_quarantined(setup: Setup, events: Events) -> None:
+    payment = await setup.charge()
+    setup.fake.complete_action(payment.provider_reference)
+    setup.execute("UPDATE payments SET amount_minor = amount_minor + 1")
+    await setup.receive(make_event(payment.provider_reference, amount=AMOUNT.minor + 1))
+    assert setup.reasons() == ["amount_mismatch"]
+    assert setup.read(payment)[0] is State.PROCESSING
+    assert [each["reason"] for each in events if "reason" in each] == ["amount_mismatch"]
+
+
+async def test_a_charge_of_a_cancelled_payment_is_quarantined(setup: Setup) -> None:
+    payment = await setup.charge()
+    setup.fake.complete_action(payment.provider_reference)
+    setup.execute("UPDATE payments SET state = 'CANCELLED'")
+    await setup.receive(make_event(payment.provider_reference))
+    assert setup.reasons() == ["cancelled_and_charged"]
+    assert setup.read(payment)[0] is State.CANCELLED
+
+
+async def test_a_webhook_is_received_again_after_the_provider_was_down(setup: Setup) -> None:
+    payment = await setup.charge()
+    setup.fake.complete_action(payment.provider_reference)
+    event = make_event(payment.provider_reference)
+    setup.fake.fake.faults.set(Rule(Kind.LOSE_REQUEST))
+    with pytest.raises(errors.Unavailable):
+        await setup.receive(event)
+    assert setup.reasons() == []
+    setup.fake.fake.faults.set()
+    await setup.receive(event)
+    assert setup.read(payment)[0] is State.SUCCEEDED
+
+
+async def test_a_webhook_is_received_and_applied_in_one_transaction(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = await setup.charge()
+    setup.fake.complete_action(payment.provider_reference)
+
+    async def fail(*_: object) -> None:
+        raise errors.Unavailable("DATABASE_UNAVAILABLE", "The database is down.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("services.payment.repository.insert_transactions", fail)
+        with pytest.raises(errors.Unavailable):
+            await setup.receive(make_event(payment.provider_reference))
+    assert setup.reasons() == []
+    await setup.receive(make_event(payment.provider_reference))
+    assert setup.read(payment)[0] is State.SUCCEEDED
+
+
+async def test_a_provider_that_is_not_switched_on_is_not_found(setup: Setup) -> None:
+    with pytest.raises(errors.NotFound):
+        await setup.receive(make_event("pi_1"), "paypal")
+
+
+EVENT = make_event("pi_unknown")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({}, EVENT),
+        (sign(EVENT, "whsec_other"), EVENT),
+        (sign(EVENT, WEBHOOK_SECRET), json.dumps(json.loads(EVENT)).encode()),
+        (sign(EVENT, WEBHOOK_SECRET, int(time.time()) - 301), EVENT),
+    ],
+)
+async def test_a_webhook_without_a_valid_signature_changes_nothing(
+    setup: Setup, database: Database, headers: Mapping[str, str], body: bytes
+) -> None:
+    def register(server: grpc.aio.Server) -> None:
+        servicer = PaymentServicer(database, setup.providers)
+        payment_pb2_grpc.add_PaymentServiceServicer_to_server(servicer, server)
+
+    server = Server("bazaar.payment.v1.PaymentService", register, database, "127.0.0.1:0")
+    async with serving(server) as channel:
+        stub = payment_pb2_grpc.PaymentServiceStub(channel)
+
+        def call(headers: Mapping[str, str], body: bytes) -> Any:
+            sent = httpbody_pb2.HttpBody(data=body)
+            request = payment_pb2.HandleWebhookRequest(provider="stripe", body=sent)
+            return stub.HandleWebhook(request, metadata=tuple(headers.items()))
+
+        refused = await refusal(call(headers, body))
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_SIGNATURE",
+        )
+        assert setup.reasons() == []
+        await call(sign(EVENT, WEBHOOK_SECRET), EVENT)
+        assert setup.reasons() == ["unknown_payment"]
