@@ -2,8 +2,8 @@
 
 from migrations import sql
 
-revision = "0008"
-down_revision = "0007"
+revision = "0007"
+down_revision = "0006"
 
 _UPGRADE = """
 CREATE TABLE webhook_inbox (

@@ -2,7 +2,7 @@
 
 from migrations import sql
 
-revision = "0007"
+revision = "0006"
 down_revision = "0005"
 
 _UPGRADE = """
