@@ -98,9 +98,12 @@ def _summarize(order: Order) -> dict[str, Any]:
         "currency_code": order.amount.currency_code,
         "held": str(_sum(each.amount.value for each in held)),
         "captured": str(_sum(capture.amount.value for capture in taken)),
-        "captures": len(taken),
+        "captures": [str(capture.amount.value) for capture in taken],
         "refunded": str(_sum(refund.amount.value for refund in order.refunds)),
-        "refunds": [refund.invoice_id for refund in order.refunds],
+        "refunds": [
+            {"invoice_id": refund.invoice_id, "value": str(refund.amount.value)}
+            for refund in order.refunds
+        ],
     }
 
 

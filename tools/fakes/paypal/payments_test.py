@@ -56,7 +56,7 @@ def test_an_authorization_is_captured_once(paypal: PayPal) -> None:
         "currency_code": "USD",
         "held": "0",
         "captured": "100.00",
-        "captures": 1,
+        "captures": ["100.00"],
         "refunded": "0",
         "refunds": [],
     }
@@ -126,7 +126,10 @@ def test_refunds_are_at_most_what_was_captured(paypal: PayPal) -> None:
     assert paypal.get(path).json()["status"] == "REFUNDED"
     assert find_issue(paypal.post(f"{path}/refund")) == (422, "CAPTURE_FULLY_REFUNDED")
     assert read_order(paypal)["refunded"] == "100.00"
-    assert read_order(paypal)["refunds"] == ["refund-1", "refund-2"]
+    assert read_order(paypal)["refunds"] == [
+        {"invoice_id": "refund-1", "value": "60.00"},
+        {"invoice_id": "refund-2", "value": "40.00"},
+    ]
 
 
 def test_a_refund_has_the_currency_of_its_capture(paypal: PayPal) -> None:
@@ -161,7 +164,7 @@ def test_a_repeated_request_id_refunds_once_for_45_days(paypal: PayPal) -> None:
     paypal.advance(hours=0.2 * DAY_HOURS)
     paypal.renew_token()
     assert paypal.post(path, body, "a").json()["id"] != first
-    assert read_order(paypal)["refunds"] == ["refund-1", "refund-1"]
+    assert read_order(paypal)["refunds"] == [{"invoice_id": "refund-1", "value": "10.00"}] * 2
 
 
 def test_a_repeated_request_id_captures_and_voids_once(paypal: PayPal) -> None:
