@@ -6,6 +6,7 @@ from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis.database import Database
 from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
+from services.payment.providers.paypal import PayPalProvider
 from services.payment.providers.provider import Provider
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
@@ -38,6 +39,14 @@ def open_provider(name: str, config: PaymentSettings, database: Database) -> Pro
                 config.paymentservice_stripe_api_key.get_secret_value(),
                 config.paymentservice_stripe_webhook_secret.get_secret_value(),
                 config.paymentservice_return_url,
+            )
+        case "paypal":
+            return PayPalProvider(
+                config.paymentservice_paypal_api_url,
+                config.paymentservice_paypal_client_id,
+                config.paymentservice_paypal_client_secret,
+                webhook_id=config.paymentservice_paypal_webhook_id,
+                return_url=config.paymentservice_return_url,
             )
     raise NotImplementedError(name)
 

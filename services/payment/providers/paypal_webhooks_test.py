@@ -1,0 +1,157 @@
+"""Webhooks of PayPal are verified byte for byte, and name the order that they are about."""
+
+import json
+import queue
+from collections.abc import AsyncIterator, Iterator
+
+import falcon
+import falcon.asgi
+import pytest
+from pydantic import SecretStr
+
+from chassis import errors
+from chassis.money import Amount
+from services.payment.providers.paypal import SIGNATURE_HEADERS, PayPalProvider
+from services.payment.providers.provider import Authorization, IntentRequest, RefundRequest
+from tools.fakes.faults import Kind, Rule
+from tools.fakes.paypal.app import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
+from tools.fakes.paypal.testing import PayPal
+from tools.fakes.serving import serve_in_thread
+
+pytest_plugins = ("tools.fakes.paypal.testing",)
+
+WAIT_SECONDS = 20
+AMOUNT = Amount(10_00, "GBP")
+
+Delivery = tuple[dict[str, str], bytes]
+
+
+class Inbox:
+    """Keeps the headers and bodies of webhooks, by the types of their events."""
+
+    def __init__(self) -> None:
+        self.received: queue.Queue[Delivery] = queue.Queue()
+
+    async def on_post(self, req: falcon.asgi.Request, _: falcon.asgi.Response) -> None:
+        self.received.put((dict(req.headers), await req.stream.read()))
+
+    def take(self, count: int) -> dict[str, Delivery]:
+        taken = [self.received.get(timeout=WAIT_SECONDS) for _ in range(count)]
+        return {json.loads(body)["event_type"]: (headers, body) for headers, body in taken}
+
+
+@pytest.fixture
+def inbox(paypal: PayPal) -> Iterator[Inbox]:
+    inbox = Inbox()
+    app = falcon.asgi.App()
+    app.add_route("/hook", inbox)
+    with serve_in_thread(app) as url:
+        paypal.client.put("/_fake/webhooks", json={"url": f"{url}/hook"}).raise_for_status()
+        yield inbox
+
+
+def make_provider(url: str, webhook_id: str = WEBHOOK_ID) -> PayPalProvider:
+    secret = SecretStr(CLIENT_SECRET)
+    return PayPalProvider(url, CLIENT_ID, secret, webhook_id=webhook_id, return_url="")
+
+
+@pytest.fixture
+async def provider(paypal: PayPal) -> AsyncIterator[PayPalProvider]:
+    provider = make_provider(paypal.url)
+    yield provider
+    await provider.close()
+
+
+async def approve(paypal: PayPal, provider: PayPalProvider) -> str:
+    (intent,) = await provider.create_intents([IntentRequest("pi:7", "7", AMOUNT)])
+    assert intent is not None
+    paypal.act(intent.reference)
+    return intent.reference
+
+
+@pytest.fixture
+async def delivery(paypal: PayPal, provider: PayPalProvider, inbox: Inbox) -> Delivery:
+    await approve(paypal, provider)
+    return inbox.take(1)["CHECKOUT.ORDER.APPROVED"]
+
+
+async def test_every_event_of_a_payment_names_its_order(
+    paypal: PayPal, provider: PayPalProvider, inbox: Inbox
+) -> None:
+    reference = await approve(paypal, provider)
+    (authorization,) = await provider.authorize([reference])
+    await provider.capture([Authorization(reference, authorization)])
+    await provider.refund([RefundRequest("refund:7:1", reference, authorization, 1, AMOUNT)])
+    deliveries = inbox.take(4)
+    assert set(deliveries) == {
+        "CHECKOUT.ORDER.APPROVED",
+        "PAYMENT.AUTHORIZATION.CREATED",
+        "PAYMENT.CAPTURE.COMPLETED",
+        "PAYMENT.CAPTURE.REFUNDED",
+    }
+    for event_type, (headers, body) in deliveries.items():
+        notification = await provider.read_webhook(headers, body)
+        assert (notification.type, notification.reference) == (event_type, reference)
+        assert notification.event_id == json.loads(body)["id"]
+
+
+async def read_and_expect_refusal(provider: PayPalProvider, delivery: Delivery) -> None:
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await provider.read_webhook(*delivery)
+    assert caught.value.reason == "INVALID_SIGNATURE"
+
+
+async def test_a_body_that_was_serialized_again_is_refused(
+    provider: PayPalProvider, delivery: Delivery
+) -> None:
+    headers, body = delivery
+    await read_and_expect_refusal(provider, (headers, json.dumps(json.loads(body)).encode()))
+
+
+@pytest.mark.parametrize("header", SIGNATURE_HEADERS.values())
+async def test_a_header_that_is_missing_is_refused_without_a_call(
+    paypal: PayPal, provider: PayPalProvider, delivery: Delivery, header: str
+) -> None:
+    headers, body = delivery
+    del headers[header]
+    paypal.faults.set(Rule(Kind.LOSE_REQUEST))
+    await read_and_expect_refusal(provider, (headers, body))
+    assert paypal.faults.happened == {}
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["paypal-transmission-id", "paypal-transmission-sig", "paypal-transmission-time"],
+)
+async def test_a_header_that_was_changed_is_refused(
+    provider: PayPalProvider, delivery: Delivery, header: str
+) -> None:
+    headers, body = delivery
+    await read_and_expect_refusal(provider, ({**headers, header: "2020-01-01T00:00:00Z"}, body))
+
+
+async def test_an_event_for_another_webhook_is_refused(paypal: PayPal, delivery: Delivery) -> None:
+    other = make_provider(paypal.url, "0ANOTHERWEBHOOK01")
+    await read_and_expect_refusal(other, delivery)
+    await other.close()
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"7", b"[]", b"{", b"\xff", b'{}, "webhook_id": {}', b'{"a": NaN}']
+)
+async def test_a_body_that_is_not_one_object_never_reaches_paypal(
+    paypal: PayPal, provider: PayPalProvider, delivery: Delivery, body: bytes
+) -> None:
+    paypal.faults.set(Rule(Kind.LOSE_REQUEST))
+    await read_and_expect_refusal(provider, (delivery[0], body))
+    assert paypal.faults.happened == {}
+
+
+async def test_an_event_is_unavailable_while_paypal_does_not_verify_it(
+    paypal: PayPal, provider: PayPalProvider, delivery: Delivery
+) -> None:
+    paypal.faults.set(Rule(Kind.FAIL_BEFORE, "verify-webhook-signature"))
+    with pytest.raises(errors.Unavailable):
+        await provider.read_webhook(*delivery)
+    paypal.faults.set(Rule(Kind.FAIL_BEFORE, "verify-webhook-signature", nth=1))
+    assert (await provider.read_webhook(*delivery)).reference
