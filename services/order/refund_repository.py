@@ -114,7 +114,7 @@ async def sum_restocked(connection: Connection, order_id: uuid.UUID) -> dict[uui
     return dict(await cursor.fetchall())
 
 
-async def insert(
+async def accept_refund(
     connection: Connection, order_id: uuid.UUID, new: NewRefund, amount: Amount
 ) -> Refund:
     """Insert a refund with the next number of its order, and return it."""
@@ -142,8 +142,8 @@ async def insert(
     return await get(connection, (order_id, number))
 
 
-async def update(connection: Connection, refunds: Sequence[Refund]) -> None:
-    """Write the states of refunds."""
+async def settle_refunds(connection: Connection, refunds: Sequence[Refund]) -> None:
+    """Write the final states of refunds."""
     await connection.execute(
         "UPDATE order_refunds SET state = changed.state, update_time = now()"
         " FROM unnest(%s::uuid[], %s::integer[], %s::text[]) AS changed (order_id, number, state)"

@@ -11,17 +11,18 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from chassis import log
 from chassis.database import Database
 from services.order import batches, queue_repository, refund, refund_repository, repository
-from services.order.domain import Cause, RefundState
+from services.order.domain import Cause, Order, RefundState
 from services.order.event_log import EventLog
 from services.order.peers import Peers
 from services.order.refund import NewRefund, Refund, RefundKey
 
 Failures = dict[uuid.UUID, str | None]
-"""The defects of orders whose refunds have to wait; None where a service was down."""
+"""The defects of orders with refunds that have to wait; None where a service was down."""
 
 
 class Refunds:
@@ -83,7 +84,7 @@ class Refunds:
                 return repeated
             restocked = await refund_repository.sum_restocked(connection, order_id)
             changed, amount = refund.begin(order, new, restocked)
-            accepted = await refund_repository.insert(connection, order_id, new, amount)
+            accepted = await refund_repository.accept_refund(connection, order_id, new, amount)
             await refund_repository.note(connection, [(changed, accepted)], self._cause)
         self._event_log.note_change()
         return accepted
@@ -93,11 +94,13 @@ class Refunds:
             pending = await refund_repository.list_pending(connection, list(failures))
         sized = [(each, 1 + len(each.restock)) for each in pending]
         for batch in batches.split(sized):
-            defects = await batches.halve(self._advance, batch, self._fail)
+            advance = partial(self._advance, failures)
+            defects = await batches.halve(advance, batch, self._fail)
             for each, defect in zip(batch, defects, strict=True):
-                failures[each.order_id] = defect or failures[each.order_id]
+                if defect is not None:
+                    failures[each.order_id] = defect
 
-    async def _advance(self, batch: Sequence[Refund]) -> list[str | None]:
+    async def _advance(self, failures: Failures, batch: Sequence[Refund]) -> list[str | None]:
         """Settle those refunds whose outcome is known; the others have to wait."""
         with contextlib.suppress(*batches.TRANSIENT):
             states = await self._peers.refund_payments(batch)
@@ -106,20 +109,26 @@ class Refunds:
             restock = [each for each in refunded if each.restock]
             returned = await self._peers.return_stock(restock) if restock else set()
             waiting = {each.key for each in restock} - returned
-            await self._settle(
+            orders = await self._settle(
                 {
                     key: state
                     for key, state in states.items()
                     if state is not RefundState.PENDING and key not in waiting
                 }
             )
+            for order in orders:
+                if not order.pending_refunds:
+                    failures.pop(order.order_id, None)
         return [None] * len(batch)
 
-    async def _settle(self, states: Mapping[RefundKey, RefundState]) -> None:
-        """Write final states, except for refunds that another process has settled."""
+    async def _settle(self, states: Mapping[RefundKey, RefundState]) -> list[Order]:
+        """Write final states, except for refunds that another process has settled.
+
+        Return the orders as they are now.
+        """
         order_ids = list({order_id for order_id, _ in states})
         if not order_ids:
-            return
+            return []
         async with self._database.transaction() as connection:
             orders = await refund_repository.lock_orders(connection, order_ids)
             changes = []
@@ -129,9 +138,10 @@ class Refunds:
                     changed, settled = refund.settle(order, pending, states[pending.key])
                     orders[changed.order_id] = changed
                     changes.append((changed, settled))
-            await refund_repository.update(connection, [settled for _, settled in changes])
+            await refund_repository.settle_refunds(connection, [settled for _, settled in changes])
             await refund_repository.note(connection, changes, self._cause)
         self._event_log.note_change()
+        return list(orders.values())
 
     def _fail(self, failed: Refund, error: Exception) -> str:
         order_id = str(failed.order_id)
@@ -140,7 +150,8 @@ class Refunds:
         return f"{type(error).__name__}: {error}".splitlines()[0]
 
     async def _postpone(self, failures: Failures) -> None:
-        """Postpone the orders; those that have no pending refund are not due, and stay so."""
+        if not failures:
+            return
         try:
             async with self._database.connection() as connection:
                 await queue_repository.postpone(connection, failures)

@@ -199,6 +199,26 @@ async def test_a_refund_waits_for_a_provider_that_does_not_know_yet(
     assert audit(urls) == []
 
 
+@pytest.mark.parametrize(("step", "result"), [("refund_payments", {}), ("return_stock", set())])
+async def test_a_refund_that_another_service_refuses_is_not_settled(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch, step: str, result: object
+) -> None:
+    """No sequence of calls should lead to that: staff have to look at it."""
+
+    async def refuse(_refunds: Sequence[Refund]) -> object:
+        return result
+
+    order_id, product_id = await shop.buy()
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.peers, step, refuse)
+        refund = await shop.orders.RefundOrder(new_refund(order_id, 5, (product_id, 1)))
+        assert refund.state == PENDING
+    make_due(urls)
+    await shop.worker.run()
+    assert await shop.stock(product_id) == (7, 0, 3)
+    assert audit(urls) == []
+
+
 async def test_concurrent_refunds_never_exceed_the_total(shop: Shop, urls: Urls) -> None:
     order_id, product_id = await shop.buy()
     requests = [new_refund(order_id, 5, (product_id, 1), key=f"{n}") for n in range(6)]

@@ -170,5 +170,5 @@ async def test_return_locks_reservations_and_stock_in_the_order_of_their_ids(
         database,
         first,
         others,
-        lambda connection: reservation_steps.return_stock(connection, returns),
+        lambda connection: reservation_steps.return_units(connection, returns),
     )

@@ -77,7 +77,7 @@ async def release_expired(connection: Connection) -> int:
     return len(reservations)
 
 
-async def return_stock(
+async def return_units(
     connection: Connection, requests: Sequence[Return]
 ) -> dict[ReturnKey, errors.Error]:
     """Put units that were sold back into stock; return why some of the returns cannot be made."""

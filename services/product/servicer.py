@@ -143,7 +143,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         requests = messages.parse_returns(request)
         returns.check_returns(requests)
         async with self._database.transaction() as connection:
-            refused = await reservation_steps.return_stock(connection, requests)
+            refused = await reservation_steps.return_units(connection, requests)
         return product_pb2.ReturnStockResponse(
             results=[messages.to_return_result(each, refused.get(each.key)) for each in requests]
         )

@@ -3,6 +3,7 @@
 Every case is run while prices change, with a payment provider that forgets every key at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.order.domain import State
@@ -68,5 +69,11 @@ def list_cases(*paths: Path) -> list[Case]:
         for path in paths
         for step in walk(path.steps)
         for fault in faults_of(step)
-        for finisher in _FINISHERS.get(fault, (Driver.WORKER, Driver.CANCEL))
+        for finisher in _list_finishers(path, fault)
     ]
+
+
+def _list_finishers(path: Path, fault: Fault) -> Sequence[Driver]:
+    if path.driver is Driver.REFUND:
+        return (Driver.WORKER, Driver.REFUND)
+    return _FINISHERS.get(fault, (Driver.WORKER, Driver.CANCEL))

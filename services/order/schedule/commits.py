@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pytest
 
 from chassis.database import Connection, Database
-from services.order import queue_repository
+from services.order import queue_repository, refund_repository
 from services.order import repository as order_repository
 from services.payment import repository as payment_repository
 from services.payment.testing import Hook, Hooks
@@ -23,8 +23,14 @@ from services.product import reservation_steps
 WRITES: Mapping[ModuleType, Sequence[str]] = {
     order_repository: ("accept_orders", "save_orders"),
     queue_repository: ("claim", "postpone"),
-    reservation_steps: ("reserve", "pin", "commit", "release"),
-    payment_repository: ("insert_payments", "update_payments"),
+    refund_repository: ("accept_refund", "settle_refunds"),
+    reservation_steps: ("reserve", "pin", "commit", "release", "return_units"),
+    payment_repository: (
+        "insert_payments",
+        "update_payments",
+        "insert_refunds",
+        "update_refunds",
+    ),
 }
 """The functions that write what a transaction is named by."""
 STATEMENTS = frozenset({"save_orders", "claim", "postpone"})

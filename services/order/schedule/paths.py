@@ -37,10 +37,11 @@ Step: TypeAlias = Message | Commit
 
 
 class Driver(StrEnum):
-    """Who drives an order: a client that places or cancels it, or the worker."""
+    """Who drives an order: a client that places, cancels or refunds it, or the worker."""
 
     PLACE = "place"
     CANCEL = "cancel"
+    REFUND = "refund"
     WORKER = "worker"
 
 
@@ -62,7 +63,7 @@ class Path:
     @property
     def is_placed(self) -> bool:
         """Whether the order was placed before."""
-        return self.approved or self.lost != ""
+        return self.approved or self.lost != "" or self.driver is Driver.REFUND
 
     @property
     def can_be_charged(self) -> bool:
@@ -217,4 +218,23 @@ POSTPONEMENT = Path(
     (Commit("claim"), Message("reserve_stock"), Commit("postpone")),
     lost="reserve_stock",
     lost_again=True,
+)
+REFUND = Path(
+    "refund",
+    Driver.REFUND,
+    (
+        Commit("accept_refund"),
+        Message(
+            "refund_payments",
+            (
+                Commit("insert_refunds PENDING"),
+                Message("refund"),
+                # In one transaction.
+                Commit("update_refunds SUCCEEDED"),
+                Commit("update_payments SUCCEEDED"),
+            ),
+        ),
+        Message("return_stock", (Commit("return_units"),)),
+        Commit("settle_refunds SUCCEEDED"),
+    ),
 )

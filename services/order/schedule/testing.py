@@ -27,7 +27,8 @@ from chassis import errors
 from chassis.database import Database
 from chassis.testing import Events
 from services.order import domain, messages
-from services.order.domain import ACTIVE, State
+from services.order.domain import Line, State
+from services.order.refund import NewRefund
 from services.order.schedule.cases import Case
 from services.order.schedule.commits import Commits, HookedDatabase
 from services.order.schedule.faults import Moment, lose
@@ -43,7 +44,8 @@ from services.order.testing import (
     states,
 )
 from services.payment import main as payment
-from services.payment.providers.provider import Intent, IntentRequest
+from services.payment.domain import RefundResult
+from services.payment.providers.provider import Intent, IntentRequest, RefundRequest
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.testing import CALLS
 from tools.postgres.testing import clear
@@ -60,6 +62,12 @@ class ForgetfulSandbox(SandboxProvider):
     async def create_intents(self, requests: Sequence[IntentRequest]) -> list[Intent | None]:
         """Create intents, whatever their keys are."""
         return await super().create_intents(
+            [replace(request, key=f"{request.key} {uuid.uuid4()}") for request in requests]
+        )
+
+    async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
+        """Refund intents, whatever the keys are."""
+        return await super().refund(
             [replace(request, key=f"{request.key} {uuid.uuid4()}") for request in requests]
         )
 
@@ -89,7 +97,7 @@ class ScheduledShop(Shop):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a case ends: the states of all orders, the stock, the captures, and what went wrong."""
+    """How a case ends: states of orders, stock, captures and refunds, and what went wrong."""
 
     states: list[str]
     stock: tuple[int, int, int]
@@ -98,12 +106,14 @@ class Ending:
     """What the books do not agree on."""
     defects: list[str]
     """The events that were logged as errors."""
+    refunds: int = 0
 
 
 ENDINGS = {
     State.CONFIRMED: Ending(["CONFIRMED"], (8, 0, 2), captures=1, discrepancies=[], defects=[]),
     State.CANCELLED: Ending(["CANCELLED"], (10, 0, 0), captures=0, discrepancies=[], defects=[]),
 }
+REFUNDED = Ending(["CONFIRMED"], (10, 0, 0), captures=1, discrepancies=[], defects=[], refunds=1)
 
 
 class Schedule:
@@ -141,8 +151,9 @@ class Schedule:
             if moment.late is not None:
                 await moment.late()
             await self._finish(Driver.WORKER)
-            # A client that repeats its request changes nothing.
-            await self._drive(Driver.PLACE)
+            # A client that repeats its request changes nothing, unless that was never accepted.
+            is_refund = case.path.driver is Driver.REFUND
+            await self._drive(Driver.REFUND if is_refund else Driver.PLACE)
         return await self._read_ending()
 
     async def trace(self, path: Path) -> list[str]:
@@ -184,10 +195,12 @@ class Schedule:
                     )
                     await self._shop.checkout.place([order])
                 case Driver.CANCEL:
-                    for (order_id,) in read(
-                        self._shop.urls["order"], "SELECT order_id FROM orders"
-                    ):
+                    for order_id in self._read_orders():
                         await self._shop.checkout.cancel(order_id)
+                case Driver.REFUND:
+                    new = NewRefund("refund", None, (Line(uuid.UUID(self._product_id), 2),))
+                    for order_id in self._read_orders():
+                        await self._shop.refunds.refund(order_id, new)
                 case Driver.WORKER:
                     await self._shop.worker.run()
 
@@ -198,10 +211,14 @@ class Schedule:
             await self._drive(Driver.PLACE)
         await self._drive(driver)
         for _ in range(MAX_ATTEMPTS):
-            if set(states(self._shop.urls)).isdisjoint(ACTIVE):
+            if not read(self._shop.urls["order"], "SELECT FROM orders WHERE next_at IS NOT NULL"):
                 break
             make_due(self._shop.urls)
             await self._shop.worker.run()
+
+    def _read_orders(self) -> list[uuid.UUID]:
+        rows = read(self._shop.urls["order"], "SELECT order_id FROM orders")
+        return [order_id for (order_id,) in rows]
 
     async def _approve(self) -> None:
         """Approve the payment, as its customer does at the provider."""
@@ -228,13 +245,18 @@ class Schedule:
 
     async def _read_ending(self) -> Ending:
         urls = self._shop.urls
-        captures = "SELECT count(*) FROM sandbox.movements WHERE type = 'CAPTURE'"
+        movements = (
+            "SELECT count(*) FILTER (WHERE type = 'CAPTURE'),"
+            " count(*) FILTER (WHERE type = 'REFUND') FROM sandbox.movements"
+        )
+        ((captures, refunds),) = read(urls["payment"], movements)
         return Ending(
             states(urls),
             await self._shop.stock(self._product_id),
-            read(urls["payment"], captures)[0][0],
+            captures,
             audit(urls),
             [str(event) for event in self.events if event["log_level"] == "error"],
+            refunds,
         )
 
 
