@@ -104,7 +104,14 @@ def test_a_failed_refund_gives_back_what_it_noted(state: RefundState, refunded_m
 
 
 @pytest.mark.parametrize(
-    "other", [new(), new(4_01), new(4_00, lamp=1), new(4_00, lamp=2, cup=1)], ids=str
+    "other",
+    [
+        new(None, lamp=1, cup=1),
+        new(4_01, lamp=1, cup=1),
+        new(4_00, lamp=1),
+        new(4_00, lamp=2, cup=1),
+    ],
+    ids=str,
 )
 def test_a_key_stands_for_one_request(other: NewRefund) -> None:
     first = new(4_00, cup=1, lamp=1)

@@ -10,7 +10,7 @@ import pytest
 from google.type import money_pb2
 
 from bazaar.order.v1 import order_pb2
-from chassis.testing import read_refusal, refusal
+from chassis.testing import Events, read_refusal, refusal
 from services.order import queue_repository, servicer
 from services.order.domain import RefundState
 from services.order.refund import Refund, RefundKey
@@ -27,7 +27,7 @@ from services.order.testing import (
 )
 from services.payment.testing import expire_keys
 
-pytest_plugins = ("tools.postgres.testing", "services.order.testing")
+pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.order.testing")
 
 PENDING = order_pb2.REFUND_STATE_PENDING
 SUCCEEDED = order_pb2.REFUND_STATE_SUCCEEDED
@@ -232,13 +232,17 @@ async def test_concurrent_refunds_never_exceed_the_total(shop: Shop, urls: Urls)
     assert audit(urls) == []
 
 
-async def test_concurrent_requests_with_one_key_are_one_refund(shop: Shop, urls: Urls) -> None:
+async def test_concurrent_requests_with_one_key_are_one_refund(
+    shop: Shop, urls: Urls, events: Events
+) -> None:
+    """All of them drive it, and settle it one after the other."""
     order_id, product_id = await shop.buy()
     request = new_refund(order_id, 5, (product_id, 1))
     refunds = await asyncio.gather(*(shop.orders.RefundOrder(request) for _ in range(8)))
     assert {refund.number for refund in refunds} == {1}
     assert at_provider(urls) == (1, 5_00)
     assert await shop.stock(product_id) == (7, 0, 3)
+    assert [event for event in events if event["log_level"] == "error"] == []
     assert audit(urls) == []
 
 
