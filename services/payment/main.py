@@ -1,16 +1,17 @@
 """The payment service as a program."""
 
+from functools import partial
 from typing import cast
 
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis.database import Database
 from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
+from services.payment import webhooks
 from services.payment.providers.paypal import PayPalProvider
 from services.payment.providers.provider import Provider
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
-from services.payment.providers.stripe import StripeProvider
 from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
 from services.payment.worker import INTERVAL_SECONDS, Worker
@@ -25,6 +26,8 @@ def make_servicer(resources: Resources) -> PaymentServicer:
     resources.stack.push_async_callback(registry.close)
     worker = Worker(resources.database, registry)
     resources.tasks.append(BackgroundTask("payment_worker", worker.run, INTERVAL_SECONDS))
+    sweep = partial(webhooks.sweep, resources.database)
+    resources.tasks.append(BackgroundTask("webhook_sweep", sweep, webhooks.SWEEP_SECONDS))
     return PaymentServicer(resources.database, registry)
 
 
@@ -34,6 +37,9 @@ def open_provider(name: str, config: PaymentSettings, database: Database) -> Pro
         case "sandbox":
             return SandboxProvider(database)
         case "stripe":
+            # Imported only where it is on, because Stripe's library takes 30 MiB of memory.
+            from services.payment.providers.stripe import StripeProvider  # noqa: PLC0415
+
             return StripeProvider(
                 config.paymentservice_stripe_api_url,
                 config.paymentservice_stripe_api_key.get_secret_value(),

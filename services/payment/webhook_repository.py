@@ -1,5 +1,7 @@
 """The SQL of the inbox of webhooks. Callers own the connections and their transactions."""
 
+import datetime as dt
+
 from chassis.database import Connection
 from services.payment.providers.provider import Notification
 
@@ -33,3 +35,12 @@ async def insert(
         ),
     )
     return cursor.rowcount == 1
+
+
+async def delete_old(connection: Connection, lifetime: dt.timedelta) -> None:
+    """Delete notifications that were applied and are older than `lifetime`."""
+    await connection.execute(
+        "DELETE FROM webhook_inbox"
+        " WHERE quarantine_reason = '' AND receive_time < now() - %s::interval",
+        (lifetime,),
+    )

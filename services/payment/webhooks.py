@@ -5,6 +5,7 @@ who knows the secret. What is recorded is what the provider says of the payment 
 Nothing is confirmed or captured here, because the stock may not be pinned.
 """
 
+import datetime as dt
 from collections.abc import Mapping
 
 from chassis import errors, log
@@ -18,6 +19,11 @@ from services.payment.providers.registry import Providers
 UNKNOWN_PAYMENT = "unknown_payment"
 AMOUNT_MISMATCH = "amount_mismatch"
 CANCELLED_AND_CHARGED = "cancelled_and_charged"
+LIFETIME = dt.timedelta(days=30)
+"""How long a notification is remembered. Stripe and PayPal send it again for three days
+(https://docs.stripe.com/webhooks, https://developer.paypal.com/api/rest/webhooks/)."""
+SWEEP_SECONDS = 3_600.0
+"""How often old notifications are deleted."""
 
 
 class Webhooks:
@@ -85,6 +91,16 @@ class Webhooks:
                 reference=notification.reference,
                 reason=reason,
             )
+
+
+async def sweep(database: Database) -> None:
+    """Delete old notifications, except those that are quarantined.
+
+    Raises:
+        errors.Unavailable: the database is down.
+    """
+    async with database.connection() as connection:
+        await webhook_repository.delete_old(connection, LIFETIME)
 
 
 def _find_contradiction(payment: Payment, result: ChargeResult) -> str:

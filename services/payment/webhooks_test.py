@@ -18,6 +18,7 @@ from chassis.database import Database
 from chassis.money import Amount
 from chassis.server import Server
 from chassis.testing import Events, refusal, serving
+from services.payment import webhooks
 from services.payment.charges import Charges
 from services.payment.domain import Charge, Payment, State
 from services.payment.providers.registry import Providers
@@ -233,6 +234,21 @@ async def test_a_webhook_is_received_and_applied_in_one_transaction(
     assert setup.reasons() == []
     await setup.receive(make_event(payment.provider_reference))
     assert setup.read(payment)[0] is State.SUCCEEDED
+
+
+async def test_old_webhooks_are_forgotten_unless_they_are_quarantined(
+    setup: Setup, database: Database
+) -> None:
+    payment = await setup.charge()
+    for number in range(2):
+        await setup.receive(make_event(payment.provider_reference, event_id=f"evt_{number}"))
+    await setup.receive(make_event("pi_unknown", event_id="evt_2"))
+    setup.execute(
+        "UPDATE webhook_inbox SET receive_time = now() - interval '31 days'"
+        " WHERE event_id <> 'evt_1'"
+    )
+    await webhooks.sweep(database)
+    assert setup.reasons() == ["unknown_payment", ""]
 
 
 async def test_a_provider_that_is_not_switched_on_is_not_found(setup: Setup) -> None:
