@@ -9,6 +9,8 @@ import pytest
 
 from chassis.database import Database
 from chassis.money import Amount
+from chassis.testing import wait_for_blocked
+from services.payment import repository
 from services.payment.charges import Charges
 from services.payment.domain import Charge, Payment, Refund, RefundResult, RefundState
 from services.payment.providers.provider import RefundRequest
@@ -154,6 +156,18 @@ async def test_concurrent_refunds_never_exceed_the_charge(
     found = [state for outcomes in await asyncio.gather(*calls) for state in states(outcomes)]
     assert sorted(found) == [RefundState.FAILED] * 6 + [RefundState.SUCCEEDED] * 2
     assert count(clean_database_url, COUNT_REFUNDED) == 2
+
+
+async def test_a_refund_waits_for_an_earlier_one_that_is_not_recorded_yet(
+    database: Database, refunds: Refunds, charged: Payment
+) -> None:
+    earlier = Refund(charged.payment_id, charged.order_id, 1, Amount(6_01, "GBP"))
+    async with database.connection() as watching, database.transaction() as holding:
+        await repository.get_payments_of_orders(holding, [charged.order_id], lock=True)
+        await repository.insert_refunds(holding, [earlier])
+        refunding = asyncio.create_task(refunds.refund([part(charged, 2)]))
+        await wait_for_blocked(watching)
+    assert states(await refunding) == [RefundState.FAILED]
 
 
 async def test_concurrent_repetitions_of_a_refund_are_one(
