@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +103,7 @@ async def _place(
     address = f"127.0.0.1:{environment['ORDERSERVICE_PORT']}"
     placed = 0
 
-    async def follow(responses: AsyncIterator[order_pb2.CreateOrdersResponse]) -> None:
+    async def follow(responses: AsyncIterable[order_pb2.CreateOrdersResponse]) -> None:
         nonlocal placed
         async for response in responses:
             _check(response)
