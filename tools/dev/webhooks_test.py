@@ -83,7 +83,7 @@ def test_an_order_is_confirmed_after_its_customer_has_approved_the_payment(shop:
         },
     )
     url = order["paymentAction"]["redirectUrl"]
-    approved = httpx.post(url, data={"result": "approve"}, trust_env=False)
+    approved = httpx.post(url, data={"action": "approve"}, trust_env=False)
     assert approved.status_code == 303
     path = f"/v1/orders/{order['orderId']}"
     wait_until(lambda: shop.client.get(path).json()["state"] == "ORDER_STATE_CONFIRMED")
