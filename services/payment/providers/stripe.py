@@ -37,8 +37,6 @@ UNKNOWN_METHOD = "unknown_payment_method"
 STRIPE_DIGITS = {**MINOR_DIGITS, "ISK": 2, "MGA": 0, "UGX": 2}
 """How many digits an amount has: https://docs.stripe.com/currencies differs from ISO 4217 here."""
 
-ObjectT = TypeVar("ObjectT")
-
 EVENT_TYPES = frozenset(
     {
         "payment_intent.amount_capturable_updated",
@@ -50,6 +48,8 @@ EVENT_TYPES = frozenset(
     }
 )
 """The events of intents that were confirmed or cancelled, and are therefore stored payments."""
+
+ObjectT = TypeVar("ObjectT")
 
 _LOG = log.logger()
 _UNKNOWN = ChargeResult(State.PROCESSING)
@@ -162,18 +162,24 @@ class StripeProvider:
         }
         create = partial(self._intents.create_async, params)
         try:
-            created = await self._post(create, request.key)
-        except (stripe.IdempotencyError, _ReplayedError):
-            # The key is of no use for a day. What it made, if anything, is unconfirmed.
-            created = await self._post(create)
+            created = await self._post_create(create, request.key)
         except stripe.InvalidRequestError as error:
             if error.param not in ("amount", "currency"):
                 raise _unexpected(error) from error
             return Intent("", error.code or f"invalid_{error.param}")
         return Intent(created.id)
 
+    async def _post_create(
+        self, create: Callable[..., Awaitable[stripe.PaymentIntent]], key: str
+    ) -> stripe.PaymentIntent:
+        try:
+            return await self._post(create, key)
+        except (stripe.IdempotencyError, _ReplayedError):
+            # The key is of no use for a day. What it made, if anything, is unconfirmed.
+            return await self._post(create)
+
     async def _confirm(self, confirmation: Confirmation) -> ChargeResult:
-        intent = await self._get(confirmation.reference)
+        intent = await self._get_intent(confirmation.reference)
         if intent.status not in _UNCONFIRMED:
             return _to_result(intent)
         if intent.last_payment_error is not None:
@@ -208,7 +214,7 @@ class StripeProvider:
         return ChargeResult(State.DECLINED, reason, amount=result.amount)
 
     async def _find(self, reference: str) -> ChargeResult:
-        return _to_result(await self._get(reference))
+        return _to_result(await self._get_intent(reference))
 
     async def _capture(self, authorization: Authorization) -> ChargeResult:
         capture = partial(self._intents.capture_async, authorization.authorization)
@@ -221,7 +227,7 @@ class StripeProvider:
         """Change an intent, if its status allows that; return its state either way."""
         try:
             return _to_result(await self._post(call))
-        except stripe.InvalidRequestError as error:
+        except (stripe.CardError, stripe.InvalidRequestError) as error:
             return _read_refused(error)
 
     async def _refund(self, request: RefundRequest) -> RefundResult:
@@ -235,9 +241,9 @@ class StripeProvider:
         }
         try:
             refund = await self._post(partial(self._refunds.create_async, params), request.key)
-        except stripe.IdempotencyError as error:
-            raise _unexpected(error) from error
-        except stripe.InvalidRequestError:
+        except (stripe.CardError, stripe.IdempotencyError, stripe.InvalidRequestError) as error:
+            if not _refuses_refund(error):
+                raise _unexpected(error) from error
             # A request that was sent before may have been processed late.
             return await self._find_refund(request) or RefundResult(RefundState.FAILED)
         return _to_refund_result(refund)
@@ -250,7 +256,7 @@ class StripeProvider:
         }
         seen = 0
         while True:
-            page = await self._request(partial(self._refunds.list_async, params))
+            page = await self._get(partial(self._refunds.list_async, params))
             for refund in page.data:
                 if getattr(refund.metadata, "refund_number", "") == str(request.number):
                     return _to_refund_result(refund)
@@ -261,8 +267,15 @@ class StripeProvider:
                 raise Unknown(f"The intent has more than {MAX_REFUNDS} refunds.")
             params["starting_after"] = page.data[-1].id
 
-    async def _get(self, reference: str) -> stripe.PaymentIntent:
-        return await self._request(partial(self._intents.retrieve_async, reference))
+    async def _get_intent(self, reference: str) -> stripe.PaymentIntent:
+        return await self._get(partial(self._intents.retrieve_async, reference))
+
+    async def _get(self, call: Callable[..., Awaitable[ObjectT]]) -> ObjectT:
+        """Make a request that reads; what Stripe refuses to show is unknown."""
+        try:
+            return await self._request(call)
+        except stripe.StripeError as error:
+            raise _unexpected(error) from error
 
     async def _post(self, call: Callable[..., Awaitable[ObjectT]], key: str = "") -> ObjectT:
         """Make a request that changes something, with one key for all attempts."""
@@ -292,13 +305,19 @@ def _unexpected(error: stripe.StripeError) -> Unknown:
     """Return the unknown outcome of an error that says nothing about the payment."""
     status = error.http_status or 0
     if 400 <= status < 500 and status not in (409, 429):
-        _LOG.error("stripe refused a request", status=status, code=error.code)
+        _LOG.error("stripe_request_refused", status=status, code=error.code)
     message = f"Stripe's response was {status or 'lost'}."
     replayed = "idempotent-replayed" in (error.headers or {})
     return _ReplayedError(message) if replayed else Unknown(message)
 
 
-def _read_refused(error: stripe.InvalidRequestError) -> ChargeResult:
+def _refuses_refund(error: stripe.StripeError) -> bool:
+    """Return whether an error says that the charge does not have what is to be refunded."""
+    param = getattr(error, "param", None)
+    return error.code == "charge_already_refunded" or param in ("amount", "payment_intent")
+
+
+def _read_refused(error: stripe.CardError | stripe.InvalidRequestError) -> ChargeResult:
     """Return the state of an intent whose status did not allow a request: the error has it.
 
     https://docs.stripe.com/error-codes#payment-intent-unexpected-state

@@ -10,6 +10,7 @@ import pytest
 
 from chassis import errors
 from chassis.money import Amount
+from chassis.testing import Events
 from services.payment.domain import Action, State
 from services.payment.providers.contract import AMOUNT, Bench, Driver, ProviderContract, new_request
 from services.payment.providers.provider import Confirmation, IntentRequest, Notification
@@ -18,7 +19,7 @@ from tools.fakes.faults import Kind, Rule
 from tools.fakes.stripe.app import API_KEY, WEBHOOK_SECRET, sign
 from tools.fakes.stripe.testing import RunningFake
 
-pytest_plugins = ("tools.fakes.stripe.testing",)
+pytest_plugins = ("chassis.testing", "tools.fakes.stripe.testing")
 
 RETURN_URL = "https://shop.example/back"
 DECLINED = "pm_card_chargeDeclinedInsufficientFunds"
@@ -221,6 +222,18 @@ async def test_a_wrong_secret_key_leaves_the_outcome_unknown(stripe_fake: Runnin
     with pytest.raises(errors.Unavailable):
         await provider.create_intents([new_request()])
     await provider.close()
+
+
+async def test_a_missing_intent_does_not_fail_its_batch(
+    provider: StripeProvider, events: Events
+) -> None:
+    reference = await create(provider)
+    confirmations = [Confirmation(each, "pm_card_visa") for each in (reference, "pi_none")]
+    states = [result.state for result in await provider.confirm(confirmations)]
+    assert states == [State.SUCCEEDED, State.PROCESSING]
+    assert [each["status"] for each in events if each["event"] == "stripe_request_refused"] == [404]
+    with pytest.raises(errors.Unavailable):
+        await provider.cancel(["pi_none"])
 
 
 async def test_a_refund_is_found_behind_a_page_of_others(
