@@ -2,23 +2,22 @@
 
 import json
 import queue
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import falcon
 import falcon.asgi
 import pytest
-from pydantic import SecretStr
 
 from chassis import errors
 from chassis.money import Amount
 from services.payment.providers.paypal import SIGNATURE_HEADERS, PayPalProvider
+from services.payment.providers.paypal_testing import make_provider
 from services.payment.providers.provider import Authorization, IntentRequest, RefundRequest
 from tools.fakes.faults import Kind, Rule
-from tools.fakes.paypal.app import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
 from tools.fakes.paypal.testing import PayPal
 from tools.fakes.serving import serve_in_thread
 
-pytest_plugins = ("tools.fakes.paypal.testing",)
+pytest_plugins = ("services.payment.providers.paypal_testing", "tools.fakes.paypal.testing")
 
 WAIT_SECONDS = 20
 AMOUNT = Amount(10_00, "GBP")
@@ -48,18 +47,6 @@ def inbox(paypal: PayPal) -> Iterator[Inbox]:
     with serve_in_thread(app) as url:
         paypal.client.put("/_fake/webhooks", json={"url": f"{url}/hook"}).raise_for_status()
         yield inbox
-
-
-def make_provider(url: str, webhook_id: str = WEBHOOK_ID) -> PayPalProvider:
-    secret = SecretStr(CLIENT_SECRET)
-    return PayPalProvider(url, CLIENT_ID, secret, webhook_id=webhook_id, return_url="")
-
-
-@pytest.fixture
-async def provider(paypal: PayPal) -> AsyncIterator[PayPalProvider]:
-    provider = make_provider(paypal.url)
-    yield provider
-    await provider.close()
 
 
 async def approve(paypal: PayPal, provider: PayPalProvider) -> str:
