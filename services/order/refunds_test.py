@@ -1,6 +1,7 @@
 """Refunds with lost messages, dead processes, concurrency, and a provider that forgets keys."""
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 from typing import LiteralString
 
@@ -10,10 +11,11 @@ import pytest
 from google.type import money_pb2
 
 from bazaar.order.v1 import order_pb2
-from chassis.testing import Events, read_refusal, refusal
-from services.order import queue_repository, servicer
-from services.order.domain import RefundState
-from services.order.refund import Refund, RefundKey
+from chassis.database import Database
+from chassis.testing import Events, read_refusal, refusal, wait_for_blocked
+from services.order import queue_repository, refund_repository, servicer
+from services.order.domain import Cause, RefundState
+from services.order.refund import Refund, RefundKey, settle
 from services.order.testing import (
     REFUND_STEPS,
     Shop,
@@ -126,10 +128,10 @@ async def test_a_refund_whose_process_has_died_is_finished_when_its_lease_ends(
         await shop.orders.RefundOrder(new_refund(order_id, 5, (product_id, 1)))
     shop.hooks.clear()
     await shop.worker.run()
-    assert [refund.state for refund in await shop.list_refunds(order_id)] == [PENDING]
+    assert [each.state for each in await shop.list_refunds(order_id)] == [PENDING]
     execute(urls, "UPDATE orders SET lease_until = now()")
     await shop.worker.run()
-    assert [refund.state for refund in await shop.list_refunds(order_id)] == [SUCCEEDED]
+    assert [each.state for each in await shop.list_refunds(order_id)] == [SUCCEEDED]
     assert await shop.stock(product_id) == (7, 0, 3)
     assert at_provider(urls) == (1, 5_00)
     assert audit(urls) == []
@@ -191,7 +193,7 @@ async def test_a_refund_waits_for_a_provider_that_does_not_know_yet(
         patch.setattr(shop.peers, "refund_payments", first_is_pending)
         await shop.orders.RefundOrder(new_refund(order_id, 5, (product_id, 1), key="1"))
         await shop.orders.RefundOrder(new_refund(order_id, 6, key="2"))
-    assert [refund.state for refund in await shop.list_refunds(order_id)] == [PENDING, SUCCEEDED]
+    assert [each.state for each in await shop.list_refunds(order_id)] == [PENDING, SUCCEEDED]
     assert await shop.stock(product_id) == (6, 0, 4)
     make_due(urls)
     await shop.worker.run()
@@ -232,16 +234,35 @@ async def test_concurrent_refunds_never_exceed_the_total(shop: Shop, urls: Urls)
     assert audit(urls) == []
 
 
-async def test_concurrent_requests_with_one_key_are_one_refund(
-    shop: Shop, urls: Urls, events: Events
-) -> None:
-    """All of them drive it, and settle it one after the other."""
+async def test_concurrent_requests_with_one_key_are_one_refund(shop: Shop, urls: Urls) -> None:
     order_id, product_id = await shop.buy()
     request = new_refund(order_id, 5, (product_id, 1))
     refunds = await asyncio.gather(*(shop.orders.RefundOrder(request) for _ in range(8)))
     assert {refund.number for refund in refunds} == {1}
     assert at_provider(urls) == (1, 5_00)
     assert await shop.stock(product_id) == (7, 0, 3)
+    assert audit(urls) == []
+
+
+async def test_a_refund_that_another_process_is_settling_is_settled_once(
+    shop: Shop, urls: Urls, events: Events
+) -> None:
+    order_id = uuid.UUID((await shop.buy())[0])
+    shop.hooks["before refund_payments"] = lose
+    await shop.orders.RefundOrder(new_refund(str(order_id), 5))
+    shop.hooks.clear()
+    database = Database(urls["order"])
+    await database.open()
+    async with database.connection() as watching, database.transaction() as other:
+        orders = await refund_repository.lock_orders(other, [order_id])
+        (pending,) = await refund_repository.list_pending(other, [order_id])
+        changed, settled = settle(orders[order_id], pending, RefundState.SUCCEEDED)
+        await refund_repository.settle_refunds(other, [settled])
+        await refund_repository.note(other, [(changed, settled)], Cause.WORKER)
+        driving = asyncio.create_task(shop.refunds.drive([order_id]))
+        await wait_for_blocked(watching)
+    await driving
+    await database.close()
     assert [event for event in events if event["log_level"] == "error"] == []
     assert audit(urls) == []
 
@@ -337,11 +358,11 @@ async def test_a_refund_that_keeps_failing_makes_its_order_stuck(
             make_due(urls)
             await shop.worker.run()
             execute(urls, "UPDATE orders SET failing_since = failing_since - interval '15 minutes'")
-    assert [refund.state for refund in await shop.list_refunds(good)] == [SUCCEEDED]
+    assert [each.state for each in await shop.list_refunds(good)] == [SUCCEEDED]
     call = shop.orders.ListStuckOrders(order_pb2.ListStuckOrdersRequest())
     stuck = [(each.order_id, each.failure) async for page in call for each in page.stuck_orders]
     assert stuck == [(bad, "ValueError: poison")]
     await shop.orders.RedriveOrder(order_pb2.RedriveOrderRequest(order_id=bad))
     await shop.worker.run()
-    assert [refund.state for refund in await shop.list_refunds(bad)] == [SUCCEEDED]
+    assert [each.state for each in await shop.list_refunds(bad)] == [SUCCEEDED]
     assert audit(urls) == []
