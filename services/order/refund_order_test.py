@@ -1,5 +1,6 @@
 """RefundOrder and ListRefunds, and what they have to do with shipments and events."""
 
+import asyncio
 import uuid
 from typing import Any, LiteralString
 
@@ -9,7 +10,7 @@ import pytest
 from google.type import money_pb2
 
 from bazaar.order.v1 import order_pb2
-from chassis.testing import refusal
+from chassis.testing import read_refusal, refusal
 from services.order.testing import (
     Shop,
     Urls,
@@ -126,6 +127,46 @@ async def test_an_order_that_is_refunded_is_not_shipped(shop: Shop, urls: Urls) 
         grpc.StatusCode.FAILED_PRECONDITION,
         "ORDER_REFUNDED",
     )
+    assert audit(urls) == []
+
+
+async def test_an_order_that_is_being_refunded_is_not_shipped(shop: Shop, urls: Urls) -> None:
+    order_id, _ = await shop.buy()
+    reasons = []
+
+    async def ship_meanwhile() -> None:
+        reasons.append((await refusal(shop.update_status(order_id, "SHIPPED"))).reason)
+
+    shop.hooks["before refund_payments"] = ship_meanwhile
+    await shop.orders.RefundOrder(new_refund(order_id))
+    assert reasons == ["ORDER_REFUNDED"]
+    assert audit(urls) == []
+
+
+async def test_a_shipment_and_a_full_refund_that_race_exclude_each_other(
+    shop: Shop, urls: Urls
+) -> None:
+    """Both wait for the lock of the order, and one sees what the other has done."""
+    user_id, product_id = await shop.new_user(), await shop.new_product(units=100)
+    for number in range(10):
+        request = new_order(user_id, (product_id, 1), key=f"{number}")
+        order_id = (await shop.orders.CreateOrder(request)).order_id
+        results = await asyncio.gather(
+            shop.update_status(order_id, "SHIPPED"),
+            shop.orders.RefundOrder(new_refund(order_id)),
+            return_exceptions=True,
+        )
+        refused = [read_refusal(each) for each in results if isinstance(each, grpc.aio.AioRpcError)]
+        query: LiteralString = (
+            "SELECT order_id::text, coalesce(details #>> '{refund,state}', state) FROM order_events"
+            " WHERE version > 3 ORDER BY version"
+        )
+        events = [event for key, event in read(urls["order"], query) if key == order_id]
+        if refused:
+            assert [each.reason for each in refused] == ["ORDER_REFUNDED"]
+            assert events == ["PENDING", "SUCCEEDED"]
+        else:
+            assert events == ["SHIPPED", "PENDING", "SUCCEEDED"]
     assert audit(urls) == []
 
 
