@@ -88,6 +88,21 @@ class Clients:
             self._record.responses[f"stream {error.code().name}"] += 1
         return found
 
+    async def send_webhook(self, provider: str, body: bytes, timeout_seconds: float) -> bool:
+        """Send a webhook to one of the gateways; return whether it was received."""
+        url = f"{self._random.choice(self._gateway_urls)}/v1/payments/webhooks/{provider}"
+        headers = {"Content-Type": "application/json"}
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        try:
+            async with self._session.post(
+                url, data=body, headers=headers, timeout=timeout
+            ) as response:
+                self._record.responses[f"webhook {response.status}"] += 1
+                return response.ok
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self._record.responses[f"webhook {type(error).__name__}"] += 1
+            return False
+
     async def cancel(self, order: order_pb2.Order) -> None:
         """Cancel an order by gRPC."""
         request = order_pb2.CancelOrderRequest(order_id=order.order_id)

@@ -88,15 +88,15 @@ class Load:
     async def _insist(self, request: Request, send: Send) -> None:
         """Repeat an order as clients do: until it is final, or accepted, or they have enough."""
         give_up = time.monotonic() + PATIENCE_SECONDS
+        is_acknowledged = False
         while time.monotonic() < give_up:
             found = await send(request, self._random.choice(TIMEOUTS_SECONDS))
+            is_acknowledged = is_acknowledged or found is not None
             leaves = LEAVE_SHARE if found else GIVE_UP_SHARE
             if (found and found.is_final) or self._random.random() < leaves:
-                break
+                return self._note_patience([], 1)
             await self._pause()
-        else:
-            return self._note_patience([request], 1)
-        return self._note_patience([], 1)
+        return self._note_patience([] if is_acknowledged else [request], 1)
 
     def _note_patience(self, left: Sequence[Request], count: int) -> None:
         for index in range(count):

@@ -13,16 +13,21 @@ SCARCE_SHARE = 0.2
 
 MANUAL_CAPTURE = "sandbox:"
 """How payment methods begin whose payments are captured manually."""
+_ACTION = "pm_sandbox_action"
 PAYMENT_METHODS = {
-    "pm_card_visa": 55,
+    "pm_card_visa": 45,
     f"{MANUAL_CAPTURE}pm_card_visa": 15,
+    _ACTION: 5,
+    f"{MANUAL_CAPTURE}{_ACTION}": 5,
     "pm_sandbox_lost": 10,
     "pm_sandbox_duplicate": 5,
     "pm_card_declined": 10,
     "pm_card_insufficient_funds": 5,
 }
 """The payment methods of orders, with their shares in percent."""
-DECLINED_METHODS = frozenset({"pm_card_declined", "pm_card_insufficient_funds"})
+_DECLINED = frozenset({"pm_card_declined", "pm_card_insufficient_funds"})
+APPROVAL_SHARE = 0.7
+"""The share of payments that their customers approve if they are asked to."""
 
 
 @dataclass(slots=True)
@@ -34,6 +39,17 @@ class Catalogue:
     scarce: list[str]
     stocked: dict[str, int]
     """Units by product id."""
+
+
+def approves(request: order_pb2.CreateOrderRequest) -> bool:
+    """Return whether the customer approves the payment of an order if asked to."""
+    return Random(f"approval {request.idempotency_key}").random() < APPROVAL_SHARE
+
+
+def may_be_charged(request: order_pb2.CreateOrderRequest) -> bool:
+    """Return whether the payment of an order is neither declined nor left without approval."""
+    method = request.payment_method.removeprefix(MANUAL_CAPTURE)
+    return method not in _DECLINED and (method != _ACTION or approves(request))
 
 
 class Orders:

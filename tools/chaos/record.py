@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from bazaar.order.v1 import order_pb2
 from bazaar.product.v1 import product_pb2
 from chassis.conversion import parse_money
-from tools.chaos.orders import DECLINED_METHODS, Catalogue, Orders
+from tools.chaos.orders import Catalogue, Orders, may_be_charged
 
 MAX_EXAMPLES = 5
 """How many violations of a check are described; the others are counted."""
@@ -105,8 +105,10 @@ class Record:
             findings["orders that contradict an acknowledgement"].note(
                 bool(wrong), f"{example}, but acknowledged as {wrong}"
             )
-            declined = request is not None and request.payment_method in DECLINED_METHODS
-            findings["declined cards charged"].note(declined and order.state in _CHARGED, example)
+            refused = request is not None and not may_be_charged(request)
+            findings["orders charged though declined or not approved"].note(
+                refused and order.state in _CHARGED, example
+            )
         for key in self._acknowledged:
             findings["acknowledged orders lost"].note(key not in seen, f"key {key}")
 

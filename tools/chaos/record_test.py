@@ -9,7 +9,7 @@ import pytest
 
 from bazaar.order.v1 import order_pb2
 from bazaar.product.v1 import product_pb2
-from tools.chaos.orders import DECLINED_METHODS, PAYMENT_METHODS, Catalogue, Orders
+from tools.chaos.orders import PAYMENT_METHODS, Catalogue, Orders, may_be_charged
 from tools.chaos.record import Finding, Findings, Record, acknowledge, check_stock
 from tools.chaos.watcher import Watcher
 
@@ -152,10 +152,23 @@ def test_an_order_with_other_lines_than_requested_is_found() -> None:
     assert check([other]) == ["orders that nobody requested"]
 
 
-def test_a_declined_card_that_is_charged_is_found() -> None:
-    declined = number_of(*DECLINED_METHODS)
-    assert check([order(CONFIRMED, declined)]) == ["declined cards charged"]
-    assert check([order(CANCELLED, declined)]) == []
+@pytest.mark.parametrize("method", ["pm_card_declined", "pm_sandbox_action"])
+def test_an_order_that_is_charged_without_approval_is_found(method: str) -> None:
+    refused = next(
+        number
+        for number in range(1_000)
+        if REQUESTS.make(number).payment_method == method
+        and not may_be_charged(REQUESTS.make(number))
+    )
+    found = check([order(CONFIRMED, refused)])
+    assert found == ["orders charged though declined or not approved"]
+    assert check([order(CANCELLED, refused)]) == []
+
+
+def test_some_payments_are_approved_and_some_are_not() -> None:
+    requests = [REQUESTS.make(number) for number in range(1_000)]
+    asked = [each for each in requests if each.payment_method == "pm_sandbox_action"]
+    assert {may_be_charged(request) for request in asked} == {True, False}
 
 
 @pytest.mark.parametrize(

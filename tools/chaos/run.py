@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 import aiohttp
 import grpc
@@ -18,6 +19,7 @@ from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis.client import CONNECTION_OPTIONS
 from tools.chaos.clients import Clients
+from tools.chaos.customers import Customers
 from tools.chaos.faults import Faults
 from tools.chaos.load import Load
 from tools.chaos.merchant import Merchant
@@ -78,6 +80,16 @@ class Result:
         return not any(finding.violations for finding in self.findings.values())
 
 
+class Participant(Protocol):
+    """Who uses the shop while orders are placed."""
+
+    async def run(self) -> None:
+        """Use it without end."""
+
+    async def finish(self) -> None:
+        """Leave nothing whose outcome is unknown."""
+
+
 class Run:
     """A run in an empty directory. `report` gets what happens to the programs."""
 
@@ -118,7 +130,7 @@ class Run:
         Raises:
             ProgramError: a program of the shop did not start, or did not come back.
             SchemaError: a database could not be created.
-            TimeoutError: the outcome of a delivery or of a refund did not become known.
+            TimeoutError: the outcome of a delivery, a refund or a webhook did not become known.
         """
         began = time.monotonic()
         result = Result()
@@ -147,11 +159,14 @@ class Run:
         load = Load(orders, catalogue, clients, self._pace, self._random)
         merchant = Merchant(channels["product"], catalogue, self._random)
         returns = Returns(channels["order"], clients, catalogue, self._random)
+        customers = Customers(clients, orders, catalogue, self._random)
         watcher = Watcher(channels["order"])
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watcher.run())
-            result.load_seconds = await self._place_among_faults(load, merchant, returns)
-            result.final_seconds = await self._wait_until_final(result.findings)
+            result.load_seconds = await self._place_among_faults(
+                load, (merchant, returns, customers)
+            )
+            result.final_seconds = await self._wait_until_final(customers, result.findings)
             await self._check(orders, catalogue, returns, channels, result)
             versions = await run_in_thread(_read_versions, self._shop.database_urls["order"])
             result.findings["events that a watcher missed"] = await watcher.find_missed(versions)
@@ -162,33 +177,37 @@ class Run:
         result.interruptions = watcher.interruptions
         self._count(result)
 
-    async def _place_among_faults(self, load: Load, merchant: Merchant, returns: Returns) -> float:
+    async def _place_among_faults(self, load: Load, others: Sequence[Participant]) -> float:
         """Place all orders and inflict all faults; return how many seconds that took."""
         began = time.monotonic()
         for proxy in self._shop.proxies.values():
             proxy.begin()
         async with asyncio.TaskGroup() as group:
-            others = [group.create_task(merchant.run()), group.create_task(returns.run())]
+            working = [group.create_task(other.run()) for other in others]
             async with asyncio.TaskGroup() as placing:
                 placing.create_task(self._faults.run())
                 placing.create_task(load.run())
-            for task in others:
+            for task in working:
                 task.cancel()
-        await merchant.finish()
-        await returns.finish()
+        for other in others:
+            await other.finish()
         seconds = time.monotonic() - began
         for proxy in self._shop.proxies.values():
             await proxy.end()
         return seconds
 
-    async def _wait_until_final(self, findings: Findings) -> float | None:
-        """Wait until no order is under way; return how long that took, or None if it did not."""
+    async def _wait_until_final(self, customers: Customers, findings: Findings) -> float | None:
+        """Wait until no order is under way; return how long that took, or None if it did not.
+
+        Payments that the shop takes up only now may need a customer still.
+        """
         began = time.monotonic()
         await self._shop.wait_until_ready(FINAL_SECONDS)
         url = self._shop.database_urls["order"]
         while active := await run_in_thread(_count_active, url):
             if time.monotonic() - began > FINAL_SECONDS:
                 break
+            await customers.finish()
             await asyncio.sleep(_POLL_SECONDS)
         seconds = time.monotonic() - began
         findings["orders that are not final after 60 s"] = Finding(
