@@ -102,3 +102,15 @@ async def test_a_payment_of_a_provider_that_cancels_finally_is_not_cancelled_aga
     await charges.process([charge])
     await charges.cancel([charge.order_id])
     assert minutes_to_release(clean_database_url) == [None]
+
+
+async def test_a_hold_that_comes_late_is_released_and_not_captured(
+    worker: Worker, clean_database_url: str
+) -> None:
+    skip_to_release(clean_database_url)
+    with psycopg.connect(clean_database_url) as connection:
+        connection.execute("UPDATE sandbox.intents SET state = 'REQUIRES_CAPTURE'")
+    await worker.run()
+    with psycopg.connect(clean_database_url) as connection:
+        query = "SELECT state, (SELECT count(*) FROM sandbox.movements) FROM sandbox.intents"
+        assert connection.execute(query).fetchall() == [("CANCELLED", 0)]
