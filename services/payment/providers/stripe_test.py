@@ -8,12 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from chassis import errors
+from chassis import call_context, errors
 from chassis.money import Amount
 from chassis.testing import Events
-from services.payment.domain import Action, State
+from services.payment.domain import Action, ChargeResult, RefundState, State
 from services.payment.providers.contract import AMOUNT, Bench, Driver, ProviderContract, new_request
-from services.payment.providers.provider import Confirmation, IntentRequest, Notification
+from services.payment.providers.provider import (
+    Confirmation,
+    IntentRequest,
+    Notification,
+    RefundRequest,
+)
 from services.payment.providers.stripe import StripeProvider
 from tools.fakes.faults import Kind, Rule
 from tools.fakes.stripe.app import API_KEY, WEBHOOK_SECRET, sign
@@ -22,6 +27,7 @@ from tools.fakes.stripe.testing import RunningFake
 pytest_plugins = ("chassis.testing", "tools.fakes.stripe.testing")
 
 RETURN_URL = "https://shop.example/back"
+LATE_SECONDS = 2.0
 DECLINED = "pm_card_chargeDeclinedInsufficientFunds"
 AUTHENTICATED = "pm_card_threeDSecure2Required"
 
@@ -222,6 +228,40 @@ async def test_a_wrong_secret_key_leaves_the_outcome_unknown(stripe_fake: Runnin
     with pytest.raises(errors.Unavailable):
         await provider.create_intents([new_request()])
     await provider.close()
+
+
+async def wait_for_late_requests(bench: Bench, reference: str) -> ChargeResult:
+    """Read an intent behind the requests that were delayed before."""
+    bench.faults.set(Rule(Kind.DELAY, "GET", delay_seconds=LATE_SECONDS))
+    (result,) = await bench.provider.find([reference])
+    return result
+
+
+async def test_a_confirmation_that_arrives_after_the_cancellation_charges_nothing(
+    bench: Bench,
+) -> None:
+    driver = Driver(bench)
+    await driver.create()
+    bench.faults.set(Rule(Kind.DELAY, "/confirm$", delay_seconds=LATE_SECONDS))
+    with call_context.time_limit(LATE_SECONDS / 2), pytest.raises(errors.Unavailable):
+        await bench.provider.confirm([Confirmation(driver.reference, "pm_card_visa")])
+    assert (await driver.cancel()).state is State.CANCELLED
+    result = await wait_for_late_requests(bench, driver.reference)
+    assert (result.state, bench.captured(), bench.count_holds()) == (State.CANCELLED, [], 0)
+
+
+async def test_a_refund_that_arrives_after_its_repetition_is_made_once(bench: Bench) -> None:
+    driver = Driver(bench)
+    await driver.capture_payment()
+    bench.faults.set(Rule(Kind.DELAY, "POST /v1/refunds$", delay_seconds=LATE_SECONDS))
+    request = RefundRequest("refund:1", driver.reference, driver.authorization, 1, AMOUNT)
+    with call_context.time_limit(LATE_SECONDS / 2), pytest.raises(errors.Unavailable):
+        await bench.provider.refund([request])
+    bench.faults.set()
+    (result,) = await bench.provider.refund([request])
+    assert result.state is RefundState.SUCCEEDED
+    await wait_for_late_requests(bench, driver.reference)
+    assert bench.refunded() == [AMOUNT.minor]
 
 
 async def test_a_missing_intent_does_not_fail_its_batch(
