@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from tools.fakes.stripe.errors import NotExecutedError
 
 MAX_KEY_LENGTH = 255
+MAX_KEYS = 1_000_000
+"""More are refused, which is no rule of Stripe but of the fake's memory."""
 LIFETIME_SECONDS = 24 * 60 * 60.0
 """Keys may be removed "after they're at least 24 hours old"."""
 
@@ -41,6 +43,8 @@ class IdempotencyKeys:
         self._remove_old()
         saved = self._saved.get(key)
         if saved is None:
+            if len(self._saved) >= MAX_KEYS:
+                raise NotExecutedError("The fake is full.", status=500, error_type="api_error")
             self._saved[key] = _Saved(request, self.now())
             return None
         if saved.request != request:

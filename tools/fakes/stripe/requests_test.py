@@ -123,6 +123,17 @@ def test_expired_keys_make_new_objects(stripe_fake: RunningFake) -> None:
     assert len(stripe_fake.list_all(INTENTS)) == 2
 
 
+def test_the_memory_of_the_fake_is_bounded(
+    stripe_fake: RunningFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.fakes.stripe.keys.MAX_KEYS", 1)
+    monkeypatch.setattr("tools.fakes.stripe.books.MAX_OBJECTS", 2)
+    assert post(stripe_fake, "a").status_code == 200
+    assert post(stripe_fake, "b").status_code == 500
+    statuses = [stripe_fake.client.post(INTENTS, data=AMOUNT).status_code for _ in range(2)]
+    assert statuses == [200, 500]
+
+
 def test_a_key_expires_after_24_hours() -> None:
     now = 0.0
     keys = IdempotencyKeys(now=lambda: now)
