@@ -54,9 +54,10 @@ def place_order(client: httpx.Client) -> tuple[str, httpx.URL]:
     return f"/v1/orders/{order['orderId']}", httpx.URL(order["paymentAction"]["redirectUrl"])
 
 
-def pay(page: httpx.URL) -> None:
+def pay(page: httpx.URL, instrument: str = "accepted") -> None:
     """Approve a payment as its customer."""
-    response = httpx.post(page, data={"action": "approve"}, trust_env=False)
+    form = {"action": "approve", "instrument": instrument}
+    response = httpx.post(page, data=form, trust_env=False)
     assert response.status_code == 303
 
 
@@ -99,6 +100,17 @@ def test_an_order_is_confirmed_after_its_customer_has_paid_and_can_be_refunded(
         "PAYMENT.CAPTURE.REFUNDED",
     }
     wait_until(lambda: read_webhooks(environment, page) == expected)
+
+
+def test_a_customer_whose_instrument_is_declined_can_pay_with_another(
+    client: httpx.Client,
+) -> None:
+    path, page = place_order(client)
+    pay(page, "declined")
+    wait_until(lambda: read_books(page)["status"] == "PAYER_ACTION_REQUIRED")
+    pay(page)
+    wait_for_state(client, path, "CONFIRMED")
+    assert read_books(page)["captures"] == ["12.00"]
 
 
 def test_a_cancelled_order_that_is_paid_later_is_never_charged(client: httpx.Client) -> None:
