@@ -5,7 +5,7 @@ Whoever changes refunds has locked the rows of their orders before.
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import LiteralString
 
 from psycopg.types.json import Jsonb
@@ -81,13 +81,28 @@ async def find_repeated(
     return found[0] if found else None
 
 
-async def list_pending(connection: Connection, order_ids: Sequence[uuid.UUID]) -> list[Refund]:
-    """List the refunds of orders that are PENDING, the oldest of each order first."""
+async def list_pending(
+    connection: Connection, order_ids: Sequence[uuid.UUID], limit: int
+) -> list[Refund]:
+    """List at most `limit` refunds of orders that are PENDING, the oldest of each order first."""
     return await fetch(
         connection,
         _to_refund,
-        f"{_SELECT} WHERE order_id = ANY(%s) AND state = 'PENDING' ORDER BY order_id, number",
-        (list(order_ids),),
+        f"{_SELECT} WHERE order_id = ANY(%s) AND state = 'PENDING'"
+        " ORDER BY number, order_id LIMIT %s",
+        (list(order_ids), limit),
+    )
+
+
+async def find_pending(connection: Connection, keys: Iterable[RefundKey]) -> list[Refund]:
+    """Return those of the refunds that are PENDING."""
+    order_ids, numbers = zip(*keys, strict=True)
+    return await fetch(
+        connection,
+        _to_refund,
+        f"{_SELECT} JOIN unnest(%s::uuid[], %s::integer[]) AS given (order_id, number)"
+        " USING (order_id, number) WHERE state = 'PENDING' ORDER BY order_id, number",
+        (list(order_ids), list(numbers)),
     )
 
 

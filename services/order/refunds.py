@@ -21,6 +21,9 @@ from services.order.event_log import EventLog
 from services.order.peers import Peers
 from services.order.refund import NewRefund, Refund, RefundKey
 
+MAX_REFUNDS = batches.MAX_ORDERS
+"""The most refunds that are driven at once; others of the same orders are left to the worker."""
+
 Failures = dict[uuid.UUID, str | None]
 """The defects of orders with refunds that have to wait; None where a service was down."""
 
@@ -91,7 +94,7 @@ class Refunds:
 
     async def _take_step(self, failures: Failures) -> None:
         async with self._database.connection() as connection:
-            pending = await refund_repository.list_pending(connection, list(failures))
+            pending = await refund_repository.list_pending(connection, list(failures), MAX_REFUNDS)
         sized = [(each, 1 + len(each.restock)) for each in pending]
         for batch in batches.split(sized):
             advance = partial(self._advance, failures)
@@ -132,12 +135,11 @@ class Refunds:
         async with self._database.transaction() as connection:
             orders = await refund_repository.lock_orders(connection, order_ids)
             changes = []
-            for pending in await refund_repository.list_pending(connection, order_ids):
-                if pending.key in states:
-                    order = orders[pending.order_id]
-                    changed, settled = refund.settle(order, pending, states[pending.key])
-                    orders[changed.order_id] = changed
-                    changes.append((changed, settled))
+            for pending in await refund_repository.find_pending(connection, states):
+                order = orders[pending.order_id]
+                changed, settled = refund.settle(order, pending, states[pending.key])
+                orders[changed.order_id] = changed
+                changes.append((changed, settled))
             await refund_repository.settle_refunds(connection, [settled for _, settled in changes])
             await refund_repository.note(connection, changes, self._cause)
         self._event_log.note_change()

@@ -255,7 +255,7 @@ async def test_a_refund_that_another_process_is_settling_is_settled_once(
     await database.open()
     async with database.connection() as watching, database.transaction() as other:
         orders = await refund_repository.lock_orders(other, [order_id])
-        (pending,) = await refund_repository.list_pending(other, [order_id])
+        (pending,) = await refund_repository.find_pending(other, [(order_id, 1)])
         changed, settled = settle(orders[order_id], pending, RefundState.SUCCEEDED)
         await refund_repository.settle_refunds(other, [settled])
         await refund_repository.note(other, [(changed, settled)], Cause.WORKER)
@@ -289,6 +289,22 @@ async def test_a_refund_that_the_provider_rejects_gives_back_what_it_noted(
     again = new_refund(order_id, None, (product_id, 4), key="again")
     assert (await shop.orders.RefundOrder(again)).number == 2
     assert await shop.stock(product_id) == (10, 0, 0)
+    assert audit(urls) == []
+
+
+async def test_the_refunds_that_are_driven_at_once_are_bounded(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id, _ = await shop.buy()
+    shop.hooks["before refund_payments"] = lose
+    for number in range(3):
+        await shop.orders.RefundOrder(new_refund(order_id, 1, key=f"{number}"))
+    shop.hooks.clear()
+    monkeypatch.setattr("services.order.refunds.MAX_REFUNDS", 2)
+    for expected in ([SUCCEEDED, SUCCEEDED, PENDING], [SUCCEEDED] * 3):
+        make_due(urls)
+        await shop.worker.run()
+        assert [each.state for each in await shop.list_refunds(order_id)] == expected
     assert audit(urls) == []
 
 

@@ -36,6 +36,9 @@ DRIVE_SECONDS = 5.0
 RETRY_SECONDS = 1
 """When a client may look again for an order or a refund that is not final yet."""
 
+MAX_REFUNDS = 100
+"""The most refunds of a message, each of which may restock 1,000 products."""
+
 _IDEMPOTENCY_KEY_METADATA = "idempotency-key"
 
 
@@ -137,7 +140,8 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     ) -> AsyncIterator[order_pb2.ListRefundsResponse]:
         """Read message after message, as ListOrders does."""
         order_id = uuid.UUID(request.order_id)
-        progress = paging.Progress(("refunds", order_id), request.page_token, request.page_size)
+        query = ("refunds", order_id)
+        progress = paging.Progress(query, request.page_token, request.page_size, MAX_REFUNDS)
         while not progress.is_done:
             yield await self._read_refunds(order_id, progress)
 
