@@ -140,8 +140,10 @@ class Refunds:
                 changed, settled = refund.settle(order, pending, states[pending.key])
                 orders[changed.order_id] = changed
                 changes.append((changed, settled))
-            await refund_repository.settle_refunds(connection, [settled for _, settled in changes])
-            await refund_repository.note(connection, changes, self._cause)
+            if changes:
+                refunds = [settled for _, settled in changes]
+                await refund_repository.settle_refunds(connection, refunds)
+                await refund_repository.note(connection, changes, self._cause)
         self._event_log.note_change()
         return list(orders.values())
 

@@ -61,7 +61,8 @@ class Refunds:
                 for key, outcome in outcomes.items()
                 if isinstance(outcome, Refund) and key not in recorded
             ]
-            await repository.insert_refunds(connection, new)
+            if new:
+                await repository.insert_refunds(connection, new)
         return payments, outcomes
 
     async def _ask(
@@ -87,7 +88,8 @@ class Refunds:
             before = await repository.find_refunds(connection, list(results))
             after = {key: refund.settle(each, results[key]) for key, each in before.items()}
             changed = [each for key, each in after.items() if each is not before[key]]
-            await repository.update_refunds(connection, changed)
+            if changed:
+                await repository.update_refunds(connection, changed)
             succeeded = [each for each in changed if each.state is RefundState.SUCCEEDED]
             if succeeded:
                 await _write_to_ledger(connection, payments, succeeded)
