@@ -13,9 +13,9 @@ from google.type import money_pb2
 from bazaar.order.v1 import order_pb2
 from chassis.database import Database
 from chassis.testing import Events, read_refusal, refusal, wait_for_blocked
-from services.order import queue_repository, refund_repository, servicer
+from services.order import queue_repository, refund_repository, repository, servicer
 from services.order.domain import Cause, RefundState
-from services.order.refund import Refund, RefundKey, settle
+from services.order.refund import NewRefund, Refund, RefundKey, begin, settle
 from services.order.testing import (
     REFUND_STEPS,
     Shop,
@@ -231,6 +231,35 @@ async def test_concurrent_refunds_never_exceed_the_total(shop: Shop, urls: Urls)
     assert len(refused) == 4
     assert (await get(shop, order_id)).refunded_amount == pounds(10)
     assert at_provider(urls) == (2, 10_00)
+    assert audit(urls) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"), [("refund", "REFUND_EXCEEDS_TOTAL"), ("shipment", "ORDER_REFUNDED")]
+)
+async def test_who_changes_an_order_waits_for_a_refund_that_is_being_accepted(
+    shop: Shop, urls: Urls, request_: str, reason: str
+) -> None:
+    order_id, _ = await shop.buy()
+    new = NewRefund("full", None, ())
+    database = Database(urls["order"])
+    await database.open()
+    async with database.connection() as watching, database.transaction() as other:
+        order = await repository.get_order(other, uuid.UUID(order_id), lock=True)
+        changed, amount = begin(order, new, {})
+        accepted = await refund_repository.accept_refund(other, order.order_id, new, amount)
+        await refund_repository.note(other, [(changed, accepted)], Cause.CLIENT)
+        if request_ == "refund":
+            call = shop.orders.RefundOrder(new_refund(order_id, 5))
+            waiting = asyncio.create_task(refusal(call))
+        else:
+            waiting = asyncio.create_task(refusal(shop.update_status(order_id, "SHIPPED")))
+        await wait_for_blocked(watching)
+    assert (await waiting).reason == reason
+    await database.close()
+    make_due(urls)
+    await shop.worker.run()
+    assert at_provider(urls) == (1, 12_00)
     assert audit(urls) == []
 
 
