@@ -36,8 +36,8 @@ from tools.reconcile.main import reconcile
 
 USERS, PLENTIFUL_PRODUCTS, SCARCE_PRODUCTS = 8, 200, 100
 PLENTIFUL_UNITS = 1_000_000
-ORDERS_PER_SCARCE_UNIT = 250
-"""About half of the scarce units that are wanted are there at first."""
+ORDERS_PER_SCARCE_UNIT = 500
+"""Less than half of the scarce units that are wanted are there at first."""
 FINAL_SECONDS = 60.0
 """How long after the last fault an order may remain under way."""
 RECONCILE_SECONDS = 5.0
@@ -160,12 +160,11 @@ class Run:
         merchant = Merchant(channels["product"], catalogue, self._random)
         returns = Returns(channels["order"], clients, catalogue, self._random)
         customers = Customers(clients, orders, catalogue, self._random)
+        others = (merchant, returns, customers)
         watcher = Watcher(channels["order"])
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watcher.run())
-            result.load_seconds = await self._place_among_faults(
-                load, (merchant, returns, customers)
-            )
+            result.load_seconds = await self._place_among_faults(load, others)
             result.final_seconds = await self._wait_until_final(customers, result.findings)
             await self._check(orders, catalogue, returns, channels, result)
             versions = await run_in_thread(_read_versions, self._shop.database_urls["order"])
