@@ -19,7 +19,7 @@ from tools.chaos.record import Acknowledgement, Record, acknowledge
 
 Request = order_pb2.CreateOrderRequest
 
-STREAM_SECONDS = 20.0
+STREAM_SECONDS = 10.0
 
 _DEFINITE = frozenset({"FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND"})
 """The codes that end an order; with any other one, the shop will still finish it."""

@@ -10,11 +10,11 @@ from tools.chaos.orders import Catalogue, Orders
 from tools.chaos.pace import Pace
 from tools.chaos.record import Acknowledgement, Finding, is_active
 
-CLIENTS = 24
+CLIENTS = 40
 CHUNK_SHARE, REST_SHARE = 0.1, 0.4
 """The shares of chunks and of REST requests among all requests."""
 CHUNK_ORDERS = (2, 10, 50)
-TIMEOUTS_SECONDS = (0.5, 3.0, 8.0)
+TIMEOUTS_SECONDS = (0.5, 2.0, 6.0)
 """How patient clients are; then they repeat the request."""
 DOUBLE_SHARE = 0.1
 """The share of orders that are sent twice at once, and of those that are sent again at the end."""
