@@ -31,7 +31,7 @@ RETURNING orders.order_id
 _POSTPONE: LiteralString = """
 WITH locked AS (
     SELECT orders.order_id, unfinished.failure
-    FROM unnest(%(order_ids)s::uuid[], %(failures)s::text[]) AS unfinished (order_id, failure)
+    FROM unnest(%(order_ids)b::uuid[], %(failures)b::text[]) AS unfinished (order_id, failure)
     JOIN orders USING (order_id) WHERE next_at < 'infinity'
     ORDER BY order_id FOR UPDATE OF orders
 )

@@ -46,15 +46,15 @@ WITH saved AS (
         lease_until = CASE WHEN changed.pending_refunds > 0 THEN now() + %(lease)s END,
         update_time = now()
     FROM unnest(
-        %(order_ids)s::uuid[], %(versions)s::integer[], %(refunded_minor)s::bigint[],
-        %(pending_refunds)s::integer[]
+        %(order_ids)b::uuid[], %(versions)b::integer[], %(refunded_minor)b::bigint[],
+        %(pending_refunds)b::integer[]
     ) AS changed (order_id, version, refunded_minor, pending_refunds)
     WHERE orders.order_id = changed.order_id
 )
 INSERT INTO order_events (order_id, version, state, cause, details)
 SELECT order_id, version, state, %(cause)s, jsonb_build_object('refund', refund)
 FROM unnest(
-    %(event_order_ids)s::uuid[], %(event_versions)s::integer[], %(states)s::text[],
+    %(event_order_ids)b::uuid[], %(event_versions)b::integer[], %(states)b::text[],
     %(refunds)s::jsonb[]
 ) AS event (order_id, version, state, refund) ORDER BY order_id, version
 """
@@ -100,7 +100,7 @@ async def find_pending(connection: Connection, keys: Iterable[RefundKey]) -> lis
     return await fetch(
         connection,
         _to_refund,
-        f"{_SELECT} JOIN unnest(%s::uuid[], %s::integer[]) AS given (order_id, number)"
+        f"{_SELECT} JOIN unnest(%b::uuid[], %b::integer[]) AS given (order_id, number)"
         " USING (order_id, number) WHERE state = 'PENDING' ORDER BY order_id, number",
         (list(order_ids), list(numbers)),
     )
@@ -146,7 +146,7 @@ async def accept_refund(
     ((number,),) = await cursor.fetchall()
     await connection.execute(
         "INSERT INTO order_refund_lines (order_id, number, product_id, quantity)"
-        " SELECT %s, %s, * FROM unnest(%s::uuid[], %s::integer[])",
+        " SELECT %s, %s, * FROM unnest(%b::uuid[], %b::integer[])",
         (
             order_id,
             number,
@@ -161,7 +161,7 @@ async def settle_refunds(connection: Connection, refunds: Sequence[Refund]) -> N
     """Write the final states of refunds."""
     await connection.execute(
         "UPDATE order_refunds SET state = changed.state, update_time = now()"
-        " FROM unnest(%s::uuid[], %s::integer[], %s::text[]) AS changed (order_id, number, state)"
+        " FROM unnest(%b::uuid[], %b::integer[], %b::text[]) AS changed (order_id, number, state)"
         " WHERE (order_refunds.order_id, order_refunds.number)"
         " = (changed.order_id, changed.number)",
         (

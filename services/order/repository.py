@@ -51,8 +51,8 @@ _SELECT: LiteralString = (
 _INSERT: LiteralString = """
 WITH new AS MATERIALIZED (
     SELECT uuidv7() AS order_id, * FROM unnest(
-        %(user_ids)s::uuid[], %(idempotency_keys)s::text[], %(request_hashes)s::bytea[],
-        %(payment_methods)s::text[], %(manual_captures)s::boolean[]
+        %(user_ids)b::uuid[], %(idempotency_keys)b::text[], %(request_hashes)b::bytea[],
+        %(payment_methods)b::text[], %(manual_captures)b::boolean[]
     ) AS new (user_id, idempotency_key, request_hash, payment_method, manual_capture)
 ), accepted AS (
     INSERT INTO orders
@@ -75,10 +75,10 @@ FROM accepted
 _SAVE: LiteralString = """
 WITH locked AS (
     SELECT changed.* FROM unnest(
-        %(order_ids)s::uuid[], %(versions)s::integer[], %(states)s::text[],
-        %(currency_codes)s::text[], %(totals_minor)s::bigint[], %(payment_ids)s::uuid[],
-        %(reasons)s::text[], %(messages)s::text[], %(metadatas)s::jsonb[], %(prices)s::text[],
-        %(redirect_urls)s::text[], %(client_secrets)s::text[]
+        %(order_ids)b::uuid[], %(versions)b::integer[], %(states)b::text[],
+        %(currency_codes)b::text[], %(totals_minor)b::bigint[], %(payment_ids)b::uuid[],
+        %(reasons)b::text[], %(messages)b::text[], %(metadatas)s::jsonb[], %(prices)b::text[],
+        %(redirect_urls)b::text[], %(client_secrets)b::text[]
     ) AS changed (order_id, version, state, currency_code, total_minor, payment_id, refusal_reason,
                  refusal_message, refusal_metadata, prices, redirect_url, client_secret)
     JOIN orders USING (order_id, version)
@@ -144,7 +144,7 @@ async def find_orders(connection: Connection, keys: Sequence[OrderKey]) -> dict[
         connection,
         _to_order,
         f"{_SELECT} WHERE (user_id, idempotency_key)"
-        " IN (SELECT * FROM unnest(%s::uuid[], %s::text[]))",
+        " IN (SELECT * FROM unnest(%b::uuid[], %b::text[]))",
         ([user_id for user_id, _ in keys], [idempotency_key for _, idempotency_key in keys]),
     )
     return {order.key: order for order in found}
@@ -254,7 +254,7 @@ async def _insert_lines(connection: Connection, orders: Iterable[Order]) -> None
     if rows:
         await connection.execute(
             "INSERT INTO order_lines (order_id, line_number, product_id, quantity)"
-            " SELECT * FROM unnest(%s::uuid[], %s::integer[], %s::uuid[], %s::integer[])",
+            " SELECT * FROM unnest(%b::uuid[], %b::integer[], %b::uuid[], %b::integer[])",
             [list(column) for column in zip(*rows, strict=True)],
         )
 

@@ -44,8 +44,8 @@ async def insert_payments(
     await connection.execute(
         "INSERT INTO payments"
         " (order_id, state, amount_minor, currency_code, provider, provider_reference,"
-        " decline_reason) SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[],"
-        " %s::text[], %s::text[], %s::text[])"
+        " decline_reason) SELECT * FROM unnest(%b::uuid[], %b::text[], %b::bigint[], %b::text[],"
+        " %b::text[], %b::text[], %b::text[])"
         " AS payment (order_id) ORDER BY order_id ON CONFLICT DO NOTHING",
         (
             order_ids,
@@ -71,8 +71,8 @@ async def get_payments_of_orders(
     payments = await fetch(
         connection,
         _to_payment,
-        f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE order_id = ANY(%s) ORDER BY order_id"
-        + (" FOR UPDATE" if lock else ""),
+        f"SELECT {_PAYMENT_COLUMNS} FROM payments"
+        " WHERE order_id = ANY(%b::uuid[]) ORDER BY order_id" + (" FOR UPDATE" if lock else ""),
         (list(order_ids),),
     )
     return {payment.order_id: payment for payment in payments}
@@ -122,7 +122,7 @@ async def update_payments(
         "UPDATE payments SET state = changed.state, decline_reason = changed.decline_reason,"
         " authorization_reference = changed.authorization_reference,"
         " refunded_minor = changed.refunded_minor, version = version + 1, update_time = now()"
-        " FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::bigint[]) AS changed"
+        " FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::bigint[]) AS changed"
         " (id, state, decline_reason, authorization_reference, refunded_minor)"
         " WHERE payment_id = changed.id"
         " RETURNING payment_id, order_id, payments.state, amount_minor, currency_code, provider,"
@@ -174,7 +174,7 @@ async def insert_transactions(connection: Connection, entries: Sequence[LedgerEn
         "INSERT INTO transactions"
         " (payment_id, order_id, type, amount_minor, currency_code, provider_reference)"
         " SELECT * FROM unnest("
-        "%s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[])",
+        "%b::uuid[], %b::uuid[], %b::text[], %b::bigint[], %b::text[], %b::text[])",
         (
             [entry.payment_id for entry in entries],
             [entry.order_id for entry in entries],
@@ -208,7 +208,7 @@ async def insert_refunds(connection: Connection, refunds: Sequence[Refund]) -> N
     """Insert refunds of payments whose rows are locked."""
     await connection.execute(
         "INSERT INTO refunds (payment_id, number, amount_minor, currency_code, state)"
-        " SELECT * FROM unnest(%s::uuid[], %s::integer[], %s::bigint[], %s::text[], %s::text[])",
+        " SELECT * FROM unnest(%b::uuid[], %b::integer[], %b::bigint[], %b::text[], %b::text[])",
         (
             [refund.payment_id for refund in refunds],
             [refund.number for refund in refunds],
@@ -228,7 +228,7 @@ async def find_refunds(
         _to_refund,
         "SELECT payment_id, order_id, number, refunds.amount_minor, refunds.currency_code,"
         " refunds.state, refunds.provider_reference"
-        " FROM unnest(%s::uuid[], %s::integer[]) AS given (order_id, number)"
+        " FROM unnest(%b::uuid[], %b::integer[]) AS given (order_id, number)"
         " JOIN payments USING (order_id) JOIN refunds USING (payment_id, number)",
         ([order_id for order_id, _ in keys], [number for _, number in keys]),
     )
@@ -253,7 +253,7 @@ async def update_refunds(connection: Connection, refunds: Sequence[Refund]) -> N
     await connection.execute(
         "UPDATE refunds SET state = changed.state,"
         " provider_reference = changed.provider_reference, update_time = now()"
-        " FROM unnest(%s::uuid[], %s::integer[], %s::text[], %s::text[])"
+        " FROM unnest(%b::uuid[], %b::integer[], %b::text[], %b::text[])"
         " AS changed (payment_id, number, state, provider_reference)"
         " WHERE refunds.payment_id = changed.payment_id AND refunds.number = changed.number",
         (

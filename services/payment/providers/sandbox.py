@@ -86,7 +86,7 @@ class SandboxProvider:
             await connection.execute(
                 "INSERT INTO sandbox.intents"
                 " (idempotency_key, amount_minor, currency_code, manual_capture)"
-                " SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::boolean[])"
+                " SELECT * FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::boolean[])"
                 " AS new (key) ORDER BY key ON CONFLICT DO NOTHING",
                 (
                     [request.key for request in requests],
@@ -97,7 +97,7 @@ class SandboxProvider:
             )
             cursor = await connection.execute(
                 "SELECT idempotency_key, amount_minor, currency_code, reference"
-                " FROM sandbox.intents WHERE idempotency_key = ANY(%s)",
+                " FROM sandbox.intents WHERE idempotency_key = ANY(%b::text[])",
                 ([request.key for request in requests],),
             )
             found = {
@@ -124,7 +124,7 @@ class SandboxProvider:
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 "SELECT reference, amount_minor, currency_code, state, decline_reason,"
-                " manual_capture FROM sandbox.intents WHERE reference = ANY(%s)",
+                " manual_capture FROM sandbox.intents WHERE reference = ANY(%b::text[])",
                 (list(references),),
             )
             found = {
@@ -241,7 +241,7 @@ def _to_result(reference: str, intent: _Intent, amount: Amount | None = None) ->
 async def _lock_intents(connection: Connection, references: Sequence[str]) -> dict[str, _Intent]:
     cursor = await connection.execute(
         "SELECT reference, state, decline_reason, manual_capture FROM sandbox.intents"
-        " WHERE reference = ANY(%s) ORDER BY reference FOR UPDATE",
+        " WHERE reference = ANY(%b::text[]) ORDER BY reference FOR UPDATE",
         (list(references),),
     )
     return {reference: _Intent(*intent) for reference, *intent in await cursor.fetchall()}
@@ -254,7 +254,7 @@ async def _write_results(connection: Connection, results: Mapping[str, ChargeRes
     await connection.execute(
         "UPDATE sandbox.intents SET state = decided.state, decline_reason = decided.reason,"
         " update_time = now()"
-        " FROM unnest(%s::text[], %s::text[], %s::text[]) AS decided (reference, state, reason)"
+        " FROM unnest(%b::text[], %b::text[], %b::text[]) AS decided (reference, state, reason)"
         " WHERE intents.reference = decided.reference",
         (
             list(results),
@@ -265,7 +265,7 @@ async def _write_results(connection: Connection, results: Mapping[str, ChargeRes
     await connection.execute(
         "INSERT INTO sandbox.movements (intent_reference, type, amount_minor)"
         " SELECT reference, 'CAPTURE', amount_minor FROM sandbox.intents"
-        " WHERE reference = ANY(%s)",
+        " WHERE reference = ANY(%b::text[])",
         ([key for key, result in results.items() if result.state is State.SUCCEEDED],),
     )
 
@@ -274,7 +274,7 @@ async def _lock_remaining(connection: Connection, references: Sequence[str]) -> 
     cursor = await connection.execute(
         "SELECT reference,"
         " CASE state WHEN 'SUCCEEDED' THEN amount_minor - refunded_minor ELSE 0 END"
-        " FROM sandbox.intents WHERE reference = ANY(%s) ORDER BY reference FOR UPDATE",
+        " FROM sandbox.intents WHERE reference = ANY(%b::text[]) ORDER BY reference FOR UPDATE",
         (list(references),),
     )
     return dict(await cursor.fetchall())
@@ -286,7 +286,7 @@ async def _find_refunds(
     """Look for refunds by their numbers; return their references by key."""
     cursor = await connection.execute(
         "SELECT key, movements.reference FROM sandbox.movements JOIN"
-        " unnest(%s::text[], %s::integer[], %s::text[]) AS given (intent_reference, number, key)"
+        " unnest(%b::text[], %b::integer[], %b::text[]) AS given (intent_reference, number, key)"
         " USING (intent_reference, number)",
         (
             [request.reference for request in requests],
@@ -302,7 +302,8 @@ async def _repeat_refunds(
 ) -> dict[str, str]:
     """Do what a provider does with a key that it has not forgotten."""
     cursor = await connection.execute(
-        "SELECT idempotency_key, reference FROM sandbox.movements WHERE idempotency_key = ANY(%s)",
+        "SELECT idempotency_key, reference FROM sandbox.movements"
+        " WHERE idempotency_key = ANY(%b::text[])",
         ([request.key for request in requests],),
     )
     return dict(await cursor.fetchall())
@@ -318,7 +319,7 @@ async def _write_refunds(
         "UPDATE sandbox.intents SET refunded_minor = refunded_minor + granted.minor,"
         " update_time = now()"
         " FROM (SELECT reference, sum(minor) AS minor"
-        " FROM unnest(%s::text[], %s::bigint[]) AS request (reference, minor) GROUP BY reference)"
+        " FROM unnest(%b::text[], %b::bigint[]) AS request (reference, minor) GROUP BY reference)"
         " AS granted WHERE intents.reference = granted.reference",
         (references, amounts_minor),
     )
@@ -326,7 +327,7 @@ async def _write_refunds(
         "INSERT INTO sandbox.movements"
         " (intent_reference, type, amount_minor, number, idempotency_key)"
         " SELECT reference, 'REFUND', minor, number, key"
-        " FROM unnest(%s::text[], %s::bigint[], %s::integer[], %s::text[])"
+        " FROM unnest(%b::text[], %b::bigint[], %b::integer[], %b::text[])"
         " AS granted (reference, minor, number, key) RETURNING idempotency_key, reference",
         (
             references,
