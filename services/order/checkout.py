@@ -16,7 +16,6 @@ from chassis import errors, log
 from chassis.database import Database
 from services.order import batches, domain, placement, queue_repository, repository
 from services.order.domain import (
-    Cause,
     NewOrder,
     Order,
     OrderKey,
@@ -25,6 +24,7 @@ from services.order.domain import (
     Refusal,
     State,
 )
+from services.order.event import Cause
 from services.order.event_log import EventLog
 from services.order.peers import Peers
 

@@ -1,6 +1,7 @@
 """Orders and their state transitions. No I/O, no clock, no protobuf.
 
-The rules for what a client may order are in `placement`, those of refunds in `refund`.
+The rules for what a client may order are in `placement`, those of refunds in `refund`. What is
+recorded of every change is in `event`.
 """
 
 import datetime as dt
@@ -48,17 +49,6 @@ ACTIVE = frozenset({State.PENDING, State.PAYING, State.CANCELLING})
 CANCELLABLE = frozenset({State.PENDING, State.PAYING})
 FINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
 """The states that an order never leaves."""
-
-
-class Cause(StrEnum):
-    """What made an order change, as its events record it."""
-
-    CLIENT = "CLIENT"
-    """A request of a client."""
-    WORKER = "WORKER"
-    """The worker, which continues what was interrupted."""
-    MIGRATION = "MIGRATION"
-    """The order is older than the log of events, which begins with its state at that time."""
 
 
 class PaymentState(StrEnum):
@@ -204,38 +194,6 @@ class Failed(errors.Error):
         super().__init__("ORDER_FAILED", message, metadata=_metadata(order))
         self.order = order
         self.defect = defect
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
-    """Where an event is in the log of all events: by its transaction, then by its id."""
-
-    transaction: int
-    event: int
-
-
-@dataclass(frozen=True, slots=True)
-class RefundChange:
-    """A refund that began, or got its final state."""
-
-    number: int
-    state: RefundState
-    amount: Amount
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A change of an order, or of a refund of it: the version and the state of the order then."""
-
-    position: Position
-    order_id: uuid.UUID
-    version: int
-    state: State
-    cause: Cause
-    refusal_reason: str
-    action_required: bool
-    event_time: dt.datetime
-    refund: RefundChange | None = None
 
 
 @dataclass(frozen=True, slots=True)

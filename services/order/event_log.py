@@ -13,7 +13,7 @@ from chassis import errors
 from chassis.database import Database
 from chassis.supervision import BackgroundTask
 from services.order import event_repository
-from services.order.domain import Event, Position
+from services.order.event import Event, Position
 
 ANNOUNCEMENT_SECONDS = 0.02
 """How often a process announces changes at most: a NOTIFY per commit would serialize commits."""

@@ -6,7 +6,7 @@ from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
 from services.order.checkout import Checkout
-from services.order.domain import Cause
+from services.order.event import Cause
 from services.order.event_log import EventLog
 from services.order.peers import Peers
 from services.order.refunds import Refunds

@@ -7,7 +7,8 @@ from bazaar.order.v1 import order_pb2
 from chassis import conversion, errors, status
 from chassis.money import Amount
 from chassis.violations import Violations
-from services.order.domain import Event, Line, NewOrder, Order, PaymentAction, State
+from services.order.domain import Line, NewOrder, Order, PaymentAction, State
+from services.order.event import Event
 from services.order.refund import NewRefund, Refund
 
 _NEXT_STATES = {

@@ -16,7 +16,8 @@ from functools import partial
 from chassis import log
 from chassis.database import Database
 from services.order import batches, queue_repository, refund, refund_repository, repository
-from services.order.domain import Cause, Order, RefundState
+from services.order.domain import Order, RefundState
+from services.order.event import Cause
 from services.order.event_log import EventLog
 from services.order.peers import Peers
 from services.order.refund import NewRefund, Refund, RefundKey

@@ -14,7 +14,8 @@ from bazaar.order.v1 import order_pb2
 from chassis.database import Database
 from chassis.testing import Events, read_refusal, refusal, wait_for_blocked
 from services.order import queue_repository, refund_repository, repository, servicer
-from services.order.domain import Cause, RefundState
+from services.order.domain import RefundState
+from services.order.event import Cause
 from services.order.refund import NewRefund, Refund, RefundKey, begin, settle
 from services.order.testing import (
     REFUND_STEPS,

@@ -16,7 +16,6 @@ from chassis.database import Connection, fetch
 from chassis.money import Amount
 from services.order.domain import (
     ACTIVE,
-    Cause,
     Line,
     NewOrder,
     Order,
@@ -25,6 +24,7 @@ from services.order.domain import (
     Refusal,
     State,
 )
+from services.order.event import Cause
 from services.order.placement import hash_request
 
 LEASE = dt.timedelta(seconds=30)

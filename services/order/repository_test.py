@@ -12,7 +12,8 @@ from chassis.database import Database
 from chassis.money import Amount
 from chassis.testing import wait_for_blocked
 from services.order import domain, repository
-from services.order.domain import Cause, Line, NewOrder, Order, Payment, PaymentState, State
+from services.order.domain import Line, NewOrder, Order, Payment, PaymentState, State
+from services.order.event import Cause
 from services.order.testing import read
 from tools.postgres.testing import read_choices
 

@@ -27,7 +27,8 @@ from services.order import (
     repository,
 )
 from services.order.checkout import Checkout
-from services.order.domain import Cause, NewOrder, Position, RefundState
+from services.order.domain import NewOrder, RefundState
+from services.order.event import Cause, Position
 from services.order.event_log import EventLog
 from services.order.refunds import Refunds
 

@@ -29,7 +29,7 @@ from chassis.service import Resources, Service, ServiceSettings
 from chassis.supervision import BackgroundTask
 from services.order import main as order
 from services.order.checkout import Checkout
-from services.order.domain import Cause
+from services.order.event import Cause
 from services.order.event_log import EventLog
 from services.order.peers import Peers
 from services.order.refunds import Refunds
