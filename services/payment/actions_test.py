@@ -126,7 +126,7 @@ async def test_a_payment_waits_for_a_provider_that_was_switched_off(
     requested = new_charges(1, "pm_sandbox_action")
     await charges.process(requested)
     with pytest.raises(errors.Error, match="'sandbox' is not switched on"):
-        await Charges(database, Providers([], "stripe")).process(requested)
+        await Charges(database, Providers([])).process(requested)
 
 
 @pytest.mark.parametrize(

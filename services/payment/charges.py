@@ -120,7 +120,7 @@ class Charges:
         begun: list[NewPayment] = []
         by_provider: dict[Provider, list[Charge]] = defaultdict(list)
         for charge in charges:
-            provider = self._providers.find(charge.payment_method)
+            provider = self._providers.find_for(charge.payment_method)
             if charge.amount.minor == 0:
                 begun.append(domain.make_free_payment(charge))
             elif provider is None:

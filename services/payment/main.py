@@ -20,9 +20,12 @@ from services.payment.worker import INTERVAL_SECONDS, Worker
 def make_servicer(resources: Resources) -> PaymentServicer:
     """Make the servicer, with the providers that are switched on."""
     config = cast(PaymentSettings, resources.settings)
-    names = config.paymentservice_providers
-    providers = [open_provider(name, config, resources.database) for name in names]
-    registry = Providers(providers, default=names[0])
+    registry = Providers(
+        [
+            open_provider(name, config, resources.database)
+            for name in config.paymentservice_providers
+        ]
+    )
     resources.stack.push_async_callback(registry.close)
     worker = Worker(resources.database, registry)
     resources.tasks.append(BackgroundTask("payment_worker", worker.run, INTERVAL_SECONDS))

@@ -126,9 +126,7 @@ async def test_a_refund_that_failed_stays_so_when_more_remains(
         await crashing(database, "before refund").refund([part(charged)])
     all_of_it = part(charged, 2, Amount(10_00, "GBP"))
     assert states(await refunds.refund([all_of_it])) == [RefundState.FAILED]
-    rejected = await Refunds(database, Providers([Rejecting(database)], "sandbox")).refund(
-        [part(charged)]
-    )
+    rejected = await Refunds(database, Providers([Rejecting(database)])).refund([part(charged)])
     assert states(rejected) == [RefundState.FAILED]
     assert states(await refunds.refund([all_of_it, part(charged)])) == [RefundState.FAILED] * 2
     again = part(charged, 3, Amount(10_00, "GBP"))
@@ -142,9 +140,7 @@ async def test_a_refund_whose_outcome_is_unknown_stays_pending(
         async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
             return [RefundResult(RefundState.PENDING) for _ in requests]
 
-    pending = await Refunds(database, Providers([Slow(database)], "sandbox")).refund(
-        [part(charged)]
-    )
+    pending = await Refunds(database, Providers([Slow(database)])).refund([part(charged)])
     assert states(pending) == [RefundState.PENDING]
     assert states(await refunds.refund([part(charged)])) == [RefundState.SUCCEEDED]
 

@@ -81,8 +81,7 @@ async def _deliver(call: Callable[[], Awaitable[Result]]) -> Result:
 
 def sandbox(database: Database, hooks: Mapping[str, Hook] = MappingProxyType({})) -> Providers:
     """Return a sandbox whose methods have hooks, as the only provider."""
-    hooked = Hooks(hooks).surround(SandboxProvider(database), *CALLS)
-    return Providers([hooked], hooked.name)
+    return Providers([Hooks(hooks).surround(SandboxProvider(database), *CALLS)])
 
 
 @pytest.fixture

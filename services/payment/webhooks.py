@@ -44,7 +44,7 @@ class Webhooks:
             errors.Unavailable: the database or the provider did not respond; the provider will send
                 the webhook again.
         """
-        provider = self._providers.find(f"{provider_name}:")
+        provider = self._providers.find(provider_name)
         if provider is None:
             raise errors.NotFound("PROVIDER_NOT_FOUND", "There is no such payment provider.")
         notification = await provider.read_webhook(headers, body)

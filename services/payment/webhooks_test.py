@@ -52,7 +52,7 @@ class Setup:
         self.fake = fake
         self.url = url
         stripe = StripeProvider(fake.url, API_KEY, WEBHOOK_SECRET, "https://shop.example/back")
-        self.providers = Providers([stripe], "stripe")
+        self.providers = Providers([stripe])
         self.charges = Charges(database, self.providers)
         self.webhooks = Webhooks(database, self.providers, self.charges)
 

@@ -43,7 +43,7 @@ def provider(database: Database) -> LateProvider:
 @pytest.fixture
 async def worker(database: Database, provider: LateProvider) -> Worker:
     """Return a worker, and one payment that is cancelled."""
-    providers = Providers([provider], "sandbox")
+    providers = Providers([provider])
     charge = Charge(uuid.uuid4(), Amount(5, "GBP"), "pm_sandbox_action")
     charges = Charges(database, providers)
     await charges.process([charge])
@@ -98,7 +98,7 @@ async def test_a_payment_of_a_provider_that_cancels_finally_is_not_cancelled_aga
     database: Database, clean_database_url: str
 ) -> None:
     charge = Charge(uuid.uuid4(), Amount(5, "GBP"), "pm_sandbox_action")
-    charges = Charges(database, Providers([SandboxProvider(database)], "sandbox"))
+    charges = Charges(database, Providers([SandboxProvider(database)]))
     await charges.process([charge])
     await charges.cancel([charge.order_id])
     assert minutes_to_release(clean_database_url) == [None]

@@ -7,20 +7,24 @@ from services.payment.providers.provider import Provider
 
 
 class Providers:
-    """Finds a provider by the name that a payment is stored with, or by a payment method.
+    """Finds a provider by its name, with which payments are stored, or by a payment method.
 
     A payment method is `PROVIDER:TOKEN`, for example "paypal:checkout", or a token of the default
-    provider, for example "pm_card_visa".
+    provider, which is the first, for example "pm_card_visa".
     """
 
-    def __init__(self, providers: Sequence[Provider], default: str) -> None:
+    def __init__(self, providers: Sequence[Provider]) -> None:
         self._providers = {provider.name: provider for provider in providers}
-        self._default = default
+        self._default = next(iter(self._providers), "")
 
-    def find(self, payment_method: str) -> Provider | None:
+    def find(self, name: str) -> Provider | None:
+        """Return a provider by its name, or None if it is not switched on."""
+        return self._providers.get(name)
+
+    def find_for(self, payment_method: str) -> Provider | None:
         """Return the provider of a payment method, or None if it is not switched on."""
         name, colon, _ = payment_method.partition(":")
-        return self._providers.get(name if colon else self._default)
+        return self.find(name if colon else self._default)
 
     def get(self, name: str) -> Provider:
         """Return a provider by its name.
@@ -41,4 +45,5 @@ class Providers:
 
 def token_of(payment_method: str) -> str:
     """Return a payment method without the name of its provider."""
-    return payment_method.rpartition(":")[2]
+    before, colon, after = payment_method.partition(":")
+    return after if colon else before
