@@ -1,6 +1,6 @@
 """Payments and their state transitions. No I/O, no clock, no protobuf.
 
-The rules of refunds are in `refund`.
+Refunds and their rules are in `refund`.
 """
 
 import datetime as dt
@@ -118,23 +118,6 @@ class ChargeResult:
     decline_reason: str = ""
     action: Action | None = None
     amount: Amount | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refund:
-    """A refund of a payment or a part of it. `number` is among those of the order, from 1."""
-
-    payment_id: uuid.UUID
-    order_id: uuid.UUID
-    number: int
-    amount: Amount
-    state: RefundState = RefundState.PENDING
-    provider_reference: str = ""
-
-    @property
-    def key(self) -> tuple[uuid.UUID, int]:
-        """The order and the number."""
-        return self.order_id, self.number
 
 
 @dataclass(frozen=True, slots=True)

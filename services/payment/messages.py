@@ -5,8 +5,8 @@ import uuid
 from bazaar.payment.v1 import payment_pb2
 from chassis import conversion, errors, status
 from chassis.money import Amount
-from services.payment.domain import Charge, Payment, Refund, Transaction
-from services.payment.refund import NewRefund
+from services.payment.domain import Charge, Payment, Transaction
+from services.payment.refund import NewRefund, Refund
 
 
 def parse_charges(request: payment_pb2.ProcessPaymentsRequest) -> list[Charge]:

@@ -1,4 +1,4 @@
-"""The rules of refunds. No I/O, no clock, no protobuf.
+"""Refunds of payments, and their rules. No I/O, no clock, no protobuf.
 
 A refund is identified by the order of its payment and by a number, which the order service chooses.
 """
@@ -14,7 +14,6 @@ from chassis.violations import Violations
 from services.payment.domain import (
     LedgerEntry,
     Payment,
-    Refund,
     RefundResult,
     RefundState,
     State,
@@ -32,6 +31,23 @@ class NewRefund:
     order_id: uuid.UUID
     number: int
     amount: Amount
+
+    @property
+    def key(self) -> RefundKey:
+        """The order and the number."""
+        return self.order_id, self.number
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """A refund of a payment, or of a part of it. `number` counts those of the order from 1."""
+
+    payment_id: uuid.UUID
+    order_id: uuid.UUID
+    number: int
+    amount: Amount
+    state: RefundState = RefundState.PENDING
+    provider_reference: str = ""
 
     @property
     def key(self) -> RefundKey:

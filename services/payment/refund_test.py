@@ -9,8 +9,8 @@ import pytest
 from chassis import errors
 from chassis.money import Amount
 from services.payment import refund
-from services.payment.domain import Payment, Refund, RefundResult, RefundState, State
-from services.payment.refund import NewRefund
+from services.payment.domain import Payment, RefundResult, RefundState, State
+from services.payment.refund import NewRefund, Refund
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 ORDER_ID = uuid.UUID("0199aaaa-0000-7000-8000-000000000001")

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from chassis import errors
 from chassis.database import Connection, Database
 from services.payment import refund, repository
-from services.payment.domain import Payment, Refund, RefundResult, RefundState
+from services.payment.domain import Payment, RefundResult, RefundState
 from services.payment.providers.provider import Provider, RefundRequest
 from services.payment.providers.registry import Providers
-from services.payment.refund import NewRefund, RefundKey
+from services.payment.refund import NewRefund, Refund, RefundKey
 
 RefundOutcome = Refund | errors.Error
 """A refund, or why its payment cannot have it."""

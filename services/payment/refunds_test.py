@@ -12,11 +12,11 @@ from chassis.money import Amount
 from chassis.testing import wait_for_blocked
 from services.payment import repository
 from services.payment.charges import Charges
-from services.payment.domain import Charge, Payment, Refund, RefundResult, RefundState
+from services.payment.domain import Charge, Payment, RefundResult, RefundState
 from services.payment.providers.provider import RefundRequest
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
-from services.payment.refund import NewRefund
+from services.payment.refund import NewRefund, Refund
 from services.payment.refunds import RefundOutcome, Refunds
 from services.payment.testing import Crash, count, crash, expire_keys, sandbox
 

@@ -15,12 +15,12 @@ from services.payment.domain import (
     LedgerEntry,
     NewPayment,
     Payment,
-    Refund,
     RefundState,
     State,
     Transaction,
     TransactionType,
 )
+from services.payment.refund import Refund, RefundKey
 
 FIRST_RELEASE = dt.timedelta(minutes=1)
 """When a cancelled payment that may still be held is cancelled again; the interval then doubles."""
@@ -78,10 +78,8 @@ async def get_payments_of_orders(
     return {payment.order_id: payment for payment in payments}
 
 
-async def get_payment(
-    connection: Connection, payment_id: uuid.UUID, *, lock: bool = False
-) -> Payment:
-    """Get a payment; `lock` locks the row until the transaction ends.
+async def get_payment(connection: Connection, payment_id: uuid.UUID) -> Payment:
+    """Get a payment.
 
     Raises:
         errors.NotFound: the payment does not exist.
@@ -89,8 +87,7 @@ async def get_payment(
     found = await fetch(
         connection,
         _to_payment,
-        f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE payment_id = %s"
-        + (" FOR UPDATE" if lock else ""),
+        f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE payment_id = %s",
         (payment_id,),
     )
     if not found:
@@ -101,7 +98,7 @@ async def get_payment(
 async def find_payment(
     connection: Connection, provider: str, provider_reference: str
 ) -> Payment | None:
-    """Find a payment by its intent at the provider."""
+    """Find the payment that has an intent at a provider."""
     found = await fetch(
         connection,
         _to_payment,
@@ -154,6 +151,7 @@ async def claim_releases(
 
     Each is due again after twice the time, up to `lifetime` after its cancellation.
     """
+    # Of the columns, only `payment_id`, the first, is one of `due` too.
     return await fetch(
         connection,
         _to_payment,
@@ -220,9 +218,9 @@ async def insert_refunds(connection: Connection, refunds: Sequence[Refund]) -> N
 
 
 async def find_refunds(
-    connection: Connection, keys: Sequence[tuple[uuid.UUID, int]]
-) -> dict[tuple[uuid.UUID, int], Refund]:
-    """Get the existing ones of refunds, by the ids of their orders and their numbers."""
+    connection: Connection, keys: Sequence[RefundKey]
+) -> dict[RefundKey, Refund]:
+    """Get those of the refunds that exist, by their keys."""
     found = await fetch(
         connection,
         _to_refund,

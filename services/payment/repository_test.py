@@ -13,14 +13,8 @@ from chassis.database import Connection, Database
 from chassis.money import Amount
 from chassis.testing import wait_for_blocked
 from services.payment import domain, repository
-from services.payment.domain import (
-    Charge,
-    Payment,
-    Refund,
-    RefundState,
-    State,
-    TransactionType,
-)
+from services.payment.domain import Charge, Payment, RefundState, State, TransactionType
+from services.payment.refund import Refund
 from tools.postgres.testing import read_choices
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing")

@@ -20,7 +20,7 @@ INTERVAL_SECONDS = 10.0
 MAX_PAYMENTS = 100
 """How many payments it cancels at a time."""
 LAST_RELEASE = dt.timedelta(hours=6)
-"""How long it may be authorized: PayPal's orders are kept that long
+"""How long after its cancellation a payment may still be authorized: PayPal keeps orders that long
 (https://developer.paypal.com/docs/api/orders/v2/)."""
 
 
