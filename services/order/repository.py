@@ -156,21 +156,23 @@ async def get_order(connection: Connection, order_id: uuid.UUID, *, lock: bool =
     Raises:
         errors.NotFound: the order does not exist.
     """
-    found = await get_orders(connection, [order_id], lock=lock)
+    found = await fetch(
+        connection,
+        _to_order,
+        f"{_SELECT} WHERE orders.order_id = %s" + (" FOR UPDATE OF orders" if lock else ""),
+        (order_id,),
+    )
     if not found:
         raise errors.not_found("order", order_id)
     return found[0]
 
 
-async def get_orders(
-    connection: Connection, order_ids: Sequence[uuid.UUID], *, lock: bool = False
-) -> list[Order]:
-    """Get the existing ones of the orders, newest first; `lock` is as for one."""
+async def get_orders(connection: Connection, order_ids: Sequence[uuid.UUID]) -> list[Order]:
+    """Get those of the orders that exist, newest first."""
     return await fetch(
         connection,
         _to_order,
-        f"{_SELECT} WHERE orders.order_id = ANY(%s) ORDER BY orders.order_id DESC"
-        + (" FOR UPDATE OF orders" if lock else ""),
+        f"{_SELECT} WHERE orders.order_id = ANY(%s) ORDER BY orders.order_id DESC",
         (list(order_ids),),
     )
 
