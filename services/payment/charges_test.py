@@ -1,17 +1,25 @@
 """Charges on a real database: crashes, races, and idempotency keys that expire."""
 
 import asyncio
+import contextlib
 import uuid
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import psycopg
 import pytest
 
-from chassis import errors
+from chassis import call_context, errors
 from chassis.database import Database
 from chassis.money import Amount
 from services.payment.charges import Charges
-from services.payment.domain import Charge, State
+from services.payment.domain import Charge, ChargeResult, State
+from services.payment.providers.attempts import MAX_CONCURRENT, RECORD_SECONDS, Attempts
+from services.payment.providers.provider import Confirmation, Intent, IntentRequest
+from services.payment.providers.registry import Providers
+from services.payment.providers.sandbox import SandboxProvider
 from services.payment.testing import (
     Crash,
     Hook,
@@ -23,6 +31,9 @@ from services.payment.testing import (
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.payment.testing")
 DATABASE = "payment"
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 COUNT_INTENTS = "SELECT count(*) FROM sandbox.intents"
 COUNT_CAPTURES = "SELECT count(*) FROM sandbox.movements WHERE type = 'CAPTURE'"
@@ -245,3 +256,51 @@ async def test_a_thousand_charges_take_as_many_statements_as_one(
     await charges.process(new_charges(1_000))
     assert statements == one
     assert len(one) <= 11
+
+
+class RemoteProvider(SandboxProvider):
+    """The sandbox with the latency of a network, and the limits of an adapter."""
+
+    def __init__(self, database: Database, latency_seconds: float) -> None:
+        super().__init__(database)
+        self._attempts = Attempts()
+        self._latency_seconds = latency_seconds
+
+    async def create_intents(self, requests: Sequence[IntentRequest]) -> list[Intent | None]:
+        return await self._call(super().create_intents, requests, None)
+
+    async def confirm(self, confirmations: Sequence[Confirmation]) -> list[ChargeResult]:
+        return await self._call(super().confirm, confirmations, ChargeResult(State.PROCESSING))
+
+    async def _call(
+        self,
+        method: Callable[[Sequence[Item]], Awaitable[list[Result]]],
+        items: Sequence[Item],
+        unknown: Result,
+    ) -> list[Result]:
+        async def respond(item: Item) -> Result:
+            await asyncio.sleep(self._latency_seconds)
+            return (await method([item]))[0]
+
+        async def call(item: Item) -> Result:
+            return await self._attempts.repeat(partial(respond, item))
+
+        return await self._attempts.for_each(items, call, unknown)
+
+
+async def test_a_batch_that_takes_longer_than_its_deadline_is_charged_part_by_part(
+    database: Database,
+) -> None:
+    requested = new_charges(4 * MAX_CONCURRENT)
+    seconds = RECORD_SECONDS + 0.6
+    charges = Charges(database, Providers([RemoteProvider(database, 0.4)], "sandbox"))
+    states: list[State] = []
+    for _ in range(20):
+        with contextlib.suppress(errors.Unavailable, TimeoutError):
+            # The server gives up a call at its deadline.
+            with call_context.time_limit(seconds):
+                async with asyncio.timeout(seconds):
+                    states = [each.state for each in await charges.process(requested)]
+        if set(states) == {State.SUCCEEDED}:
+            break
+    assert set(states) == {State.SUCCEEDED}

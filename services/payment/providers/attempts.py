@@ -13,6 +13,9 @@ MAX_ATTEMPTS = 3
 ATTEMPT_SECONDS = 10.0
 BACKOFF_SECONDS = 0.2
 """The longest wait before the second attempt; it doubles before the third."""
+RECORD_SECONDS = 0.5
+"""How long before its deadline a batch ends, so that the caller can record what is known by then.
+Without it, a batch that takes longer than its deadline would begin anew for ever."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -65,21 +68,25 @@ class Attempts:
         The attempts must be the same request, with one idempotency key.
 
         Raises:
-            Unknown: the last of them failed, or the deadline of the call has passed.
+            Unknown: the last of them failed, or the deadline of the call is near.
         """
-        backoff_seconds = BACKOFF_SECONDS
-        for number in range(1, MAX_ATTEMPTS + 1):
+        failure = Unknown("No time is left to call the payment provider.")
+        wait_seconds = 0.0
+        for number in range(MAX_ATTEMPTS):
+            if _remaining_seconds() <= wait_seconds:
+                break
+            await asyncio.sleep(wait_seconds)
             try:
-                async with asyncio.timeout(call_context.remaining_seconds(ATTEMPT_SECONDS)):
+                async with asyncio.timeout(_remaining_seconds()):
                     return await attempt()
             except TimeoutError:
                 failure = Unknown("The payment provider did not respond in time.")
             except Unknown as error:
                 failure = error
-            if number < MAX_ATTEMPTS:
-                wait_seconds = random.uniform(0, backoff_seconds)  # noqa: S311
-                if call_context.remaining_seconds(ATTEMPT_SECONDS) <= wait_seconds:
-                    break
-                await asyncio.sleep(wait_seconds)
-                backoff_seconds *= 2
+            wait_seconds = random.uniform(0, BACKOFF_SECONDS * 2**number)  # noqa: S311
         raise failure
+
+
+def _remaining_seconds() -> float:
+    """Return how long an attempt may take."""
+    return call_context.remaining_seconds(ATTEMPT_SECONDS + RECORD_SECONDS) - RECORD_SECONDS

@@ -6,7 +6,13 @@ import time
 import pytest
 
 from chassis import call_context, errors
-from services.payment.providers.attempts import MAX_ATTEMPTS, MAX_CONCURRENT, Attempts, Unknown
+from services.payment.providers.attempts import (
+    MAX_ATTEMPTS,
+    MAX_CONCURRENT,
+    RECORD_SECONDS,
+    Attempts,
+    Unknown,
+)
 
 
 class Failing:
@@ -40,9 +46,32 @@ async def test_attempts_end_with_the_deadline() -> None:
         await asyncio.sleep(60)
 
     start = time.monotonic()
-    with call_context.time_limit(0.2), pytest.raises(Unknown):
+    with call_context.time_limit(RECORD_SECONDS + 0.2), pytest.raises(Unknown):
         await Attempts().repeat(hang)
     assert time.monotonic() - start < 5
+
+
+async def test_nothing_is_begun_that_could_not_be_recorded() -> None:
+    failing = Failing(0)
+    with call_context.time_limit(RECORD_SECONDS / 2), pytest.raises(Unknown):
+        await Attempts().repeat(failing.attempt)
+    assert failing.attempts == 0
+
+
+async def test_a_batch_ends_before_its_deadline_with_what_is_known_by_then() -> None:
+    attempts = Attempts()
+
+    async def call(_: int) -> str:
+        async def respond() -> str:
+            await asyncio.sleep(0.6)
+            return "known"
+
+        return await attempts.repeat(respond)
+
+    with call_context.time_limit(RECORD_SECONDS + 1.0):
+        results = await attempts.for_each(range(3 * MAX_CONCURRENT), call, "unknown")
+        assert call_context.remaining_seconds(at_most=10) > 0
+    assert results.count("known") == MAX_CONCURRENT
 
 
 async def test_results_are_in_the_order_of_the_items_with_unknown_ones_marked() -> None:
