@@ -200,6 +200,8 @@ class Checkout:
         ready, expired = await self._pin(first)
         ready += [order for order in orders if order not in first]
         payments = await self._peers.charge(ready) if ready else {}
+        # An order has no payment as long as its provider does not respond.
+        ready = [order for order in ready if order.order_id in payments]
         captured, late = await self._capture(ready, payments)
         payments |= captured
         cancelled = {order.order_id for order in late}

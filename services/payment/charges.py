@@ -8,8 +8,9 @@ so that a crash leaves a state from which `Charges` can continue. The state tran
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from chassis import errors
+from chassis import errors, log
 from chassis.database import Connection, Database
 from services.payment import domain, repository
 from services.payment.domain import Charge, ChargeResult, NewPayment, Payment, State
@@ -26,6 +27,11 @@ Payments = dict[uuid.UUID, Payment]
 Results = dict[uuid.UUID, ChargeResult]
 """Provider results by order id."""
 
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+_LOG = log.logger()
+
 
 class Charges:
     """Charges each order at most once, through one of the providers."""
@@ -35,14 +41,16 @@ class Charges:
         self._providers = providers
 
     async def process(self, charges: Sequence[Charge]) -> list[Payment]:
-        """Charge orders, or continue earlier calls; return one payment per charge, in order.
+        """Charge orders, or continue earlier calls; return their payments, in request order.
 
-        A payment that requires an action or a capture has that state, and the action. Idempotent,
-        also while another call for the same orders runs.
+        A payment that requires an action or a capture has that state, and the action. A charge has
+        no payment yet if its provider did not respond. Idempotent, also while another call for the
+        same orders runs.
 
         Raises:
             errors.KeyReused: the payment of an order has another amount; nothing is charged.
-            errors.Unavailable: the database or a provider did not respond; retry the call.
+            errors.Unavailable: the database did not respond, or no charge has a payment yet; retry
+                the call.
         """
         payments = await self._find(charges)
         missing = [charge for charge in charges if charge.order_id not in payments]
@@ -53,10 +61,14 @@ class Charges:
             _processing(payments), lambda provider, batch: _confirm(provider, batch, methods)
         )
         payments |= await self._record(results)
-        if payments.keys() < methods.keys():
-            message = "A payment provider did not respond."
+        if not payments and charges:
+            message = "The payment provider did not respond."
             raise errors.Unavailable("PROVIDER_UNAVAILABLE", message)
-        return [domain.present(payments[order_id], results.get(order_id)) for order_id in methods]
+        return [
+            domain.present(payments[order_id], results.get(order_id))
+            for order_id in methods
+            if order_id in payments
+        ]
 
     async def capture(self, order_ids: Sequence[uuid.UUID]) -> list[Payment]:
         """Charge payments that require a capture; return one payment per order, in order.
@@ -65,7 +77,7 @@ class Charges:
 
         Raises:
             errors.NotFound: an order has no payment.
-            errors.Unavailable: the database or a provider did not respond; retry the call.
+            errors.Unavailable: the database did not respond; retry the call.
         """
         async with self._database.connection() as connection:
             payments = await repository.get_payments_of_orders(connection, order_ids)
@@ -81,10 +93,11 @@ class Charges:
         """Cancel payments that are not charged yet; return one payment per order, in order.
 
         An order without a payment gets a cancelled one, which prevents a later charge. The provider
-        is asked about declined payments too, and believed if it has charged one.
+        is asked about declined payments too, and believed if it has charged one. A payment stays
+        PROCESSING if its provider did not respond.
 
         Raises:
-            errors.Unavailable: the database or a provider did not respond; retry the call.
+            errors.Unavailable: the database did not respond; retry the call.
         """
         tombstones = [domain.make_tombstone(order_id) for order_id in order_ids]
         async with self._database.transaction() as connection:
@@ -127,8 +140,8 @@ class Charges:
                 begun.append(domain.decline(charge, "", "unknown_provider"))
             else:
                 by_provider[provider].append(charge)
-        for provider, batch in by_provider.items():
-            begun += await _create_intents(provider, batch)
+        for new in (await _call_each(by_provider, _create_intents)).values():
+            begun += new
         return begun
 
     async def _insert(self, charges: Sequence[Charge], new: Sequence[NewPayment]) -> Payments:
@@ -142,11 +155,9 @@ class Charges:
     async def _authorize(self, payments: Sequence[Payment]) -> Payments:
         """Hold the money of approved payments, and store the holds; return those that have one."""
         held: dict[uuid.UUID, str] = {}
-        for provider, batch in self._by_provider(payments).items():
-            references = [payment.provider_reference for payment in batch]
-            found = await provider.authorize(references)
-            held |= zip((payment.order_id for payment in batch), found, strict=True)
-        after = {each.order_id: each for each in payments if held[each.order_id]}
+        for found in (await _call_each(self._by_provider(payments), _authorize)).values():
+            held |= found
+        after = {each.order_id: each for each in payments if held.get(each.order_id)}
         # An intent that is its own hold is stored already.
         new = [key for key, each in after.items() if held[key] != each.provider_reference]
         after |= await self._change(new, lambda each: domain.hold(each, held[each.order_id]))
@@ -168,11 +179,11 @@ class Charges:
         payments: Iterable[Payment],
         call: Callable[[Provider, Sequence[Payment]], Awaitable[Sequence[ChargeResult]]],
     ) -> Results:
-        """Call the provider of each payment."""
+        """Call the provider of each payment; one that does not respond has no results."""
         results: Results = {}
-        for provider, batch in self._by_provider(payments).items():
-            order_ids = [payment.order_id for payment in batch]
-            results |= zip(order_ids, await call(provider, batch), strict=True)
+        by_provider = self._by_provider(payments)
+        for provider, found in (await _call_each(by_provider, call)).items():
+            results |= zip((each.order_id for each in by_provider[provider]), found, strict=True)
         return results
 
     def _by_provider(self, payments: Iterable[Payment]) -> Mapping[Provider, list[Payment]]:
@@ -220,6 +231,20 @@ class Charges:
         return not self._providers.get(payment.provider).cancels_finally
 
 
+async def _call_each(
+    batches: Mapping[Provider, Sequence[Item]],
+    call: Callable[[Provider, Sequence[Item]], Awaitable[Found]],
+) -> dict[Provider, Found]:
+    """Call each provider with its batch. One that is down has no result, and stops no other."""
+    found: dict[Provider, Found] = {}
+    for provider, batch in batches.items():
+        try:
+            found[provider] = await call(provider, batch)
+        except errors.Unavailable as error:
+            _LOG.warning("provider_unavailable", provider=provider.name, reason=error.reason)
+    return found
+
+
 async def _create_intents(provider: Provider, charges: Sequence[Charge]) -> list[NewPayment]:
     requests = [
         IntentRequest(
@@ -243,6 +268,11 @@ async def _confirm(
     return await provider.confirm(
         [Confirmation(each.provider_reference, methods[each.order_id]) for each in payments]
     )
+
+
+async def _authorize(provider: Provider, payments: Sequence[Payment]) -> dict[uuid.UUID, str]:
+    found = await provider.authorize([each.provider_reference for each in payments])
+    return dict(zip((each.order_id for each in payments), found, strict=True))
 
 
 async def _capture(provider: Provider, payments: Sequence[Payment]) -> Sequence[ChargeResult]:

@@ -304,3 +304,58 @@ async def test_a_batch_that_takes_longer_than_its_deadline_is_charged_part_by_pa
         if set(states) == {State.SUCCEEDED}:
             break
     assert set(states) == {State.SUCCEEDED}
+
+
+class DeadProvider(SandboxProvider):
+    """A provider that responds to nothing."""
+
+    name = "dead"
+
+    async def create_intents(self, _: Sequence[IntentRequest]) -> list[Intent | None]:
+        raise errors.Unavailable("PROVIDER_UNAVAILABLE", "lost")
+
+    async def confirm(self, _: Sequence[Confirmation]) -> list[ChargeResult]:
+        raise errors.Unavailable("PROVIDER_UNAVAILABLE", "lost")
+
+    async def cancel(self, _: Sequence[str]) -> list[ChargeResult]:
+        raise errors.Unavailable("PROVIDER_UNAVAILABLE", "lost")
+
+
+class Dying(DeadProvider):
+    """A provider that has made intents, and then responds to nothing."""
+
+    async def create_intents(self, requests: Sequence[IntentRequest]) -> list[Intent | None]:
+        return await SandboxProvider.create_intents(self, requests)
+
+
+@pytest.mark.parametrize("kind", [DeadProvider, Dying])
+async def test_a_provider_that_is_down_does_not_stop_the_charges_of_another(
+    database: Database, kind: type[DeadProvider]
+) -> None:
+    providers = Providers([SandboxProvider(database), kind(database)], "sandbox")
+    charges = Charges(database, providers)
+    (waiting,) = new_charges(1, "dead:pm_sandbox")
+    (before, after) = new_charges(2, "sandbox:pm_sandbox")
+    (free,) = [replace(each, amount=Amount(0, "GBP")) for each in new_charges(1)]
+    for _ in range(2):
+        payments = await charges.process([before, waiting, free, after])
+        settled = [each.order_id for each in payments if each.state is State.SUCCEEDED]
+        assert settled == [before.order_id, free.order_id, after.order_id]
+
+
+async def test_a_provider_that_is_down_does_not_stop_the_cancellations_of_another(
+    database: Database,
+) -> None:
+    providers = Providers([SandboxProvider(database), Dying(database)], "sandbox")
+    charges = Charges(database, providers)
+    (waiting,) = new_charges(1, "dead:pm_sandbox")
+    (other,) = new_charges(1, "pm_sandbox_action")
+    await charges.process([waiting, other])
+    cancelled = await charges.cancel([waiting.order_id, other.order_id])
+    assert [each.state for each in cancelled] == [State.PROCESSING, State.CANCELLED]
+
+
+async def test_a_charge_whose_provider_does_not_respond_is_unavailable(database: Database) -> None:
+    charges = Charges(database, Providers([DeadProvider(database)], "dead"))
+    with pytest.raises(errors.Unavailable):
+        await charges.process(new_charges(1))
