@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import LiteralString
 
 import psycopg
@@ -24,6 +24,8 @@ from services.order.testing import (
     read,
     states,
 )
+
+Payments = dict[uuid.UUID, Payment]
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
@@ -259,3 +261,27 @@ async def test_a_pass_ends_when_the_database_is_down(shop: Shop, urls: Urls) -> 
     await shop.stop("order")
     with pytest.raises(Exception, match="database"):
         await shop.worker.run()
+
+
+async def test_an_order_whose_provider_does_not_respond_stops_no_other(
+    shop: Shop, urls: Urls
+) -> None:
+    for key in ("k", "other"):
+        await interrupt(shop, "before charge", key=key)
+    ((silent,),) = read(
+        urls["order"], "SELECT order_id FROM orders WHERE idempotency_key = 'k'"
+    )
+
+    async def lose_one(charge: Callable[[], Awaitable[Payments]]) -> Payments:
+        payments = await charge()
+        del payments[silent]
+        return payments
+
+    shop.hooks.deliveries["charge"] = lose_one
+    make_due(urls)
+    await shop.worker.run()
+    assert states(urls) == ["PAYING", "CONFIRMED"]
+    make_due(urls)
+    await shop.worker.run()
+    assert states(urls) == ["CONFIRMED", "CONFIRMED"]
+    assert audit(urls) == []
