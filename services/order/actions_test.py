@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import LiteralString
 
 import psycopg
@@ -138,6 +139,24 @@ async def test_an_order_that_is_approved_late_is_confirmed_if_the_stock_is_still
     await run_worker(shop, urls)
     assert states(urls) == ["CONFIRMED"]
     assert await shop.stock(product) == (8, 0, 2)
+    assert audit(urls) == []
+
+
+async def test_an_order_whose_approved_payment_cannot_be_held_is_cancelled_in_the_end(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hold_nothing(_: SandboxProvider, references: Sequence[str]) -> list[str]:
+        return ["" for _ in references]
+
+    monkeypatch.setattr(SandboxProvider, "authorize", hold_nothing)
+    request, product = await place(shop, EXPIRING)
+    await approve(urls, await shop.orders.CreateOrder(request))
+    await run_worker(shop, urls)
+    assert states(urls) == ["PAYING"]
+    expire_action(urls)
+    await run_worker(shop, urls)
+    assert states(urls) == ["CANCELLED"]
+    assert await shop.stock(product) == (10, 0, 0)
     assert audit(urls) == []
 
 

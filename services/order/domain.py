@@ -264,11 +264,15 @@ def settle(order: Order, payment: Payment) -> Order:
     """Apply the result of the charge of an order, or of the cancellation of its payment.
 
     Money decides: an order that was charged is confirmed, even one that is CANCELLING; its stock
-    must be committed before. An order stays as it is if there is nothing new about its payment.
+    must be committed before. An order stays as it is if there is nothing new about its payment,
+    unless its customer had to act and the time for that is over.
     """
     match payment.state:
-        case PaymentState.UNKNOWN | PaymentState.REQUIRES_CAPTURE:
+        case PaymentState.REQUIRES_CAPTURE:
             return order
+        case PaymentState.UNKNOWN:
+            # Its cancellation asks the provider again, and finds a payment that was charged.
+            return _end_action(order) if _is_too_late(order) else order
         case PaymentState.REQUIRES_ACTION:
             return _wait_for_action(order, payment.action)
         case PaymentState.SUCCEEDED:
@@ -329,10 +333,20 @@ def wait(order: Order) -> Unfinished:
 
 
 def _wait_for_action(order: Order, action: PaymentAction | None) -> Order:
-    if order.action is not None and order.action.is_expired:
-        message = "The payment was not approved in time."
-        return cancel(order, Refusal("PAYMENT_NOT_APPROVED", message, {}))
+    if _is_too_late(order):
+        return _end_action(order)
+    # The time begins with the first action, also if the provider does not show one, or no longer.
+    action = action or order.action or PaymentAction("", "")
     return order if order.action == action else replace(order, action=action)
+
+
+def _is_too_late(order: Order) -> bool:
+    return order.action is not None and order.action.is_expired
+
+
+def _end_action(order: Order) -> Order:
+    message = "The payment was not approved in time."
+    return cancel(order, Refusal("PAYMENT_NOT_APPROVED", message, {}))
 
 
 _CANCELLED = Refusal("ORDER_CANCELLED", "The order was cancelled.", {})

@@ -9,7 +9,15 @@ import pytest
 from chassis import errors
 from chassis.money import Amount
 from services.order import domain
-from services.order.domain import Line, Order, Payment, PaymentState, Refusal, State
+from services.order.domain import (
+    Line,
+    Order,
+    Payment,
+    PaymentAction,
+    PaymentState,
+    Refusal,
+    State,
+)
 
 MOMENT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 LAMP, BULB = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -184,3 +192,16 @@ def test_find_error_returns_the_refusal(reason: str, code: str, http_status: int
 
 def test_the_repr_of_an_order_has_no_payment_method() -> None:
     assert "pm_card_visa" not in repr(ORDER)
+
+
+def test_an_order_waits_for_its_customer_for_a_limited_time_whatever_the_provider_shows() -> None:
+    hidden = payment(PaymentState.REQUIRES_ACTION)
+    waiting = domain.settle(order_in(State.PAYING), hidden)
+    assert waiting.action == PaymentAction("", "")
+    shown = PaymentAction("https://example.com/", "secret", MOMENT)
+    order = replace(waiting, action=shown)
+    assert domain.settle(order, hidden) is order
+    order = replace(order, action=replace(shown, is_expired=True))
+    for state in (PaymentState.REQUIRES_ACTION, PaymentState.UNKNOWN):
+        assert domain.settle(order, payment(state)).state is State.CANCELLING
+    assert domain.settle(order, payment(PaymentState.REQUIRES_CAPTURE)) is order
