@@ -268,9 +268,7 @@ async def test_an_order_whose_provider_does_not_respond_stops_no_other(
 ) -> None:
     for key in ("k", "other"):
         await interrupt(shop, "before charge", key=key)
-    ((silent,),) = read(
-        urls["order"], "SELECT order_id FROM orders WHERE idempotency_key = 'k'"
-    )
+    ((silent,),) = read(urls["order"], "SELECT order_id FROM orders WHERE idempotency_key = 'k'")
 
     async def lose_one(charge: Callable[[], Awaitable[Payments]]) -> Payments:
         payments = await charge()

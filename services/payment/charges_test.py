@@ -293,14 +293,16 @@ async def test_a_batch_that_takes_longer_than_its_deadline_is_charged_part_by_pa
 ) -> None:
     requested = new_charges(4 * MAX_CONCURRENT)
     seconds = RECORD_SECONDS + 0.6
-    charges = Charges(database, Providers([RemoteProvider(database, 0.4)], "sandbox"))
+    charges = Charges(database, Providers([RemoteProvider(database, 0.4)]))
     states: list[State] = []
     for _ in range(20):
-        with contextlib.suppress(errors.Unavailable, TimeoutError):
-            # The server gives up a call at its deadline.
-            with call_context.time_limit(seconds):
-                async with asyncio.timeout(seconds):
-                    states = [each.state for each in await charges.process(requested)]
+        # The server gives up a call at its deadline.
+        with (
+            contextlib.suppress(errors.Unavailable, TimeoutError),
+            call_context.time_limit(seconds),
+        ):
+            async with asyncio.timeout(seconds):
+                states = [each.state for each in await charges.process(requested)]
         if set(states) == {State.SUCCEEDED}:
             break
     assert set(states) == {State.SUCCEEDED}
@@ -332,7 +334,7 @@ class Dying(DeadProvider):
 async def test_a_provider_that_is_down_does_not_stop_the_charges_of_another(
     database: Database, kind: type[DeadProvider]
 ) -> None:
-    providers = Providers([SandboxProvider(database), kind(database)], "sandbox")
+    providers = Providers([SandboxProvider(database), kind(database)])
     charges = Charges(database, providers)
     (waiting,) = new_charges(1, "dead:pm_sandbox")
     (before, after) = new_charges(2, "sandbox:pm_sandbox")
@@ -346,7 +348,7 @@ async def test_a_provider_that_is_down_does_not_stop_the_charges_of_another(
 async def test_a_provider_that_is_down_does_not_stop_the_cancellations_of_another(
     database: Database,
 ) -> None:
-    providers = Providers([SandboxProvider(database), Dying(database)], "sandbox")
+    providers = Providers([SandboxProvider(database), Dying(database)])
     charges = Charges(database, providers)
     (waiting,) = new_charges(1, "dead:pm_sandbox")
     (other,) = new_charges(1, "pm_sandbox_action")
@@ -356,6 +358,6 @@ async def test_a_provider_that_is_down_does_not_stop_the_cancellations_of_anothe
 
 
 async def test_a_charge_whose_provider_does_not_respond_is_unavailable(database: Database) -> None:
-    charges = Charges(database, Providers([DeadProvider(database)], "dead"))
+    charges = Charges(database, Providers([DeadProvider(database)]))
     with pytest.raises(errors.Unavailable):
         await charges.process(new_charges(1))
