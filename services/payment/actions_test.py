@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,8 @@ from chassis import errors
 from chassis.database import Database
 from chassis.money import Amount
 from services.payment.charges import Charges
-from services.payment.domain import Action, Charge, Payment, State
+from services.payment.domain import Action, Charge, ChargeResult, Payment, State
+from services.payment.providers.provider import Authorization
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.testing import count, sandbox
@@ -113,6 +115,36 @@ async def test_a_cancelled_payment_is_not_captured(
     await charges.cancel([charge.order_id])
     assert [each.state for each in await charges.capture([charge.order_id])] == [State.CANCELLED]
     assert count(clean_database_url, COUNT_CAPTURES) == 0
+
+
+class HoldingProvider(SandboxProvider):
+    """Makes holds that have references of their own, and is down when the first is captured."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.calls: list[str] = []
+
+    async def authorize(self, references: Sequence[str]) -> list[str]:
+        self.calls.append("authorize")
+        return [f"hold of {each}" for each in references]
+
+    async def capture(self, authorizations: Sequence[Authorization]) -> list[ChargeResult]:
+        self.calls.append("capture")
+        if self.calls.count("capture") == 1:
+            raise errors.Unavailable("PROVIDER_UNAVAILABLE", "lost")
+        return await super().capture(authorizations)
+
+
+async def test_a_payment_is_held_once_however_often_its_capture_is_repeated(
+    database: Database,
+) -> None:
+    provider = HoldingProvider(database)
+    charges = Charges(database, Providers([provider], "sandbox"))
+    (charge,) = new_charges(1)
+    await charges.process([replace(charge, manual_capture=True)])
+    captured = [await charges.capture([charge.order_id]) for _ in range(2)]
+    assert [each.state for (each,) in captured] == [State.PROCESSING, State.SUCCEEDED]
+    assert provider.calls == ["authorize", "capture", "capture"]
 
 
 async def test_a_provider_that_is_not_switched_on_declines_a_new_payment(charges: Charges) -> None:

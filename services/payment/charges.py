@@ -8,9 +8,8 @@ so that a crash leaves a state from which `Charges` can continue. The state tran
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
 
-from chassis import errors, log
+from chassis import errors
 from chassis.database import Connection, Database
 from services.payment import domain, repository
 from services.payment.domain import Charge, ChargeResult, NewPayment, Payment, State
@@ -20,17 +19,12 @@ from services.payment.providers.provider import (
     IntentRequest,
     Provider,
 )
-from services.payment.providers.registry import Providers, token_of
+from services.payment.providers.registry import Providers, call_each, token_of
 
 Payments = dict[uuid.UUID, Payment]
 """Payments by order id."""
 Results = dict[uuid.UUID, ChargeResult]
 """Provider results by order id."""
-
-Item = TypeVar("Item")
-Found = TypeVar("Found")
-
-_LOG = log.logger()
 
 
 class Charges:
@@ -140,7 +134,7 @@ class Charges:
                 begun.append(domain.decline(charge, "", "unknown_provider"))
             else:
                 by_provider[provider].append(charge)
-        for new in (await _call_each(by_provider, _create_intents)).values():
+        for new in (await call_each(by_provider, _create_intents)).values():
             begun += new
         return begun
 
@@ -154,12 +148,18 @@ class Charges:
 
     async def _authorize(self, payments: Sequence[Payment]) -> Payments:
         """Hold the money of approved payments, and store the holds; return those that have one."""
-        held: dict[uuid.UUID, str] = {}
-        for found in (await _call_each(self._by_provider(payments), _authorize)).values():
+        # Nothing but the stored hold is captured, so no other is needed.
+        held = {each.order_id: each.authorization_reference for each in payments}
+        new_holds = self._by_provider(each for each in payments if not held[each.order_id])
+        for found in (await call_each(new_holds, _authorize)).values():
             held |= found
-        after = {each.order_id: each for each in payments if held.get(each.order_id)}
+        after = {each.order_id: each for each in payments if held[each.order_id]}
         # An intent that is its own hold is stored already.
-        new = [key for key, each in after.items() if held[key] != each.provider_reference]
+        new = [
+            key
+            for key, each in after.items()
+            if held[key] not in (each.provider_reference, each.authorization_reference)
+        ]
         after |= await self._change(new, lambda each: domain.hold(each, held[each.order_id]))
         # A payment that was cancelled meanwhile must not keep the money.
         await self._ask([each for each in after.values() if each.state is State.CANCELLED], _cancel)
@@ -182,7 +182,7 @@ class Charges:
         """Call the provider of each payment; one that does not respond has no results."""
         results: Results = {}
         by_provider = self._by_provider(payments)
-        for provider, found in (await _call_each(by_provider, call)).items():
+        for provider, found in (await call_each(by_provider, call)).items():
             results |= zip((each.order_id for each in by_provider[provider]), found, strict=True)
         return results
 
@@ -229,20 +229,6 @@ class Charges:
         if payment.state is not State.CANCELLED:
             return False
         return not self._providers.get(payment.provider).cancels_finally
-
-
-async def _call_each(
-    batches: Mapping[Provider, Sequence[Item]],
-    call: Callable[[Provider, Sequence[Item]], Awaitable[Found]],
-) -> dict[Provider, Found]:
-    """Call each provider with its batch. One that is down has no result, and stops no other."""
-    found: dict[Provider, Found] = {}
-    for provider, batch in batches.items():
-        try:
-            found[provider] = await call(provider, batch)
-        except errors.Unavailable as error:
-            _LOG.warning("provider_unavailable", provider=provider.name, reason=error.reason)
-    return found
 
 
 async def _create_intents(provider: Provider, charges: Sequence[Charge]) -> list[NewPayment]:

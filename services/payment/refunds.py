@@ -9,7 +9,7 @@ from chassis.database import Connection, Database
 from services.payment import refund, repository
 from services.payment.domain import Payment, RefundResult, RefundState
 from services.payment.providers.provider import Provider, RefundRequest
-from services.payment.providers.registry import Providers
+from services.payment.providers.registry import Providers, call_each
 from services.payment.refund import NewRefund, Refund, RefundKey
 
 RefundOutcome = Refund | errors.Error
@@ -33,7 +33,7 @@ class Refunds:
         same refunds runs. No refund may be requested twice in a batch.
 
         Raises:
-            errors.Unavailable: the database or a provider did not respond; retry the call.
+            errors.Unavailable: the database did not respond; retry the call.
         """
         payments, outcomes = await self._begin(requests)
         pending = [
@@ -68,15 +68,21 @@ class Refunds:
     async def _ask(
         self, payments: Payments, pending: Sequence[Refund]
     ) -> dict[RefundKey, RefundResult]:
-        """Call the provider of each payment."""
+        """Call the provider of each payment; one that does not respond has no results."""
         by_provider: dict[Provider, list[Refund]] = defaultdict(list)
         for each in pending:
             by_provider[self._providers.get(payments[each.order_id].provider)].append(each)
-        results: dict[RefundKey, RefundResult] = {}
-        for provider, batch in by_provider.items():
+
+        async def refund_batch(
+            provider: Provider, batch: Sequence[Refund]
+        ) -> dict[RefundKey, RefundResult]:
             requests = [_to_request(payments[each.order_id], each) for each in batch]
             found = await provider.refund(requests)
-            results |= zip((each.key for each in batch), found, strict=True)
+            return dict(zip((each.key for each in batch), found, strict=True))
+
+        results: dict[RefundKey, RefundResult] = {}
+        for found in (await call_each(by_provider, refund_batch)).values():
+            results |= found
         return results
 
     async def _record(self, results: Mapping[RefundKey, RefundResult]) -> dict[RefundKey, Refund]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import psycopg
 import pytest
 
+from chassis import errors
 from chassis.database import Database
 from chassis.money import Amount
 from chassis.testing import wait_for_blocked
@@ -196,3 +197,28 @@ async def test_no_transaction_can_leave_the_books_out_of_balance(
         pytest.raises(psycopg.errors.CheckViolation, match="not in balance"),
     ):
         connection.execute(statement.encode())
+
+
+class SilentProvider(SandboxProvider):
+    """Charges, and does not respond to refunds."""
+
+    name = "silent"
+
+    async def refund(self, _: Sequence[RefundRequest]) -> list[RefundResult]:
+        raise errors.Unavailable("PROVIDER_UNAVAILABLE", "lost")
+
+
+async def test_a_provider_that_is_down_does_not_stop_the_refunds_of_another(
+    database: Database, clean_database_url: str
+) -> None:
+    providers = Providers([SandboxProvider(database), SilentProvider(database)], "sandbox")
+    charges = [
+        Charge(uuid.uuid4(), Amount(10_00, "GBP"), f"{name}:pm_sandbox")
+        for name in ("silent", "sandbox")
+    ]
+    payments = await Charges(database, providers).process(charges)
+    outcomes = await Refunds(database, providers).refund([part(each) for each in payments])
+    assert states(outcomes) == [RefundState.PENDING, RefundState.SUCCEEDED]
+    with psycopg.connect(clean_database_url) as connection:
+        # Whose books the audit compares.
+        connection.execute("UPDATE payments SET provider = 'sandbox'")

@@ -1,9 +1,15 @@
 """The payment providers that are switched on, and which of them a payment method belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
-from chassis import errors
+from chassis import errors, log
 from services.payment.providers.provider import Provider
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_LOG = log.logger()
 
 
 class Providers:
@@ -41,6 +47,20 @@ class Providers:
         """Close the connections to all providers."""
         for provider in self._providers.values():
             await provider.close()
+
+
+async def call_each(
+    batches: Mapping[Provider, Sequence[Item]],
+    call: Callable[[Provider, Sequence[Item]], Awaitable[Result]],
+) -> dict[Provider, Result]:
+    """Call each provider with its batch. One that is down has no result, and stops no other."""
+    results: dict[Provider, Result] = {}
+    for provider, batch in batches.items():
+        try:
+            results[provider] = await call(provider, batch)
+        except errors.Unavailable as error:
+            _LOG.warning("provider_unavailable", provider=provider.name, reason=error.reason)
+    return results
 
 
 def token_of(payment_method: str) -> str:
