@@ -139,7 +139,7 @@ async def test_a_payment_is_held_once_however_often_its_capture_is_repeated(
     database: Database,
 ) -> None:
     provider = HoldingProvider(database)
-    charges = Charges(database, Providers([provider], "sandbox"))
+    charges = Charges(database, Providers([provider]))
     (charge,) = new_charges(1)
     await charges.process([replace(charge, manual_capture=True)])
     captured = [await charges.capture([charge.order_id]) for _ in range(2)]

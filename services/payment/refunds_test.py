@@ -211,7 +211,7 @@ class SilentProvider(SandboxProvider):
 async def test_a_provider_that_is_down_does_not_stop_the_refunds_of_another(
     database: Database, clean_database_url: str
 ) -> None:
-    providers = Providers([SandboxProvider(database), SilentProvider(database)], "sandbox")
+    providers = Providers([SandboxProvider(database), SilentProvider(database)])
     charges = [
         Charge(uuid.uuid4(), Amount(10_00, "GBP"), f"{name}:pm_sandbox")
         for name in ("silent", "sandbox")
