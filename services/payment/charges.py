@@ -9,7 +9,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from chassis import errors
+from chassis import errors, log
 from chassis.database import Connection, Database
 from services.payment import domain, repository
 from services.payment.domain import Charge, ChargeResult, NewPayment, Payment, State
@@ -25,6 +25,8 @@ Payments = dict[uuid.UUID, Payment]
 """Payments by order id."""
 Results = dict[uuid.UUID, ChargeResult]
 """Provider results by order id."""
+
+_LOG = log.logger()
 
 
 class Charges:
@@ -183,7 +185,10 @@ class Charges:
         results: Results = {}
         by_provider = self._by_provider(payments)
         for provider, found in (await call_each(by_provider, call)).items():
-            results |= zip((each.order_id for each in by_provider[provider]), found, strict=True)
+            results |= {
+                payment.order_id: _check_amount(payment, result)
+                for payment, result in zip(by_provider[provider], found, strict=True)
+            }
         return results
 
     def _by_provider(self, payments: Iterable[Payment]) -> Mapping[Provider, list[Payment]]:
@@ -279,6 +284,14 @@ async def _cancel(provider: Provider, payments: Sequence[Payment]) -> Sequence[C
 
 def _processing(payments: Payments) -> list[Payment]:
     return [each for each in payments.values() if each.state is State.PROCESSING]
+
+
+def _check_amount(payment: Payment, result: ChargeResult) -> ChargeResult:
+    """Return a result, unless it is for another amount: nothing follows from that."""
+    if not domain.is_for_another_amount(payment, result):
+        return result
+    _LOG.error("payment_amount_differs", payment_id=str(payment.payment_id))
+    return ChargeResult(State.PROCESSING)
 
 
 def _check_amounts(payments: Payments, charges: Sequence[Charge]) -> None:

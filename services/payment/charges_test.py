@@ -14,6 +14,7 @@ import pytest
 from chassis import call_context, errors
 from chassis.database import Database
 from chassis.money import Amount
+from chassis.testing import Events
 from services.payment.charges import Charges
 from services.payment.domain import Charge, ChargeResult, State
 from services.payment.providers.attempts import MAX_CONCURRENT, RECORD_SECONDS, Attempts
@@ -361,3 +362,19 @@ async def test_a_charge_whose_provider_does_not_respond_is_unavailable(database:
     charges = Charges(database, Providers([DeadProvider(database)]))
     with pytest.raises(errors.Unavailable):
         await charges.process(new_charges(1))
+
+
+async def test_a_result_for_another_amount_is_not_recorded(
+    database: Database, events: Events, clean_database_url: str
+) -> None:
+    class Overcharging(SandboxProvider):
+        async def confirm(self, confirmations: Sequence[Confirmation]) -> list[ChargeResult]:
+            return [
+                ChargeResult(State.SUCCEEDED, amount=Amount(99_99, "GBP")) for _ in confirmations
+            ]
+
+    charges = Charges(database, Providers([Overcharging(database)]))
+    (payment,) = await charges.process(new_charges(1))
+    assert payment.state is State.PROCESSING
+    assert count(clean_database_url, COUNT_CHARGES) == 0
+    assert [event["event"] for event in events] == ["payment_amount_differs"]

@@ -201,6 +201,11 @@ def check_same_amount(payment: Payment, charge: Charge) -> None:
         )
 
 
+def is_for_another_amount(payment: Payment, result: ChargeResult) -> bool:
+    """Return whether the provider has charged, or would charge, another amount than was asked."""
+    return result.amount is not None and result.amount != payment.amount
+
+
 def settle(payment: Payment, result: ChargeResult) -> Payment:
     """Apply the provider's result, unless the payment is final already.
 

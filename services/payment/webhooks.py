@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from chassis import errors, log
 from chassis.database import Database
-from services.payment import repository, webhook_repository
+from services.payment import domain, repository, webhook_repository
 from services.payment.charges import Charges
 from services.payment.domain import ChargeResult, Payment, State
 from services.payment.providers.provider import Notification, Provider
@@ -105,7 +105,7 @@ async def sweep(database: Database) -> None:
 
 def _find_contradiction(payment: Payment, result: ChargeResult) -> str:
     """Return why a result cannot be of the payment, or an empty string."""
-    if result.amount is not None and result.amount != payment.amount:
+    if domain.is_for_another_amount(payment, result):
         return AMOUNT_MISMATCH
     if payment.state is State.CANCELLED and result.state is State.SUCCEEDED:
         return CANCELLED_AND_CHARGED

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from chassis import errors
 from chassis.database import Connection, Database
@@ -56,7 +56,7 @@ _UNCONFIRMED = "UNCONFIRMED"
 class Approval(BaseModel, strict=True, extra="forbid"):
     """The body of a webhook by which a customer approves a payment, or does not."""
 
-    client_secret: str
+    client_secret: str = Field(pattern=r"^pi_[0-9a-f]{32}$")
     approved: bool
 
 

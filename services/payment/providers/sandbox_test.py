@@ -5,6 +5,7 @@ import asyncio
 import psycopg
 import pytest
 
+from chassis import errors
 from chassis.database import Database
 from chassis.money import Amount
 from chassis.testing import wait_for_blocked
@@ -131,3 +132,20 @@ async def test_an_intent_that_was_not_charged_is_not_refunded(sandbox: SandboxPr
     (reference,) = await create(sandbox, "a")
     results = await sandbox.refund([RefundRequest("r", reference, reference, 1, AMOUNT)])
     assert results == [RefundResult(RefundState.FAILED)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"client_secret": "pi_0"}',
+        b'{"client_secret": "pi_\\u0000", "approved": true}',
+        b'{"client_secret": "pi_01a1f9fd600f7a1087b38125c04f8453", "approved": "yes"}',
+    ],
+)
+async def test_a_webhook_that_is_no_approval_is_refused(
+    sandbox: SandboxProvider, body: bytes
+) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        await sandbox.read_webhook({}, body)
