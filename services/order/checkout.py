@@ -144,9 +144,7 @@ class Checkout:
 
     def _fail_step(self, order: Order, error: Exception) -> OrderResult:
         self._log.exception("order_failed", order_id=str(order.order_id), state=order.state)
-        # The first line: PostgreSQL's others may have the values of the row.
-        defect = f"{type(error).__name__}: {error}".splitlines()[0]
-        return domain.Failed(order, defect)
+        return domain.Failed(order, batches.describe_defect(error))
 
     async def _accept(self, orders: Sequence[NewOrder]) -> list[OrderResult]:
         users = await self._peers.find_users({order.user_id for order in orders})
@@ -198,7 +196,7 @@ class Checkout:
     async def _charge(self, orders: Sequence[Order]) -> list[Order]:
         first = [order for order in orders if domain.needs_pin_to_charge(order)]
         ready, expired = await self._pin(first)
-        ready += [order for order in orders if order not in first]
+        ready += [order for order in orders if not domain.needs_pin_to_charge(order)]
         payments = await self._peers.charge(ready) if ready else {}
         # An order has no payment as long as its provider does not respond.
         ready = [order for order in ready if order.order_id in payments]

@@ -151,8 +151,7 @@ class Refunds:
     def _fail(self, failed: Refund, error: Exception) -> str:
         order_id = str(failed.order_id)
         self._log.exception("refund_failed", order_id=order_id, number=failed.number)
-        # The first line: PostgreSQL's others may have the values of the row.
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        return batches.describe_defect(error)
 
     async def _postpone(self, failures: Failures) -> None:
         if not failures:

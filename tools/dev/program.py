@@ -33,7 +33,6 @@ class Program:
 
     `prepare` is called before each start, in a thread. `wait_until_ready` gets the process id; it
     is cancelled when that process dies. `explain` returns, for people, what it still waits for.
-    Without an `environment` of its own, the program has that of this process.
     """
 
     name: str
