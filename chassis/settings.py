@@ -7,8 +7,9 @@ as they may be secrets. Which unknown names are refused is in `chassis.setting_n
 import ipaddress
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -135,11 +136,15 @@ def own_database(name: str = "") -> Any:
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-def load(cls: type[SettingsT]) -> SettingsT:
-    """Read the settings, or end the program with status 78 and a line for each bad variable."""
+def load(cls: type[SettingsT], given: Mapping[str, str] = MappingProxyType({})) -> SettingsT:
+    """Read the settings, or end the program with status 78 and a line for each bad variable.
+
+    Values that are `given`, by the names of their variables, win over the environment.
+    """
     problems = list(_find_unknown(cls))
+    values: dict[str, Any] = {name.lower(): value for name, value in given.items()}
     try:
-        found = cls(_env_file=dotenv_path())
+        found = cls(_env_file=dotenv_path(), **values)
     except ValidationError as error:
         _exit([*_describe(error), *problems])
     if problems:

@@ -46,6 +46,14 @@ def test_load_reads_dotenv_and_the_environment_wins(
     assert (found.postgres_host, found.postgres_port) == ("from-file", 5432)
 
 
+def test_load_prefers_given_values_and_checks_them(capsys: pytest.CaptureFixture[str]) -> None:
+    found = settings.load(LampSettings, {"POSTGRES_HOST": "given"})
+    assert (found.postgres_host, found.postgres_port) == ("given", 5432)
+    with pytest.raises(SystemExit):
+        settings.load(LampSettings, {"POSTGRES_PORT": "70000"})
+    assert "POSTGRES_PORT: " in capsys.readouterr().err
+
+
 def test_load_names_every_bad_variable_and_no_value(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

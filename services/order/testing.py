@@ -41,7 +41,7 @@ from services.payment.testing import Hooks
 from services.product import main as product
 from services.user import main as user
 from tools.postgres.testing import Databases, clear
-from tools.reconcile.comparisons import compare
+from tools.reconcile.compare import compare
 
 CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_declined"

@@ -19,7 +19,8 @@ from chassis.database import Database
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.settings import PaymentSettings
-from tools.reconcile.comparisons import COMPARISONS, compare
+from tools.reconcile.compare import compare
+from tools.reconcile.comparisons import COMPARISONS
 
 SETTINGS = PaymentSettings(bazaar_environment="development")
 """Settings that switch on the sandbox only."""

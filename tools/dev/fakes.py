@@ -1,6 +1,5 @@
 """The fakes of payment providers, on which the shop can run in place of the sandbox."""
 
-import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,8 +51,7 @@ def describe_fake(config: ShopSettings, directory: Path, provider: str) -> Progr
     )
 
 
-def payment_environment(config: ShopSettings, provider: str) -> Mapping[str, str]:
-    """Return the environment in which the payment service uses a fake, and the sandbox by name."""
+def payment_settings(config: ShopSettings, provider: str) -> Mapping[str, str]:
+    """Return settings with which the payment service uses a fake, and the sandbox by name."""
     url = f"http://{config.fake_endpoint().address}"
-    providers = {"PAYMENTSERVICE_PROVIDERS": f"{provider},sandbox"}
-    return {**os.environ, **providers, **_SETTINGS[provider](url)}
+    return {"PAYMENTSERVICE_PROVIDERS": f"{provider},sandbox", **_SETTINGS[provider](url)}

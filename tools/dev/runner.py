@@ -4,6 +4,7 @@ The programs are listed in shop.py; how one of them is supervised is in program.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -81,7 +82,10 @@ class Runner:
         if self._provider is not None:
             fake = fakes.describe_fake(self._config, self._directory, self._provider)
             await self._start(stack, [fake])
-            environment["payment"] = fakes.payment_environment(self._config, self._provider)
+            environment["payment"] = {
+                **os.environ,
+                **fakes.payment_settings(self._config, self._provider),
+            }
         services = [
             shop.describe_service(self._config, self._directory, service, environment.get(service))
             for service in shop.SERVICES

@@ -9,7 +9,8 @@ from google.type import money_pb2
 from bazaar.order.v1 import order_pb2
 from bazaar.product.v1 import product_pb2
 from services.order.testing import Shop, Urls, new_order
-from tools.reconcile.comparisons import COMPARISONS, MAX_EXAMPLES, Result, compare
+from tools.reconcile.compare import MAX_EXAMPLES, Result, compare
+from tools.reconcile.comparisons import COMPARISONS
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 

@@ -1,7 +1,6 @@
 """The command line: `./bazelw run //tools/reconcile`."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,8 @@ from services.payment.settings import PaymentSettings
 from tools.dev import fakes
 from tools.dev.shop import ShopSettings
 from tools.reconcile.books import Books, open_books
-from tools.reconcile.comparisons import BOOK_COMPARISONS, COMPARISONS, Result, compare
+from tools.reconcile.compare import Result, compare
+from tools.reconcile.comparisons import BOOK_COMPARISONS, COMPARISONS
 
 PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 1.0
@@ -28,11 +28,7 @@ def main() -> None:
     """Run the command line; exit status 1 for a difference, 2 for bad use or an outage."""
     arguments = _parse_arguments()
     urls = settings.load(MigrationSettings).database_urls()
-    if arguments.provider is not None:
-        os.environ.update(
-            fakes.payment_environment(settings.load(ShopSettings), arguments.provider)
-        )
-    books = open_books(settings.load(PaymentSettings))
+    books = open_books(_load_payment_settings(arguments.provider))
     try:
         results = reconcile(urls, arguments.patience, books)
     except (psycopg.Error, httpx.HTTPError) as error:
@@ -64,6 +60,13 @@ def reconcile(
         again = iter(compare(urls, repeated, books))
         results = [next(again) if result.differences else result for result in results]
     return results
+
+
+def _load_payment_settings(provider: str | None) -> PaymentSettings:
+    if provider is None:
+        return settings.load(PaymentSettings)
+    given = fakes.payment_settings(settings.load(ShopSettings), provider)
+    return settings.load(PaymentSettings, given)
 
 
 def _parse_arguments() -> argparse.Namespace:
