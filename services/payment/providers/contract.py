@@ -39,7 +39,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A provider, its fake, and what tests do to the fake."""
+    """A provider, and what tests do to its fake, or to its tables if it has no fake."""
 
     provider: Provider
     faults: Faults
@@ -47,7 +47,7 @@ class Bench:
     """Which requests the steps and "cancel" make, as regular expressions of `faults.Rule`."""
     approved_method: str
     """A payment method that is approved, if the customer approves what it asks for."""
-    approve: Callable[[str], object]
+    approve: Callable[[str], Awaitable[object]]
     """Approves an intent as its customer, if it asks for that."""
     expire_keys: Callable[[], object]
     """Expires all idempotency keys."""
@@ -85,7 +85,7 @@ class Driver:
         confirmations = [Confirmation(self.reference, self.bench.approved_method)]
         result = await self.charge(lambda: self.bench.provider.confirm(confirmations))
         if result.state is State.REQUIRES_ACTION:
-            self.bench.approve(self.reference)
+            await self.bench.approve(self.reference)
             result = await self.charge(lambda: self.bench.provider.confirm(confirmations))
         return result
 

@@ -37,6 +37,9 @@ def to_minor(value: str) -> int:
 
 @pytest.fixture
 def bench(paypal: PayPal, provider: PayPalProvider) -> Bench:
+    async def approve(reference: str) -> None:
+        paypal.act(reference)
+
     return Bench(
         provider=provider,
         faults=paypal.faults,
@@ -49,7 +52,7 @@ def bench(paypal: PayPal, provider: PayPalProvider) -> Bench:
             "refund": "/refund$",
         },
         approved_method="checkout",
-        approve=paypal.act,
+        approve=approve,
         expire_keys=paypal.request_ids.expire_all,
         captured=lambda: [
             to_minor(value) for order in paypal.read_books() for value in order["captures"]

@@ -1,18 +1,17 @@
 """The sandbox: a payment provider that moves no money and keeps books as if it did.
 
-Its books are in the schema `sandbox`, which stands for a remote system: only this module accesses
-it, in transactions of its own, and this module accesses nothing else. A crash between a step here
-and a step of the service therefore has the same effect as with a real provider.
+Its books are in the schema `sandbox`, which stands for a remote system: only the sandbox accesses
+it, in transactions of its own, and it accesses nothing else. A crash between a step here and a step
+of the service therefore has the same effect as with a real provider.
 """
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
 from chassis import errors
-from chassis.database import Connection, Database
+from chassis.database import Database
 from chassis.money import Amount
 from services.payment.domain import (
     UNSETTLED,
@@ -22,6 +21,7 @@ from services.payment.domain import (
     RefundState,
     State,
 )
+from services.payment.providers import sandbox_books
 from services.payment.providers.provider import (
     Authorization,
     Confirmation,
@@ -30,6 +30,7 @@ from services.payment.providers.provider import (
     Notification,
     RefundRequest,
 )
+from services.payment.providers.sandbox_books import UNCONFIRMED, StoredIntent
 
 DECLINE_REASONS = {
     "pm_card_declined": "card_declined",
@@ -50,25 +51,12 @@ CHARGED = frozenset({"pm_sandbox", "pm_card_visa", SLOW, LOST, DUPLICATE})
 """The payment methods that are charged without an action."""
 SLOW_SECONDS = 2.0
 
-_UNCONFIRMED = "UNCONFIRMED"
-
 
 class Approval(BaseModel, strict=True, extra="forbid"):
     """The body of a webhook by which a customer approves a payment, or does not."""
 
     client_secret: str = Field(pattern=r"^pi_[0-9a-f]{32}$")
     approved: bool
-
-
-class _Intent(NamedTuple):
-    """An intent in the books."""
-
-    state: str
-    decline_reason: str
-    manual_capture: bool
-
-    def approve(self) -> ChargeResult:
-        return ChargeResult(State.REQUIRES_CAPTURE if self.manual_capture else State.SUCCEEDED)
 
 
 class SandboxProvider:
@@ -83,28 +71,8 @@ class SandboxProvider:
     async def create_intents(self, requests: Sequence[IntentRequest]) -> list[Intent | None]:
         """Create intents; a repeated key returns the same intent and must have the same amount."""
         async with self._database.transaction() as connection:
-            await connection.execute(
-                "INSERT INTO sandbox.intents"
-                " (idempotency_key, amount_minor, currency_code, manual_capture)"
-                " SELECT * FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::boolean[])"
-                " AS new (key) ORDER BY key ON CONFLICT DO NOTHING",
-                (
-                    [request.key for request in requests],
-                    [request.amount.minor for request in requests],
-                    [request.amount.currency_code for request in requests],
-                    [request.manual_capture for request in requests],
-                ),
-            )
-            cursor = await connection.execute(
-                "SELECT idempotency_key, amount_minor, currency_code, reference"
-                " FROM sandbox.intents WHERE idempotency_key = ANY(%b::text[])",
-                ([request.key for request in requests],),
-            )
-            found = {
-                (key, Amount(minor, currency_code)): Intent(reference)
-                for key, minor, currency_code, reference in await cursor.fetchall()
-            }
-        return [found[request.key, request.amount] for request in requests]
+            found = await sandbox_books.insert_intents(connection, requests)
+        return [Intent(found[request.key, request.amount]) for request in requests]
 
     async def confirm(self, confirmations: Sequence[Confirmation]) -> list[ChargeResult]:
         """Decide about those intents that are unconfirmed, by their payment methods."""
@@ -122,16 +90,9 @@ class SandboxProvider:
     async def find(self, references: Sequence[str]) -> list[ChargeResult]:
         """Read intents, with their amounts."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT reference, amount_minor, currency_code, state, decline_reason,"
-                " manual_capture FROM sandbox.intents WHERE reference = ANY(%b::text[])",
-                (list(references),),
-            )
-            found = {
-                reference: _to_result(reference, _Intent(*intent), Amount(minor, currency_code))
-                for reference, minor, currency_code, *intent in await cursor.fetchall()
-            }
-        return [found.get(each, ChargeResult(State.PROCESSING)) for each in references]
+            found = await sandbox_books.find_intents(connection, references)
+        results = {key: _to_result(key, *intent) for key, intent in found.items()}
+        return [results.get(each, ChargeResult(State.PROCESSING)) for each in references]
 
     async def authorize(self, references: Sequence[str]) -> list[str]:
         """Return the references: an approved intent is its own hold."""
@@ -146,23 +107,23 @@ class SandboxProvider:
     async def cancel(self, references: Sequence[str]) -> list[ChargeResult]:
         """Cancel those intents that are not settled."""
         cancelled = ChargeResult(State.CANCELLED)
-        return await self._change(references, {*UNSETTLED, _UNCONFIRMED}, cancelled)
+        return await self._change(references, {*UNSETTLED, UNCONFIRMED}, cancelled)
 
     async def refund(self, requests: Sequence[RefundRequest]) -> list[RefundResult]:
         """Refund charged intents, in request order, as long as enough of each remains."""
         async with self._database.transaction() as connection:
-            remaining_minor = await _lock_remaining(
+            remaining_minor = await sandbox_books.lock_remaining(
                 connection, [request.reference for request in requests]
             )
-            done = await _find_refunds(connection, requests)
-            done |= await _repeat_refunds(connection, requests)
+            done = await sandbox_books.find_refunds(connection, requests)
+            done |= await sandbox_books.repeat_refunds(connection, requests)
             granted = []
             for request in requests:
                 if request.key in done or request.amount.minor > remaining_minor[request.reference]:
                     continue
                 remaining_minor[request.reference] -= request.amount.minor
                 granted.append(request)
-            done |= await _write_refunds(connection, granted)
+            done |= await sandbox_books.write_refunds(connection, granted)
         return [
             RefundResult(RefundState.SUCCEEDED, done[request.key])
             if request.key in done
@@ -179,11 +140,11 @@ class SandboxProvider:
             raise errors.InvalidArgument("INVALID_WEBHOOK", message) from error
         reference = approval.client_secret
         async with self._database.transaction() as connection:
-            intents = await _lock_intents(connection, [reference])
-            await _write_results(
+            intents = await sandbox_books.lock_intents(connection, [reference])
+            await sandbox_books.write_results(
                 connection,
                 {
-                    key: intent.approve() if approval.approved else _NOT_APPROVED
+                    key: _approve(intent) if approval.approved else _NOT_APPROVED
                     for key, intent in intents.items()
                     if intent.state == State.REQUIRES_ACTION
                 },
@@ -199,13 +160,13 @@ class SandboxProvider:
     ) -> tuple[dict[str, ChargeResult], Collection[str]]:
         """Return all results, and the references of the intents that were unconfirmed."""
         async with self._database.transaction() as connection:
-            intents = await _lock_intents(connection, list(methods))
+            intents = await sandbox_books.lock_intents(connection, list(methods))
             decided = {
                 reference: _decide(reference, intent, methods[reference])
                 for reference, intent in intents.items()
-                if intent.state == _UNCONFIRMED
+                if intent.state == UNCONFIRMED
             }
-            await _write_results(connection, decided)
+            await sandbox_books.write_results(connection, decided)
         return {key: _to_result(key, each) for key, each in intents.items()} | decided, decided
 
     async def _change(
@@ -213,9 +174,9 @@ class SandboxProvider:
     ) -> list[ChargeResult]:
         """Give those intents that are in one of the states another one."""
         async with self._database.transaction() as connection:
-            intents = await _lock_intents(connection, references)
+            intents = await sandbox_books.lock_intents(connection, references)
             changed = {key: result for key, intent in intents.items() if intent.state in states}
-            await _write_results(connection, changed)
+            await sandbox_books.write_results(connection, changed)
         results = {key: _to_result(key, intent) for key, intent in intents.items()} | changed
         return [results[reference] for reference in references]
 
@@ -223,117 +184,20 @@ class SandboxProvider:
 _NOT_APPROVED = ChargeResult(State.DECLINED, "authentication_failed")
 
 
-def _decide(reference: str, intent: _Intent, payment_method: str) -> ChargeResult:
+def _approve(intent: StoredIntent) -> ChargeResult:
+    return ChargeResult(State.REQUIRES_CAPTURE if intent.manual_capture else State.SUCCEEDED)
+
+
+def _decide(reference: str, intent: StoredIntent, payment_method: str) -> ChargeResult:
     if payment_method in CHARGED:
-        return intent.approve()
+        return _approve(intent)
     if payment_method == ACTION:
         return ChargeResult(State.REQUIRES_ACTION, action=Action(client_secret=reference))
     return ChargeResult(State.DECLINED, DECLINE_REASONS.get(payment_method, UNKNOWN_METHOD))
 
 
-def _to_result(reference: str, intent: _Intent, amount: Amount | None = None) -> ChargeResult:
-    state = State.PROCESSING if intent.state == _UNCONFIRMED else State(intent.state)
+def _to_result(reference: str, intent: StoredIntent, amount: Amount | None = None) -> ChargeResult:
+    state = State.PROCESSING if intent.state == UNCONFIRMED else State(intent.state)
     needs_action = state is State.REQUIRES_ACTION
     action = Action(client_secret=reference) if needs_action else None
     return ChargeResult(state, intent.decline_reason, action, amount)
-
-
-async def _lock_intents(connection: Connection, references: Sequence[str]) -> dict[str, _Intent]:
-    cursor = await connection.execute(
-        "SELECT reference, state, decline_reason, manual_capture FROM sandbox.intents"
-        " WHERE reference = ANY(%b::text[]) ORDER BY reference FOR UPDATE",
-        (list(references),),
-    )
-    return {reference: _Intent(*intent) for reference, *intent in await cursor.fetchall()}
-
-
-async def _write_results(connection: Connection, results: Mapping[str, ChargeResult]) -> None:
-    """Write the states of locked intents, and a capture for each that is charged."""
-    if not results:
-        return
-    await connection.execute(
-        "UPDATE sandbox.intents SET state = decided.state, decline_reason = decided.reason,"
-        " update_time = now()"
-        " FROM unnest(%b::text[], %b::text[], %b::text[]) AS decided (reference, state, reason)"
-        " WHERE intents.reference = decided.reference",
-        (
-            list(results),
-            [result.state for result in results.values()],
-            [result.decline_reason for result in results.values()],
-        ),
-    )
-    await connection.execute(
-        "INSERT INTO sandbox.movements (intent_reference, type, amount_minor)"
-        " SELECT reference, 'CAPTURE', amount_minor FROM sandbox.intents"
-        " WHERE reference = ANY(%b::text[])",
-        ([key for key, result in results.items() if result.state is State.SUCCEEDED],),
-    )
-
-
-async def _lock_remaining(connection: Connection, references: Sequence[str]) -> dict[str, int]:
-    cursor = await connection.execute(
-        "SELECT reference,"
-        " CASE state WHEN 'SUCCEEDED' THEN amount_minor - refunded_minor ELSE 0 END"
-        " FROM sandbox.intents WHERE reference = ANY(%b::text[]) ORDER BY reference FOR UPDATE",
-        (list(references),),
-    )
-    return dict(await cursor.fetchall())
-
-
-async def _find_refunds(
-    connection: Connection, requests: Sequence[RefundRequest]
-) -> dict[str, str]:
-    """Look for refunds by their numbers; return their references by key."""
-    cursor = await connection.execute(
-        "SELECT key, movements.reference FROM sandbox.movements JOIN"
-        " unnest(%b::text[], %b::integer[], %b::text[]) AS given (intent_reference, number, key)"
-        " USING (intent_reference, number)",
-        (
-            [request.reference for request in requests],
-            [request.number for request in requests],
-            [request.key for request in requests],
-        ),
-    )
-    return dict(await cursor.fetchall())
-
-
-async def _repeat_refunds(
-    connection: Connection, requests: Sequence[RefundRequest]
-) -> dict[str, str]:
-    """Do what a provider does with a key that it has not forgotten."""
-    cursor = await connection.execute(
-        "SELECT idempotency_key, reference FROM sandbox.movements"
-        " WHERE idempotency_key = ANY(%b::text[])",
-        ([request.key for request in requests],),
-    )
-    return dict(await cursor.fetchall())
-
-
-async def _write_refunds(
-    connection: Connection, requests: Sequence[RefundRequest]
-) -> dict[str, str]:
-    """Write refunds to the books; return their references by key."""
-    references = [request.reference for request in requests]
-    amounts_minor = [request.amount.minor for request in requests]
-    await connection.execute(
-        "UPDATE sandbox.intents SET refunded_minor = refunded_minor + granted.minor,"
-        " update_time = now()"
-        " FROM (SELECT reference, sum(minor) AS minor"
-        " FROM unnest(%b::text[], %b::bigint[]) AS request (reference, minor) GROUP BY reference)"
-        " AS granted WHERE intents.reference = granted.reference",
-        (references, amounts_minor),
-    )
-    cursor = await connection.execute(
-        "INSERT INTO sandbox.movements"
-        " (intent_reference, type, amount_minor, number, idempotency_key)"
-        " SELECT reference, 'REFUND', minor, number, key"
-        " FROM unnest(%b::text[], %b::bigint[], %b::integer[], %b::text[])"
-        " AS granted (reference, minor, number, key) RETURNING idempotency_key, reference",
-        (
-            references,
-            amounts_minor,
-            [request.number for request in requests],
-            [request.key for request in requests],
-        ),
-    )
-    return dict(await cursor.fetchall())

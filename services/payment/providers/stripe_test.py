@@ -44,6 +44,9 @@ def bench(stripe_fake: RunningFake, provider: StripeProvider) -> Bench:
     def intents() -> list[dict[str, int]]:
         return stripe_fake.list_all("/v1/payment_intents")
 
+    async def approve(reference: str) -> None:
+        stripe_fake.complete_action(reference)
+
     return Bench(
         provider=provider,
         faults=stripe_fake.fake.faults,
@@ -56,7 +59,7 @@ def bench(stripe_fake: RunningFake, provider: StripeProvider) -> Bench:
             "refund": "/v1/refunds$",
         },
         approved_method=AUTHENTICATED,
-        approve=stripe_fake.complete_action,
+        approve=approve,
         expire_keys=stripe_fake.fake.keys.expire_all,
         captured=lambda: [each["amount_received"] for each in intents() if each["amount_received"]],
         refunded=lambda: [each["amount"] for each in stripe_fake.list_all("/v1/refunds")],
