@@ -246,6 +246,18 @@ async def sum_refunds(
     return dict(await cursor.fetchall())
 
 
+async def has_refund(
+    connection: Connection, payment_id: uuid.UUID, provider_reference: str
+) -> bool:
+    """Return whether a refund is recorded as SUCCEEDED, by the provider's reference of it."""
+    cursor = await connection.execute(
+        "SELECT FROM refunds WHERE payment_id = %s AND provider_reference = %s"
+        " AND state = 'SUCCEEDED'",
+        (payment_id, provider_reference),
+    )
+    return await cursor.fetchone() is not None
+
+
 async def update_refunds(connection: Connection, refunds: Sequence[Refund]) -> None:
     """Update the states of refunds, whose payments are locked."""
     await connection.execute(

@@ -19,6 +19,8 @@ from services.payment.providers.registry import Providers
 UNKNOWN_PAYMENT = "unknown_payment"
 AMOUNT_MISMATCH = "amount_mismatch"
 CANCELLED_AND_CHARGED = "cancelled_and_charged"
+REFUND_FAILED = "refund_failed"
+"""A refund that is recorded as SUCCEEDED has failed: the customer has to be paid otherwise."""
 LIFETIME = dt.timedelta(days=30)
 """How long a notification is remembered. Stripe and PayPal send it again for three days
 (https://docs.stripe.com/webhooks, https://developer.paypal.com/api/rest/webhooks/)."""
@@ -56,8 +58,14 @@ class Webhooks:
             payment = await repository.find_payment(
                 connection, provider.name, notification.reference
             )
+            has_refund = payment is not None and await repository.has_refund(
+                connection, payment.payment_id, notification.failed_refund
+            )
         if payment is None:
             await self._quarantine(provider, notification, UNKNOWN_PAYMENT)
+            return
+        if has_refund:
+            await self._quarantine(provider, notification, REFUND_FAILED)
             return
         (result,) = await provider.find([notification.reference])
         if reason := _find_contradiction(payment, result):
@@ -89,6 +97,7 @@ class Webhooks:
                 event_id=notification.event_id,
                 type=notification.type,
                 reference=notification.reference,
+                failed_refund=notification.failed_refund,
                 reason=reason,
             )
 

@@ -23,6 +23,8 @@ from services.payment.charges import Charges
 from services.payment.domain import Charge, Payment, State
 from services.payment.providers.registry import Providers
 from services.payment.providers.stripe import StripeProvider
+from services.payment.refund import NewRefund
+from services.payment.refunds import Refunds
 from services.payment.servicer import PaymentServicer
 from services.payment.testing import count
 from services.payment.webhooks import Webhooks
@@ -49,6 +51,7 @@ class Setup:
     """The webhooks of a payment service whose only provider is Stripe."""
 
     def __init__(self, database: Database, url: str, fake: RunningFake) -> None:
+        self.database = database
         self.fake = fake
         self.url = url
         stripe = StripeProvider(fake.url, API_KEY, WEBHOOK_SECRET, "https://shop.example/back")
@@ -203,6 +206,27 @@ async def test_a_charge_of_a_cancelled_payment_is_quarantined(setup: Setup) -> N
     await setup.receive(make_event(payment.provider_reference))
     assert setup.reasons() == ["cancelled_and_charged"]
     assert setup.read(payment)[0] is State.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("method", "reasons"), [("pm_card_visa", ["refund_failed"]), ("pm_card_pendingRefund", [""])]
+)
+async def test_a_refund_that_fails_after_it_succeeded_is_quarantined(
+    setup: Setup, events: Events, method: str, reasons: list[str]
+) -> None:
+    payment = await setup.charge(method)
+    refunds = Refunds(setup.database, setup.providers)
+    request = NewRefund(payment.order_id, 1, AMOUNT)
+    await refunds.refund([request])
+    (made,) = setup.fake.list_all("/v1/refunds")
+    setup.fake.client.post(f"/_fake/refunds/{made['id']}", data={"status": "failed"})
+    await refunds.refund([request])
+    described = {"payment_intent": payment.provider_reference, "status": "failed"}
+    for _ in range(2):
+        await setup.receive(make_event(made["id"], "refund.failed", **described))
+    assert setup.reasons() == reasons
+    logged = [each["failed_refund"] for each in events if each["event"] == "webhook_quarantined"]
+    assert logged == [made["id"] for reason in reasons if reason]
 
 
 async def test_a_webhook_is_received_again_after_the_provider_was_down(setup: Setup) -> None:

@@ -62,11 +62,16 @@ class RefundRequest:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A webhook whose signature is valid; `reference` is the intent, or empty for other events."""
+    """A webhook whose signature is valid; `reference` is the intent, or empty for other events.
+
+    `failed_refund` is the provider's reference of a refund that has failed, or empty. One that had
+    succeeded before is one of which the customer has no money.
+    """
 
     event_id: str
     type: str
     reference: str
+    failed_refund: str = ""
 
 
 class Provider(Protocol):

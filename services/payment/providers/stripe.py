@@ -5,18 +5,16 @@ one that has succeeded or is cancelled. Their requests therefore have idempotenc
 one call may be sent again. A stable key would be wrong: Stripe replays errors too, for a day.
 """
 
-import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 import stripe
 
 from chassis import errors, log
-from chassis.money import MINOR_DIGITS, Amount
-from services.payment.domain import Action, ChargeResult, RefundResult, RefundState, State
+from services.payment.domain import ChargeResult, RefundResult, RefundState, State
 from services.payment.providers.attempts import ATTEMPT_SECONDS, Attempts, Unknown
 from services.payment.providers.provider import (
     Authorization,
@@ -26,6 +24,14 @@ from services.payment.providers.provider import (
     Notification,
     RefundRequest,
 )
+from services.payment.providers.stripe_objects import (
+    decline_reason,
+    read_event,
+    refuses_refund,
+    to_refund_result,
+    to_result,
+    to_stripe,
+)
 
 CONNECT_SECONDS = 3.0
 MAX_WEBHOOK_AGE_SECONDS = 300
@@ -34,41 +40,12 @@ MAX_REFUNDS = 1_000
 """How many refunds of one intent are looked through."""
 
 UNKNOWN_METHOD = "unknown_payment_method"
-STRIPE_DIGITS = {**MINOR_DIGITS, "ISK": 2, "MGA": 0, "UGX": 2}
-"""How many digits an amount has: https://docs.stripe.com/currencies differs from ISO 4217 here."""
-
-EVENT_TYPES = frozenset(
-    {
-        "payment_intent.amount_capturable_updated",
-        "payment_intent.canceled",
-        "payment_intent.payment_failed",
-        "payment_intent.processing",
-        "payment_intent.requires_action",
-        "payment_intent.succeeded",
-    }
-)
-"""The events of intents that were confirmed or cancelled, and are therefore stored payments."""
 
 ObjectT = TypeVar("ObjectT")
 
 _LOG = log.logger()
 _UNKNOWN = ChargeResult(State.PROCESSING)
-_STATES = {
-    "processing": State.PROCESSING,
-    "requires_action": State.REQUIRES_ACTION,
-    "requires_capture": State.REQUIRES_CAPTURE,
-    "succeeded": State.SUCCEEDED,
-}
-"""The states of an intent; the other statuses depend on more."""
 _UNCONFIRMED = ("requires_payment_method", "requires_confirmation")
-_REFUND_STATES = {
-    "succeeded": RefundState.SUCCEEDED,
-    "failed": RefundState.FAILED,
-    "canceled": RefundState.FAILED,
-}
-"""https://docs.stripe.com/api/refunds/object; any other status is PENDING."""
-
-
 class _ReplayedError(Unknown):
     """Stripe failed when it first got the request, and repeats that for as long as it has the key.
 
@@ -140,9 +117,7 @@ class StripeProvider:
         except (stripe.SignatureVerificationError, UnicodeDecodeError) as error:
             message = "The signature of the webhook is missing, invalid or too old."
             raise errors.InvalidArgument("INVALID_SIGNATURE", message) from error
-        event = json.loads(body)
-        reference = event["data"]["object"]["id"] if event["type"] in EVENT_TYPES else ""
-        return Notification(event["id"], event["type"], reference)
+        return read_event(body)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -150,7 +125,7 @@ class StripeProvider:
 
     async def _create(self, request: IntentRequest) -> Intent:
         try:
-            amount = _to_stripe(request.amount)
+            amount = to_stripe(request.amount)
         except ValueError:
             return Intent("", "amount_not_chargeable")
         params: stripe.params.PaymentIntentCreateParams = {
@@ -181,12 +156,12 @@ class StripeProvider:
     async def _confirm(self, confirmation: Confirmation) -> ChargeResult:
         intent = await self._get_intent(confirmation.reference)
         if intent.status not in _UNCONFIRMED:
-            return _to_result(intent)
+            return to_result(intent)
         if intent.last_payment_error is not None:
             # It was declined, and the call that confirmed it did not get to cancel it.
-            return await self._decline(intent.id, _decline_reason(intent.last_payment_error))
+            return await self._decline(intent.id, decline_reason(intent.last_payment_error))
         try:
-            return _to_result(
+            return to_result(
                 await self._post(
                     partial(
                         self._intents.confirm_async,
@@ -199,7 +174,7 @@ class StripeProvider:
                 )
             )
         except stripe.CardError as error:
-            return await self._decline(intent.id, _decline_reason(error.error))
+            return await self._decline(intent.id, decline_reason(error.error))
         except stripe.InvalidRequestError as error:
             if error.param == "payment_method":
                 reason = UNKNOWN_METHOD if error.code == "resource_missing" else error.code
@@ -214,7 +189,7 @@ class StripeProvider:
         return ChargeResult(State.DECLINED, reason, amount=result.amount)
 
     async def _find(self, reference: str) -> ChargeResult:
-        return _to_result(await self._get_intent(reference))
+        return to_result(await self._get_intent(reference))
 
     async def _capture(self, authorization: Authorization) -> ChargeResult:
         capture = partial(self._intents.capture_async, authorization.authorization)
@@ -226,7 +201,7 @@ class StripeProvider:
     async def _change(self, call: Callable[..., Awaitable[stripe.PaymentIntent]]) -> ChargeResult:
         """Change an intent, if its status allows that; return its state either way."""
         try:
-            return _to_result(await self._post(call))
+            return to_result(await self._post(call))
         except (stripe.CardError, stripe.InvalidRequestError) as error:
             return _read_refused(error)
 
@@ -236,17 +211,17 @@ class StripeProvider:
             return made
         params: stripe.params.RefundCreateParams = {
             "payment_intent": request.reference,
-            "amount": _to_stripe(request.amount),
+            "amount": to_stripe(request.amount),
             "metadata": {"refund_number": str(request.number)},
         }
         try:
             refund = await self._post(partial(self._refunds.create_async, params), request.key)
         except (stripe.CardError, stripe.IdempotencyError, stripe.InvalidRequestError) as error:
-            if not _refuses_refund(error):
+            if not refuses_refund(error):
                 raise _unexpected(error) from error
             # A request that was sent before may have been processed late.
             return await self._find_refund(request) or RefundResult(RefundState.FAILED)
-        return _to_refund_result(refund)
+        return to_refund_result(refund)
 
     async def _find_refund(self, request: RefundRequest) -> RefundResult | None:
         """Look for a refund by its number: a key that has expired would refund a second time."""
@@ -259,7 +234,7 @@ class StripeProvider:
             page = await self._get(partial(self._refunds.list_async, params))
             for refund in page.data:
                 if getattr(refund.metadata, "refund_number", "") == str(request.number):
-                    return _to_refund_result(refund)
+                    return to_refund_result(refund)
             seen += len(page.data)
             if not page.has_more:
                 return None
@@ -311,12 +286,6 @@ def _unexpected(error: stripe.StripeError) -> Unknown:
     return _ReplayedError(message) if replayed else Unknown(message)
 
 
-def _refuses_refund(error: stripe.StripeError) -> bool:
-    """Return whether an error says that the charge does not have what is to be refunded."""
-    param = getattr(error, "param", None)
-    return error.code == "charge_already_refunded" or param in ("amount", "payment_intent")
-
-
 def _read_refused(error: stripe.CardError | stripe.InvalidRequestError) -> ChargeResult:
     """Return the state of an intent whose status did not allow a request: the error has it.
 
@@ -325,56 +294,4 @@ def _read_refused(error: stripe.CardError | stripe.InvalidRequestError) -> Charg
     intent: stripe.PaymentIntent | None = getattr(error.error, "payment_intent", None)
     if intent is None:
         raise _unexpected(error) from error
-    return _to_result(intent)
-
-
-def _to_result(intent: stripe.PaymentIntent) -> ChargeResult:
-    amount = _from_stripe(intent.amount, intent.currency)
-    if intent.status == "canceled":
-        if intent.last_payment_error is None:
-            return ChargeResult(State.CANCELLED, amount=amount)
-        reason = _decline_reason(intent.last_payment_error)
-        return ChargeResult(State.DECLINED, reason, amount=amount)
-    state = _STATES.get(intent.status, State.PROCESSING)
-    action = _to_action(intent) if state is State.REQUIRES_ACTION else None
-    return ChargeResult(state, action=action, amount=amount)
-
-
-def _to_action(intent: stripe.PaymentIntent) -> Action:
-    redirect = getattr(intent.next_action, "redirect_to_url", None)
-    return Action(getattr(redirect, "url", None) or "", intent.client_secret or "")
-
-
-def _decline_reason(error: Any) -> str:
-    """Return the reason of an error object, in which each field may be missing."""
-    code = getattr(error, "decline_code", None) or getattr(error, "code", None)
-    return str(code or "card_declined")
-
-
-def _to_refund_result(refund: stripe.Refund) -> RefundResult:
-    return RefundResult(_REFUND_STATES.get(refund.status or "", RefundState.PENDING), refund.id)
-
-
-def _to_stripe(amount: Amount) -> int:
-    """Convert an amount to the units of Stripe.
-
-    Raises:
-        ValueError: Stripe has no unit that is small enough for it.
-    """
-    multiplier, divisor = _units(amount.currency_code)
-    whole, rest = divmod(amount.minor * multiplier, divisor)
-    if rest:
-        raise ValueError(amount.currency_code)
-    return whole
-
-
-def _from_stripe(amount: int, currency: str) -> Amount:
-    code = currency.upper()
-    multiplier, divisor = _units(code)
-    return Amount(amount * divisor // multiplier, code)
-
-
-def _units(currency_code: str) -> tuple[int, int]:
-    """Return by what to multiply and to divide minor units, for those of Stripe."""
-    shift = STRIPE_DIGITS[currency_code] - MINOR_DIGITS[currency_code]
-    return 10 ** max(0, shift), 10 ** max(0, -shift)
+    return to_result(intent)

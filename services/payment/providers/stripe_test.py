@@ -309,8 +309,8 @@ async def test_a_pending_refund_is_pending_until_its_bank_settles_it(
     assert (await driver.refund()).reference == refund["id"]
 
 
-def make_event(event_type: str) -> bytes:
-    event = {"id": "evt_1", "type": event_type, "data": {"object": {"id": "pi_1"}}}
+def make_event(event_type: str, **described: str) -> bytes:
+    event = {"id": "evt_1", "type": event_type, "data": {"object": {"id": "pi_1", **described}}}
     return json.dumps(event, indent=2).encode()
 
 
@@ -332,6 +332,12 @@ async def test_a_webhook_names_the_intent_that_was_confirmed_or_cancelled(
     body = make_event(event_type)
     found = await provider.read_webhook(sign(body, WEBHOOK_SECRET), body)
     assert found == Notification("evt_1", event_type, reference)
+
+
+async def test_a_webhook_names_the_refund_that_has_failed(provider: StripeProvider) -> None:
+    body = make_event("refund.failed", id="re_1", payment_intent="pi_1", status="failed")
+    found = await provider.read_webhook(sign(body, WEBHOOK_SECRET), body)
+    assert found == Notification("evt_1", "refund.failed", "pi_1", failed_refund="re_1")
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,13 @@ class Keys:
 
 
 class Settlement:
-    """The result of a refund that is pending."""
+    """What becomes of a refund later."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
     async def on_post(self, req: Request, resp: Response, refund_id: str) -> None:
-        """Let a pending refund succeed or fail: `status=succeeded` or `status=failed`."""
+        """Let a refund succeed or fail, if that is possible: `status=succeeded` or `failed`."""
         form = (await req.stream.read(MAX_BODY_BYTES)).decode("utf-8", "replace")
         if form not in ("status=succeeded", "status=failed"):
             raise falcon.HTTPBadRequest(description="status must be succeeded or failed.")

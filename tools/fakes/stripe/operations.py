@@ -146,7 +146,7 @@ class Operations:
         return _make_list("/v1/refunds", [each.to_json() for each in page], has_more=has_more)
 
     def settle_refund(self, identifier: str, status: str) -> Object:
-        """Let a pending refund succeed or fail, as its bank does later."""
+        """Let a refund succeed or fail, as its bank does later."""
         refund = self._books.refunds.get(identifier, "refund")
         self._books.announce(refund.settle(status), refund.intent, refund)
         return refund.to_json()

@@ -24,8 +24,11 @@ class Refund:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def settle(self, status: str) -> list[str]:
-        """Let a pending refund succeed or fail: https://docs.stripe.com/refunds#failed-refunds."""
-        if self.status != "pending":
+        """Let a pending refund succeed or fail, or one fail that had succeeded.
+
+        https://docs.stripe.com/refunds#failed-refunds
+        """
+        if self.status == "failed" or self.status == status:
             return []
         self.status = status
         if status == "failed":

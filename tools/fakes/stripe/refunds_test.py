@@ -76,6 +76,14 @@ def test_a_pending_refund_counts_until_it_fails(stripe_fake: RunningFake) -> Non
     assert refund(stripe_fake, intent, amount="1000")[0] == 200
 
 
+def test_a_refund_can_fail_after_it_succeeded(stripe_fake: RunningFake) -> None:
+    intent = charge(stripe_fake)
+    made = refund(stripe_fake, intent, amount="1000")[1]
+    path = f"/_fake/refunds/{made['id']}"
+    assert stripe_fake.client.post(path, data={"status": "failed"}).json()["status"] == "failed"
+    assert read_charge(stripe_fake, intent)["amount_refunded"] == 0
+
+
 def test_an_unknown_reason_is_refused(stripe_fake: RunningFake) -> None:
     assert refund(stripe_fake, charge(stripe_fake), reason="broken")[0] == 400
     assert stripe_fake.list_all(REFUNDS) == []
