@@ -8,7 +8,8 @@ from typing import TypeVar
 from chassis import call_context, errors
 
 MAX_CONCURRENT = 20
-"""How many items of all batches are in progress at once."""
+"""How many items of all batches are in progress at once, and how many of one batch are in progress
+or next: another batch waits for one item each of those before it, and not for the whole batches."""
 MAX_ATTEMPTS = 3
 ATTEMPT_SECONDS = 10.0
 BACKOFF_SECONDS = 0.2
@@ -46,8 +47,10 @@ class Attempts:
             errors.Unavailable: the outcomes of all items are unknown.
         """
 
+        batch_slots = asyncio.Semaphore(MAX_CONCURRENT)
+
         async def call_one(item: Item) -> tuple[Result, Unknown | None]:
-            async with self._slots:
+            async with batch_slots, self._slots:
                 try:
                     return await call(item), None
                 except Unknown as error:

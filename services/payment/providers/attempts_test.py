@@ -106,3 +106,20 @@ async def test_calls_of_all_batches_are_bounded() -> None:
     attempts = Attempts()
     await asyncio.gather(*(attempts.for_each(range(50), call, None) for _ in range(3)))
     assert peak == MAX_CONCURRENT
+
+
+async def test_a_charge_does_not_wait_for_a_whole_batch_before_it() -> None:
+    done = 0
+
+    async def call(_: int) -> None:
+        nonlocal done
+        await asyncio.sleep(0)
+        done += 1
+
+    attempts = Attempts()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(attempts.for_each(range(10 * MAX_CONCURRENT), call, None))
+        while not done:
+            await asyncio.sleep(0)
+        await attempts.for_each([0], call, None)
+        assert done <= 5 * MAX_CONCURRENT

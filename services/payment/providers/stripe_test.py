@@ -32,6 +32,11 @@ DECLINED = "pm_card_chargeDeclinedInsufficientFunds"
 AUTHENTICATED = "pm_card_threeDSecure2Required"
 
 
+@pytest.fixture(autouse=True)
+def _repeat_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.payment.providers.attempts.BACKOFF_SECONDS", 0.01)
+
+
 @pytest.fixture
 async def provider(stripe_fake: RunningFake) -> AsyncIterator[StripeProvider]:
     provider = StripeProvider(stripe_fake.url, API_KEY, WEBHOOK_SECRET, RETURN_URL)
