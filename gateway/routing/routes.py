@@ -76,8 +76,8 @@ def compile_routes(descriptors: DescriptorSet, own_paths: Collection[str] = ()) 
     routes: PathTree[Route] = PathTree()
     codec = JsonCodec(descriptors.pool)
     for rpc in descriptors.methods():
+        _check_headers(rpc)
         try:
-            _check_headers(rpc)
             for rule in _bindings(rpc.rule):
                 _add(routes, _compile(rpc, rule, codec), own_paths)
         except (TemplateError, ParameterError) as error:
@@ -91,7 +91,8 @@ def compile_routes(descriptors: DescriptorSet, own_paths: Collection[str] = ()) 
 def _check_headers(rpc: Method) -> None:
     for name in rpc.request_headers:
         if not may_be_requested(name):
-            raise TemplateError(f"the header {name!r} cannot be asked for in lower case")
+            message = f"{rpc.name}: the header {name!r} cannot be passed on as metadata"
+            raise DescriptorSetError(message)
 
 
 def _add(routes: PathTree[Route], route: Route, own_paths: Collection[str]) -> None:

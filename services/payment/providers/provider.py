@@ -108,7 +108,11 @@ class Provider(Protocol):
         """Read intents."""
 
     async def authorize(self, references: Sequence[str]) -> list[str]:
-        """Hold the money of approved intents; return references of the holds, or "" for none."""
+        """Hold the money of approved intents; return references of the holds, or "" for none.
+
+        An intent that can no longer be held has none either: it stays unsettled, and the order
+        service cancels it when the time for the customer's action is over.
+        """
 
     async def capture(self, authorizations: Sequence[Authorization]) -> list[ChargeResult]:
         """Charge intents that are approved."""
