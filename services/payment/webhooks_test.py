@@ -30,7 +30,7 @@ from services.payment.testing import count
 from services.payment.webhooks import Webhooks
 from tools.fakes.faults import Kind, Rule
 from tools.fakes.stripe.app import API_KEY, WEBHOOK_SECRET, sign
-from tools.fakes.stripe.testing import RunningFake
+from tools.fakes.stripe.testing import Stripe
 
 pytest_plugins = (
     "chassis.testing",
@@ -50,7 +50,7 @@ COUNT_CHARGES: LiteralString = "SELECT count(*) FROM transactions WHERE type = '
 class Setup:
     """The webhooks of a payment service whose only provider is Stripe."""
 
-    def __init__(self, database: Database, url: str, fake: RunningFake) -> None:
+    def __init__(self, database: Database, url: str, fake: Stripe) -> None:
         self.database = database
         self.fake = fake
         self.url = url
@@ -88,9 +88,9 @@ class Setup:
 
 @pytest.fixture
 async def setup(
-    database: Database, clean_database_url: str, stripe_fake: RunningFake
+    database: Database, clean_database_url: str, stripe: Stripe
 ) -> AsyncIterator[Setup]:
-    setup = Setup(database, clean_database_url, stripe_fake)
+    setup = Setup(database, clean_database_url, stripe)
     yield setup
     await setup.providers.close()
 
@@ -107,7 +107,7 @@ def make_event(
 async def test_a_webhook_records_what_the_provider_says(setup: Setup) -> None:
     payment = await setup.charge()
     assert setup.read(payment)[0] is State.PROCESSING
-    setup.fake.complete_action(payment.provider_reference)
+    setup.fake.act(payment.provider_reference)
     await setup.receive(make_event(payment.provider_reference))
     assert setup.read(payment)[0] is State.SUCCEEDED
     assert count(setup.url, COUNT_CHARGES) == 1
@@ -116,7 +116,7 @@ async def test_a_webhook_records_what_the_provider_says(setup: Setup) -> None:
 
 async def test_a_webhook_is_applied_once(setup: Setup) -> None:
     payment = await setup.charge()
-    setup.fake.complete_action(payment.provider_reference)
+    setup.fake.act(payment.provider_reference)
     event = make_event(payment.provider_reference)
     await asyncio.gather(*(setup.receive(event) for _ in range(5)))
     state = setup.read(payment)
@@ -132,7 +132,7 @@ async def test_a_webhook_that_was_received_before_asks_nobody(setup: Setup) -> N
     payment = await setup.charge()
     event = make_event(payment.provider_reference)
     await setup.receive(event)
-    setup.fake.fake.faults.set(Rule(Kind.LOSE_REQUEST))
+    setup.fake.faults.set(Rule(Kind.LOSE_REQUEST))
     await setup.receive(event)
 
 
@@ -146,7 +146,7 @@ async def test_the_payload_of_a_webhook_is_not_believed(setup: Setup) -> None:
 async def test_webhooks_may_come_in_any_order(setup: Setup) -> None:
     payment = await setup.charge()
     reference = payment.provider_reference
-    setup.fake.complete_action(reference)
+    setup.fake.act(reference)
     await setup.receive(make_event(reference, event_id="evt_2"))
     late = make_event(reference, "payment_intent.requires_action", status="requires_action")
     await setup.receive(late)
@@ -164,7 +164,7 @@ async def test_a_cancellation_at_the_provider_is_recorded(setup: Setup) -> None:
 async def test_a_webhook_never_captures_or_confirms(setup: Setup) -> None:
     payment = await setup.charge(manual_capture=True)
     reference = payment.provider_reference
-    setup.fake.complete_action(reference)
+    setup.fake.act(reference)
     await setup.receive(make_event(reference, "payment_intent.amount_capturable_updated"))
     intent = setup.fake.client.get(f"/v1/payment_intents/{reference}").json()
     assert (intent["status"], intent["amount_received"]) == ("requires_capture", 0)
@@ -191,7 +191,7 @@ async def test_an_unknown_intent_is_quarantined_and_logged_once(
 
 async def test_another_amount_is_quarantined(setup: Setup, events: Events) -> None:
     payment = await setup.charge()
-    setup.fake.complete_action(payment.provider_reference)
+    setup.fake.act(payment.provider_reference)
     setup.execute("UPDATE payments SET amount_minor = amount_minor + 1")
     await setup.receive(make_event(payment.provider_reference, amount=AMOUNT.minor + 1))
     assert setup.reasons() == ["amount_mismatch"]
@@ -201,7 +201,7 @@ async def test_another_amount_is_quarantined(setup: Setup, events: Events) -> No
 
 async def test_a_charge_of_a_cancelled_payment_is_quarantined(setup: Setup) -> None:
     payment = await setup.charge()
-    setup.fake.complete_action(payment.provider_reference)
+    setup.fake.act(payment.provider_reference)
     setup.execute("UPDATE payments SET state = 'CANCELLED'")
     await setup.receive(make_event(payment.provider_reference))
     assert setup.reasons() == ["cancelled_and_charged"]
@@ -219,7 +219,7 @@ async def test_a_refund_that_fails_after_it_succeeded_is_quarantined(
     request = NewRefund(payment.order_id, 1, AMOUNT)
     await refunds.refund([request])
     (made,) = setup.fake.list_all("/v1/refunds")
-    setup.fake.client.post(f"/_fake/refunds/{made['id']}", data={"status": "failed"})
+    setup.fake.settle_refund(made["id"], "failed")
     await refunds.refund([request])
     described = {"payment_intent": payment.provider_reference, "status": "failed"}
     for _ in range(2):
@@ -231,13 +231,13 @@ async def test_a_refund_that_fails_after_it_succeeded_is_quarantined(
 
 async def test_a_webhook_is_received_again_after_the_provider_was_down(setup: Setup) -> None:
     payment = await setup.charge()
-    setup.fake.complete_action(payment.provider_reference)
+    setup.fake.act(payment.provider_reference)
     event = make_event(payment.provider_reference)
-    setup.fake.fake.faults.set(Rule(Kind.LOSE_REQUEST))
+    setup.fake.faults.set(Rule(Kind.LOSE_REQUEST))
     with pytest.raises(errors.Unavailable):
         await setup.receive(event)
     assert setup.reasons() == []
-    setup.fake.fake.faults.set()
+    setup.fake.faults.set()
     await setup.receive(event)
     assert setup.read(payment)[0] is State.SUCCEEDED
 
@@ -246,7 +246,7 @@ async def test_a_webhook_is_received_and_applied_in_one_transaction(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     payment = await setup.charge()
-    setup.fake.complete_action(payment.provider_reference)
+    setup.fake.act(payment.provider_reference)
 
     async def fail(*_: object) -> None:
         raise errors.Unavailable("DATABASE_UNAVAILABLE", "The database is down.")

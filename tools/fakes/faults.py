@@ -1,18 +1,13 @@
-"""The faults of the network between a fake provider and its clients, and how they are set.
+"""The faults of the network between a fake provider and its clients.
 
-A test sets them on the object; anyone else with PUT /_fake/faults, whose JSON has the fields of
-`Faults.set`: {"seed": 7, "rules": [{"kind": "lose_response", "probability": 0.01}]}.
+A test of the same process sets them on the object; anyone else with PUT /_fake/faults.
 """
 
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-
-import falcon
-import falcon.asgi
 
 CONTROL_PATH = "/_fake/"
 """Where the controls of a fake are. No fault happens to them."""
@@ -80,27 +75,3 @@ class Faults:
                 self.happened[rule.kind] += 1
                 return rule
         return None
-
-
-class FaultsResource:
-    """The control at PUT /_fake/faults; GET returns how often each kind has happened."""
-
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
-
-    async def on_put(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Replace all rules."""
-        body = await req.get_media()
-        try:
-            self._faults.set(*_parse_rules(body.get("rules", [])), seed=int(body.get("seed", 0)))
-        except (AttributeError, KeyError, TypeError, ValueError, re.error) as error:
-            raise falcon.HTTPBadRequest(description=str(error)) from error
-        resp.status = falcon.HTTP_204
-
-    async def on_get(self, _: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Return counts by kind."""
-        resp.media = dict(self._faults.happened)
-
-
-def _parse_rules(rules: Sequence[dict[str, object]]) -> list[Rule]:
-    return [Rule(**{**rule, "kind": Kind(rule["kind"])}) for rule in rules]  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ import falcon.asgi
 import httpx
 import pytest
 
-from tools.fakes.faults import Faults, FaultsResource, Kind, Rule
+from tools.fakes.controls import FaultsResource
+from tools.fakes.faults import Faults, Kind, Rule
 from tools.fakes.network import UnreliableNetwork
 from tools.fakes.serving import serve_in_thread
 

@@ -1,7 +1,6 @@
 """Sends the webhooks of a fake provider: repeated until they are accepted, with faults when asked.
 
-What an event says and how it is signed is the provider's business: here it is bytes. The faults are
-set with PUT /_fake/webhooks, whose JSON has the fields of `WebhookFaults`, and "url".
+What an event says and how it is signed is the provider's business: here it is bytes.
 """
 
 import asyncio
@@ -9,8 +8,6 @@ import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
-import falcon
-import falcon.asgi
 import httpx
 
 TIMEOUT_SECONDS = 10.0
@@ -110,22 +107,3 @@ class Webhooks:
         except httpx.HTTPError:
             return False
         return response.is_success
-
-
-class WebhooksResource:
-    """The control at PUT /_fake/webhooks."""
-
-    def __init__(self, webhooks: Webhooks) -> None:
-        self._webhooks = webhooks
-
-    async def on_put(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Set the faults, and the URL if there is one."""
-        body = await req.get_media()
-        try:
-            url = str(body.pop("url", self._webhooks.url))
-            faults = WebhookFaults(**body)
-        except (AttributeError, TypeError) as error:
-            raise falcon.HTTPBadRequest(description=str(error)) from error
-        self._webhooks.url = url
-        self._webhooks.set_faults(faults)
-        resp.status = falcon.HTTP_204

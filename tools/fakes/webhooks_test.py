@@ -8,8 +8,9 @@ import falcon.asgi
 import httpx
 import pytest
 
+from tools.fakes.controls import WebhooksResource
 from tools.fakes.serving import serve_in_thread
-from tools.fakes.webhooks import MAX_ATTEMPTS, Webhooks, WebhooksResource
+from tools.fakes.webhooks import MAX_ATTEMPTS, Webhooks
 
 WAIT_SECONDS = 20
 

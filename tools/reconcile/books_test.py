@@ -4,7 +4,7 @@ from services.payment.settings import PaymentSettings
 from tools.fakes.paypal import app as paypal_app
 from tools.fakes.paypal.testing import PayPal
 from tools.fakes.stripe import app as stripe_app
-from tools.fakes.stripe.testing import RunningFake
+from tools.fakes.stripe.testing import Stripe
 from tools.reconcile.books import PAGE_ITEMS, PayPalBooks, StripeBooks, open_books, sorted_rows
 
 pytest_plugins = ("tools.fakes.paypal.testing", "tools.fakes.stripe.testing")
@@ -23,7 +23,7 @@ def make_settings(**values: object) -> PaymentSettings:
     return PaymentSettings.model_validate(both | values)
 
 
-def make_intent(stripe: RunningFake, capture_method: str = "automatic") -> str:
+def make_intent(stripe: Stripe, capture_method: str = "automatic") -> str:
     intent = {
         "amount": "1234",
         "currency": "gbp",
@@ -35,12 +35,12 @@ def make_intent(stripe: RunningFake, capture_method: str = "automatic") -> str:
     return str(response.raise_for_status().json()["id"])
 
 
-def test_the_books_of_stripe_have_every_page(stripe_fake: RunningFake) -> None:
-    charged = [make_intent(stripe_fake) for _ in range(PAGE_ITEMS + 1)]
-    held = make_intent(stripe_fake, "manual")
+def test_the_books_of_stripe_have_every_page(stripe: Stripe) -> None:
+    charged = [make_intent(stripe) for _ in range(PAGE_ITEMS + 1)]
+    held = make_intent(stripe, "manual")
     refund = {"payment_intent": charged[0], "amount": "34"}
-    stripe_fake.client.post("/v1/refunds", data=refund).raise_for_status()
-    config = make_settings(paymentservice_stripe_api_url=stripe_fake.url)
+    stripe.client.post("/v1/refunds", data=refund).raise_for_status()
+    config = make_settings(paymentservice_stripe_api_url=stripe.url)
     rows = dict(sorted_rows(StripeBooks(config).read([])))
     assert list(rows) == sorted(rows)
     assert rows.pop(charged[0]) == "1234 charged, 34 refunded, 0 held"

@@ -8,8 +8,8 @@ from typing import TypeVar
 from chassis import call_context, errors
 
 MAX_CONCURRENT = 20
-"""How many items of all batches are in progress at once, and how many of one batch are in progress
-or next: another batch waits for one item each of those before it, and not for the whole batches."""
+"""How many items of all batches are in progress at once. Of each batch, no more than these are in
+the queue, so that a batch need not wait until another is done."""
 MAX_ATTEMPTS = 3
 ATTEMPT_SECONDS = 10.0
 BACKOFF_SECONDS = 0.2
@@ -46,7 +46,6 @@ class Attempts:
         Raises:
             errors.Unavailable: the outcomes of all items are unknown.
         """
-
         batch_slots = asyncio.Semaphore(MAX_CONCURRENT)
 
         async def call_one(item: Item) -> tuple[Result, Unknown | None]:

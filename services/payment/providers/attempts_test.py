@@ -109,17 +109,17 @@ async def test_calls_of_all_batches_are_bounded() -> None:
 
 
 async def test_a_charge_does_not_wait_for_a_whole_batch_before_it() -> None:
-    done = 0
+    begun, done = asyncio.Event(), 0
 
     async def call(_: int) -> None:
         nonlocal done
+        begun.set()
         await asyncio.sleep(0)
         done += 1
 
     attempts = Attempts()
     async with asyncio.TaskGroup() as group:
         group.create_task(attempts.for_each(range(10 * MAX_CONCURRENT), call, None))
-        while not done:
-            await asyncio.sleep(0)
+        await begun.wait()
         await attempts.for_each([0], call, None)
         assert done <= 5 * MAX_CONCURRENT

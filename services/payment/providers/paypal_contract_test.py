@@ -53,7 +53,7 @@ def bench(paypal: PayPal, provider: PayPalProvider) -> Bench:
         },
         approved_method="checkout",
         approve=approve,
-        expire_keys=paypal.request_ids.expire_all,
+        expire_keys=paypal.keys.expire_all,
         captured=lambda: [
             to_minor(value) for order in paypal.read_books() for value in order["captures"]
         ],
@@ -92,7 +92,7 @@ async def test_no_call_that_fails_makes_a_second_capture_or_refund(
     paypal: PayPal, bench: Bench, kind: Kind
 ) -> None:
     # Nothing helps if the network doubles a refund and PayPal stores no keys at all.
-    paypal.request_ids.forgets = kind is not Kind.DUPLICATE
+    paypal.keys.forgets = kind is not Kind.DUPLICATE
     for nth in range(1, CALLS + 1):
         paypal.faults.set(Rule(kind, API, nth=nth))
         driver = Driver(bench)
@@ -109,7 +109,7 @@ async def test_no_call_that_fails_makes_a_second_capture_or_refund(
 async def test_no_call_that_fails_leaves_a_hold_of_a_cancelled_payment(
     paypal: PayPal, bench: Bench, kind: Kind
 ) -> None:
-    paypal.request_ids.forgets = True
+    paypal.keys.forgets = True
     for nth in range(1, CALLS + 1):
         paypal.faults.set(Rule(kind, API, nth=nth))
         driver = Driver(bench)

@@ -95,7 +95,7 @@ async def test_a_payer_whose_instrument_is_declined_is_asked_again(
     (result,) = await provider.find([held.reference])
     assert result.state is State.REQUIRES_ACTION
     paypal.act(held.reference)
-    paypal.client.delete("/_fake/keys").raise_for_status()
+    paypal.client.delete("/_fake/idempotency_keys").raise_for_status()
     assert await provider.authorize([held.reference]) != [""]
 
 

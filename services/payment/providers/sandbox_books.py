@@ -69,7 +69,9 @@ async def find_intents(
     }
 
 
-async def lock_intents(connection: Connection, references: Sequence[str]) -> dict[str, StoredIntent]:
+async def lock_intents(
+    connection: Connection, references: Sequence[str]
+) -> dict[str, StoredIntent]:
     """Lock intents; return them by reference."""
     cursor = await connection.execute(
         "SELECT reference, state, decline_reason, manual_capture FROM sandbox.intents"
@@ -113,9 +115,7 @@ async def lock_remaining(connection: Connection, references: Sequence[str]) -> d
     return dict(await cursor.fetchall())
 
 
-async def find_refunds(
-    connection: Connection, requests: Sequence[RefundRequest]
-) -> dict[str, str]:
+async def find_refunds(connection: Connection, requests: Sequence[RefundRequest]) -> dict[str, str]:
     """Look for refunds by their numbers; return their references by key."""
     cursor = await connection.execute(
         "SELECT key, movements.reference FROM sandbox.movements JOIN"

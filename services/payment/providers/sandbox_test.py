@@ -12,7 +12,7 @@ from chassis import errors
 from chassis.database import Database
 from chassis.money import Amount
 from chassis.testing import wait_for_blocked
-from services.payment.domain import ChargeResult, RefundResult, RefundState, State
+from services.payment.domain import ChargeResult, RefundState, State
 from services.payment.providers.contract import Bench, ProviderContract, new_request
 from services.payment.providers.provider import Confirmation, IntentRequest, RefundRequest
 from services.payment.providers.sandbox import ACTION, SandboxProvider

@@ -46,6 +46,8 @@ ObjectT = TypeVar("ObjectT")
 _LOG = log.logger()
 _UNKNOWN = ChargeResult(State.PROCESSING)
 _UNCONFIRMED = ("requires_payment_method", "requires_confirmation")
+
+
 class _ReplayedError(Unknown):
     """Stripe failed when it first got the request, and repeats that for as long as it has the key.
 

@@ -22,7 +22,7 @@ from services.payment.providers.provider import (
 from services.payment.providers.stripe import StripeProvider
 from tools.fakes.faults import Kind, Rule
 from tools.fakes.stripe.app import API_KEY, WEBHOOK_SECRET, sign
-from tools.fakes.stripe.testing import RunningFake
+from tools.fakes.stripe.testing import Stripe
 
 pytest_plugins = ("chassis.testing", "tools.fakes.stripe.testing")
 
@@ -38,23 +38,23 @@ def _repeat_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def provider(stripe_fake: RunningFake) -> AsyncIterator[StripeProvider]:
-    provider = StripeProvider(stripe_fake.url, API_KEY, WEBHOOK_SECRET, RETURN_URL)
+async def provider(stripe: Stripe) -> AsyncIterator[StripeProvider]:
+    provider = StripeProvider(stripe.url, API_KEY, WEBHOOK_SECRET, RETURN_URL)
     yield provider
     await provider.close()
 
 
 @pytest.fixture
-def bench(stripe_fake: RunningFake, provider: StripeProvider) -> Bench:
+def bench(stripe: Stripe, provider: StripeProvider) -> Bench:
     def intents() -> list[dict[str, int]]:
-        return stripe_fake.list_all("/v1/payment_intents")
+        return stripe.list_all("/v1/payment_intents")
 
     async def approve(reference: str) -> None:
-        stripe_fake.complete_action(reference)
+        stripe.act(reference)
 
     return Bench(
         provider=provider,
-        faults=stripe_fake.fake.faults,
+        faults=stripe.faults,
         requests={
             "create": "POST /v1/payment_intents$",
             "confirm": "payment_intents/[^/]+(/confirm)?$",
@@ -65,9 +65,9 @@ def bench(stripe_fake: RunningFake, provider: StripeProvider) -> Bench:
         },
         approved_method=AUTHENTICATED,
         approve=approve,
-        expire_keys=stripe_fake.fake.keys.expire_all,
+        expire_keys=stripe.keys.expire_all,
         captured=lambda: [each["amount_received"] for each in intents() if each["amount_received"]],
-        refunded=lambda: [each["amount"] for each in stripe_fake.list_all("/v1/refunds")],
+        refunded=lambda: [each["amount"] for each in stripe.list_all("/v1/refunds")],
         count_holds=lambda: sum(each["amount_capturable"] > 0 for each in intents()),
     )
 
@@ -83,7 +83,7 @@ async def create(provider: StripeProvider, request: IntentRequest | None = None)
     return intent.reference
 
 
-def read_status(fake: RunningFake, reference: str) -> str:
+def read_status(fake: Stripe, reference: str) -> str:
     return str(fake.client.get(f"/v1/payment_intents/{reference}").json()["status"])
 
 
@@ -107,38 +107,38 @@ async def test_an_intent_with_automatic_capture_is_charged_when_it_is_confirmed(
     ],
 )
 async def test_a_declined_intent_cannot_be_paid_any_more(
-    stripe_fake: RunningFake, provider: StripeProvider, method: str, reason: str
+    stripe: Stripe, provider: StripeProvider, method: str, reason: str
 ) -> None:
     reference = await create(provider)
     (result,) = await provider.confirm([Confirmation(reference, method)])
     assert (result.state, result.decline_reason) == (State.DECLINED, reason)
-    assert read_status(stripe_fake, reference) == "canceled"
+    assert read_status(stripe, reference) == "canceled"
 
 
 @pytest.mark.parametrize("kind", [Kind.LOSE_REQUEST, Kind.FAIL_BEFORE])
 async def test_a_decline_is_not_believed_before_the_intent_is_cancelled(
-    stripe_fake: RunningFake, provider: StripeProvider, kind: Kind
+    stripe: Stripe, provider: StripeProvider, kind: Kind
 ) -> None:
     reference, other = await create(provider), await create(provider)
-    stripe_fake.fake.faults.set(Rule(kind, f"{reference}/cancel"))
+    stripe.faults.set(Rule(kind, f"{reference}/cancel"))
     confirmations = [Confirmation(each, DECLINED) for each in (reference, other)]
     first, _ = await provider.confirm(confirmations)
     assert first.state is State.PROCESSING
-    stripe_fake.fake.faults.set()
+    stripe.faults.set()
     (again,) = await provider.confirm([Confirmation(reference, "pm_card_visa")])
     assert (again.state, again.decline_reason) == (State.DECLINED, "insufficient_funds")
-    assert read_status(stripe_fake, reference) == "canceled"
+    assert read_status(stripe, reference) == "canceled"
 
 
 async def test_a_payment_that_overtakes_its_decline_is_believed(
-    stripe_fake: RunningFake, provider: StripeProvider, monkeypatch: pytest.MonkeyPatch
+    stripe: Stripe, provider: StripeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = await create(provider)
     cancel = provider._cancel
 
     async def pay_and_cancel(reference: str) -> object:
         data = {"payment_method": "pm_card_visa", "return_url": RETURN_URL}
-        stripe_fake.client.post(f"/v1/payment_intents/{reference}/confirm", data=data)
+        stripe.client.post(f"/v1/payment_intents/{reference}/confirm", data=data)
         return await cancel(reference)
 
     monkeypatch.setattr(provider, "_cancel", pay_and_cancel)
@@ -147,28 +147,28 @@ async def test_a_payment_that_overtakes_its_decline_is_believed(
 
 
 async def test_an_action_has_the_url_and_the_secret_of_the_stored_intent(
-    stripe_fake: RunningFake, provider: StripeProvider
+    stripe: Stripe, provider: StripeProvider
 ) -> None:
     reference = await create(provider)
     (result,) = await provider.confirm([Confirmation(reference, AUTHENTICATED)])
-    intent = stripe_fake.client.get(f"/v1/payment_intents/{reference}").json()
-    url = f"{stripe_fake.url}/_fake/actions/{reference}"
+    intent = stripe.client.get(f"/v1/payment_intents/{reference}").json()
+    url = f"{stripe.url}/_fake/actions/{reference}"
     assert result.state is State.REQUIRES_ACTION
     assert result.action == Action(url, intent["client_secret"])
     assert await provider.find([reference]) == [result]
 
 
 async def test_a_failed_action_declines_the_intent_for_good(
-    stripe_fake: RunningFake, provider: StripeProvider
+    stripe: Stripe, provider: StripeProvider
 ) -> None:
     reference = await create(provider)
     confirmation = Confirmation(reference, AUTHENTICATED)
     await provider.confirm([confirmation])
-    stripe_fake.complete_action(reference, "fail")
+    stripe.act(reference, "fail")
     assert (await provider.find([reference]))[0].state is State.PROCESSING
     (result,) = await provider.confirm([confirmation])
     assert (result.state, result.decline_reason) == (State.DECLINED, "authentication_required")
-    assert read_status(stripe_fake, reference) == "canceled"
+    assert read_status(stripe, reference) == "canceled"
 
 
 async def test_a_payment_that_stays_processing_is_not_final(provider: StripeProvider) -> None:
@@ -207,10 +207,10 @@ async def test_an_amount_that_is_not_charged_is_refused_for_good(
     ],
 )
 async def test_amounts_are_in_the_units_of_stripe(
-    stripe_fake: RunningFake, provider: StripeProvider, amount: Amount, sent: int
+    stripe: Stripe, provider: StripeProvider, amount: Amount, sent: int
 ) -> None:
     reference = await create(provider, replace(new_request(), amount=amount))
-    intent = stripe_fake.client.get(f"/v1/payment_intents/{reference}").json()
+    intent = stripe.client.get(f"/v1/payment_intents/{reference}").json()
     assert (intent["amount"], intent["currency"]) == (sent, amount.currency_code.lower())
     assert (await provider.find([reference]))[0].amount == amount
 
@@ -224,15 +224,15 @@ async def test_a_key_that_was_used_with_other_parameters_is_replaced(
 
 
 async def test_a_key_whose_failure_is_replayed_is_replaced(
-    stripe_fake: RunningFake, provider: StripeProvider
+    stripe: Stripe, provider: StripeProvider
 ) -> None:
     request = new_request()
-    stripe_fake.fake.broken_keys.add(request.key)
+    stripe.broken_keys.add(request.key)
     assert await create(provider, request)
 
 
-async def test_a_wrong_secret_key_leaves_the_outcome_unknown(stripe_fake: RunningFake) -> None:
-    provider = StripeProvider(stripe_fake.url, "sk_test_wrong", WEBHOOK_SECRET, RETURN_URL)
+async def test_a_wrong_secret_key_leaves_the_outcome_unknown(stripe: Stripe) -> None:
+    provider = StripeProvider(stripe.url, "sk_test_wrong", WEBHOOK_SECRET, RETURN_URL)
     with pytest.raises(errors.Unavailable):
         await provider.create_intents([new_request()])
     await provider.close()
@@ -284,9 +284,7 @@ async def test_a_missing_intent_does_not_fail_its_batch(
         await provider.cancel(["pi_none"])
 
 
-async def test_a_refund_is_found_behind_a_page_of_others(
-    stripe_fake: RunningFake, bench: Bench
-) -> None:
+async def test_a_refund_is_found_behind_a_page_of_others(stripe: Stripe, bench: Bench) -> None:
     driver = Driver(bench)
     await driver.capture_payment()
     await driver.refund(1, 1)
@@ -296,21 +294,21 @@ async def test_a_refund_is_found_behind_a_page_of_others(
             "amount": "1",
             "metadata[refund_number]": number,
         }
-        stripe_fake.client.post("/v1/refunds", data=data).raise_for_status()
+        stripe.client.post("/v1/refunds", data=data).raise_for_status()
     bench.expire_keys()
     await driver.refund(1, 1)
     assert sum(bench.refunded()) == 103
 
 
 async def test_a_pending_refund_is_pending_until_its_bank_settles_it(
-    stripe_fake: RunningFake, bench: Bench
+    stripe: Stripe, bench: Bench
 ) -> None:
     driver = Driver(replace(bench, approved_method="pm_card_pendingRefund"))
     await driver.capture_payment()
     with pytest.raises(AssertionError, match="stays unknown"):
         await driver.refund()
-    (refund,) = stripe_fake.list_all("/v1/refunds")
-    stripe_fake.client.post(f"/_fake/refunds/{refund['id']}", data={"status": "succeeded"})
+    (refund,) = stripe.list_all("/v1/refunds")
+    stripe.settle_refund(refund["id"], "succeeded")
     assert (await driver.refund()).reference == refund["id"]
 
 
@@ -371,13 +369,13 @@ async def test_a_webhook_of_four_minutes_ago_is_valid(provider: StripeProvider) 
 
 
 async def test_keys_and_client_secrets_are_in_no_log_and_no_repr(
-    stripe_fake: RunningFake, provider: StripeProvider, caplog: pytest.LogCaptureFixture
+    stripe: Stripe, provider: StripeProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     reference = await create(provider)
     (result,) = await provider.confirm([Confirmation(reference, AUTHENTICATED)])
-    secret = stripe_fake.client.get(f"/v1/payment_intents/{reference}").json()["client_secret"]
-    stripe_fake.fake.faults.set(Rule(Kind.LOSE_REQUEST))
+    secret = stripe.client.get(f"/v1/payment_intents/{reference}").json()["client_secret"]
+    stripe.faults.set(Rule(Kind.LOSE_REQUEST))
     with pytest.raises(errors.Unavailable) as failed:
         await provider.cancel([reference])
     shown = f"{caplog.text} {provider!r} {vars(provider)!r} {result!r} {failed.getrepr()}"

@@ -4,25 +4,24 @@ Each rule is in the module of its resource, with the page of PayPal's documentat
 server knows is in memory and is lost when it stops.
 """
 
-from dataclasses import dataclass
-
 import falcon
 import falcon.asgi
 
-from tools.fakes.faults import Faults, FaultsResource
-from tools.fakes.network import UnreliableNetwork
-from tools.fakes.paypal import control
+from tools.fakes.controls import add_controls
+from tools.fakes.faults import Faults
+from tools.fakes.network import Application, UnreliableNetwork
+from tools.fakes.paypal import controls
 from tools.fakes.paypal.approval import ApprovalPage
 from tools.fakes.paypal.books import Books
 from tools.fakes.paypal.clock import Clock
+from tools.fakes.paypal.errors import PayPalError, invalid, make_error, render
 from tools.fakes.paypal.events import Signer, make_event
+from tools.fakes.paypal.idempotency_keys import IdempotencyKeys
 from tools.fakes.paypal.orders import Orders
 from tools.fakes.paypal.payments import Authorizations, Captures, Refunds
-from tools.fakes.paypal.refusals import Refusal, invalid, make_error, render
-from tools.fakes.paypal.request_ids import RequestIds
 from tools.fakes.paypal.resources import Authorization, Capture, Order, Refund
 from tools.fakes.paypal.tokens import Tokens
-from tools.fakes.webhooks import Webhooks, WebhooksResource
+from tools.fakes.webhooks import Webhooks
 
 CLIENT_ID = "fake-client-id"
 CLIENT_SECRET = "fake-client-secret"  # noqa: S105
@@ -30,52 +29,48 @@ WEBHOOK_ID = "0FAKEWEBHOOK00001"
 EVENT_BASE = "https://api.paypal.com"
 """The server in the links of events."""
 
-Application = falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]
+Router = falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]
 
 _TOKEN_PATH = "/v1/oauth2/token"  # noqa: S105
 
 
-@dataclass(frozen=True)
-class FakePayPal:
-    """The application, and what a test looks at or changes. The other controls are HTTP calls."""
+class Fake:
+    """The state of the fake, for tests that run it in their own process."""
 
-    app: UnreliableNetwork
-    faults: Faults
-    books: Books
-    request_ids: RequestIds
+    def __init__(self, webhook_url: str = "") -> None:
+        """`webhook_url` is where events are sent; without one, they are dropped."""
+        self.webhook_url = webhook_url
+        self.faults = Faults()
+        self.clock = Clock()
+        self.keys = IdempotencyKeys(self.clock)
 
 
-def make_fake(webhook_url: str = "") -> FakePayPal:
-    """Make a server that sends its webhooks to a URL, or to nobody."""
-    clock = Clock()
-    signer = Signer(clock, WEBHOOK_ID)
-    webhooks = Webhooks(signer.sign, webhook_url)
-    tokens = Tokens(clock, CLIENT_ID, CLIENT_SECRET)
-    request_ids = RequestIds(clock)
-    faults = Faults()
+def create_app(fake: Fake) -> Application:
+    """Return the application, behind its unreliable network."""
+    signer = Signer(fake.clock, WEBHOOK_ID)
+    webhooks = Webhooks(signer.sign, fake.webhook_url)
+    tokens = Tokens(fake.clock, CLIENT_ID, CLIENT_SECRET)
 
     def notify(event_type: str, resource: Order | Authorization | Capture | Refund) -> None:
-        webhooks.send(make_event(event_type, resource, clock, EVENT_BASE))
+        webhooks.send(make_event(event_type, resource, fake.clock, EVENT_BASE))
 
-    books = Books(clock, notify)
+    books = Books(fake.clock, notify)
     app = falcon.asgi.App(middleware=webhooks)
     app.add_middleware(_Authentication(tokens))
-    app.add_error_handler(Refusal, _respond_with_refusal)
+    app.add_error_handler(PayPalError, _send_error)
     app.add_route(_TOKEN_PATH, _TokenResource(tokens))
     app.add_route("/v1/notifications/verify-webhook-signature", _Verification(signer))
     app.add_route("/checkoutnow", ApprovalPage(books))
-    _add_orders(app, Orders(books, request_ids, clock))
-    _add_payments(app, books, request_ids)
-    app.add_route("/_fake/faults", FaultsResource(faults))
-    app.add_route("/_fake/webhooks", WebhooksResource(webhooks))
-    app.add_route("/_fake/clock", control.ClockResource(clock))
-    app.add_route("/_fake/keys", control.KeysResource(request_ids))
-    app.add_route("/_fake/tokens", control.TokensResource(tokens))
-    app.add_route("/_fake/books", control.BooksResource(books))
-    return FakePayPal(UnreliableNetwork(app, faults, make_error), faults, books, request_ids)
+    _add_orders(app, Orders(books, fake.keys, fake.clock))
+    _add_payments(app, books, fake.keys)
+    add_controls(app, fake.faults, webhooks, fake.keys)
+    app.add_route("/_fake/clock", controls.ClockResource(fake.clock))
+    app.add_route("/_fake/tokens", controls.TokensResource(tokens))
+    app.add_route("/_fake/books", controls.BooksResource(books))
+    return UnreliableNetwork(app, fake.faults, make_error)
 
 
-def _add_orders(app: Application, orders: Orders) -> None:
+def _add_orders(app: Router, orders: Orders) -> None:
     path = "/v2/checkout/orders"
     app.add_route(path, orders)
     app.add_route(f"{path}/{{order_id}}", orders, suffix="order")
@@ -83,8 +78,8 @@ def _add_orders(app: Application, orders: Orders) -> None:
     app.add_route(f"{path}/{{order_id}}/capture", orders, suffix="capture")
 
 
-def _add_payments(app: Application, books: Books, request_ids: RequestIds) -> None:
-    authorizations, captures = Authorizations(books, request_ids), Captures(books, request_ids)
+def _add_payments(app: Router, books: Books, keys: IdempotencyKeys) -> None:
+    authorizations, captures = Authorizations(books, keys), Captures(books, keys)
     path = "/v2/payments/authorizations/{authorization_id}"
     app.add_route(path, authorizations)
     app.add_route(f"{path}/capture", authorizations, suffix="capture")
@@ -138,8 +133,8 @@ class _Verification:
         resp.media = {"verification_status": status}
 
 
-async def _respond_with_refusal(
-    _: falcon.asgi.Request, resp: falcon.asgi.Response, refusal: Refusal, _params: object
+async def _send_error(
+    _: falcon.asgi.Request, resp: falcon.asgi.Response, error: PayPalError, _params: object
 ) -> None:
-    resp.status = falcon.code_to_http_status(refusal.status)
-    resp.media = render(refusal)
+    resp.status = falcon.code_to_http_status(error.status)
+    resp.media = render(error)

@@ -16,7 +16,7 @@ import falcon
 import falcon.asgi
 
 from tools.fakes.paypal.books import Books
-from tools.fakes.paypal.refusals import Refusal
+from tools.fakes.paypal.errors import PayPalError
 from tools.fakes.paypal.resources import Instrument, Order
 
 PAYER_ID = "FAKEPAYER0001"
@@ -47,7 +47,7 @@ class ApprovalPage:
         """Show the page."""
         try:
             order = self._books.find_order(req.get_param("token", default=""))
-        except Refusal:
+        except PayPalError:
             _respond(resp, falcon.HTTP_404, "This payment has expired.")
             return
         form = _FORM.substitute(options="".join(f"<option>{each}" for each in Instrument))
@@ -59,7 +59,7 @@ class ApprovalPage:
         try:
             order = self._books.find_order(req.get_param("token", default=""))
             instrument = Instrument(fields.get("instrument", Instrument.ACCEPTED))
-        except Refusal:
+        except PayPalError:
             _respond(resp, falcon.HTTP_404, "This payment has expired.")
             return
         except ValueError:

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from tools.fakes.paypal.clock import Clock
+from tools.fakes.paypal.errors import PayPalError, not_found, unprocessable
 from tools.fakes.paypal.money import Money
-from tools.fakes.paypal.refusals import Refusal, not_found, unprocessable
 from tools.fakes.paypal.resources import Authorization, Capture, Instrument, Order, Refund
 
 ORDER_LIFETIME = dt.timedelta(hours=3)
@@ -159,8 +159,8 @@ class Books:
             raise unprocessable(issue, payer_link)
 
     def _check_capture(self, authorization: Authorization, amount: Money) -> None:
-        if refusal := _find_capture_refusal(authorization, amount, self._clock.now()):
-            raise refusal
+        if error := _find_capture_error(authorization, amount, self._clock.now()):
+            raise error
 
     def _add_capture(self, order: Order, amount: Money, invoice_id: str, *, final: bool) -> Capture:
         statuses = {
@@ -196,9 +196,9 @@ def _sum(authorization: Authorization) -> Decimal:
     return sum((capture.amount.value for capture in taken), Decimal())
 
 
-def _find_capture_refusal(
+def _find_capture_error(
     authorization: Authorization, amount: Money, now: dt.datetime
-) -> Refusal | None:
+) -> PayPalError | None:
     if authorization.status == "VOIDED":
         return unprocessable("AUTHORIZATION_VOIDED")
     if authorization.status == "CAPTURED":

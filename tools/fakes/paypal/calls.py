@@ -8,15 +8,15 @@ from typing import Any
 import falcon
 import falcon.asgi
 
-from tools.fakes.paypal.refusals import Refusal, invalid
+from tools.fakes.paypal.errors import PayPalError, invalid
+from tools.fakes.paypal.idempotency_keys import MAX_LENGTH, IdempotencyKeys
 from tools.fakes.paypal.representations import Json, minimize
-from tools.fakes.paypal.request_ids import MAX_LENGTH, RequestIds
 
 
 async def read_object(req: falcon.asgi.Request) -> Mapping[str, Any]:
     """Return the JSON object in the body; an empty body is an empty object."""
     if req.content_type != falcon.MEDIA_JSON:
-        raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE")
+        raise PayPalError(415, "UNSUPPORTED_MEDIA_TYPE")
     body = await req.stream.read()
     try:
         value = json.loads(body or b"{}")
@@ -30,7 +30,7 @@ async def read_object(req: falcon.asgi.Request) -> Mapping[str, Any]:
 def make_once(
     req: falcon.asgi.Request,
     resp: falcon.asgi.Response,
-    request_ids: RequestIds,
+    keys: IdempotencyKeys,
     lifetime: dt.timedelta,
     make: Callable[[], Callable[[], Json]],
 ) -> None:
@@ -42,10 +42,10 @@ def make_once(
     if len(request_id) > MAX_LENGTH:
         raise invalid("INVALID_STRING_LENGTH", "PayPal-Request-Id is too long.")
     call = f"{req.method} {req.path}"
-    show = request_ids.find(call, request_id)
+    show = keys.find(call, request_id)
     if show is None:
         show = make()
-        request_ids.store(call, request_id, lifetime, show)
+        keys.store(call, request_id, lifetime, show)
     resource = show()
     complete = req.get_header("Prefer") == "return=representation"
     resp.media = resource if complete else minimize(resource)

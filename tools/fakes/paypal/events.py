@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Mapping
 
 from tools.fakes.paypal.clock import Clock, to_text
-from tools.fakes.paypal.refusals import invalid
+from tools.fakes.paypal.errors import invalid
 from tools.fakes.paypal.representations import (
     Json,
     show_authorization,
@@ -107,7 +107,7 @@ def split_object(text: str) -> dict[str, str]:
     """Return the members of a JSON object, with their values as they are written.
 
     Raises:
-        Refusal: it is no object.
+        PayPalError: it is no object.
     """
     decoder, members, position = json.JSONDecoder(), {}, _skip(text, 0)
     try:

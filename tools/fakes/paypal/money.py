@@ -8,34 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from tools.fakes.paypal.refusals import invalid, unprocessable
+from tools.fakes.paypal.errors import invalid, unprocessable
 
 WITHOUT_DECIMALS = frozenset({"HUF", "JPY", "TWD"})
-CURRENCIES = WITHOUT_DECIMALS | frozenset(
-    [
-        "AUD",
-        "BRL",
-        "CAD",
-        "CHF",
-        "CNY",
-        "CZK",
-        "DKK",
-        "EUR",
-        "GBP",
-        "HKD",
-        "ILS",
-        "MXN",
-        "MYR",
-        "NOK",
-        "NZD",
-        "PHP",
-        "PLN",
-        "SEK",
-        "SGD",
-        "THB",
-        "USD",
-    ]
-)
+_WITH_DECIMALS = """
+AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD ILS MXN MYR NOK NZD PHP PLN SEK SGD THB USD
+"""
+CURRENCIES = WITHOUT_DECIMALS.union(_WITH_DECIMALS.split())
 MAX_LENGTH = 32
 
 _VALUE = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -62,7 +41,7 @@ def parse_money(given: object) -> Money:
     """Read an amount.
 
     Raises:
-        Refusal: it is malformed, not positive, or has a currency or decimals that PayPal has not.
+        PayPalError: it is malformed or not positive, or PayPal has no such currency or decimals.
     """
     if not isinstance(given, Mapping):
         raise invalid("MISSING_REQUIRED_PARAMETER", "An amount is required.")

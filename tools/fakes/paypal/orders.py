@@ -12,10 +12,10 @@ import falcon.asgi
 from tools.fakes.paypal.books import ORDER_LIFETIME, Books
 from tools.fakes.paypal.calls import make_once, read_object
 from tools.fakes.paypal.clock import Clock
+from tools.fakes.paypal.errors import invalid, unprocessable
+from tools.fakes.paypal.idempotency_keys import ORDERS_LIFETIME, IdempotencyKeys, Show
 from tools.fakes.paypal.money import parse_money
-from tools.fakes.paypal.refusals import invalid, unprocessable
 from tools.fakes.paypal.representations import Json, payer_link, show_order
-from tools.fakes.paypal.request_ids import ORDERS_LIFETIME, RequestIds, Show
 from tools.fakes.paypal.resources import Order
 
 MAX_ID_LENGTH = 127
@@ -24,9 +24,9 @@ MAX_ID_LENGTH = 127
 class Orders:
     """/v2/checkout/orders and what is below it."""
 
-    def __init__(self, books: Books, request_ids: RequestIds, clock: Clock) -> None:
+    def __init__(self, books: Books, keys: IdempotencyKeys, clock: Clock) -> None:
         self._books = books
-        self._request_ids = request_ids
+        self._keys = keys
         self._clock = clock
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
@@ -37,7 +37,7 @@ class Orders:
             order = self._books.add_order(self._make_order(media))
             return partial(show_order, order, req.prefix)
 
-        make_once(req, resp, self._request_ids, ORDERS_LIFETIME, make)
+        make_once(req, resp, self._keys, ORDERS_LIFETIME, make)
 
     async def on_get_order(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, order_id: str
@@ -55,7 +55,7 @@ class Orders:
             order = self._books.authorize(order_id, payer_link(order_id, req.prefix))
             return partial(show_order, order, req.prefix)
 
-        make_once(req, resp, self._request_ids, ORDERS_LIFETIME, make)
+        make_once(req, resp, self._keys, ORDERS_LIFETIME, make)
 
     async def on_post_capture(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, order_id: str
@@ -67,7 +67,7 @@ class Orders:
             order = self._books.capture_order(order_id, payer_link(order_id, req.prefix))
             return partial(show_order, order, req.prefix)
 
-        make_once(req, resp, self._request_ids, ORDERS_LIFETIME, make)
+        make_once(req, resp, self._keys, ORDERS_LIFETIME, make)
 
     def _make_order(self, media: Mapping[str, Any]) -> Order:
         unit = _find_unit(media)

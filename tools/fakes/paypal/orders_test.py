@@ -225,7 +225,7 @@ def test_a_repeated_request_id_returns_the_latest_state_of_the_order(paypal: Pay
     assert paypal.post(ORDERS, make_body(), "b").json()["id"] != first["id"]
 
 
-def test_request_ids_of_orders_are_stored_for_six_hours(paypal: PayPal) -> None:
+def test_keys_of_orders_are_stored_for_six_hours(paypal: PayPal) -> None:
     first = paypal.post(ORDERS, make_body(), "a").json()["id"]
     paypal.advance(hours=5.9)
     assert paypal.post(ORDERS, make_body(), "a").json()["id"] == first
@@ -233,14 +233,14 @@ def test_request_ids_of_orders_are_stored_for_six_hours(paypal: PayPal) -> None:
     assert paypal.post(ORDERS, make_body(), "a").json()["id"] != first
 
 
-def test_all_request_ids_can_expire_at_once(paypal: PayPal) -> None:
+def test_all_keys_can_expire_at_once(paypal: PayPal) -> None:
     first = paypal.post(ORDERS, make_body(), "a").json()["id"]
-    paypal.client.delete("/_fake/keys").raise_for_status()
+    paypal.client.delete("/_fake/idempotency_keys").raise_for_status()
     assert paypal.post(ORDERS, make_body(), "a").json()["id"] != first
 
 
-def test_a_server_can_store_no_request_ids(paypal: PayPal) -> None:
-    paypal.client.put("/_fake/keys", json={"forgets": True}).raise_for_status()
+def test_a_server_can_store_no_keys(paypal: PayPal) -> None:
+    paypal.keys.forgets = True
     first = paypal.post(ORDERS, make_body(), "a").json()["id"]
     assert paypal.post(ORDERS, make_body(), "a").json()["id"] != first
 

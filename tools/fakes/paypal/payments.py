@@ -12,11 +12,11 @@ import falcon.asgi
 
 from tools.fakes.paypal.books import Books
 from tools.fakes.paypal.calls import make_once, read_object
+from tools.fakes.paypal.errors import not_found
+from tools.fakes.paypal.idempotency_keys import PAYMENTS_LIFETIME, IdempotencyKeys, Show
 from tools.fakes.paypal.money import Money, parse_money
 from tools.fakes.paypal.orders import read_id
-from tools.fakes.paypal.refusals import not_found
 from tools.fakes.paypal.representations import show_authorization, show_capture, show_refund
-from tools.fakes.paypal.request_ids import PAYMENTS_LIFETIME, RequestIds, Show
 
 Resource = TypeVar("Resource")
 
@@ -24,9 +24,9 @@ Resource = TypeVar("Resource")
 class Authorizations:
     """/v2/payments/authorizations/{authorization_id} and what is below it."""
 
-    def __init__(self, books: Books, request_ids: RequestIds) -> None:
+    def __init__(self, books: Books, keys: IdempotencyKeys) -> None:
         self._books = books
-        self._request_ids = request_ids
+        self._keys = keys
 
     async def on_get(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, authorization_id: str
@@ -51,7 +51,7 @@ class Authorizations:
             )
             return partial(show_capture, capture, req.prefix)
 
-        make_once(req, resp, self._request_ids, PAYMENTS_LIFETIME, make)
+        make_once(req, resp, self._keys, PAYMENTS_LIFETIME, make)
 
     async def on_post_void(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, authorization_id: str
@@ -63,7 +63,7 @@ class Authorizations:
             self._books.void(authorization)
             return partial(show_authorization, authorization, req.prefix)
 
-        make_once(req, resp, self._request_ids, PAYMENTS_LIFETIME, make)
+        make_once(req, resp, self._keys, PAYMENTS_LIFETIME, make)
         if req.get_header("Prefer") == "return=representation":
             resp.status = falcon.HTTP_200
         else:
@@ -73,9 +73,9 @@ class Authorizations:
 class Captures:
     """/v2/payments/captures/{capture_id} and what is below it."""
 
-    def __init__(self, books: Books, request_ids: RequestIds) -> None:
+    def __init__(self, books: Books, keys: IdempotencyKeys) -> None:
         self._books = books
-        self._request_ids = request_ids
+        self._keys = keys
 
     async def on_get(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, capture_id: str
@@ -94,7 +94,7 @@ class Captures:
             refund = self._books.refund(capture, _read_amount(media), read_id(media, "invoice_id"))
             return partial(show_refund, refund, req.prefix)
 
-        make_once(req, resp, self._request_ids, PAYMENTS_LIFETIME, make)
+        make_once(req, resp, self._keys, PAYMENTS_LIFETIME, make)
 
 
 class Refunds:

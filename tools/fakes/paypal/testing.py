@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tools.fakes.paypal.app import CLIENT_ID, CLIENT_SECRET, FakePayPal, make_fake
+from tools.fakes.paypal.app import CLIENT_ID, CLIENT_SECRET, Fake, create_app
 from tools.fakes.serving import serve_in_thread
 
 TIMEOUT_SECONDS = 30.0
@@ -22,9 +22,9 @@ TIMEOUT_SECONDS = 30.0
 class PayPal:
     """A fake that is served, and a client with an access token."""
 
-    def __init__(self, fake: FakePayPal, url: str, client: httpx.Client) -> None:
+    def __init__(self, fake: Fake, url: str, client: httpx.Client) -> None:
         self.faults = fake.faults
-        self.request_ids = fake.request_ids
+        self.keys = fake.keys
         self.url = url
         self.client = client
         self.renew_token()
@@ -76,9 +76,9 @@ class PayPal:
 @pytest.fixture
 def paypal() -> Iterator[PayPal]:
     """Serve a fake of its own to a test."""
-    fake = make_fake()
+    fake = Fake()
     with (
-        serve_in_thread(fake.app) as url,
+        serve_in_thread(create_app(fake)) as url,
         httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False) as client,
     ):
         yield PayPal(fake, url, client)

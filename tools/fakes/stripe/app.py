@@ -1,8 +1,8 @@
-"""The HTTP of the fake: keys of the account, idempotency keys, the API and the controls.
+"""A server that keeps the documented rules of Stripe and moves no money.
 
-Requests are form-encoded, responses are JSON (https://docs.stripe.com/api). The controls are under
-/_fake/: faults of the network and of webhooks, the customer's actions, expiry of all idempotency
-keys, and the settlement of pending refunds.
+Here is its HTTP: the keys of the account, idempotency keys, and the API, whose requests are
+form-encoded and whose responses are JSON (https://docs.stripe.com/api). All that the server knows
+is in memory and is lost when it stops.
 """
 
 import asyncio
@@ -17,14 +17,16 @@ from dataclasses import dataclass, field
 import falcon
 import falcon.asgi
 
-from tools.fakes.faults import Faults, FaultsResource
+from tools.fakes.controls import add_controls
+from tools.fakes.faults import Faults
 from tools.fakes.network import MAX_BODY_BYTES, Application, UnreliableNetwork
+from tools.fakes.stripe.approval import ApprovalPage
 from tools.fakes.stripe.books import Books
-from tools.fakes.stripe.controls import CustomerAction, Keys, Settlement
-from tools.fakes.stripe.errors import NotExecutedError, StripeError
-from tools.fakes.stripe.keys import IdempotencyKeys
+from tools.fakes.stripe.controls import RefundResource
+from tools.fakes.stripe.errors import NotExecutedError, StripeError, make_error
+from tools.fakes.stripe.idempotency_keys import IdempotencyKeys
 from tools.fakes.stripe.operations import Object, Operations
-from tools.fakes.webhooks import Webhooks, WebhooksResource
+from tools.fakes.webhooks import Webhooks
 
 API_KEY = "sk_test_fake"
 WEBHOOK_SECRET = "whsec_fake"  # noqa: S105
@@ -39,11 +41,10 @@ Write = Callable[[str, str], Object]
 class Fake:
     """The state of the fake, for tests that run it in their own process."""
 
-    api_key: str = API_KEY
-    webhook_secret: str = WEBHOOK_SECRET
+    webhook_url: str = ""
+    """Where events are sent; without one, they are dropped."""
     faults: Faults = field(default_factory=Faults)
     keys: IdempotencyKeys = field(default_factory=IdempotencyKeys)
-    webhook_url: str = ""
     broken_keys: set[str] = field(default_factory=set)
     """The idempotency keys of requests that fail while they are executed."""
     processing_seconds: float = 0.0
@@ -52,22 +53,20 @@ class Fake:
 
 def create_app(fake: Fake) -> Application:
     """Return the application, behind its unreliable network."""
-    webhooks = Webhooks(lambda body: sign(body, fake.webhook_secret), fake.webhook_url)
+    webhooks = Webhooks(lambda body: sign(body, WEBHOOK_SECRET), fake.webhook_url)
     operations = Operations(Books(webhooks.send))
     app = falcon.asgi.App(middleware=webhooks)
-    app.add_middleware(_Authentication(fake.api_key))
+    app.add_middleware(_Authentication())
     app.add_error_handler(StripeError, _send_error)
     api = _Api(fake, operations)
     app.add_route("/v1/payment_intents", api, suffix="intents")
     app.add_route("/v1/payment_intents/{intent_id}", api, suffix="intent")
     app.add_route("/v1/payment_intents/{intent_id}/{action}", api, suffix="action")
     app.add_route("/v1/refunds", api, suffix="refunds")
-    app.add_route("/_fake/actions/{intent_id}", CustomerAction(operations))
-    app.add_route("/_fake/idempotency_keys", Keys(fake.keys))
-    app.add_route("/_fake/refunds/{refund_id}", Settlement(operations))
-    app.add_route("/_fake/faults", FaultsResource(fake.faults))
-    app.add_route("/_fake/webhooks", WebhooksResource(webhooks))
-    return UnreliableNetwork(app, fake.faults, _describe_status)
+    app.add_route("/_fake/actions/{intent_id}", ApprovalPage(operations))
+    add_controls(app, fake.faults, webhooks, fake.keys)
+    app.add_route("/_fake/refunds/{refund_id}", RefundResource(operations))
+    return UnreliableNetwork(app, fake.faults, make_error)
 
 
 def sign(body: bytes, secret: str, timestamp: int | None = None) -> dict[str, str]:
@@ -83,16 +82,13 @@ def sign(body: bytes, secret: str, timestamp: int | None = None) -> dict[str, st
 class _Authentication:
     """Refuses requests without the secret key: https://docs.stripe.com/api/authentication."""
 
-    def __init__(self, api_key: str) -> None:
-        self._api_key = api_key
-
     async def process_request(self, req: Request, resp: Response) -> None:
         if req.path.startswith("/_fake/"):
             return
         scheme, _, given = (req.get_header("authorization") or "").partition(" ")
         if scheme.lower() == "basic":
             given = _user_of(given)
-        if not hmac.compare_digest(given.encode(), self._api_key.encode()):
+        if not hmac.compare_digest(given.encode(), API_KEY.encode()):
             raise NotExecutedError("Invalid API Key provided.", status=401)
 
 
@@ -193,10 +189,3 @@ def _send_bytes(resp: Response, status: int, body: bytes) -> None:
     resp.content_type = falcon.MEDIA_JSON
     resp.set_header("request-id", f"req_{secrets.token_hex(7)}")
     resp.data = body
-
-
-def _describe_status(status: int) -> object:
-    """Return the error of a status that is no fault of the request."""
-    code = {409: {"code": "lock_timeout"}, 429: {"code": "rate_limit"}}.get(status, {})
-    error_type = "api_error" if status == 500 else "invalid_request_error"
-    return {"error": {"type": error_type, "message": f"The status is {status}.", **code}}

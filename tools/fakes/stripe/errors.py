@@ -68,3 +68,10 @@ def missing(param: str) -> NotExecutedError:
     return NotExecutedError(
         f"Missing required param: {param}.", code="parameter_missing", param=param
     )
+
+
+def make_error(status: int) -> dict[str, object]:
+    """Return the body of an error that is no fault of the request."""
+    code = {409: {"code": "lock_timeout"}, 429: {"code": "rate_limit"}}.get(status, {})
+    error_type = "api_error" if status == 500 else "invalid_request_error"
+    return {"error": {"type": error_type, "message": f"The status is {status}.", **code}}

@@ -2,7 +2,9 @@
 
 import argparse
 
+from tools.fakes import controls as common
 from tools.fakes.serving import find_url, listen, serve
+from tools.fakes.stripe import controls
 from tools.fakes.stripe.app import API_KEY, WEBHOOK_SECRET, Fake, create_app
 
 
@@ -10,28 +12,17 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(
         prog="stripe",
-        description="A fake of Stripe on loopback. It keeps the rules of PaymentIntents, refunds,"
-        " idempotency keys and webhooks that Stripe documents, and all state in memory.",
+        description="A server that keeps the documented rules of Stripe and moves no money.",
+        epilog=f"{common.__doc__}\n{controls.__doc__}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--port", type=int, default=0, help="where to listen (default: a free port)"
-    )
-    parser.add_argument("--api-key", default=API_KEY, help="the secret key (default: %(default)s)")
-    parser.add_argument("--webhook-url", default="", help="where to send events (default: nowhere)")
-    parser.add_argument(
-        "--webhook-secret",
-        default=WEBHOOK_SECRET,
-        help="the secret that events are signed with (default: %(default)s)",
-    )
+    parser.add_argument("--port", type=int, default=0, help="a port of 127.0.0.1; 0 is any")
+    parser.add_argument("--webhook-url", default="", help="where webhooks are sent")
     arguments = parser.parse_args()
-    fake = Fake(
-        api_key=arguments.api_key,
-        webhook_secret=arguments.webhook_secret,
-        webhook_url=arguments.webhook_url,
-    )
     with listen(arguments.port) as listener:
         print(f"Stripe's fake listens at {find_url(listener)}", flush=True)
-        serve(create_app(fake), listener)
+        print(f"secret key {API_KEY}, webhook secret {WEBHOOK_SECRET}", flush=True)
+        serve(create_app(Fake(arguments.webhook_url)), listener)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 from tools.fakes.serving import serve_in_thread
 from tools.fakes.stripe.app import WEBHOOK_SECRET
-from tools.fakes.stripe.testing import RunningFake
+from tools.fakes.stripe.testing import Stripe
 
 Object = dict[str, Any]
 
@@ -39,16 +39,16 @@ class Receiver:
 
 
 @pytest.fixture
-def receiver(stripe_fake: RunningFake) -> Iterator[Receiver]:
+def receiver(stripe: Stripe) -> Iterator[Receiver]:
     receiver = Receiver()
     app = falcon.asgi.App()
     app.add_route("/hook", receiver)
     with serve_in_thread(app) as url:
-        stripe_fake.client.put("/_fake/webhooks", json={"url": f"{url}/hook"}).raise_for_status()
+        stripe.client.put("/_fake/webhooks", json={"url": f"{url}/hook"}).raise_for_status()
         yield receiver
 
 
-def create(fake: RunningFake, method: str, **parameters: str) -> str:
+def create(fake: Stripe, method: str, **parameters: str) -> str:
     given = {"amount": "1000", "currency": "gbp", "payment_method": method, "confirm": "true"}
     given["return_url"] = "https://shop.example/back"
     body = fake.client.post("/v1/payment_intents", data={**given, **parameters}).json()
@@ -56,10 +56,8 @@ def create(fake: RunningFake, method: str, **parameters: str) -> str:
     return str(intent["id"])
 
 
-def test_the_signature_is_of_the_time_and_the_raw_body(
-    stripe_fake: RunningFake, receiver: Receiver
-) -> None:
-    create(stripe_fake, "pm_card_visa")
+def test_the_signature_is_of_the_time_and_the_raw_body(stripe: Stripe, receiver: Receiver) -> None:
+    create(stripe, "pm_card_visa")
     signature, body = receiver.received.get(timeout=WAIT_SECONDS)
     signed_at, found = (part.partition("=")[2] for part in signature.split(","))
     signed = b"%s.%b" % (signed_at.encode(), body)
@@ -78,29 +76,27 @@ def test_the_signature_is_of_the_time_and_the_raw_body(
     ],
 )
 def test_an_attempt_is_announced(
-    stripe_fake: RunningFake, receiver: Receiver, method: str, event_type: str, status: str
+    stripe: Stripe, receiver: Receiver, method: str, event_type: str, status: str
 ) -> None:
-    intent = create(stripe_fake, method)
+    intent = create(stripe, method)
     described = receiver.take(event_type)[event_type]["data"]["object"]
     assert (described["id"], described["status"]) == (intent, status)
 
 
-def test_an_authorization_and_its_end_are_announced(
-    stripe_fake: RunningFake, receiver: Receiver
-) -> None:
-    intent = create(stripe_fake, "pm_card_visa", capture_method="manual")
+def test_an_authorization_and_its_end_are_announced(stripe: Stripe, receiver: Receiver) -> None:
+    intent = create(stripe, "pm_card_visa", capture_method="manual")
     receiver.take("payment_intent.amount_capturable_updated")
-    stripe_fake.client.post(f"/v1/payment_intents/{intent}/cancel")
+    stripe.client.post(f"/v1/payment_intents/{intent}/cancel")
     receiver.take("payment_intent.canceled")
 
 
-def test_a_refund_is_announced(stripe_fake: RunningFake, receiver: Receiver) -> None:
-    intent = create(stripe_fake, "pm_card_pendingRefund")
+def test_a_refund_is_announced(stripe: Stripe, receiver: Receiver) -> None:
+    intent = create(stripe, "pm_card_pendingRefund")
     data = {"payment_intent": intent, "amount": "400"}
-    refund = stripe_fake.client.post("/v1/refunds", data=data).json()
+    refund = stripe.client.post("/v1/refunds", data=data).json()
     events = receiver.take("refund.created", "charge.refunded")
     assert events["refund.created"]["data"]["object"]["status"] == "pending"
     assert events["charge.refunded"]["data"]["object"]["amount_refunded"] == 400
-    stripe_fake.client.post(f"/_fake/refunds/{refund['id']}", data={"status": "succeeded"})
+    stripe.settle_refund(refund["id"], "succeeded")
     updated = receiver.take("refund.updated")["refund.updated"]["data"]["object"]
     assert (updated["id"], updated["status"]) == (refund["id"], "succeeded")

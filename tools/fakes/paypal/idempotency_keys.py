@@ -1,4 +1,4 @@
-"""Idempotency by the header PayPal-Request-Id.
+"""Idempotency keys, which are in the header PayPal-Request-Id.
 
 https://developer.paypal.com/api/rest/reference/idempotency/: a repeated id returns the latest
 status of the request that used it first, as long as the server stores the id; the payload is not
@@ -20,25 +20,25 @@ Show = Callable[[], dict[str, Any]]
 """Returns the latest state of what a request has made."""
 
 
-class RequestIds:
-    """What the requests with stored ids have made. Refused requests are not stored."""
+class IdempotencyKeys:
+    """What the requests with stored keys have made. Refused requests are not stored."""
 
     def __init__(self, clock: Clock) -> None:
         self.forgets = False
-        """True for a server that forgets every id at once."""
+        """True for a server that forgets every key at once."""
         self._clock = clock
         self._made: dict[tuple[str, str], tuple[dt.datetime, Show]] = {}
 
-    def find(self, call: str, request_id: str) -> Show | None:
-        """Return what this call with this id has made, unless the id has expired."""
-        expiry, show = self._made.get((call, request_id), (self._clock.now(), None))
+    def find(self, call: str, key: str) -> Show | None:
+        """Return what this call with this key has made, unless the key has expired."""
+        expiry, show = self._made.get((call, key), (self._clock.now(), None))
         return show if self._clock.now() < expiry and not self.forgets else None
 
-    def store(self, call: str, request_id: str, lifetime: dt.timedelta, show: Show) -> None:
+    def store(self, call: str, key: str, lifetime: dt.timedelta, show: Show) -> None:
         """Store what a call has made."""
-        if request_id:
-            self._made[call, request_id] = (self._clock.now() + lifetime, show)
+        if key:
+            self._made[call, key] = (self._clock.now() + lifetime, show)
 
     def expire_all(self) -> None:
-        """Let every id expire."""
+        """Let every key expire."""
         self._made.clear()

@@ -1,10 +1,7 @@
-"""The controls of the fake, which PayPal does not have.
+"""The controls that only the fake of PayPal has; see `tools.fakes.controls` for the others.
 
-PUT    /_fake/faults     faults of calls: tools/fakes/faults.py
-PUT    /_fake/webhooks   faults of webhooks: tools/fakes/webhooks.py
 POST   /_fake/clock      {"advance_seconds"}: let time pass
-DELETE /_fake/keys       every PayPal-Request-Id expires
-PUT    /_fake/keys       {"forgets": true}: no PayPal-Request-Id is stored from now on
+GET    /_fake/tokens     how many access tokens were issued
 DELETE /_fake/tokens     every access token expires
 GET    /_fake/books      ?after=ID&limit=N: what was captured and refunded, by order id
 """
@@ -19,7 +16,6 @@ import falcon.asgi
 
 from tools.fakes.paypal.books import Books
 from tools.fakes.paypal.clock import Clock
-from tools.fakes.paypal.request_ids import RequestIds
 from tools.fakes.paypal.resources import Order
 from tools.fakes.paypal.tokens import Tokens
 
@@ -36,24 +32,6 @@ class ClockResource:
         """Let time pass."""
         media = await req.get_media()
         self._clock.advance(float(media["advance_seconds"]))
-        resp.status = falcon.HTTP_204
-
-
-class KeysResource:
-    """The stored ids of requests."""
-
-    def __init__(self, request_ids: RequestIds) -> None:
-        self._request_ids = request_ids
-
-    async def on_put(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Store ids, or do not."""
-        media = await req.get_media()
-        self._request_ids.forgets = media["forgets"] is True
-        resp.status = falcon.HTTP_204
-
-    async def on_delete(self, _: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Let every id expire."""
-        self._request_ids.expire_all()
         resp.status = falcon.HTTP_204
 
 

@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 
-class Refusal(Exception):
+class PayPalError(Exception):
     """A call that is refused: the HTTP status, PayPal's name of the error, and the issue."""
 
     def __init__(
@@ -22,20 +22,20 @@ class Refusal(Exception):
         """Where the payer has to go, if that would help."""
 
 
-def unprocessable(issue: str, link: str = "") -> Refusal:
-    """Return the refusal of what breaks a business rule."""
-    return Refusal(422, "UNPROCESSABLE_ENTITY", issue, link=link)
+def unprocessable(issue: str, link: str = "") -> PayPalError:
+    """Return the error of what breaks a business rule."""
+    return PayPalError(422, "UNPROCESSABLE_ENTITY", issue, link=link)
 
 
-def invalid(issue: str, description: str) -> Refusal:
-    """Return the refusal of a malformed request."""
-    return Refusal(400, "INVALID_REQUEST", issue, description)
+def invalid(issue: str, description: str) -> PayPalError:
+    """Return the error of a malformed request."""
+    return PayPalError(400, "INVALID_REQUEST", issue, description)
 
 
-def not_found() -> Refusal:
-    """Return the refusal of an unknown or expired id."""
+def not_found() -> PayPalError:
+    """Return the error of an unknown or expired id."""
     description = "Specified resource ID does not exist. Please check the ID and try again."
-    return Refusal(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID", description)
+    return PayPalError(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID", description)
 
 
 def make_error(status: int) -> dict[str, Any]:
@@ -45,17 +45,17 @@ def make_error(status: int) -> dict[str, Any]:
         409: "RESOURCE_CONFLICT",
         429: "RATE_LIMIT_REACHED",
     }
-    return render(Refusal(status, names.get(status, "INTERNAL_SERVER_ERROR")))
+    return render(PayPalError(status, names.get(status, "INTERNAL_SERVER_ERROR")))
 
 
-def render(refusal: Refusal) -> dict[str, Any]:
+def render(error: PayPalError) -> dict[str, Any]:
     """Return the body of an error response."""
-    detail = {"issue": refusal.issue, "description": refusal.description or refusal.issue}
-    link = {"href": refusal.link, "rel": "payer-action", "method": "GET"}
+    detail = {"issue": error.issue, "description": error.description or error.issue}
+    link = {"href": error.link, "rel": "payer-action", "method": "GET"}
     return {
-        "name": refusal.name,
-        "message": refusal.description or refusal.name,
+        "name": error.name,
+        "message": error.description or error.name,
         "debug_id": uuid.uuid4().hex[:13],
-        "details": [detail] if refusal.issue else [],
-        "links": [link] if refusal.link else [],
+        "details": [detail] if error.issue else [],
+        "links": [link] if error.link else [],
     }
