@@ -4,6 +4,8 @@
         @pytest.fixture
         def bench(self) -> Bench: ...
 
+As a plugin of pytest, this module lets adapters repeat their calls at once.
+
 Each test drives intents as the service does: a step whose outcome is unknown is repeated with the
 reference that was stored before.
 
@@ -20,6 +22,7 @@ import pytest
 from chassis import call_context, errors
 from chassis.money import Amount
 from services.payment.domain import ChargeResult, RefundResult, RefundState, State
+from services.payment.providers import attempts
 from services.payment.providers.provider import (
     Authorization,
     Confirmation,
@@ -149,6 +152,11 @@ class Driver:
         await self.confirm()
         await self.authorize()
         assert (await self.capture()).state is State.SUCCEEDED
+
+
+@pytest.fixture(autouse=True)
+def _repeat_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "BACKOFF_SECONDS", 0.01)
 
 
 class ProviderContract:

@@ -11,7 +11,11 @@ from services.payment.providers.paypal import PayPalProvider
 from tools.fakes.faults import Kind, Rule
 from tools.fakes.paypal.testing import PayPal
 
-pytest_plugins = ("services.payment.providers.paypal_testing", "tools.fakes.paypal.testing")
+pytest_plugins = (
+    "services.payment.providers.contract",
+    "services.payment.providers.paypal_testing",
+    "tools.fakes.paypal.testing",
+)
 
 API = "/v[12]/"
 """The calls of the adapter, and not those of the payer."""
@@ -24,11 +28,6 @@ FAILURES = (
     Kind.FAIL_AFTER,
     Kind.DUPLICATE,
 )
-
-
-@pytest.fixture(autouse=True)
-def _repeat_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.payment.providers.attempts.BACKOFF_SECONDS", 0.01)
 
 
 def to_minor(value: str) -> int:
