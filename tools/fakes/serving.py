@@ -28,7 +28,8 @@ def _make_server(app: Application) -> uvicorn.Server:
 
 def listen(port: int = 0) -> socket.socket:
     """Listen on a port of loopback, by default a free one: connections wait for the server."""
-    listener = socket.socket()
+    # asyncio sends small responses at once (TCP_NODELAY) only if the protocol is said.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
     listener.listen(1024)

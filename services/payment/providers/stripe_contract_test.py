@@ -58,6 +58,7 @@ async def wait_for_late_requests(bench: Bench, reference: str) -> ChargeResult:
     """Read an intent behind the requests that were delayed before."""
     bench.faults.set(Rule(Kind.DELAY, "GET", delay_seconds=LATE_SECONDS))
     (result,) = await bench.provider.find([reference])
+    bench.faults.set()
     return result
 
 
