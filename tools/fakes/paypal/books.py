@@ -25,6 +25,8 @@ AUTHORIZATION_LIFETIME = dt.timedelta(days=29)
 REFUND_PERIOD = dt.timedelta(days=180)
 OVERAGE = Decimal("1.15")
 """All captures of an authorization may be up to 115 % of it (MAX_CAPTURE_AMOUNT_EXCEEDED)."""
+MAX_RESOURCES = 2_000_000
+"""More are refused, which is no rule of PayPal but of the fake's memory."""
 
 
 Notify = Callable[[str, Order | Authorization | Capture | Refund], None]
@@ -47,6 +49,8 @@ class Books:
 
     def make_id(self) -> str:
         """Return a new id of 17 characters, as PayPal's have; later ones sort after it."""
+        if self._count >= MAX_RESOURCES:
+            raise PayPalError(500, "INTERNAL_SERVER_ERROR", description="The fake is full.")
         self._count += 1
         return f"{self._prefix}{self._count:09}"
 

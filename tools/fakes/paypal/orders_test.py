@@ -248,3 +248,9 @@ def test_a_server_can_store_no_keys(paypal: PayPal) -> None:
 def test_all_tokens_can_expire_at_once(paypal: PayPal) -> None:
     paypal.client.delete("/_fake/tokens").raise_for_status()
     assert paypal.post(ORDERS, make_body()).status_code == 401
+
+
+def test_the_memory_of_the_fake_is_bounded(paypal: PayPal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.fakes.paypal.books.MAX_RESOURCES", 1)
+    statuses = [paypal.post(ORDERS, make_body()).status_code for _ in range(2)]
+    assert statuses == [201, 500]
