@@ -59,8 +59,8 @@ _TRANSIENT = frozenset(
 Response = TypeVar("Response")
 
 
-class RefusedCallError(Exception):
-    """Another service refused a call; the message has the request's type, the code and why."""
+class FailedCallError(Exception):
+    """A call to another service failed; the message has the request's type, the code and why."""
 
 
 def open_channel(host: str, port: int) -> grpc.aio.Channel:
@@ -76,8 +76,9 @@ async def call(method: grpc.aio.UnaryUnaryMultiCallable[Any, Response], request:
 
     Raises:
         errors.Unavailable: the service cannot be reached, did not respond in time, or lost a race
-            against another call. Whether the call had an effect is unknown.
-        RefusedCallError: it refused the call, which is a defect of one of the two.
+            against another call. Whether the call had an effect is unknown. The cause is a
+            FailedCallError.
+        FailedCallError: it refused the call, which is a defect of one of the two.
     """
     remaining = call_context.remaining_seconds(TIMEOUT_SECONDS + HEADROOM_SECONDS)
     try:
@@ -87,9 +88,10 @@ async def call(method: grpc.aio.UnaryUnaryMultiCallable[Any, Response], request:
             metadata=(("x-request-id", call_context.request_id.get()),),
         )
     except grpc.aio.AioRpcError as error:
+        failure = FailedCallError(
+            f"{type(request).__name__}: {error.code().name}: {error.details()}"
+        )
         if error.code() not in _TRANSIENT:
-            raise RefusedCallError(
-                f"{type(request).__name__}: {error.code().name}: {error.details()}"
-            ) from error
+            raise failure from error
         message = "Another service did not respond. The same request may succeed later."
-        raise errors.Unavailable("PEER_UNAVAILABLE", message) from error
+        raise errors.Unavailable("PEER_UNAVAILABLE", message) from failure
