@@ -81,6 +81,22 @@ def test_pending_refunds_are_not_due_after_a_downgrade(databases: Databases) -> 
     databases.drop(url)
 
 
+def test_the_reasons_of_outages_are_forgotten_after_a_downgrade(databases: Databases) -> None:
+    url = databases.create_empty()
+    schema.upgrade("order", url, "0006")
+    _execute(
+        url,
+        "INSERT INTO orders"
+        " (user_id, idempotency_key, request_hash, payment_method, failure, failing_since)"
+        " VALUES (uuidv7(), 'outage', sha256('x'), 'pm', 'UNAVAILABLE', NULL),"
+        " (uuidv7(), 'defect', sha256('x'), 'pm', 'ValueError', now())",
+    )
+    schema.downgrade("order", url, "0005")
+    query: LiteralString = "SELECT idempotency_key, failure FROM orders ORDER BY order_id"
+    assert _read(url, query) == [("outage", None), ("defect", "ValueError")]
+    databases.drop(url)
+
+
 def test_refunds_of_the_sandbox_get_their_numbers(databases: Databases) -> None:
     url = databases.create_empty()
     schema.upgrade("payment", url, "0004")

@@ -67,9 +67,3 @@ async def halve(
             else:
                 results += [fail(item, error) for item in part]
     return results
-
-
-def describe_defect(error: Exception) -> str:
-    """Return what failed, in one line for the staff."""
-    # The first line: PostgreSQL's others may have the values of the row.
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -2,8 +2,8 @@
 
 Every step makes idempotent calls to other services, and then saves its result unless the order was
 changed meanwhile. An order can therefore be left at any point and continued by any process, also
-by two at once. No transaction is open during a call. The state transitions are in `domain`; the
-worker, which continues what was left, is in `worker`.
+by two at once. No transaction is open during a call. The calls of each step are in `steps`, and the
+state transitions in `domain`; the worker, which continues what was left, is in `worker`.
 """
 
 import asyncio
@@ -14,25 +14,21 @@ from functools import partial
 
 from chassis import errors, log
 from chassis.database import Database
-from services.order import batches, domain, placement, queue_repository, repository
-from services.order.domain import (
-    NewOrder,
-    Order,
-    OrderKey,
-    Payment,
-    PaymentState,
-    Refusal,
-    State,
-)
+from services.order import batches, domain, failure, placement, repository
+from services.order.domain import NewOrder, Order, OrderKey, State
 from services.order.event import Cause
 from services.order.event_log import EventLog
+from services.order.failure import Failure
+from services.order.order_errors import Failed, Unfinished, find_error, wait
 from services.order.peers import Peers
+from services.order.postponement import postpone
+from services.order.steps import Steps
 
 OrderResult = Order | errors.Error
 """An order, or the error for its client."""
 
 Step = Callable[[Sequence[Order]], Awaitable[list[Order]]]
-"""Makes a call for orders in one state; returns the orders that it changes."""
+"""Makes calls for orders in one state; returns the orders that change."""
 
 
 class Checkout:
@@ -46,11 +42,12 @@ class Checkout:
         self._event_log = event_log
         self._cause = cause
         self._log = log.logger()
+        steps = Steps(peers)
         # In this order most orders are final after one round.
         self._steps: dict[State, Step] = {
-            State.PENDING: self._reserve,
-            State.PAYING: self._charge,
-            State.CANCELLING: self._compensate,
+            State.PENDING: steps.reserve,
+            State.PAYING: steps.charge,
+            State.CANCELLING: steps.compensate,
         }
 
     async def place(
@@ -109,7 +106,7 @@ class Checkout:
                     await self._take_steps(driven)
         finally:
             # Also if the client has left, or the server stops: the worker goes on at once.
-            await self._postpone(driven)
+            await postpone(self._database, _find_failures(driven))
         return driven
 
     async def _take_steps(self, driven: dict[uuid.UUID, OrderResult]) -> None:
@@ -121,22 +118,6 @@ class Checkout:
                     results = await batches.halve(advance, batch, self._fail_step)
                     driven |= zip((order.order_id for order in batch), results, strict=True)
 
-    async def _postpone(self, driven: Mapping[uuid.UUID, OrderResult]) -> None:
-        failures: dict[uuid.UUID, str | None] = {}
-        for order_id, result in driven.items():
-            if isinstance(result, domain.Failed):
-                failures[order_id] = result.defect
-            elif isinstance(result, domain.Unfinished) or _is_active(result):
-                failures[order_id] = None
-        if not failures:
-            return
-        try:
-            async with self._database.connection() as connection:
-                await queue_repository.postpone(connection, failures)
-        except batches.TRANSIENT as error:
-            # The orders are due when their leases end.
-            self._log.warning("orders_not_postponed", orders=len(failures), reason=error.reason)
-
     def _fail_acceptance(self, _: NewOrder, __: Exception) -> OrderResult:
         self._log.exception("order_not_accepted")
         message = "An internal error occurred: the order was not accepted."
@@ -144,7 +125,7 @@ class Checkout:
 
     def _fail_step(self, order: Order, error: Exception) -> OrderResult:
         self._log.exception("order_failed", order_id=str(order.order_id), state=order.state)
-        return domain.Failed(order, batches.describe_defect(error))
+        return Failed(order, failure.describe_defect(error))
 
     async def _accept(self, orders: Sequence[NewOrder]) -> list[OrderResult]:
         users = await self._peers.find_users({order.user_id for order in orders})
@@ -166,9 +147,10 @@ class Checkout:
         try:
             changed = await self._save(await step(batch))
         except batches.TRANSIENT as error:
-            return [domain.Unfinished(order, error.reason) for order in batch]
+            outage = failure.describe_outage(error)
+            return [Unfinished(order, error.reason, outage) for order in batch]
         after = {order.order_id: order for order in changed}
-        return [_go_on(after.get(order.order_id)) or domain.wait(order) for order in batch]
+        return [_go_on(after.get(order.order_id)) or wait(order) for order in batch]
 
     async def _save(self, orders: Sequence[Order]) -> list[Order]:
         """Save orders; return all as they are now, also those that another process changed."""
@@ -182,101 +164,10 @@ class Checkout:
         self._event_log.note_change()
         return saved
 
-    async def _reserve(self, orders: Sequence[Order]) -> list[Order]:
-        results = await self._peers.reserve_stock(orders)
-        changed = []
-        for order in orders:
-            result = results.get(order.order_id)
-            if isinstance(result, Refusal):
-                changed.append(domain.reject(order, result))
-            elif result is not None:
-                changed.append(domain.reserve(order, result))
-        return changed
-
-    async def _charge(self, orders: Sequence[Order]) -> list[Order]:
-        first = [order for order in orders if domain.needs_pin_to_charge(order)]
-        ready, expired = await self._pin(first)
-        ready += [order for order in orders if not domain.needs_pin_to_charge(order)]
-        payments = await self._peers.charge(ready) if ready else {}
-        # An order has no payment as long as its provider does not respond.
-        ready = [order for order in ready if order.order_id in payments]
-        captured, late = await self._capture(ready, payments)
-        payments |= captured
-        cancelled = {order.order_id for order in late}
-        charged, others = _split_charged(
-            [order for order in ready if order.order_id not in cancelled], payments
-        )
-        settled = [
-            after
-            for order in others
-            if (after := domain.settle(order, payments[order.order_id])) is not order
-        ]
-        return expired + late + settled + await self._confirm(charged, payments)
-
-    async def _capture(
-        self, orders: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
-    ) -> tuple[dict[uuid.UUID, Payment], list[Order]]:
-        """Charge approved payments, once the stock is pinned; return also what had expired."""
-        approved = [
-            order
-            for order in orders
-            if payments[order.order_id].state is PaymentState.REQUIRES_CAPTURE
-        ]
-        pinned, expired = await self._pin(approved)
-        return await self._peers.capture_payments(pinned) if pinned else {}, expired
-
-    async def _pin(self, orders: Sequence[Order]) -> tuple[list[Order], list[Order]]:
-        """Pin stock; return the orders for which it is, and those for which it has expired."""
-        if not orders:
-            return [], []
-        results = await self._peers.pin_stock(orders)
-        found = [order for order in orders if order.order_id in results]
-        return (
-            [order for order in found if results[order.order_id]],
-            [domain.expire(order) for order in found if not results[order.order_id]],
-        )
-
-    async def _compensate(self, orders: Sequence[Order]) -> list[Order]:
-        # The payment first: stock must not be released as long as it may still be paid for.
-        payments = await self._peers.cancel_payments(orders)
-        charged, others = _split_charged(orders, payments)
-        unpaid = [
-            order for order in others if payments[order.order_id].state is not PaymentState.UNKNOWN
-        ]
-        released = await self._peers.release_stock(unpaid) if unpaid else set()
-        cancelled = [
-            domain.transition(order, State.CANCELLED)
-            for order in unpaid
-            if order.order_id in released
-        ]
-        return cancelled + await self._confirm(charged, payments)
-
-    async def _confirm(
-        self, charged: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
-    ) -> list[Order]:
-        committed = await self._peers.commit_stock(charged) if charged else set()
-        return [
-            domain.settle(order, payments[order.order_id])
-            for order in charged
-            if order.order_id in committed
-        ]
-
-
-def _split_charged(
-    orders: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
-) -> tuple[list[Order], list[Order]]:
-    """Return those orders whose payments succeeded, and the others."""
-    charged: list[Order] = []
-    others: list[Order] = []
-    for order in orders:
-        succeeded = payments[order.order_id].state is PaymentState.SUCCEEDED
-        (charged if succeeded else others).append(order)
-    return charged, others
-
 
 def _go_on(order: Order | None) -> OrderResult | None:
     """Return an order that was changed, or the error of one that now waits for its customer."""
-    return order if order is None or order.action is None else domain.wait(order)
+    return order if order is None or order.action is None else wait(order)
 
 
 def _ready(driven: Mapping[uuid.UUID, OrderResult], states: Collection[State]) -> list[Order]:
@@ -285,8 +176,14 @@ def _ready(driven: Mapping[uuid.UUID, OrderResult], states: Collection[State]) -
     ]
 
 
-def _is_active(result: OrderResult) -> bool:
-    return isinstance(result, Order) and result.state in domain.ACTIVE
+def _find_failures(driven: Mapping[uuid.UUID, OrderResult]) -> dict[uuid.UUID, Failure | None]:
+    """Return the orders that are not final, with why they could not go on, if that is known."""
+    unfinished = dict.fromkeys(order.order_id for order in _ready(driven, domain.ACTIVE))
+    return unfinished | {
+        order_id: result.failure
+        for order_id, result in driven.items()
+        if isinstance(result, Unfinished | Failed)
+    }
 
 
 def _match(accepted: Order | None, order: NewOrder) -> OrderResult:
@@ -298,4 +195,4 @@ def _match(accepted: Order | None, order: NewOrder) -> OrderResult:
 
 
 def _to_result(driven: OrderResult) -> OrderResult:
-    return (domain.find_error(driven) or driven) if isinstance(driven, Order) else driven
+    return (find_error(driven) or driven) if isinstance(driven, Order) else driven

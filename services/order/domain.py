@@ -1,7 +1,7 @@
 """Orders and their state transitions. No I/O, no clock, no protobuf.
 
-The rules for what a client may order are in `placement`, those of refunds in `refund`. What is
-recorded of every change is in `event`.
+The rules for what a client may order are in `placement`, those of refunds in `refund`, and the
+errors for clients in `order_errors`. What is recorded of every change is in `event`.
 """
 
 import datetime as dt
@@ -76,22 +76,6 @@ class Conflict(errors.FailedPrecondition):
     """The state of the order or of the stock does not allow the request."""
 
     http_status = 409
-
-
-class PaymentDeclined(errors.FailedPrecondition):
-    """The payment provider declined the charge."""
-
-    http_status = 402
-
-
-_REFUSALS: Mapping[str, type[errors.Error]] = {
-    "PRODUCT_NOT_FOUND": errors.NotFound,
-    "CURRENCY_MISMATCH": errors.Unprocessable,
-    "TOTAL_TOO_LARGE": errors.Unprocessable,
-    "PAYMENT_DECLINED": PaymentDeclined,
-    "PAYMENT_NOT_APPROVED": PaymentDeclined,
-}
-"""The errors of refusals by reason; for any other one, such as OUT_OF_STOCK, it is `Conflict`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,28 +156,6 @@ class Order:
     def key(self) -> OrderKey:
         """The user and the idempotency key."""
         return self.user_id, self.idempotency_key
-
-
-class Unfinished(errors.Unavailable):
-    """The `order` is accepted and has to wait; the worker will finish it."""
-
-    def __init__(self, order: Order, reason: str) -> None:
-        message = (
-            "The order is accepted but not finished yet: get it later, or send it again with the"
-            " same idempotency key."
-        )
-        super().__init__(reason, message, metadata=_metadata(order))
-        self.order = order
-
-
-class Failed(errors.Error):
-    """The `order` is accepted, and its next step failed; `defect` says why, for the staff."""
-
-    def __init__(self, order: Order, defect: str) -> None:
-        message = "An internal error occurred: the order is accepted but cannot be finished now."
-        super().__init__("ORDER_FAILED", message, metadata=_metadata(order))
-        self.order = order
-        self.defect = defect
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,23 +275,6 @@ def update_status(order: Order, state: State) -> Order:
         message = "The whole order is refunded, or being refunded, and cannot be shipped."
         raise Conflict("ORDER_REFUNDED", message, metadata=_metadata(order))
     return transition(order, state)
-
-
-def find_error(order: Order) -> errors.Error | None:
-    """Return the error for the client of an order that is not confirmed, for every repetition."""
-    if order.state in ACTIVE:
-        return wait(order)
-    if order.refusal is None:
-        return None
-    refusal = order.refusal
-    error = _REFUSALS.get(refusal.reason, Conflict)
-    return error(refusal.reason, refusal.message, metadata={**refusal.metadata, **_metadata(order)})
-
-
-def wait(order: Order) -> Unfinished:
-    """Return the error for the client of an order that has to wait, with what it waits for."""
-    waits_for_customer = order.action is not None
-    return Unfinished(order, "PAYMENT_ACTION_REQUIRED" if waits_for_customer else "ORDER_UNDER_WAY")
 
 
 def _wait_for_action(order: Order, action: PaymentAction | None) -> Order:

@@ -8,7 +8,7 @@ import pytest
 
 from chassis import errors
 from chassis.money import Amount
-from services.order import domain
+from services.order import domain, order_errors
 from services.order.domain import (
     Line,
     Order,
@@ -18,6 +18,7 @@ from services.order.domain import (
     Refusal,
     State,
 )
+from services.order.failure import Failure, describe_defect, describe_outage
 
 MOMENT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 LAMP, BULB = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -162,7 +163,7 @@ def test_update_status_ships_and_delivers_and_allows_nothing_else(
 @pytest.mark.parametrize("state", State)
 def test_only_confirmed_shipped_and_delivered_orders_have_no_error(state: State) -> None:
     refused = state in {State.REJECTED, State.CANCELLED}
-    error = domain.find_error(replace(order_in(state), refusal=REFUSAL if refused else None))
+    error = order_errors.find_error(replace(order_in(state), refusal=REFUSAL if refused else None))
     if state in {State.CONFIRMED, State.SHIPPED, State.DELIVERED}:
         assert error is None
         return
@@ -184,7 +185,7 @@ def test_only_confirmed_shipped_and_delivered_orders_have_no_error(state: State)
 )
 def test_find_error_returns_the_refusal(reason: str, code: str, http_status: int | None) -> None:
     refusal = Refusal(reason, "No.", {"product_id": "x"})
-    error = domain.find_error(replace(order_in(State.REJECTED), refusal=refusal))
+    error = order_errors.find_error(replace(order_in(State.REJECTED), refusal=refusal))
     assert isinstance(error, errors.Error)
     assert (error.code, error.http_status, error.reason) == (code, http_status, reason)
     assert error.metadata == {"product_id": "x", "order_id": str(ORDER.order_id)}
@@ -205,3 +206,18 @@ def test_an_order_waits_for_its_customer_for_a_limited_time_whatever_the_provide
     for state in (PaymentState.REQUIRES_ACTION, PaymentState.UNKNOWN):
         assert domain.settle(order, payment(state)).state is State.CANCELLING
     assert domain.settle(order, payment(PaymentState.REQUIRES_CAPTURE)) is order
+
+
+def test_a_failure_is_described_in_one_line_by_its_cause() -> None:
+    outage = errors.Unavailable("PEER_UNAVAILABLE", "Another service did not respond.")
+    assert describe_outage(outage) == Failure(
+        "PEER_UNAVAILABLE: Another service did not respond.", is_defect=False
+    )
+    outage.__cause__ = ValueError("ProcessPaymentsRequest: UNAVAILABLE: no route\nto host")
+    assert describe_outage(outage) == Failure(
+        "PEER_UNAVAILABLE: ProcessPaymentsRequest: UNAVAILABLE: no route", is_defect=False
+    )
+    assert describe_defect(ValueError("x" * 1_000)) == Failure(
+        "ValueError: " + "x" * 488, is_defect=True
+    )
+    assert describe_defect(ValueError()) == Failure("ValueError: ", is_defect=True)

@@ -12,7 +12,7 @@ from services.order.peers import Peers
 from services.order.refunds import Refunds
 from services.order.servicer import OrderServicer
 from services.order.settings import OrderSettings
-from services.order.worker import INTERVAL_SECONDS, Worker
+from services.order.worker import ALARM_SECONDS, INTERVAL_SECONDS, Worker
 
 
 def make_servicer(resources: Resources) -> OrderServicer:
@@ -26,7 +26,8 @@ def make_servicer(resources: Resources) -> OrderServicer:
         Refunds(database, peers, event_log, Cause.WORKER),
     )
     recovery = BackgroundTask("order_worker", worker.run, INTERVAL_SECONDS)
-    resources.tasks.extend([*event_log.tasks(), recovery])
+    alarm = BackgroundTask("stuck_orders", worker.report_stuck, ALARM_SECONDS)
+    resources.tasks.extend([*event_log.tasks(), recovery, alarm])
     checkout = Checkout(database, peers, event_log)
     refunds = Refunds(database, peers, event_log)
     config = cast(OrderSettings, resources.settings)

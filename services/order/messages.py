@@ -9,6 +9,7 @@ from chassis.money import Amount
 from chassis.violations import Violations
 from services.order.domain import Line, NewOrder, Order, PaymentAction, State
 from services.order.event import Event
+from services.order.queue_repository import StuckOrder
 from services.order.refund import NewRefund, Refund
 
 _NEXT_STATES = {
@@ -115,6 +116,13 @@ def fill_refund_message(message: order_pb2.Refund, refund: Refund) -> None:
         message.restock.add(product_id=str(line.product_id), quantity=line.quantity)
     message.create_time.CopyFrom(conversion.to_timestamp(refund.create_time))
     message.update_time.CopyFrom(conversion.to_timestamp(refund.update_time))
+
+
+def to_stuck_message(stuck: StuckOrder) -> order_pb2.ListStuckOrdersResponse.StuckOrder:
+    """Convert an order that is stuck."""
+    return order_pb2.ListStuckOrdersResponse.StuckOrder(
+        order_id=str(stuck.order_id), failure=stuck.failure, parked=stuck.is_parked
+    )
 
 
 def to_event_message(event: Event) -> order_pb2.OrderEvent:

@@ -7,6 +7,7 @@ calls is in `checkout` and `refunds`.
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from typing import TypeAlias
 
 import grpc
 from google.protobuf import field_mask_pb2
@@ -15,7 +16,7 @@ from google.rpc import code_pb2, status_pb2
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis import client, conversion, log, status
+from chassis import client, conversion, status
 from chassis.money import Amount
 from services.order.domain import (
     Order,
@@ -25,6 +26,7 @@ from services.order.domain import (
     RefundState,
     Refusal,
 )
+from services.order.failure import Failure
 from services.order.refund import Refund, RefundKey
 
 Prices = Mapping[uuid.UUID, Amount]
@@ -47,12 +49,18 @@ _REFUND_STATES = {
 _RELEASED = frozenset(
     {product_pb2.RESERVATION_STATE_RELEASED, product_pb2.RESERVATION_STATE_REJECTED}
 )
+_Reservations: TypeAlias = (
+    product_pb2.PinStockResponse
+    | product_pb2.CommitStockResponse
+    | product_pb2.ReleaseStockResponse
+)
 
 
 class Peers:
     """Clients of the other services.
 
-    Every method raises errors.Unavailable if its service does not respond in time.
+    Every method raises errors.Unavailable if its service does not respond in time, and
+    client.FailedCallError if it refuses the call. No sequence of calls should lead to that.
     """
 
     def __init__(
@@ -61,7 +69,6 @@ class Peers:
         self._users = user_pb2_grpc.UserServiceStub(users)
         self._products = product_pb2_grpc.ProductServiceStub(products)
         self._payments = payment_pb2_grpc.PaymentServiceStub(payments)
-        self._log = log.logger()
 
     async def find_users(self, user_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
         """Return the existing ones of the users."""
@@ -89,25 +96,20 @@ class Peers:
         """Keep reserved stock from expiring; return whether it is pinned, or else was released."""
         request = product_pb2.PinStockRequest(order_ids=_ids(orders))
         response = await client.call(self._products.PinStock, request)
-        pinned = self._in_states(response.results, _PINNED | _RELEASED, "stock_not_pinned")
-        return {
-            uuid.UUID(result.order_id): result.state in _PINNED
-            for result in response.results
-            if uuid.UUID(result.order_id) in pinned
-        }
+        _check_states(response, _PINNED | _RELEASED)
+        return {uuid.UUID(result.order_id): result.state in _PINNED for result in response.results}
 
     async def commit_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
         """Mark the reserved stock of orders as sold; return the orders for which it is."""
         request = product_pb2.CommitStockRequest(order_ids=_ids(orders))
         response = await client.call(self._products.CommitStock, request)
-        committed = {product_pb2.RESERVATION_STATE_COMMITTED}
-        return self._in_states(response.results, committed, "stock_not_committed")
+        return _check_states(response, {product_pb2.RESERVATION_STATE_COMMITTED})
 
     async def release_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
         """Release what orders may have reserved; return the orders that have none reserved now."""
         request = product_pb2.ReleaseStockRequest(order_ids=_ids(orders))
         response = await client.call(self._products.ReleaseStock, request)
-        return self._in_states(response.results, _RELEASED, "stock_not_released")
+        return _check_states(response, _RELEASED)
 
     async def charge(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
         """Charge each order its total."""
@@ -129,32 +131,33 @@ class Peers:
         response = await client.call(self._payments.CancelPayments, request)
         return _to_payments(response.payments)
 
-    async def refund_payments(self, refunds: Sequence[Refund]) -> dict[RefundKey, RefundState]:
+    async def refund_payments(
+        self, refunds: Sequence[Refund]
+    ) -> dict[RefundKey, RefundState | Failure]:
         """Refund the payments of orders; PENDING if the outcome is not known yet."""
         request = payment_pb2.RefundPaymentsRequest(
             refunds=[_to_payment_refund(refund) for refund in refunds]
         )
         response = await client.call(self._payments.RefundPayments, request)
-        states = {}
-        for result in response.results:
-            if result.HasField("error"):
-                self._log_refused("payment_not_refunded", result.order_id, result.error)
-            else:
-                key = uuid.UUID(result.order_id), result.number
-                states[key] = _REFUND_STATES[result.state]
-        return states
+        return {
+            (uuid.UUID(result.order_id), result.number): _to_failure("RefundPayments", result.error)
+            if result.HasField("error")
+            else _REFUND_STATES[result.state]
+            for result in response.results
+        }
 
-    async def return_stock(self, refunds: Sequence[Refund]) -> set[RefundKey]:
-        """Put the units of refunds back into stock; return the refunds for which they are."""
+    async def return_stock(
+        self, refunds: Sequence[Refund]
+    ) -> dict[RefundKey, RefundState | Failure]:
+        """Put the units of refunds back into stock; SUCCEEDED if they are there."""
         request = product_pb2.ReturnStockRequest(returns=[_to_return(refund) for refund in refunds])
         response = await client.call(self._products.ReturnStock, request)
-        returned = set()
-        for result in response.results:
-            if result.HasField("error"):
-                self._log_refused("stock_not_returned", result.order_id, result.error)
-            else:
-                returned.add((uuid.UUID(result.order_id), result.number))
-        return returned
+        return {
+            (uuid.UUID(result.order_id), result.number): _to_failure("ReturnStock", result.error)
+            if result.HasField("error")
+            else RefundState.SUCCEEDED
+            for result in response.results
+        }
 
     async def _reserve_stock(
         self, orders: Sequence[Order], *, pin: bool
@@ -171,23 +174,24 @@ class Peers:
                 results[uuid.UUID(result.order_id)] = _to_refusal(result.error)
         return results
 
-    def _in_states(
-        self,
-        results: Sequence[product_pb2.ReservationResult],
-        states: Collection[int],
-        event: str,
-    ) -> set[uuid.UUID]:
-        found = set()
-        for result in results:
-            if result.state in states:
-                found.add(uuid.UUID(result.order_id))
-            else:
-                self._log_refused(event, result.order_id, result.error)
-        return found
 
-    def _log_refused(self, event: str, order_id: str, error: status_pb2.Status) -> None:
-        # No sequence of calls should make an order and another service disagree.
-        self._log.error(event, order_id=order_id, reason=status.error_info(error).reason)
+def _check_states(response: _Reservations, states: Collection[int]) -> set[uuid.UUID]:
+    """Return the orders of a response, whose reservations are all in one of the states.
+
+    Raises:
+        client.FailedCallError: one is not.
+    """
+    for result in response.results:
+        if result.state not in states:
+            failure = _to_failure(type(response).__name__, result.error)
+            raise client.FailedCallError(failure.description)
+    return {uuid.UUID(result.order_id) for result in response.results}
+
+
+def _to_failure(call: str, error: status_pb2.Status) -> Failure:
+    """Convert the error of one item of a call."""
+    description = f"{call}: {status.error_info(error).reason}: {error.message}"
+    return Failure(description, is_defect=error.code in _REFUSALS)
 
 
 def _ids(orders: Sequence[Order]) -> list[str]:

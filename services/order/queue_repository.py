@@ -1,19 +1,26 @@
 """The SQL of recovery: active orders are a queue, whose items are leased to one process at a time.
 
+An order is *stuck* if it has not changed for STUCK_AFTER, although it is active and does not wait
+for its customer, or has pending refunds: staff can list it, and an alarm tells them to. It is still
+tried, unless it is *parked*: one that defects made fail all that time is tried again only after
+`redrive`.
+
 Callers own the connections and their transactions.
 """
 
 import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import LiteralString
 
 from chassis import errors
-from chassis.database import Connection
+from chassis.database import Connection, fetch
+from services.order.failure import Failure
 from services.order.repository import LEASE
 
 STUCK_AFTER = dt.timedelta(minutes=15)
-"""How long an order may fail by defects before it is stuck; a step or an outage begins anew."""
+"""When an order that does not change is stuck, and one that fails by defects is parked."""
 MAX_BACKOFF_SECONDS = 30
 """The longest pause between attempts; pauses are random, and grow to this."""
 
@@ -30,21 +37,42 @@ RETURNING orders.order_id
 
 _POSTPONE: LiteralString = """
 WITH locked AS (
-    SELECT orders.order_id, unfinished.failure
-    FROM unnest(%(order_ids)b::uuid[], %(failures)b::text[]) AS unfinished (order_id, failure)
+    SELECT orders.order_id, unfinished.failure, unfinished.is_defect
+    FROM unnest(%(order_ids)b::uuid[], %(failures)b::text[], %(defects)b::boolean[])
+        AS unfinished (order_id, failure, is_defect)
     JOIN orders USING (order_id) WHERE next_at < 'infinity'
     ORDER BY order_id FOR UPDATE OF orders
 )
 UPDATE orders SET
     attempts = attempts + 1, failure = locked.failure, lease_until = NULL,
-    failing_since = CASE WHEN locked.failure IS NOT NULL THEN coalesce(failing_since, now()) END,
-    next_at = CASE WHEN locked.failure IS NOT NULL AND failing_since <= now() - %(stuck_after)s
-        THEN 'infinity'
+    failing_since = CASE WHEN is_defect THEN coalesce(failing_since, now()) END,
+    next_at = CASE WHEN is_defect AND failing_since <= now() - %(stuck_after)s THEN 'infinity'
         ELSE now() + random() * least(2 ^ least(attempts, 10), %(max_backoff)s)
             * interval '1 second'
     END
 FROM locked WHERE orders.order_id = locked.order_id
 """
+
+# By the index of the orders that have a next_at, which are those under way. Materialized: the index
+# of the order ids, which would spare the sort, has all orders of the shop.
+_STUCK: LiteralString = """
+WITH stuck AS MATERIALIZED (
+    SELECT order_id, coalesce(failure, '') AS failure, next_at = 'infinity' AS is_parked FROM orders
+    WHERE next_at IS NOT NULL AND (
+        next_at = 'infinity' OR update_time <= now() - %(stuck_after)s
+        AND (action_expire_time IS NULL OR action_expire_time <= now())
+    )
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StuckOrder:
+    """An order that is stuck, and the description of its last failure, if there was one."""
+
+    order_id: uuid.UUID
+    failure: str
+    is_parked: bool
 
 
 async def claim(connection: Connection, limit: int) -> list[uuid.UUID]:
@@ -66,17 +94,17 @@ async def renew(connection: Connection, order_ids: Sequence[uuid.UUID]) -> None:
     )
 
 
-async def postpone(connection: Connection, failures: Mapping[uuid.UUID, str | None]) -> None:
+async def postpone(connection: Connection, failures: Mapping[uuid.UUID, Failure | None]) -> None:
     """End the leases of active orders that have to wait, and choose when they are due again.
 
-    `failures` has the defect of an order, or None if a service was down. An order that failed by
-    defects for STUCK_AFTER is stuck: it is not due before `redrive`.
+    An order that failed by defects for STUCK_AFTER is parked; any other result begins anew.
     """
     await connection.execute(
         _POSTPONE,
         {
             "order_ids": list(failures),
-            "failures": list(failures.values()),
+            "failures": [failure and failure.description for failure in failures.values()],
+            "defects": [bool(failure and failure.is_defect) for failure in failures.values()],
             "stuck_after": STUCK_AFTER,
             "max_backoff": MAX_BACKOFF_SECONDS,
         },
@@ -85,14 +113,24 @@ async def postpone(connection: Connection, failures: Mapping[uuid.UUID, str | No
 
 async def list_stuck(
     connection: Connection, after: uuid.UUID | None, limit: int
-) -> list[tuple[uuid.UUID, str]]:
-    """List the ids and defects of at most `limit` orders that are stuck, oldest first."""
-    cursor = await connection.execute(
-        "SELECT order_id, failure FROM orders WHERE next_at = 'infinity'"
-        " AND (%(after)s::uuid IS NULL OR order_id > %(after)s) ORDER BY order_id LIMIT %(limit)s",
-        {"after": after, "limit": limit},
+) -> list[StuckOrder]:
+    """List at most `limit` orders that are stuck and follow an id, oldest first."""
+    return await fetch(
+        connection,
+        StuckOrder,
+        f"{_STUCK} SELECT order_id, failure, is_parked FROM stuck"
+        " WHERE %(after)s::uuid IS NULL OR order_id > %(after)s ORDER BY order_id LIMIT %(limit)s",
+        {"after": after, "limit": limit, "stuck_after": STUCK_AFTER},
     )
-    return await cursor.fetchall()
+
+
+async def count_stuck(connection: Connection) -> tuple[int, uuid.UUID | None]:
+    """Return how many orders are stuck, and the oldest one, if there is any."""
+    cursor = await connection.execute(
+        f"{_STUCK} SELECT count(*) OVER (), order_id FROM stuck ORDER BY order_id LIMIT 1",
+        {"stuck_after": STUCK_AFTER},
+    )
+    return await cursor.fetchone() or (0, None)
 
 
 async def redrive(connection: Connection, order_id: uuid.UUID) -> None:

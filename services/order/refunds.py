@@ -11,22 +11,25 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 
 from chassis import log
 from chassis.database import Database
-from services.order import batches, queue_repository, refund, refund_repository, repository
+from services.order import batches, failure, refund, refund_repository, repository
 from services.order.domain import Order, RefundState
 from services.order.event import Cause
 from services.order.event_log import EventLog
+from services.order.failure import Failure
 from services.order.peers import Peers
+from services.order.postponement import postpone
 from services.order.refund import NewRefund, Refund, RefundKey
 
 MAX_REFUNDS = batches.MAX_ORDERS
 """The most refunds that are driven at once; others of the same orders are left to the worker."""
 
-Failures = dict[uuid.UUID, str | None]
-"""The defects of orders with refunds that have to wait; None where a service was down."""
+RefundResults = dict[RefundKey, RefundState | Failure]
+"""The states of refunds, or why they could not go on."""
+
+_UNKNOWN = Failure("REFUND_UNKNOWN")
 
 
 class Refunds:
@@ -69,14 +72,14 @@ class Refunds:
 
         What has to wait, or is not done after `seconds`, is left to the worker.
         """
-        failures: Failures = dict.fromkeys(order_ids)
+        unfinished: dict[uuid.UUID, Failure | None] = dict.fromkeys(order_ids)
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._take_step(failures)
+                    await self._take_step(unfinished)
         finally:
             # Also if the client has left, or the server stops: the worker goes on at once.
-            await self._postpone(failures)
+            await postpone(self._database, unfinished)
 
     async def _accept(self, order_id: uuid.UUID, new: NewRefund) -> Refund:
         async with self._database.transaction() as connection:
@@ -93,46 +96,60 @@ class Refunds:
         self._event_log.note_change()
         return accepted
 
-    async def _take_step(self, failures: Failures) -> None:
+    async def _take_step(self, unfinished: dict[uuid.UUID, Failure | None]) -> None:
+        """Remove the orders whose refunds are all final; find out why the others have to wait."""
         async with self._database.connection() as connection:
-            pending = await refund_repository.list_pending(connection, list(failures), MAX_REFUNDS)
+            pending = await refund_repository.list_pending(
+                connection, list(unfinished), MAX_REFUNDS
+            )
         sized = [(each, 1 + len(each.restock)) for each in pending]
         for batch in batches.split(sized):
-            advance = partial(self._advance, failures)
-            defects = await batches.halve(advance, batch, self._fail)
-            for each, defect in zip(batch, defects, strict=True):
-                if defect is not None:
-                    failures[each.order_id] = defect
+            results = await batches.halve(self._advance, batch, self._fail)
+            for each, result in zip(batch, results, strict=True):
+                if isinstance(result, Failure):
+                    unfinished[each.order_id] = _worse(unfinished.get(each.order_id), result)
+                elif not result.pending_refunds:
+                    unfinished.pop(each.order_id, None)
 
-    async def _advance(self, failures: Failures, batch: Sequence[Refund]) -> list[str | None]:
-        """Settle those refunds whose outcome is known; the others have to wait."""
-        with contextlib.suppress(*batches.TRANSIENT):
-            states = await self._peers.refund_payments(batch)
-            refunded = [each for each in batch if states.get(each.key) is RefundState.SUCCEEDED]
-            # The money first: units are back on sale only if they are paid back.
-            restock = [each for each in refunded if each.restock]
-            returned = await self._peers.return_stock(restock) if restock else set()
-            waiting = {each.key for each in restock} - returned
-            orders = await self._settle(
-                {
-                    key: state
-                    for key, state in states.items()
-                    if state is not RefundState.PENDING and key not in waiting
-                }
-            )
-            for order in orders:
-                if not order.pending_refunds:
-                    failures.pop(order.order_id, None)
-        return [None] * len(batch)
+    async def _advance(self, batch: Sequence[Refund]) -> list[Order | Failure]:
+        """Settle those refunds whose outcome is known.
 
-    async def _settle(self, states: Mapping[RefundKey, RefundState]) -> list[Order]:
+        Return the order of each of these, and for each of the others why it has to wait.
+        """
+        try:
+            results = await self._make(batch)
+            final = {
+                key: result
+                for key, result in results.items()
+                if isinstance(result, RefundState) and result is not RefundState.PENDING
+            }
+            orders = await self._settle(final)
+        except batches.TRANSIENT as error:
+            return [failure.describe_outage(error)] * len(batch)
+        failures = {key: each for key, each in results.items() if isinstance(each, Failure)}
+        return [
+            orders[each.order_id] if each.key in final else failures.get(each.key, _UNKNOWN)
+            for each in batch
+        ]
+
+    async def _make(self, batch: Sequence[Refund]) -> RefundResults:
+        """Make refunds; one that puts units back has succeeded once they are in stock."""
+        results = await self._peers.refund_payments(batch)
+        refunded = [each for each in batch if results.get(each.key) is RefundState.SUCCEEDED]
+        # The money first: units are back on sale only if they are paid back.
+        if restock := [each for each in refunded if each.restock]:
+            returned = await self._peers.return_stock(restock)
+            results |= {each.key: returned.get(each.key, _UNKNOWN) for each in restock}
+        return results
+
+    async def _settle(self, states: Mapping[RefundKey, RefundState]) -> dict[uuid.UUID, Order]:
         """Write final states, except for refunds that another process has settled.
 
-        Return the orders as they are now.
+        Return the orders by their ids, as they are now.
         """
         order_ids = list({order_id for order_id, _ in states})
         if not order_ids:
-            return []
+            return {}
         async with self._database.transaction() as connection:
             orders = await refund_repository.lock_orders(connection, order_ids)
             changes = []
@@ -146,19 +163,13 @@ class Refunds:
                 await refund_repository.settle_refunds(connection, refunds)
                 await refund_repository.note(connection, changes, self._cause)
         self._event_log.note_change()
-        return list(orders.values())
+        return orders
 
-    def _fail(self, failed: Refund, error: Exception) -> str:
+    def _fail(self, failed: Refund, error: Exception) -> Failure:
         order_id = str(failed.order_id)
         self._log.exception("refund_failed", order_id=order_id, number=failed.number)
-        return batches.describe_defect(error)
+        return failure.describe_defect(error)
 
-    async def _postpone(self, failures: Failures) -> None:
-        if not failures:
-            return
-        try:
-            async with self._database.connection() as connection:
-                await queue_repository.postpone(connection, failures)
-        except batches.TRANSIENT as error:
-            # The orders are due when their leases end.
-            self._log.warning("refunds_not_postponed", orders=len(failures), reason=error.reason)
+
+def _worse(first: Failure | None, second: Failure) -> Failure:
+    return first if first is not None and first.is_defect else second

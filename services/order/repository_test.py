@@ -11,7 +11,7 @@ import pytest
 from chassis.database import Database
 from chassis.money import Amount
 from chassis.testing import wait_for_blocked
-from services.order import domain, repository
+from services.order import domain, queue_repository, repository
 from services.order.domain import Line, NewOrder, Order, Payment, PaymentState, State
 from services.order.event import Cause
 from services.order.testing import read
@@ -196,6 +196,27 @@ async def test_1000_orders_take_a_constant_number_of_statements(
     assert len(statements) == 4
     await accept(database, new_orders(1_000))
     assert len(statements) == 6
+
+
+async def test_orders_that_are_stuck_are_found_by_the_index_of_those_under_way(
+    database: Database,
+) -> None:
+    scans: LiteralString = (
+        "SELECT pg_stat_get_xact_numscans('orders'::regclass),"
+        " pg_stat_get_xact_numscans('orders_next_at_idx'::regclass)"
+    )
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO orders (user_id, idempotency_key, request_hash, payment_method, state,"
+            " next_at, total_minor, currency_code, payment_id)"
+            " SELECT uuidv7(), 'k', sha256('x'), 'pm', 'CONFIRMED', NULL, 1, 'GBP', uuidv7()"
+            " FROM generate_series(1, 10000)"
+        )
+        await connection.execute("ANALYZE orders")
+        ((before, _),) = await (await connection.execute(scans)).fetchall()
+        assert await queue_repository.count_stuck(connection) == (0, None)
+        assert await queue_repository.list_stuck(connection, None, 101) == []
+        assert await (await connection.execute(scans)).fetchall() == [(before, 2)]
 
 
 async def wait_for_lock(database: Database) -> None:

@@ -16,6 +16,7 @@ from chassis.codec import Context
 from chassis.database import Database
 from services.order import (
     batches,
+    call_metadata,
     chunks,
     domain,
     event_repository,
@@ -30,17 +31,13 @@ from services.order.checkout import Checkout
 from services.order.domain import NewOrder, RefundState
 from services.order.event import Cause, Position
 from services.order.event_log import EventLog
+from services.order.order_errors import Failed, Unfinished
 from services.order.refunds import Refunds
 
 DRIVE_SECONDS = 5.0
 """How long an order or a refund is driven before it is returned as it is."""
-RETRY_SECONDS = 1
-"""When a client may look again for an order or a refund that is not final yet."""
-
 MAX_REFUNDS = 100
 """The most refunds of a message, each of which may restock 1,000 products."""
-
-_IDEMPOTENCY_KEY_METADATA = "idempotency-key"
 
 
 @final
@@ -70,10 +67,12 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def CreateOrder(
         self, request: order_pb2.CreateOrderRequest, context: Context
     ) -> order_pb2.Order:
-        order = self._parse(request, request.idempotency_key or _default_idempotency_key(context))
+        order = self._parse(
+            request, request.idempotency_key or call_metadata.read_idempotency_key(context)
+        )
         (result,) = await self._checkout.place([order], DRIVE_SECONDS)
-        if isinstance(result, domain.Unfinished | domain.Failed):
-            _accept(context)
+        if isinstance(result, Unfinished | Failed):
+            call_metadata.send_retry_after(context)
             return messages.to_message(result.order)
         if isinstance(result, errors.Error):
             raise result
@@ -128,12 +127,12 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def RefundOrder(
         self, request: order_pb2.RefundOrderRequest, context: Context
     ) -> order_pb2.Refund:
-        key = request.idempotency_key or _default_idempotency_key(context)
+        key = request.idempotency_key or call_metadata.read_idempotency_key(context)
         new = messages.parse_refund(request, key)
         refund.check_new_refund(new)
         found = await self._refunds.refund(uuid.UUID(request.order_id), new, DRIVE_SECONDS)
         if found.state is RefundState.PENDING:
-            _accept(context)
+            call_metadata.send_retry_after(context)
         return messages.to_refund_message(found)
 
     async def ListRefunds(
@@ -246,11 +245,11 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         async with self._database.connection() as connection:
             found = await queue_repository.list_stuck(connection, progress.last_id, limit + 1)
         page = found[:limit]
-        progress.advance(found, len(page), lambda item: [str(item[0])])
-        response = order_pb2.ListStuckOrdersResponse(next_page_token=progress.next_page_token)
-        for order_id, failure in page:
-            response.stuck_orders.add(order_id=str(order_id), failure=failure)
-        return response
+        progress.advance(found, len(page), lambda stuck: [str(stuck.order_id)])
+        return order_pb2.ListStuckOrdersResponse(
+            stuck_orders=[messages.to_stuck_message(stuck) for stuck in page],
+            next_page_token=progress.next_page_token,
+        )
 
     async def _read_orders(
         self, user_id: uuid.UUID, progress: paging.Progress
@@ -294,15 +293,3 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         order = messages.parse_order(request, idempotency_key, self._captured_manually)
         placement.check_new_order(order)
         return order
-
-
-def _accept(context: Context) -> None:
-    """Say that the response is not final."""
-    context.set_trailing_metadata((("retry-after", str(RETRY_SECONDS)),))
-
-
-def _default_idempotency_key(context: Context) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == _IDEMPOTENCY_KEY_METADATA:
-            return value if isinstance(value, str) else value.decode(errors="replace")
-    return str(uuid.uuid4())

@@ -19,6 +19,8 @@ INTERVAL_SECONDS = 1.0
 """How often the worker looks for orders that are due."""
 RENEWAL_SECONDS = repository.LEASE.total_seconds() / 3
 """How often it renews the leases of the orders that it drives."""
+ALARM_SECONDS = 60.0
+"""How often it looks for orders that are stuck."""
 
 
 class Worker:
@@ -45,6 +47,17 @@ class Worker:
                 await self._drive(order_ids)
             finally:
                 await renewal.stop()
+
+    async def report_stuck(self) -> None:
+        """Log an error if orders are stuck: an alarm that is repeated as long as there are any.
+
+        Raises:
+            errors.Unavailable: the database is down.
+        """
+        async with self._database.connection() as connection:
+            count, oldest = await queue_repository.count_stuck(connection)
+        if count:
+            self._log.error("orders_stuck", orders=count, oldest=str(oldest))
 
     async def _claim(self) -> list[uuid.UUID]:
         async with self._database.connection() as connection:

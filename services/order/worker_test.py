@@ -187,54 +187,6 @@ async def test_the_pauses_between_attempts_grow_to_their_bound(shop: Shop, urls:
     assert pauses[2] <= queue_repository.MAX_BACKOFF_SECONDS
 
 
-async def test_an_order_that_keeps_failing_is_stuck_and_the_others_go_on(
-    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for key in ("good", "bad", "other"):
-        await interrupt(shop, "before charge", key=key)
-    charge = shop.peers.charge
-
-    async def poison(orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
-        if any(order.idempotency_key == "bad" for order in orders):
-            raise ValueError("poison\nwith a secret in its second line")
-        return await charge(orders)
-
-    monkeypatch.setattr(shop.peers, "charge", poison)
-    query: LiteralString = (
-        "SELECT failure, next_at = 'infinity' FROM orders WHERE idempotency_key = 'bad'"
-    )
-    for is_stuck in (False, False, True):
-        make_due(urls)
-        await shop.worker.run()
-        assert states(urls) == ["CONFIRMED", "PAYING", "CONFIRMED"]
-        assert read(urls["order"], query) == [("ValueError: poison", is_stuck)]
-        if not is_stuck:
-            execute(urls, "UPDATE orders SET failing_since = failing_since - interval '8 minutes'")
-
-
-async def test_an_outage_never_makes_an_order_stuck(
-    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nor does a defect right after it."""
-    await interrupt(shop, "before charge")
-    execute(urls, "UPDATE orders SET failure = 'x', failing_since = now() - interval '1 hour'")
-    shop.hooks["before charge"] = lose
-    make_due(urls)
-    await shop.worker.run()
-    shop.hooks.clear()
-
-    async def fail(_orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
-        raise ValueError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shop.peers, "charge", fail)
-        make_due(urls)
-        await shop.worker.run()
-    make_due(urls)
-    await shop.worker.run()
-    assert states(urls) == ["CONFIRMED"]
-
-
 async def test_leases_are_renewed_while_a_batch_takes_long(
     shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,122 @@
+"""The steps of the order protocol: the calls for orders in one state, in an order that is safe.
+
+`checkout` chooses the step, and saves the orders that it changes. An order that a step does not
+change has to wait.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+
+from services.order import domain
+from services.order.domain import Order, Payment, PaymentState, Refusal, State
+from services.order.peers import Peers
+
+
+class Steps:
+    """Takes steps; each returns the orders that change, as they are after it."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+
+    async def reserve(self, orders: Sequence[Order]) -> list[Order]:
+        """Reserve the stock of PENDING orders, which sets their prices."""
+        results = await self._peers.reserve_stock(orders)
+        changed = []
+        for order in orders:
+            result = results.get(order.order_id)
+            if isinstance(result, Refusal):
+                changed.append(domain.reject(order, result))
+            elif result is not None:
+                changed.append(domain.reserve(order, result))
+        return changed
+
+    async def charge(self, orders: Sequence[Order]) -> list[Order]:
+        """Charge PAYING orders, with the stock pinned before, and confirm those that are charged.
+
+        A payment that is captured manually is approved first; its stock is pinned in between.
+        """
+        chargeable, expired = await self._pin_before_charge(orders)
+        payments = await self._peers.charge(chargeable) if chargeable else {}
+        # An order has no payment as long as its provider does not respond.
+        begun = [order for order in chargeable if order.order_id in payments]
+        captured, expired_later = await self._capture(begun, payments)
+        settled = await self._settle(begun, payments | captured)
+        return expired + expired_later + settled
+
+    async def compensate(self, orders: Sequence[Order]) -> list[Order]:
+        """Cancel CANCELLING orders, or confirm those that were charged nevertheless."""
+        # The payment first: stock must not be released as long as it may still be paid for.
+        payments = await self._peers.cancel_payments(orders)
+        charged, others = _split_charged(orders, payments)
+        unpaid = [
+            order for order in others if payments[order.order_id].state is not PaymentState.UNKNOWN
+        ]
+        released = await self._peers.release_stock(unpaid) if unpaid else set()
+        cancelled = [
+            domain.transition(order, State.CANCELLED)
+            for order in unpaid
+            if order.order_id in released
+        ]
+        return cancelled + await self._confirm(charged, payments)
+
+    async def _pin_before_charge(self, orders: Sequence[Order]) -> tuple[list[Order], list[Order]]:
+        """Pin stock for charges that need it; return the orders to charge, and the expired ones."""
+        pinned, expired = await self._pin(
+            [order for order in orders if domain.needs_pin_to_charge(order)]
+        )
+        others = [order for order in orders if not domain.needs_pin_to_charge(order)]
+        return pinned + others, expired
+
+    async def _capture(
+        self, orders: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
+    ) -> tuple[dict[uuid.UUID, Payment], list[Order]]:
+        """Charge approved payments, once the stock is pinned; return also the expired orders."""
+        approved = [
+            order
+            for order in orders
+            if payments[order.order_id].state is PaymentState.REQUIRES_CAPTURE
+        ]
+        pinned, expired = await self._pin(approved)
+        return await self._peers.capture_payments(pinned) if pinned else {}, expired
+
+    async def _pin(self, orders: Sequence[Order]) -> tuple[list[Order], list[Order]]:
+        """Pin stock; return the orders for which it is, and those whose reservations expired."""
+        if not orders:
+            return [], []
+        results = await self._peers.pin_stock(orders)
+        found = [order for order in orders if order.order_id in results]
+        return (
+            [order for order in found if results[order.order_id]],
+            [domain.expire(order) for order in found if not results[order.order_id]],
+        )
+
+    async def _settle(
+        self, orders: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
+    ) -> list[Order]:
+        """Apply the payments of orders; those that were charged are confirmed."""
+        charged, others = _split_charged(orders, payments)
+        applied = [(order, domain.settle(order, payments[order.order_id])) for order in others]
+        changed = [after for before, after in applied if after is not before]
+        return changed + await self._confirm(charged, payments)
+
+    async def _confirm(
+        self, charged: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
+    ) -> list[Order]:
+        committed = await self._peers.commit_stock(charged) if charged else set()
+        return [
+            domain.settle(order, payments[order.order_id])
+            for order in charged
+            if order.order_id in committed
+        ]
+
+
+def _split_charged(
+    orders: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
+) -> tuple[list[Order], list[Order]]:
+    """Return those orders whose payments succeeded, and the others."""
+    charged: list[Order] = []
+    others: list[Order] = []
+    for order in orders:
+        succeeded = payments[order.order_id].state is PaymentState.SUCCEEDED
+        (charged if succeeded else others).append(order)
+    return charged, others
