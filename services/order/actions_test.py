@@ -1,8 +1,11 @@
 """Orders whose payments need the customer, or are captured after the stock is pinned."""
 
 import asyncio
+import itertools
 import json
+import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import LiteralString
 
 import psycopg
@@ -11,7 +14,7 @@ import pytest
 from bazaar.order.v1 import order_pb2
 from chassis.database import Database
 from chassis.testing import refusal
-from services.order.domain import State
+from services.order.domain import Order, Payment, PaymentAction, State
 from services.order.testing import (
     CAPTURES,
     STEPS,
@@ -213,6 +216,31 @@ async def test_the_events_of_an_order_show_that_its_customer_is_needed(
         (State.PAYING, True),
         (State.CONFIRMED, False),
     ]
+
+
+async def test_a_provider_that_shows_another_url_at_each_call_causes_no_more_events(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it make the order due more often; its customer gets the newest URL."""
+    charge = shop.peers.charge
+    numbers = itertools.count()
+
+    async def show_another_url(orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
+        action = PaymentAction(f"https://bank.example/{next(numbers)}", "secret")
+        payments = await charge(orders)
+        return {key: replace(each, action=action) for key, each in payments.items()}
+
+    request, _ = await place(shop, PINNED)
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.peers, "charge", show_another_url)
+        first = await shop.orders.CreateOrder(request)
+        await run_worker(shop, urls)
+        last = await shop.orders.CreateOrder(request)
+    assert last.payment_action.redirect_url == "https://bank.example/2"
+    assert last.payment_action.expire_time == first.payment_action.expire_time
+    events = "SELECT count(*), max(version) FROM order_events"
+    assert read(urls["order"], events) == [(3, 3)]
+    assert read(urls["order"], "SELECT version, attempts FROM orders") == [(3, 3)]
 
 
 @pytest.mark.parametrize("step", [*STEPS, *CAPTURES])

@@ -64,14 +64,6 @@ class PaymentState(StrEnum):
     CANCELLED = "CANCELLED"
 
 
-class RefundState(StrEnum):
-    """The state of a refund; PENDING until it is final."""
-
-    PENDING = "PENDING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-
-
 class Conflict(errors.FailedPrecondition):
     """The state of the order or of the stock does not allow the request."""
 
@@ -128,7 +120,7 @@ class PaymentAction:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order that the shop has accepted. `version` counts the changes.
+    """An order that the shop has accepted. `version` counts the changes, each of which is an event.
 
     `refunded_minor` is the sum of its refunds that are PENDING or SUCCEEDED, and `pending_refunds`
     the number of those that are PENDING.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from chassis.money import Amount
-from services.order.domain import RefundState, State
+from services.order.domain import State
+from services.order.refund import RefundState
 
 
 class Cause(StrEnum):

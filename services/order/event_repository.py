@@ -10,8 +10,9 @@ from typing import Any, LiteralString
 
 from chassis.database import Connection, fetch
 from chassis.money import Amount
-from services.order.domain import RefundState, State
+from services.order.domain import State
 from services.order.event import Cause, Event, Position, RefundChange
+from services.order.refund import RefundState
 
 # Transactions get numbers when they first write, and end in another order. Below the oldest one
 # that is running, no event can appear any more: a reader that stops there misses none. That one

@@ -23,11 +23,10 @@ from services.order.domain import (
     Payment,
     PaymentAction,
     PaymentState,
-    RefundState,
     Refusal,
 )
 from services.order.failure import Failure
-from services.order.refund import Refund, RefundKey
+from services.order.refund import Refund, RefundKey, RefundState
 
 Prices = Mapping[uuid.UUID, Amount]
 """Prices by product id."""

@@ -9,11 +9,12 @@ import hashlib
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from chassis import errors
 from chassis.money import Amount
 from chassis.violations import Violations
-from services.order.domain import Conflict, Line, Order, RefundState, State
+from services.order.domain import Conflict, Line, Order, State
 from services.order.placement import check_idempotency_key
 
 MAX_PENDING = 100
@@ -23,6 +24,14 @@ RefundKey = tuple[uuid.UUID, int]
 """The order and the number of a refund, by which the other services know it."""
 
 _REFUNDABLE = frozenset({State.CONFIRMED, State.SHIPPED, State.DELIVERED})
+
+
+class RefundState(StrEnum):
+    """The state of a refund; PENDING until it is final."""
+
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from psycopg.types.json import Jsonb
 from chassis.database import Connection, fetch
 from chassis.money import Amount
 from services.order import repository
-from services.order.domain import Line, Order, RefundState
+from services.order.domain import Line, Order
 from services.order.event import Cause
-from services.order.refund import NewRefund, Refund, RefundKey, hash_request
+from services.order.refund import NewRefund, Refund, RefundKey, RefundState, hash_request
 from services.order.repository import LEASE
 
 _SELECT: LiteralString = (

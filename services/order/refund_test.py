@@ -9,8 +9,8 @@ import pytest
 from chassis import errors
 from chassis.money import Amount
 from services.order import domain, refund
-from services.order.domain import Conflict, Line, Order, RefundState, State
-from services.order.refund import NewRefund, Refund
+from services.order.domain import Conflict, Line, Order, State
+from services.order.refund import NewRefund, Refund, RefundState
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 LAMP, CUP = uuid.UUID(int=1), uuid.UUID(int=2)

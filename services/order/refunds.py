@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from chassis import log
 from chassis.database import Database
 from services.order import batches, failure, refund, refund_repository, repository
-from services.order.domain import Order, RefundState
+from services.order.domain import Order
 from services.order.event import Cause
 from services.order.event_log import EventLog
 from services.order.failure import Failure
 from services.order.peers import Peers
 from services.order.postponement import postpone
-from services.order.refund import NewRefund, Refund, RefundKey
+from services.order.refund import NewRefund, Refund, RefundKey, RefundState
 
 MAX_REFUNDS = batches.MAX_ORDERS
 """The most refunds that are driven at once; others of the same orders are left to the worker."""

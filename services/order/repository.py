@@ -1,29 +1,19 @@
 """The SQL of orders. Callers own the connections and their transactions.
 
-The SQL of recovery is in `queue_repository`, that of events in `event_repository`.
+The SQL of recovery is in `queue_repository`, that of events in `event_repository`. How the columns
+map to orders is in `order_rows`.
 """
 
 import datetime as dt
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, LiteralString
-
-from psycopg.types.json import Jsonb
+from typing import LiteralString
 
 from chassis import errors
 from chassis.database import Connection, fetch
-from chassis.money import Amount
-from services.order.domain import (
-    ACTIVE,
-    Line,
-    NewOrder,
-    Order,
-    OrderKey,
-    PaymentAction,
-    Refusal,
-    State,
-)
+from services.order import order_rows
+from services.order.domain import ACTIVE, NewOrder, Order, OrderKey, PaymentAction
 from services.order.event import Cause
 from services.order.placement import hash_request
 
@@ -31,19 +21,6 @@ LEASE = dt.timedelta(seconds=30)
 """How long an order is left to the process that drives it, from its last step on."""
 ACTION_LIFETIME = dt.timedelta(minutes=10)
 """How long a customer may take to approve a payment: reservations last longer."""
-
-_SELECT: LiteralString = (
-    "SELECT orders.order_id, user_id, idempotency_key, request_hash, payment_method,"
-    " create_time, update_time, product_ids, quantities, prices_minor, state, version,"
-    " total_minor, currency_code, payment_id, refusal_reason, refusal_message, refusal_metadata,"
-    " refunded_minor, pending_refunds, manual_capture, action_redirect_url,"
-    " action_client_secret, action_expire_time, action_expire_time <= now()"
-    " FROM orders JOIN LATERAL ("
-    " SELECT array_agg(product_id ORDER BY line_number) AS product_ids,"
-    " array_agg(quantity ORDER BY line_number) AS quantities,"
-    " array_agg(unit_price_minor ORDER BY line_number) AS prices_minor"
-    " FROM order_lines WHERE order_lines.order_id = orders.order_id) AS lines ON true"
-)
 
 # Lists show orders by their ids, which therefore ascend in request order: they are made by a CTE,
 # which PostgreSQL evaluates once. The rows are inserted in the order of their keys, so that two
@@ -71,10 +48,13 @@ FROM accepted
 """
 
 # Every transaction locks rows in the order of their ids, which prevents deadlocks. The second of
-# two finds another version once it has the lock, and leaves that order out.
+# two finds another version once it has the lock, and leaves that order out. A renewal shows a
+# customer another way to approve the payment, such as another URL: a provider may have one for each
+# call.
 _SAVE: LiteralString = """
 WITH locked AS (
-    SELECT changed.* FROM unnest(
+    SELECT changed.*, redirect_url IS NOT NULL AND action_expire_time IS NOT NULL AS is_renewal
+    FROM unnest(
         %(order_ids)b::uuid[], %(versions)b::integer[], %(states)b::text[],
         %(currency_codes)b::text[], %(totals_minor)b::bigint[], %(payment_ids)b::uuid[],
         %(reasons)b::text[], %(messages)b::text[], %(metadatas)s::jsonb[], %(prices)b::text[],
@@ -85,10 +65,12 @@ WITH locked AS (
     ORDER BY order_id FOR UPDATE OF orders
 ), saved AS (
     UPDATE orders SET
-        state = locked.state, version = orders.version + 1, currency_code = locked.currency_code,
+        state = locked.state, currency_code = locked.currency_code,
+        version = orders.version + CASE WHEN is_renewal THEN 0 ELSE 1 END,
         total_minor = locked.total_minor, payment_id = locked.payment_id,
         refusal_reason = locked.refusal_reason, refusal_message = locked.refusal_message,
-        refusal_metadata = locked.refusal_metadata, attempts = 0,
+        refusal_metadata = locked.refusal_metadata,
+        attempts = CASE WHEN is_renewal THEN attempts ELSE 0 END,
         action_redirect_url = locked.redirect_url, action_client_secret = locked.client_secret,
         action_expire_time = CASE WHEN locked.redirect_url IS NOT NULL
             THEN coalesce(orders.action_expire_time, now() + %(action_lifetime)s) END,
@@ -102,7 +84,7 @@ WITH locked AS (
         update_time = now()
     FROM locked WHERE orders.order_id = locked.order_id
     RETURNING orders.order_id, orders.state, orders.version, orders.refusal_reason,
-        orders.update_time, orders.action_expire_time, locked.prices
+        orders.update_time, orders.action_expire_time, prices, is_renewal
 ), priced AS (
     UPDATE order_lines SET unit_price_minor = priced.unit_price_minor
     FROM saved, unnest(saved.prices::bigint[]) WITH ORDINALITY
@@ -116,7 +98,7 @@ WITH locked AS (
             'refusal_reason', refusal_reason,
             'action_required', CASE WHEN action_expire_time IS NOT NULL THEN true END
         ))
-    FROM saved ORDER BY order_id
+    FROM saved WHERE NOT is_renewal ORDER BY order_id
 )
 SELECT order_id, version, update_time, action_expire_time FROM saved
 """
@@ -142,8 +124,8 @@ async def find_orders(connection: Connection, keys: Sequence[OrderKey]) -> dict[
     """Get the existing orders by their keys."""
     found = await fetch(
         connection,
-        _to_order,
-        f"{_SELECT} WHERE (user_id, idempotency_key)"
+        order_rows.to_order,
+        f"{order_rows.SELECT} WHERE (user_id, idempotency_key)"
         " IN (SELECT * FROM unnest(%b::uuid[], %b::text[]))",
         ([user_id for user_id, _ in keys], [idempotency_key for _, idempotency_key in keys]),
     )
@@ -158,8 +140,9 @@ async def get_order(connection: Connection, order_id: uuid.UUID, *, lock: bool =
     """
     found = await fetch(
         connection,
-        _to_order,
-        f"{_SELECT} WHERE orders.order_id = %s" + (" FOR UPDATE OF orders" if lock else ""),
+        order_rows.to_order,
+        f"{order_rows.SELECT} WHERE orders.order_id = %s"
+        + (" FOR UPDATE OF orders" if lock else ""),
         (order_id,),
     )
     if not found:
@@ -171,8 +154,8 @@ async def get_orders(connection: Connection, order_ids: Sequence[uuid.UUID]) -> 
     """Get those of the orders that exist, newest first."""
     return await fetch(
         connection,
-        _to_order,
-        f"{_SELECT} WHERE orders.order_id = ANY(%s) ORDER BY orders.order_id DESC",
+        order_rows.to_order,
+        f"{order_rows.SELECT} WHERE orders.order_id = ANY(%s) ORDER BY orders.order_id DESC",
         (list(order_ids),),
     )
 
@@ -198,10 +181,20 @@ async def list_sizes(
 async def save_orders(connection: Connection, orders: Sequence[Order], cause: Cause) -> list[Order]:
     """Save those orders that were not changed since they were read; return them as saved.
 
-    Also writes the prices of orders that become PAYING, and an event for each order. It is one
+    Also writes the prices of orders that become PAYING, and an event for each order, unless it
+    waits for its customer already: another URL or secret is no change to record. It is one
     statement, which needs no transaction around it.
     """
-    cursor = await connection.execute(_SAVE, {**_to_parameters(orders), "cause": cause})
+    cursor = await connection.execute(
+        _SAVE,
+        {
+            **order_rows.to_parameters(orders),
+            "cause": cause,
+            "action_lifetime": ACTION_LIFETIME,
+            "active": [str(state) for state in ACTIVE],
+            "lease": LEASE,
+        },
+    )
     changed = {order.order_id: order for order in orders}
     return [
         replace(
@@ -261,90 +254,7 @@ async def _insert_lines(connection: Connection, orders: Iterable[Order]) -> None
         )
 
 
-def _to_parameters(orders: Sequence[Order]) -> Mapping[str, object]:
-    totals = [order.total for order in orders]
-    refusals = [order.refusal for order in orders]
-    actions = [order.action for order in orders]
-    return {
-        "order_ids": [order.order_id for order in orders],
-        "versions": [order.version for order in orders],
-        "states": [str(order.state) for order in orders],
-        "currency_codes": [total and total.currency_code for total in totals],
-        "totals_minor": [total and total.minor for total in totals],
-        "payment_ids": [order.payment_id for order in orders],
-        "reasons": [refusal and refusal.reason for refusal in refusals],
-        "messages": [refusal and refusal.message for refusal in refusals],
-        "metadatas": [refusal and Jsonb(dict(refusal.metadata)) for refusal in refusals],
-        "prices": [_to_prices(order) for order in orders],
-        "redirect_urls": [action and action.redirect_url for action in actions],
-        "client_secrets": [action and action.client_secret for action in actions],
-        "action_lifetime": ACTION_LIFETIME,
-        "active": [str(state) for state in ACTIVE],
-        "lease": LEASE,
-    }
-
-
-def _to_prices(order: Order) -> str | None:
-    """Return the prices of an order that becomes PAYING as an array literal of PostgreSQL."""
-    if order.state is not State.PAYING:
-        return None
-    return "{" + ",".join(str(line.unit_price_minor) for line in order.lines) + "}"
-
-
 def _set_expiry(
     action: PaymentAction | None, expire_time: dt.datetime | None
 ) -> PaymentAction | None:
     return action and replace(action, expire_time=expire_time)
-
-
-def _to_order(
-    order_id: uuid.UUID,
-    user_id: uuid.UUID,
-    idempotency_key: str,
-    request_hash: bytes,
-    payment_method: str,
-    create_time: dt.datetime,
-    update_time: dt.datetime,
-    product_ids: Sequence[uuid.UUID],
-    quantities: Sequence[int],
-    prices_minor: Sequence[int | None],
-    state: str,
-    version: int,
-    total_minor: int | None,
-    currency_code: str,
-    payment_id: uuid.UUID | None,
-    refusal_reason: str | None,
-    refusal_message: str,
-    refusal_metadata: Mapping[str, str],
-    refunded_minor: int,
-    pending_refunds: int,
-    manual_capture: bool,
-    redirect_url: str | None,
-    client_secret: str | None,
-    *expiry: Any,
-) -> Order:
-    refusal = None
-    if refusal_reason is not None:
-        refusal = Refusal(refusal_reason, refusal_message, refusal_metadata)
-    action = None
-    if redirect_url is not None and client_secret is not None:
-        action = PaymentAction(redirect_url, client_secret, *expiry)
-    return Order(
-        order_id,
-        user_id,
-        idempotency_key,
-        request_hash,
-        payment_method,
-        create_time,
-        update_time,
-        lines=tuple(map(Line, product_ids, quantities, prices_minor)),
-        state=State(state),
-        version=version,
-        total=None if total_minor is None else Amount(total_minor, currency_code),
-        payment_id=payment_id,
-        refusal=refusal,
-        refunded_minor=refunded_minor,
-        pending_refunds=pending_refunds,
-        manual_capture=manual_capture,
-        action=action,
-    )

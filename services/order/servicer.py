@@ -28,10 +28,11 @@ from services.order import (
     repository,
 )
 from services.order.checkout import Checkout
-from services.order.domain import NewOrder, RefundState
+from services.order.domain import NewOrder
 from services.order.event import Cause, Position
 from services.order.event_log import EventLog
 from services.order.order_errors import Failed, Unfinished
+from services.order.refund import RefundState
 from services.order.refunds import Refunds
 
 DRIVE_SECONDS = 5.0

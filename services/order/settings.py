@@ -16,4 +16,6 @@ class OrderSettings(ServiceSettings):
         tuple[str, ...], NoDecode, BeforeValidator(settings.split)
     ] = ("paypal:",)
     """How payment methods begin, separated by commas, for which stock is reserved until it expires
-    and the payment is captured after its approval; for others stock is pinned at once."""
+    and the payment is captured after its approval; for others stock is pinned at once. Where PayPal
+    is the default provider, its methods have no prefix: add them as clients send them, as in
+    `paypal:,checkout`. The empty prefix in `,` is that of every method."""
