@@ -7,7 +7,6 @@ calls is in `checkout` and `refunds`.
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from typing import TypeAlias
 
 import grpc
 from google.protobuf import field_mask_pb2
@@ -48,18 +47,14 @@ _REFUND_STATES = {
 _RELEASED = frozenset(
     {product_pb2.RESERVATION_STATE_RELEASED, product_pb2.RESERVATION_STATE_REJECTED}
 )
-_Reservations: TypeAlias = (
-    product_pb2.PinStockResponse
-    | product_pb2.CommitStockResponse
-    | product_pb2.ReleaseStockResponse
-)
 
 
 class Peers:
     """Clients of the other services.
 
     Every method raises errors.Unavailable if its service does not respond in time, and
-    client.FailedCallError if it refuses the call. No sequence of calls should lead to that.
+    client.FailedCallError if it refuses the call, or a step of one order. No sequence of calls
+    should lead to that.
     """
 
     def __init__(
@@ -95,20 +90,21 @@ class Peers:
         """Keep reserved stock from expiring; return whether it is pinned, or else was released."""
         request = product_pb2.PinStockRequest(order_ids=_ids(orders))
         response = await client.call(self._products.PinStock, request)
-        _check_states(response, _PINNED | _RELEASED)
+        _check_states("PinStock", response.results, _PINNED | _RELEASED)
         return {uuid.UUID(result.order_id): result.state in _PINNED for result in response.results}
 
     async def commit_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
         """Mark the reserved stock of orders as sold; return the orders for which it is."""
         request = product_pb2.CommitStockRequest(order_ids=_ids(orders))
         response = await client.call(self._products.CommitStock, request)
-        return _check_states(response, {product_pb2.RESERVATION_STATE_COMMITTED})
+        committed = {product_pb2.RESERVATION_STATE_COMMITTED}
+        return _check_states("CommitStock", response.results, committed)
 
     async def release_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
         """Release what orders may have reserved; return the orders that have none reserved now."""
         request = product_pb2.ReleaseStockRequest(order_ids=_ids(orders))
         response = await client.call(self._products.ReleaseStock, request)
-        return _check_states(response, _RELEASED)
+        return _check_states("ReleaseStock", response.results, _RELEASED)
 
     async def charge(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
         """Charge each order its total."""
@@ -174,17 +170,18 @@ class Peers:
         return results
 
 
-def _check_states(response: _Reservations, states: Collection[int]) -> set[uuid.UUID]:
-    """Return the orders of a response, whose reservations are all in one of the states.
+def _check_states(
+    call: str, results: Sequence[product_pb2.ReservationResult], states: Collection[int]
+) -> set[uuid.UUID]:
+    """Return the orders of results, all of whose reservations are in one of the states.
 
     Raises:
         client.FailedCallError: one is not.
     """
-    for result in response.results:
+    for result in results:
         if result.state not in states:
-            failure = _to_failure(type(response).__name__, result.error)
-            raise client.FailedCallError(failure.description)
-    return {uuid.UUID(result.order_id) for result in response.results}
+            raise client.FailedCallError(_to_failure(call, result.error).description)
+    return {uuid.UUID(result.order_id) for result in results}
 
 
 def _to_failure(call: str, error: status_pb2.Status) -> Failure:

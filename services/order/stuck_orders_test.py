@@ -193,6 +193,23 @@ async def test_an_order_whose_payment_stays_unknown_is_stuck_but_not_parked(
     assert states(urls) == ["CONFIRMED"]
 
 
+async def test_an_order_whose_stock_cannot_be_committed_is_parked(shop: Shop, urls: Urls) -> None:
+    """No sequence of calls should lead to that; the other orders of the batch go on."""
+    bad, _ = await place(shop, "bad", "other")
+    shop.hooks["before commit_stock"] = lose
+    await run_worker(shop, urls)
+    shop.hooks.clear()
+    first = "(SELECT min(order_id::text)::uuid FROM reservations)"
+    execute(urls["product"], f"UPDATE reservations SET state = 'RELEASED' WHERE order_id = {first}")
+    for _ in range(3):
+        await run_worker(shop, urls)
+        let_time_pass(urls)
+    assert states(urls) == ["PAYING", "CONFIRMED"]
+    ((stuck, failure, is_parked),) = await list_stuck(shop)
+    assert (stuck, is_parked) == (bad, True)
+    assert failure.startswith("FailedCallError: CommitStock: ")
+
+
 async def test_an_order_that_waits_for_its_customer_is_not_stuck(
     shop: Shop, urls: Urls, events: Events
 ) -> None:
