@@ -10,15 +10,28 @@ from psycopg.types.json import Jsonb
 from chassis.money import Amount
 from services.order.domain import Line, Order, PaymentAction, Refusal, State
 
+_PLAIN: tuple[LiteralString, ...] = (
+    "order_id",
+    "user_id",
+    "idempotency_key",
+    "request_hash",
+    "payment_method",
+    "create_time",
+    "update_time",
+    "version",
+    "payment_id",
+    "manual_capture",
+    "refunded_minor",
+    "pending_refunds",
+)
+"""The columns that are the fields of `Order` with the same names."""
+
 # In the order of the parameters of `to_order`.
 SELECT: LiteralString = (
-    "SELECT product_ids, quantities, prices_minor, total_minor, currency_code,"
+    "SELECT product_ids, quantities, prices_minor, state, total_minor, currency_code,"
     " refusal_reason, refusal_message, refusal_metadata,"
     " action_redirect_url, action_client_secret, action_expire_time, action_expire_time <= now(),"
-    " state, version, payment_id, refunded_minor, pending_refunds, manual_capture,"
-    " orders.order_id, user_id, idempotency_key, request_hash, payment_method,"
-    " create_time, update_time"
-    " FROM orders JOIN LATERAL ("
+    f" {', '.join(_PLAIN)} FROM orders JOIN LATERAL ("
     " SELECT array_agg(product_id ORDER BY line_number) AS product_ids,"
     " array_agg(quantity ORDER BY line_number) AS quantities,"
     " array_agg(unit_price_minor ORDER BY line_number) AS prices_minor"
@@ -30,6 +43,7 @@ def to_order(
     product_ids: Sequence[uuid.UUID],
     quantities: Sequence[int],
     prices_minor: Sequence[int | None],
+    state: str,
     total_minor: int | None,
     currency_code: str,
     refusal_reason: str | None,
@@ -39,27 +53,16 @@ def to_order(
     client_secret: str,
     expire_time: dt.datetime,
     is_expired: bool,
-    state: str,
-    version: int,
-    payment_id: uuid.UUID | None,
-    refunded_minor: int,
-    pending_refunds: int,
-    manual_capture: bool,
-    *identity: Any,
+    *plain: Any,
 ) -> Order:
-    """Return the order of a row of `SELECT`, which ends with the first fields of `Order`."""
+    """Return the order of a row of `SELECT`."""
     return Order(
-        *identity,
+        **dict(zip(_PLAIN, plain, strict=True)),
         lines=tuple(map(Line, product_ids, quantities, prices_minor)),
         state=State(state),
-        version=version,
         total=None if total_minor is None else Amount(total_minor, currency_code),
-        payment_id=payment_id,
         refusal=_to_refusal(refusal_reason, refusal_message, refusal_metadata),
-        manual_capture=manual_capture,
         action=_to_action(redirect_url, client_secret, expire_time, is_expired),
-        refunded_minor=refunded_minor,
-        pending_refunds=pending_refunds,
     )
 
 

@@ -29,6 +29,8 @@ from services.order.refund import Refund, RefundKey, RefundState
 
 Prices = Mapping[uuid.UUID, Amount]
 """Prices by product id."""
+RefundResults = dict[RefundKey, RefundState | Failure]
+"""The states of refunds, or why they could not go on, by their keys."""
 
 _REFUSALS = frozenset({code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND, code_pb2.FAILED_PRECONDITION})
 _PAYMENT_STATES = {
@@ -126,9 +128,7 @@ class Peers:
         response = await client.call(self._payments.CancelPayments, request)
         return _to_payments(response.payments)
 
-    async def refund_payments(
-        self, refunds: Sequence[Refund]
-    ) -> dict[RefundKey, RefundState | Failure]:
+    async def refund_payments(self, refunds: Sequence[Refund]) -> RefundResults:
         """Refund the payments of orders; PENDING if the outcome is not known yet."""
         request = payment_pb2.RefundPaymentsRequest(
             refunds=[_to_payment_refund(refund) for refund in refunds]
@@ -141,9 +141,7 @@ class Peers:
             for result in response.results
         }
 
-    async def return_stock(
-        self, refunds: Sequence[Refund]
-    ) -> dict[RefundKey, RefundState | Failure]:
+    async def return_stock(self, refunds: Sequence[Refund]) -> RefundResults:
         """Put the units of refunds back into stock; SUCCEEDED if they are there."""
         request = product_pb2.ReturnStockRequest(returns=[_to_return(refund) for refund in refunds])
         response = await client.call(self._products.ReturnStock, request)

@@ -19,15 +19,12 @@ from services.order.domain import Order
 from services.order.event import Cause
 from services.order.event_log import EventLog
 from services.order.failure import Failure
-from services.order.peers import Peers
+from services.order.peers import Peers, RefundResults
 from services.order.postponement import postpone
 from services.order.refund import NewRefund, Refund, RefundKey, RefundState
 
 MAX_REFUNDS = batches.MAX_ORDERS
 """The most refunds that are driven at once; others of the same orders are left to the worker."""
-
-RefundResults = dict[RefundKey, RefundState | Failure]
-"""The states of refunds, or why they could not go on."""
 
 _UNKNOWN = Failure("REFUND_UNKNOWN")
 

@@ -12,8 +12,8 @@ from google.type import money_pb2
 from bazaar.order.v1 import order_pb2
 from chassis.testing import refusal
 from services.order import queue_repository, servicer
+from services.order.peers import RefundResults
 from services.order.refund import Refund, RefundState
-from services.order.refunds import RefundResults
 from services.order.testing import (
     REFUND_STEPS,
     Shop,

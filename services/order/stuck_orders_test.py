@@ -14,8 +14,8 @@ from chassis.service import Resources
 from chassis.testing import Events
 from services.order.domain import Order, Payment
 from services.order.main import make_servicer
+from services.order.peers import RefundResults
 from services.order.refund import Refund
-from services.order.refunds import RefundResults
 from services.order.settings import OrderSettings
 from services.order.testing import (
     Shop,
