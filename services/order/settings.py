@@ -2,20 +2,28 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
 from chassis import settings
 from chassis.service import ServiceSettings
 
 
+def _to_prefix(text: str) -> str:
+    if not text:
+        raise ValueError("must not have an empty prefix: every payment method is `*`")
+    return "" if text == "*" else text
+
+
 class OrderSettings(ServiceSettings):
     """Settings of the order service beside those of every service."""
 
     orderservice_manual_capture: Annotated[
-        tuple[str, ...], NoDecode, BeforeValidator(settings.split)
+        tuple[Annotated[str, AfterValidator(_to_prefix)], ...],
+        NoDecode,
+        BeforeValidator(settings.split),
     ] = ("paypal:",)
     """How payment methods begin, separated by commas, for which stock is reserved until it expires
     and the payment is captured after its approval; for others stock is pinned at once. Where PayPal
     is the default provider, its methods have no prefix: add them as clients send them, as in
-    `paypal:,checkout`. The empty prefix in `,` is that of every method."""
+    `paypal:,checkout`. `*` is every method."""

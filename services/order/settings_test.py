@@ -1,6 +1,7 @@
 """The settings of the order service, and what they mean for payment methods."""
 
 import pytest
+from pydantic import ValidationError
 
 from bazaar.order.v1 import order_pb2
 from services.order.messages import parse_order
@@ -14,7 +15,7 @@ USER_ID = "0199aaaa-0000-7000-8000-000000000000"
     [
         (None, ["paypal:checkout"]),
         ("paypal:,checkout", ["paypal:checkout", "checkout"]),
-        (",", ["paypal:checkout", "checkout", "pm_card_visa"]),
+        ("*", ["paypal:checkout", "checkout", "pm_card_visa"]),
         ("", []),
     ],
     ids=["default", "PayPal without a prefix", "all", "none"],
@@ -31,3 +32,9 @@ def test_payments_are_captured_manually_by_the_prefixes_of_their_methods(
     ]
     orders = [parse_order(request, "k", prefixes) for request in requests]
     assert [each.payment_method for each in orders if each.manual_capture] == captured_manually
+
+
+def test_a_stray_comma_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORDERSERVICE_MANUAL_CAPTURE", "paypal:,")
+    with pytest.raises(ValidationError, match="must not have an empty prefix"):
+        OrderSettings()
