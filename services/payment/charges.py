@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from chassis import errors, log
 from chassis.database import Connection, Database
-from services.payment import domain, repository
+from services.payment import domain, release_repository, repository
 from services.payment.domain import Charge, ChargeResult, NewPayment, Payment, State
 from services.payment.providers.provider import (
     Authorization,
@@ -224,7 +224,7 @@ class Charges:
         if changed:
             payments |= await repository.update_payments(connection, changed)
         if late := [each for each in changed if self._may_be_held(each)]:
-            await repository.schedule_releases(connection, late)
+            await release_repository.schedule(connection, late)
         if entries := domain.charge_entries(changed):
             await repository.insert_transactions(connection, entries)
         return payments

@@ -108,6 +108,15 @@ class Payment:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """A cancelled payment whose intent is to be cancelled again, claimed until `lease_end`."""
+
+    payment_id: uuid.UUID
+    reference: str
+    lease_end: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ChargeResult:
     """The state of an intent at the provider: PROCESSING if it is unconfirmed or not known.
 

@@ -7,14 +7,13 @@ from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis.database import Database
 from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
-from services.payment import webhooks
+from services.payment import webhooks, worker
 from services.payment.providers.paypal import PayPalProvider
 from services.payment.providers.provider import Provider
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
-from services.payment.worker import INTERVAL_SECONDS, Worker
 
 
 def make_servicer(resources: Resources) -> PaymentServicer:
@@ -27,8 +26,7 @@ def make_servicer(resources: Resources) -> PaymentServicer:
         ]
     )
     resources.stack.push_async_callback(registry.close)
-    worker = Worker(resources.database, registry)
-    resources.tasks.append(BackgroundTask("payment_worker", worker.run, INTERVAL_SECONDS))
+    resources.tasks.extend(worker.make_tasks(resources.database, registry))
     sweep = partial(webhooks.sweep, resources.database)
     resources.tasks.append(BackgroundTask("webhook_sweep", sweep, webhooks.SWEEP_SECONDS))
     return PaymentServicer(resources.database, registry)

@@ -1,4 +1,4 @@
-"""All SQL of the payment service. Callers own the connections and their transactions.
+"""The SQL of payments, refunds and the ledger. Callers own the connections and transactions.
 
 Every statement locks payments in the order of their order ids, which prevents deadlocks.
 """
@@ -21,9 +21,6 @@ from services.payment.domain import (
     TransactionType,
 )
 from services.payment.refund import Refund, RefundKey
-
-FIRST_RELEASE = dt.timedelta(minutes=1)
-"""When a cancelled payment that may still be held is cancelled again; the interval then doubles."""
 
 _PAYMENT_COLUMNS: LiteralString = (
     "payment_id, order_id, state, amount_minor, currency_code, provider, provider_reference,"
@@ -134,36 +131,6 @@ async def update_payments(
         ),
     )
     return {payment.order_id: payment for payment in updated}
-
-
-async def schedule_releases(connection: Connection, payments: Sequence[Payment]) -> None:
-    """Have cancelled payments, whose rows are locked, cancelled again in FIRST_RELEASE."""
-    await connection.execute(
-        "UPDATE payments SET release_time = now() + %s WHERE payment_id = ANY(%s)",
-        (FIRST_RELEASE, [payment.payment_id for payment in payments]),
-    )
-
-
-async def claim_releases(
-    connection: Connection, lifetime: dt.timedelta, limit: int
-) -> list[Payment]:
-    """Get at most `limit` payments that are due to be cancelled again.
-
-    Each is due again after twice the time, up to `lifetime` after its cancellation.
-    """
-    # Of the columns, only `payment_id`, the first, is one of `due` too.
-    return await fetch(
-        connection,
-        _to_payment,
-        "WITH due AS ("
-        " SELECT payment_id FROM payments WHERE release_time <= now()"
-        " ORDER BY release_time LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
-        ") UPDATE payments SET release_time = CASE WHEN update_time > now() - %(lifetime)s"
-        " THEN now() + (now() - update_time) END"
-        " FROM due WHERE payments.payment_id = due.payment_id"
-        f" RETURNING payments.{_PAYMENT_COLUMNS}",
-        {"lifetime": lifetime, "limit": limit},
-    )
 
 
 async def insert_transactions(connection: Connection, entries: Sequence[LedgerEntry]) -> None:

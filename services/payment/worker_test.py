@@ -3,35 +3,47 @@
 The provider is the sandbox as it would be if its intents could be authorized at any time.
 """
 
+import asyncio
 import uuid
 from collections.abc import Sequence
+from typing import LiteralString
 
 import psycopg
 import pytest
 
+from chassis import errors
 from chassis.database import Database
 from chassis.money import Amount
+from chassis.testing import Events
+from services.payment import worker as worker_module
 from services.payment.charges import Charges
 from services.payment.domain import Charge, ChargeResult, State
+from services.payment.providers.attempts import Attempts
+from services.payment.providers.provider import Provider
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
-from services.payment.worker import Worker
+from services.payment.worker import Worker, make_tasks
 
-pytest_plugins = ("tools.postgres.testing", "services.payment.testing")
+pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.payment.testing")
 DATABASE = "payment"
+
+WAIT_SECONDS = 10
+UNKNOWN = ChargeResult(State.PROCESSING)
 
 
 class LateProvider(SandboxProvider):
-    """Counts how often each intent is cancelled."""
+    """Keeps the references of intents that were cancelled, each as often as it was."""
 
     cancels_finally = False
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.cancelled: list[str] = []
+        self.has_cancelled = asyncio.Event()
 
     async def cancel(self, references: Sequence[str]) -> list[ChargeResult]:
         self.cancelled += references
+        self.has_cancelled.set()
         return await super().cancel(references)
 
 
@@ -43,14 +55,29 @@ def provider(database: Database) -> LateProvider:
 @pytest.fixture
 async def worker(database: Database, provider: LateProvider) -> Worker:
     """Return a worker, and one payment that is cancelled."""
-    providers = Providers([provider])
+    await cancel_payment(database, provider)
+    provider.cancelled.clear()
+    provider.has_cancelled.clear()
+    return Worker(database, provider)
+
+
+async def run(worker: Worker) -> None:
+    """Run a worker, which must come to an end."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        await worker.run()
+
+
+async def cancel_payment(database: Database, provider: Provider) -> None:
     charge = Charge(uuid.uuid4(), Amount(5, "GBP"), "pm_sandbox_action")
-    charges = Charges(database, providers)
+    charges = Charges(database, Providers([provider]))
     await charges.process([charge])
     (payment,) = await charges.cancel([charge.order_id])
     assert payment.state is State.CANCELLED
-    provider.cancelled.clear()
-    return Worker(database, providers)
+
+
+def execute(url: str, statement: LiteralString) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(statement)
 
 
 def minutes_to_release(url: str) -> list[int | None]:
@@ -63,23 +90,23 @@ def minutes_to_release(url: str) -> list[int | None]:
 
 def skip_to_release(url: str) -> None:
     """Let as much time pass as is left."""
-    with psycopg.connect(url) as connection:
-        connection.execute(
-            "UPDATE payments SET update_time = update_time - (release_time - now()),"
-            " release_time = now()"
-        )
+    execute(
+        url,
+        "UPDATE payments SET update_time = update_time - (release_time - now()),"
+        " release_time = now()",
+    )
 
 
 async def test_a_cancelled_payment_is_cancelled_again_at_growing_intervals(
     worker: Worker, provider: LateProvider, clean_database_url: str
 ) -> None:
-    await worker.run()
+    await run(worker)
     assert provider.cancelled == []
     found = []
     for _ in range(4):
         found += minutes_to_release(clean_database_url)
         skip_to_release(clean_database_url)
-        await worker.run()
+        await run(worker)
     assert found == [1, 1, 2, 4]
     assert len(provider.cancelled) == 4
 
@@ -89,7 +116,7 @@ async def test_a_payment_that_can_no_longer_be_held_is_left_alone(
 ) -> None:
     for _ in range(10):
         skip_to_release(clean_database_url)
-        await worker.run()
+        await run(worker)
     assert len(provider.cancelled) == 10
     assert minutes_to_release(clean_database_url) == [None]
 
@@ -97,20 +124,161 @@ async def test_a_payment_that_can_no_longer_be_held_is_left_alone(
 async def test_a_payment_of_a_provider_that_cancels_finally_is_not_cancelled_again(
     database: Database, clean_database_url: str
 ) -> None:
-    charge = Charge(uuid.uuid4(), Amount(5, "GBP"), "pm_sandbox_action")
-    charges = Charges(database, Providers([SandboxProvider(database)]))
-    await charges.process([charge])
-    await charges.cancel([charge.order_id])
+    await cancel_payment(database, SandboxProvider(database))
     assert minutes_to_release(clean_database_url) == [None]
+    assert make_tasks(database, [SandboxProvider(database)]) == []
 
 
 async def test_a_hold_that_comes_late_is_released_and_not_captured(
     worker: Worker, clean_database_url: str
 ) -> None:
     skip_to_release(clean_database_url)
-    with psycopg.connect(clean_database_url) as connection:
-        connection.execute("UPDATE sandbox.intents SET state = 'REQUIRES_CAPTURE'")
-    await worker.run()
+    execute(clean_database_url, "UPDATE sandbox.intents SET state = 'REQUIRES_CAPTURE'")
+    await run(worker)
     with psycopg.connect(clean_database_url) as connection:
         query = "SELECT state, (SELECT count(*) FROM sandbox.movements) FROM sandbox.intents"
         assert connection.execute(query).fetchall() == [("CANCELLED", 0)]
+
+
+LATER = "UPDATE payments SET update_time = now() - interval '7 hours', release_time = now()"
+
+
+@pytest.mark.parametrize("failure", [errors.Unavailable("DOWN"), KeyError("defect"), None])
+async def test_a_release_whose_outcome_is_unknown_is_repeated(
+    worker: Worker,
+    provider: LateProvider,
+    clean_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception | None,
+) -> None:
+    calls = 0
+
+    async def cancel(references: Sequence[str]) -> list[ChargeResult]:
+        nonlocal calls
+        calls += 1
+        if failure is not None:
+            raise failure
+        return [UNKNOWN for _ in references]
+
+    execute(clean_database_url, LATER)
+    with monkeypatch.context() as patch:
+        patch.setattr(provider, "cancel", cancel)
+        (found,) = await asyncio.gather(run(worker), return_exceptions=True)
+    assert (found, calls) == (failure, 1)
+    # It would have been the last one.
+    assert minutes_to_release(clean_database_url) == [1]
+    skip_to_release(clean_database_url)
+    await run(worker)
+    assert len(provider.cancelled) == 1
+    assert minutes_to_release(clean_database_url) == [None]
+
+
+async def test_a_cancelled_payment_that_was_charged_is_an_error_that_is_logged_once(
+    worker: Worker, clean_database_url: str, events: Events
+) -> None:
+    execute(clean_database_url, "UPDATE sandbox.intents SET state = 'SUCCEEDED'")
+    for _ in range(2):
+        execute(
+            clean_database_url,
+            "UPDATE payments SET release_time = now() WHERE release_time IS NOT NULL",
+        )
+        await run(worker)
+    assert [(each["event"], each["log_level"]) for each in events] == [
+        ("cancelled_payment_charged", "error")
+    ]
+    execute(clean_database_url, "UPDATE sandbox.intents SET state = 'CANCELLED'")
+
+
+async def test_two_workers_do_not_cancel_the_same_payments(
+    worker: Worker, database: Database, provider: LateProvider, clean_database_url: str
+) -> None:
+    skip_to_release(clean_database_url)
+    await asyncio.gather(run(worker), run(Worker(database, provider)))
+    assert len(provider.cancelled) == 1
+
+
+async def test_a_result_that_comes_after_the_lease_is_not_recorded(
+    worker: Worker,
+    provider: LateProvider,
+    clean_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def cancel_too_late(references: Sequence[str]) -> list[ChargeResult]:
+        # Another process has claimed the payment since.
+        execute(clean_database_url, "UPDATE payments SET release_time = now() + interval '1 hour'")
+        return [ChargeResult(State.CANCELLED) for _ in references]
+
+    execute(clean_database_url, LATER)
+    monkeypatch.setattr(provider, "cancel", cancel_too_late)
+    await run(worker)
+    assert minutes_to_release(clean_database_url) == [60]
+
+
+async def test_a_provider_that_hangs_holds_a_worker_for_a_limited_time(
+    worker: Worker,
+    provider: LateProvider,
+    clean_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attempts = Attempts()
+
+    async def hang(_: str) -> ChargeResult:
+        return await attempts.repeat(asyncio.get_running_loop().create_future)
+
+    async def cancel(references: Sequence[str]) -> list[ChargeResult]:
+        return await attempts.for_each(references, hang, UNKNOWN)
+
+    skip_to_release(clean_database_url)
+    monkeypatch.setattr(provider, "cancel", cancel)
+    monkeypatch.setattr(worker_module, "CANCEL_SECONDS", 0.6)
+    with pytest.raises(errors.Unavailable):
+        await run(worker)
+
+
+class FailingProvider(LateProvider):
+    """Fails, or hangs, when a payment is cancelled once more."""
+
+    name = "failing"
+
+    def __init__(self, database: Database, failure: Exception | None) -> None:
+        super().__init__(database)
+        self._failure = failure
+
+    async def cancel(self, references: Sequence[str]) -> list[ChargeResult]:
+        results = await super().cancel(references)
+        if len(self.cancelled) == 1:
+            return results
+        if self._failure is None:
+            await asyncio.get_running_loop().create_future()
+        raise self._failure
+
+
+@pytest.mark.parametrize("failure", [errors.Unavailable("DOWN"), KeyError("defect"), None])
+async def test_no_provider_stops_the_releases_of_another(
+    worker: Worker,
+    provider: LateProvider,
+    database: Database,
+    clean_database_url: str,
+    failure: Exception | None,
+) -> None:
+    failing = FailingProvider(database, failure)
+    await cancel_payment(database, failing)
+    failing.has_cancelled.clear()
+    skip_to_release(clean_database_url)
+    tasks = make_tasks(database, [failing, provider])
+    for task in tasks:
+        task.start()
+    async with asyncio.timeout(WAIT_SECONDS):
+        await asyncio.gather(failing.has_cancelled.wait(), provider.has_cancelled.wait())
+    for task in tasks:
+        await task.stop()
+    assert len(provider.cancelled) == 1
+
+
+async def test_a_payment_waits_for_a_provider_that_is_switched_off(
+    worker: Worker, provider: LateProvider, database: Database, clean_database_url: str
+) -> None:
+    skip_to_release(clean_database_url)
+    await run(Worker(database, FailingProvider(database, KeyError("another payment"))))
+    await run(worker)
+    assert len(provider.cancelled) == 1

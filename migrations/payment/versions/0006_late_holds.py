@@ -10,7 +10,8 @@ ALTER TABLE payments
     -- When to cancel the payment at its provider again; NULL if it cannot be held any more.
     ADD COLUMN release_time timestamptz,
     ADD CONSTRAINT payments_release_time_check CHECK (release_time IS NULL OR state = 'CANCELLED');
-CREATE INDEX payments_release_time_idx ON payments (release_time) WHERE release_time IS NOT NULL;
+CREATE INDEX payments_release_time_idx ON payments (provider, release_time)
+    WHERE release_time IS NOT NULL;
 """
 
 _DOWNGRADE = """

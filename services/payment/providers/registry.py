@@ -1,6 +1,7 @@
 """The payment providers that are switched on, and which of them a payment method belongs to."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from chassis import errors, log
@@ -22,6 +23,10 @@ class Providers:
     def __init__(self, providers: Sequence[Provider]) -> None:
         self._providers = {provider.name: provider for provider in providers}
         self._default = next(iter(self._providers), "")
+
+    def __iter__(self) -> Iterator[Provider]:
+        """Return the providers in the order in which they were given."""
+        return iter(self._providers.values())
 
     def find(self, name: str) -> Provider | None:
         """Return a provider by its name, or None if it is not switched on."""
@@ -45,7 +50,7 @@ class Providers:
 
     async def close(self) -> None:
         """Close the connections to all providers."""
-        for provider in self._providers.values():
+        for provider in self:
             await provider.close()
 
 
@@ -53,13 +58,24 @@ async def call_each(
     batches: Mapping[Provider, Sequence[Item]],
     call: Callable[[Provider, Sequence[Item]], Awaitable[Result]],
 ) -> dict[Provider, Result]:
-    """Call each provider with its batch. One that is down has no result, and stops no other."""
+    """Call all providers at once, each with its batch. One that is down has no result.
+
+    What else a call raises is raised when all of them have ended.
+    """
+    calls = [call(provider, batch) for provider, batch in batches.items()]
     results: dict[Provider, Result] = {}
-    for provider, batch in batches.items():
-        try:
-            results[provider] = await call(provider, batch)
-        except errors.Unavailable as error:
-            _LOG.warning("provider_unavailable", provider=provider.name, reason=error.reason)
+    failures: list[BaseException] = []
+    for provider, result in zip(
+        batches, await asyncio.gather(*calls, return_exceptions=True), strict=True
+    ):
+        if isinstance(result, errors.Unavailable):
+            _LOG.warning("provider_unavailable", provider=provider.name, reason=result.reason)
+        elif isinstance(result, BaseException):
+            failures.append(result)
+        else:
+            results[provider] = result
+    if failures:
+        raise failures[0]
     return results
 
 
