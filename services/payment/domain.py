@@ -34,6 +34,7 @@ class State(StrEnum):
 
 UNSETTLED = frozenset({State.PROCESSING, State.REQUIRES_ACTION, State.REQUIRES_CAPTURE})
 """The states in which it is open whether the customer will be charged."""
+_NOT_CHARGED = frozenset({State.CANCELLED, State.DECLINED})
 
 
 class RefundState(StrEnum):
@@ -218,12 +219,25 @@ def is_for_another_amount(payment: Payment, result: ChargeResult) -> bool:
 def settle(payment: Payment, result: ChargeResult) -> Payment:
     """Apply the provider's result, unless the payment is final already.
 
-    The provider is believed if it has charged a payment that it declined before.
+    The provider is believed if it has charged a payment that it declined before: the order service
+    cancels such a payment, and confirms its order if that returns it as SUCCEEDED.
     """
     paid = payment.state is State.DECLINED and result.state is State.SUCCEEDED
     if result.state in UNSETTLED or not (payment.state is State.PROCESSING or paid):
         return payment
     return replace(payment, state=result.state, decline_reason=result.decline_reason)
+
+
+def find_contradiction(payment: Payment, result: ChargeResult) -> str:
+    """Return why the staff has to look at a result that nobody waits for, or an empty string.
+
+    The order of a payment that was cancelled or declined may be final, and is never confirmed then.
+    """
+    if is_for_another_amount(payment, result):
+        return "amount_mismatch"
+    if payment.state in _NOT_CHARGED and result.state is State.SUCCEEDED:
+        return f"{payment.state.lower()}_and_charged"
+    return ""
 
 
 def is_cancellable(payment: Payment) -> bool:

@@ -77,6 +77,23 @@ def test_a_payment_that_was_declined_can_still_have_been_charged() -> None:
     assert (settled.state, settled.decline_reason) == (State.SUCCEEDED, "")
 
 
+@pytest.mark.parametrize(
+    ("state", "result", "reason"),
+    [
+        (State.DECLINED, ChargeResult(State.SUCCEEDED), "declined_and_charged"),
+        (State.CANCELLED, ChargeResult(State.SUCCEEDED), "cancelled_and_charged"),
+        (State.PROCESSING, ChargeResult(State.SUCCEEDED, amount=POUNDS), ""),
+        (State.PROCESSING, ChargeResult(State.PROCESSING, amount=Amount(1, "GBP")), "amount_mismatch"),
+        (State.SUCCEEDED, ChargeResult(State.SUCCEEDED), ""),
+        (State.DECLINED, ChargeResult(State.CANCELLED), ""),
+    ],
+)
+def test_a_charge_of_a_payment_that_was_not_charged_contradicts_it(
+    state: State, result: ChargeResult, reason: str
+) -> None:
+    assert domain.find_contradiction(payment(state), result) == reason
+
+
 @pytest.mark.parametrize("state", [State.REQUIRES_ACTION, State.REQUIRES_CAPTURE])
 def test_what_a_provider_waits_for_is_presented_and_not_settled(state: State) -> None:
     before, action = payment(State.PROCESSING), Action("https://bank.example/3ds")

@@ -37,10 +37,12 @@ async def insert(
     return cursor.rowcount == 1
 
 
-async def delete_old(connection: Connection, lifetime: dt.timedelta) -> None:
-    """Delete notifications that were applied and are older than `lifetime`."""
+async def delete_old(
+    connection: Connection, lifetime: dt.timedelta, quarantine_lifetime: dt.timedelta
+) -> None:
+    """Delete notifications that are older than their lifetimes."""
     await connection.execute(
-        "DELETE FROM webhook_inbox"
-        " WHERE quarantine_reason = '' AND receive_time < now() - %s::interval",
-        (lifetime,),
+        "DELETE FROM webhook_inbox WHERE receive_time < now()"
+        " - CASE quarantine_reason WHEN '' THEN %s::interval ELSE %s::interval END",
+        (lifetime, quarantine_lifetime),
     )

@@ -12,18 +12,19 @@ from chassis import errors, log
 from chassis.database import Database
 from services.payment import domain, repository, webhook_repository
 from services.payment.charges import Charges
-from services.payment.domain import ChargeResult, Payment, State
+from services.payment.domain import ChargeResult, Payment
 from services.payment.providers.provider import Notification, Provider
 from services.payment.providers.registry import Providers
 
 UNKNOWN_PAYMENT = "unknown_payment"
-AMOUNT_MISMATCH = "amount_mismatch"
-CANCELLED_AND_CHARGED = "cancelled_and_charged"
 REFUND_FAILED = "refund_failed"
 """A refund that is recorded as SUCCEEDED has failed: the customer has to be paid otherwise."""
 LIFETIME = dt.timedelta(days=30)
 """How long a notification is remembered. Stripe and PayPal send it again for three days
 (https://docs.stripe.com/webhooks, https://developer.paypal.com/api/rest/webhooks/)."""
+QUARANTINE_LIFETIME = dt.timedelta(days=365)
+"""How long a notification is kept for the staff: longer than a buyer may dispute a payment, which
+at PayPal is 180 days (Purchase Protection in its user agreement)."""
 SWEEP_SECONDS = 3_600.0
 """How often old notifications are deleted."""
 
@@ -68,10 +69,7 @@ class Webhooks:
             await self._quarantine(provider, notification, REFUND_FAILED)
             return
         (result,) = await provider.find([notification.reference])
-        if reason := _find_contradiction(payment, result):
-            await self._quarantine(provider, notification, reason)
-        else:
-            await self._apply(provider, notification, payment, result)
+        await self._apply(provider, notification, payment, result)
 
     async def _apply(
         self,
@@ -80,42 +78,43 @@ class Webhooks:
         payment: Payment,
         result: ChargeResult,
     ) -> None:
+        order_id = payment.order_id
         async with self._database.transaction() as connection:
-            if await webhook_repository.insert(connection, provider.name, notification, ""):
-                await self._charges.settle(connection, payment.order_id, result)
+            # The payment may have changed while the provider was asked.
+            payments = await repository.get_payments_of_orders(connection, [order_id], lock=True)
+            reason = domain.find_contradiction(payments[order_id], result)
+            new = await webhook_repository.insert(connection, provider.name, notification, reason)
+            if new and not reason:
+                await self._charges.settle(connection, order_id, result)
+        if new and reason:
+            self._warn(provider, notification, reason)
 
     async def _quarantine(
         self, provider: Provider, notification: Notification, reason: str
     ) -> None:
-        """Keep a notification that needs the staff, and tell the alarm of it once."""
-        async with self._database.transaction() as connection:
+        async with self._database.connection() as connection:
             new = await webhook_repository.insert(connection, provider.name, notification, reason)
         if new:
-            self._log.error(
-                "webhook_quarantined",
-                provider=provider.name,
-                event_id=notification.event_id,
-                type=notification.type,
-                reference=notification.reference,
-                failed_refund=notification.failed_refund,
-                reason=reason,
-            )
+            self._warn(provider, notification, reason)
+
+    def _warn(self, provider: Provider, notification: Notification, reason: str) -> None:
+        """Tell the alarm of a notification that needs the staff."""
+        self._log.error(
+            "webhook_quarantined",
+            provider=provider.name,
+            event_id=notification.event_id,
+            type=notification.type,
+            reference=notification.reference,
+            failed_refund=notification.failed_refund,
+            reason=reason,
+        )
 
 
 async def sweep(database: Database) -> None:
-    """Delete old notifications, except those that are quarantined.
+    """Delete notifications after LIFETIME, and quarantined ones after QUARANTINE_LIFETIME.
 
     Raises:
         errors.Unavailable: the database is down.
     """
     async with database.connection() as connection:
-        await webhook_repository.delete_old(connection, LIFETIME)
-
-
-def _find_contradiction(payment: Payment, result: ChargeResult) -> str:
-    """Return why a result cannot be of the payment, or an empty string."""
-    if domain.is_for_another_amount(payment, result):
-        return AMOUNT_MISMATCH
-    if payment.state is State.CANCELLED and result.state is State.SUCCEEDED:
-        return CANCELLED_AND_CHARGED
-    return ""
+        await webhook_repository.delete_old(connection, LIFETIME, QUARANTINE_LIFETIME)

@@ -1,10 +1,11 @@
 """Webhooks on a real database, with the fake of Stripe: each is applied once and never believed."""
 
 import asyncio
+import datetime as dt
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, LiteralString
 
 import grpc
@@ -20,7 +21,7 @@ from chassis.server import Server
 from chassis.testing import Events, refusal, serving
 from services.payment import webhooks
 from services.payment.charges import Charges
-from services.payment.domain import Charge, Payment, State
+from services.payment.domain import Charge, ChargeResult, Payment, State
 from services.payment.providers.registry import Providers
 from services.payment.providers.stripe import StripeProvider
 from services.payment.refund import NewRefund
@@ -78,6 +79,14 @@ class Setup:
     def execute(self, statement: LiteralString) -> None:
         with psycopg.connect(self.url) as connection:
             connection.execute(statement)
+
+    def finish_uncharged(self, state: State) -> None:
+        """Let all payments be CANCELLED or DECLINED, as if the provider had said so."""
+        with psycopg.connect(self.url) as connection:
+            connection.execute(
+                "UPDATE payments SET state = %s, decline_reason = %s",
+                (state, "card_declined" if state is State.DECLINED else ""),
+            )
 
     def reasons(self) -> list[str]:
         """Return why webhooks in the inbox were quarantined; empty for those that were applied."""
@@ -199,13 +208,47 @@ async def test_another_amount_is_quarantined(setup: Setup, events: Events) -> No
     assert [each["reason"] for each in events if "reason" in each] == ["amount_mismatch"]
 
 
-async def test_a_charge_of_a_cancelled_payment_is_quarantined(setup: Setup) -> None:
+@pytest.mark.parametrize("state", [State.CANCELLED, State.DECLINED])
+async def test_a_charge_of_a_payment_that_was_not_charged_is_quarantined(
+    setup: Setup, state: State
+) -> None:
     payment = await setup.charge()
     setup.fake.act(payment.provider_reference)
-    setup.execute("UPDATE payments SET state = 'CANCELLED'")
+    setup.finish_uncharged(state)
     await setup.receive(make_event(payment.provider_reference))
-    assert setup.reasons() == ["cancelled_and_charged"]
-    assert setup.read(payment)[0] is State.CANCELLED
+    assert setup.reasons() == [f"{state.lower()}_and_charged"]
+    assert setup.read(payment)[0] is state
+
+
+async def test_a_payment_that_changes_while_the_provider_is_asked_is_not_overwritten(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = await setup.charge()
+    setup.fake.act(payment.provider_reference)
+    (provider,) = setup.providers
+    find = provider.find
+
+    async def find_late(references: Sequence[str]) -> list[ChargeResult]:
+        results = await find(references)
+        setup.finish_uncharged(State.DECLINED)
+        return results
+
+    monkeypatch.setattr(provider, "find", find_late)
+    await setup.receive(make_event(payment.provider_reference))
+    assert setup.reasons() == ["declined_and_charged"]
+    assert setup.read(payment)[0] is State.DECLINED
+
+
+async def test_a_declined_payment_that_was_charged_is_settled_by_its_cancellation(
+    setup: Setup,
+) -> None:
+    payment = await setup.charge()
+    setup.fake.act(payment.provider_reference)
+    setup.finish_uncharged(State.DECLINED)
+    await setup.receive(make_event(payment.provider_reference))
+    (settled,) = await setup.charges.cancel([payment.order_id])
+    assert settled.state is State.SUCCEEDED
+    assert count(setup.url, COUNT_CHARGES) == 1
 
 
 @pytest.mark.parametrize(
@@ -260,19 +303,22 @@ async def test_a_webhook_is_received_and_applied_in_one_transaction(
     assert setup.read(payment)[0] is State.SUCCEEDED
 
 
-async def test_old_webhooks_are_forgotten_unless_they_are_quarantined(
-    setup: Setup, database: Database
+@pytest.mark.parametrize(("days", "kept"), [(31, ["unknown_payment", ""]), (366, [""])])
+async def test_old_webhooks_are_deleted_and_quarantined_ones_after_a_year(
+    setup: Setup, database: Database, days: int, kept: list[str]
 ) -> None:
     payment = await setup.charge()
     for number in range(2):
         await setup.receive(make_event(payment.provider_reference, event_id=f"evt_{number}"))
     await setup.receive(make_event("pi_unknown", event_id="evt_2"))
-    setup.execute(
-        "UPDATE webhook_inbox SET receive_time = now() - interval '31 days'"
-        " WHERE event_id <> 'evt_1'"
-    )
+    with psycopg.connect(setup.url) as connection:
+        connection.execute(
+            "UPDATE webhook_inbox SET receive_time = now() - %s::interval"
+            " WHERE event_id <> 'evt_1'",
+            (dt.timedelta(days=days),),
+        )
     await webhooks.sweep(database)
-    assert setup.reasons() == ["unknown_payment", ""]
+    assert setup.reasons() == kept
 
 
 async def test_a_provider_that_is_not_switched_on_is_not_found(setup: Setup) -> None:
