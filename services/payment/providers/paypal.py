@@ -9,28 +9,25 @@ because only a stored hold is ever captured.
 """
 
 import contextlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
-import orjson
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import SecretStr
 
-from chassis import errors
 from services.payment.domain import ChargeResult, RefundResult, RefundState, State
 from services.payment.providers.attempts import Attempts, Unknown
 from services.payment.providers.paypal_client import Json, PayPalClient, Refused
 from services.payment.providers.paypal_resources import (
+    CAPTURES,
     Capture,
     Created,
-    Event,
-    EventResource,
     Order,
     Refund,
     make_money,
+    parse,
 )
+from services.payment.providers.paypal_webhooks import PayPalWebhooks
 from services.payment.providers.provider import (
     Authorization,
     Confirmation,
@@ -42,26 +39,12 @@ from services.payment.providers.provider import (
 
 ORDERS = "/v2/checkout/orders"
 AUTHORIZATIONS = "/v2/payments/authorizations"
-CAPTURES = "/v2/payments/captures"
-VERIFICATION = "/v1/notifications/verify-webhook-signature"
-
-SIGNATURE_HEADERS = {
-    "auth_algo": "paypal-auth-algo",
-    "cert_url": "paypal-cert-url",
-    "transmission_id": "paypal-transmission-id",
-    "transmission_sig": "paypal-transmission-sig",
-    "transmission_time": "paypal-transmission-time",
-}
 
 _UNKNOWN = ChargeResult(State.PROCESSING)
 _GONE = ChargeResult(State.CANCELLED)
 """An order that PayPal does not know any more was not paid in time."""
 _PENDING = RefundResult(RefundState.PENDING)
 _FAILED = RefundResult(RefundState.FAILED)
-_CAPTURE_LINK = re.compile(r"/v2/payments/captures/([0-9A-Z]+)$")
-
-
-ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class PayPalProvider:
@@ -81,7 +64,7 @@ class PayPalProvider:
     ) -> None:
         self._client = PayPalClient(url, client_id, client_secret)
         self._attempts = Attempts()
-        self._webhook_id = webhook_id
+        self._webhooks = PayPalWebhooks(self._client, self._attempts, webhook_id)
         self._return_url = return_url
 
     async def close(self) -> None:
@@ -118,16 +101,7 @@ class PayPalProvider:
 
     async def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Notification:
         """Let PayPal verify a webhook, and parse it."""
-        try:
-            await self._verify(headers, body)
-            event = Event.model_validate_json(body)
-            reference = await self._find_reference(event)
-        except Unknown as error:
-            message = "PayPal did not respond."
-            raise errors.Unavailable("PROVIDER_UNAVAILABLE", message) from error
-        except ValidationError as error:
-            raise errors.InvalidArgument("INVALID_WEBHOOK", "The event is malformed.") from error
-        return Notification(event.id, event.event_type, reference)
+        return await self._webhooks.read(headers, body)
 
     async def _create(self, request: IntentRequest) -> Intent:
         money = make_money(request.amount)
@@ -138,7 +112,7 @@ class PayPalProvider:
             created = await self._post(ORDERS, body, request.key)
         except Refused as refused:
             return Intent("", refused.issue.lower())
-        return Intent(_parse(Created, created).id)
+        return Intent(parse(Created, created).id)
 
     def _make_order(self, order_id: str, money: Json) -> Json:
         context = {
@@ -161,7 +135,7 @@ class PayPalProvider:
     async def _authorize(self, reference: str) -> str:
         path = f"{ORDERS}/{reference}/authorize"
         try:
-            order = _parse(Order, await self._post(path, {}, f"authorize:{reference}"))
+            order = parse(Order, await self._post(path, {}, f"authorize:{reference}"))
         except Refused:
             found = await self._get_order(reference)
             return "" if found is None else found.find_hold()
@@ -177,7 +151,7 @@ class PayPalProvider:
                 return await self._find(held.reference)
             reason = refused.issue.lower()
         else:
-            capture = _parse(Capture, made)
+            capture = parse(Capture, made)
             if capture.is_charged:
                 return capture.to_result()
         return await self._decline(held.reference, reason)
@@ -232,44 +206,7 @@ class PayPalProvider:
             order = await self._look(request.reference)
             again = order and order.find_refund(request.key)
             return again.to_result() if again else _FAILED
-        return _parse(Refund, made).to_result()
-
-    async def _verify(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Ask PayPal. The body is sent as it came, because its bytes are what is signed.
-
-        https://developer.paypal.com/docs/api/webhooks/v1/#verify-webhook-signature_post
-        """
-        signature = {name: headers.get(header, "") for name, header in SIGNATURE_HEADERS.items()}
-        if not all(signature.values()) or not _is_object(body):
-            raise _invalid_signature()
-        members = orjson.dumps({**signature, "webhook_id": self._webhook_id})
-        request = members[:-1] + b',"webhook_event":' + body + b"}"
-        try:
-            verified = await self._attempts.repeat(
-                partial(self._client.post_bytes, VERIFICATION, request)
-            )
-        except Refused as refused:
-            raise _invalid_signature() from refused
-        if verified.get("verification_status") != "SUCCESS":
-            raise _invalid_signature()
-
-    async def _find_reference(self, event: Event) -> str:
-        """Return the order that an event is about. A refund names its capture only."""
-        if event.event_type.startswith("CHECKOUT.ORDER."):
-            return event.resource.id
-        if order_id := event.resource.order_id:
-            return order_id
-        urls = [link.href for link in event.resource.links if link.rel == "up"]
-        match = _CAPTURE_LINK.search(urls[0]) if urls else None
-        if match is None:
-            return ""
-        try:
-            capture = await self._attempts.repeat(
-                partial(self._client.get, f"{CAPTURES}/{match[1]}")
-            )
-        except Refused:
-            return ""
-        return _parse(EventResource, capture).order_id
+        return parse(Refund, made).to_result()
 
     async def _get_order(self, reference: str) -> Order | None:
         """Read an order, or return None if PayPal does not know it any more."""
@@ -277,7 +214,7 @@ class PayPalProvider:
 
     async def _look(self, reference: str) -> Order | None:
         try:
-            return _parse(Order, await self._client.get(f"{ORDERS}/{reference}"))
+            return parse(Order, await self._client.get(f"{ORDERS}/{reference}"))
         except Refused as refused:
             if refused.is_missing:
                 return None
@@ -285,22 +222,3 @@ class PayPalProvider:
 
     async def _post(self, path: str, body: Json, request_id: str) -> Json:
         return await self._attempts.repeat(partial(self._client.post, path, body, request_id))
-
-
-def _parse(model: type[ModelT], found: Json) -> ModelT:
-    try:
-        return model.model_validate(found)
-    except ValidationError as error:
-        raise Unknown(f"PayPal returned no {model.__name__}.") from error
-
-
-def _is_object(body: bytes) -> bool:
-    """Return whether a body is exactly one JSON object, which can be a part of another."""
-    try:
-        return isinstance(orjson.loads(body), dict)
-    except orjson.JSONDecodeError:
-        return False
-
-
-def _invalid_signature() -> errors.InvalidArgument:
-    return errors.InvalidArgument("INVALID_SIGNATURE", "PayPal has not signed this event.")

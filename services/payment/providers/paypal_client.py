@@ -16,6 +16,8 @@ from pydantic import SecretStr
 from chassis import log
 from services.payment.providers.attempts import MAX_CONCURRENT, Unknown
 
+MAX_VERIFICATIONS = 10
+"""How many webhooks are verified at once, beside the MAX_CONCURRENT items of all batches."""
 MAX_RESPONSE_BYTES = 1 << 20
 EXPIRY_MARGIN_SECONDS = 60.0
 """How long before its expiry an access token is renewed."""
@@ -59,7 +61,8 @@ class PayPalClient:
         self._http = httpx.AsyncClient(
             base_url=url,
             timeout=None,  # noqa: S113
-            limits=httpx.Limits(max_connections=MAX_CONCURRENT),
+            # So many that no call waits for a connection.
+            limits=httpx.Limits(max_connections=MAX_CONCURRENT + MAX_VERIFICATIONS),
             trust_env=False,
         )
         self._token = SecretStr("")

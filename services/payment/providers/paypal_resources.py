@@ -5,12 +5,15 @@ https://developer.paypal.com/docs/api/orders/v2/, https://developer.paypal.com/d
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from chassis.money import MINOR_DIGITS, Amount
 from services.payment.domain import Action, ChargeResult, RefundResult, RefundState, State
+from services.payment.providers.attempts import Unknown
+
+CAPTURES = "/v2/payments/captures"
 
 WITHOUT_DECIMALS = frozenset({"HUF", "JPY", "TWD"})
 """PayPal's own exceptions: https://developer.paypal.com/api/rest/reference/currency-codes/."""
@@ -29,6 +32,9 @@ _REFUND_STATES = {
     "FAILED": RefundState.FAILED,
     "CANCELLED": RefundState.FAILED,
 }
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class _Resource(BaseModel):
@@ -221,6 +227,18 @@ class Event(_Resource):
     id: str
     event_type: str
     resource: EventResource
+
+
+def parse(model: type[ModelT], found: dict[str, Any]) -> ModelT:
+    """Read a resource.
+
+    Raises:
+        Unknown: it is something else.
+    """
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        raise Unknown(f"PayPal returned no {model.__name__}.") from error
 
 
 def _read_amount(money: Money | None) -> Amount | None:

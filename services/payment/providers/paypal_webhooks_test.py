@@ -1,8 +1,9 @@
 """Webhooks of PayPal are verified byte for byte, and name the order that they are about."""
 
+import asyncio
 import json
 import queue
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import falcon
 import falcon.asgi
@@ -10,8 +11,12 @@ import pytest
 
 from chassis import errors
 from chassis.money import Amount
-from services.payment.providers.paypal import SIGNATURE_HEADERS, PayPalProvider
+from services.payment.domain import State
+from services.payment.providers.attempts import ATTEMPT_SECONDS, MAX_CONCURRENT
+from services.payment.providers.paypal import PayPalProvider
+from services.payment.providers.paypal_client import MAX_VERIFICATIONS
 from services.payment.providers.paypal_testing import make_provider
+from services.payment.providers.paypal_webhooks import SIGNATURE_HEADERS
 from services.payment.providers.provider import Authorization, IntentRequest, RefundRequest
 from tools.fakes.faults import Kind, Rule
 from tools.fakes.paypal.testing import PayPal
@@ -21,6 +26,13 @@ pytest_plugins = ("services.payment.providers.paypal_testing", "tools.fakes.payp
 
 WAIT_SECONDS = 20
 AMOUNT = Amount(10_00, "GBP")
+HEADERS = {
+    "paypal-auth-algo": "SHA256withRSA",
+    "paypal-cert-url": "https://api.sandbox.paypal.com/v1/notifications/certs/CERT-0-0",
+    "paypal-transmission-id": "69cd13f0-d67a-11e5-baa3-778b53f4ae55",
+    "paypal-transmission-sig": "lmI95Jx3Y9nhR5SJWlHVIWpg4AgFk7n9bCHSRxbrd8A==",
+    "paypal-transmission-time": "2016-02-18T20:01:35.123+00:00",
+}
 
 Delivery = tuple[dict[str, str], bytes]
 
@@ -107,6 +119,32 @@ async def test_a_header_that_is_missing_is_refused_without_a_call(
 
 
 @pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("paypal-auth-algo", "a" * 101),
+        ("paypal-auth-algo", "SHA256 with RSA"),
+        ("paypal-cert-url", "http://api.paypal.com/v1/notifications/certs/CERT-0-0"),
+        ("paypal-cert-url", "https://api.paypal.com.example/CERT-0-0"),
+        ("paypal-cert-url", "https://example/api.paypal.com/CERT-0-0"),
+        ("paypal-cert-url", "https://mypaypal.com/CERT-0-0"),
+        ("paypal-cert-url", "https://x@api.paypal.com/CERT-0-0"),
+        ("paypal-cert-url", "https://api.paypal.com/" + "a" * 501),
+        ("paypal-transmission-id", "a" * 51),
+        ("paypal-transmission-sig", "a" * 501),
+        ("paypal-transmission-sig", "two words"),
+        ("paypal-transmission-time", "yesterday"),
+        ("paypal-transmission-time", "2020-01-01T00:00:00Z\n"),
+    ],
+)
+async def test_a_header_that_paypal_would_not_send_is_refused_without_a_call(
+    header: str, value: str
+) -> None:
+    nobody = make_provider("http://127.0.0.1:1")
+    await read_and_expect_refusal(nobody, ({**HEADERS, header: value}, b"{}"))
+    await nobody.close()
+
+
+@pytest.mark.parametrize(
     "header",
     ["paypal-transmission-id", "paypal-transmission-sig", "paypal-transmission-time"],
 )
@@ -142,3 +180,58 @@ async def test_an_event_is_unavailable_while_paypal_does_not_verify_it(
         await provider.read_webhook(*delivery)
     paypal.faults.set(Rule(Kind.FAIL_BEFORE, "verify-webhook-signature", nth=1))
     assert (await provider.read_webhook(*delivery)).reference
+
+
+class BusyPayPal:
+    """Responds to no call before all that it expects are in progress at once."""
+
+    def __init__(self, expected: int) -> None:
+        self._missing = expected
+        self._all_here = asyncio.Event()
+
+    async def on_post(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, **_: str
+    ) -> None:
+        if req.path.endswith("/token"):
+            resp.media = {"access_token": "A", "expires_in": 3600}
+            return
+        await self._wait()
+        resp.media = {"verification_status": "FAILURE"}
+
+    async def on_get(self, _: falcon.asgi.Request, resp: falcon.asgi.Response, **__: str) -> None:
+        await self._wait()
+        resp.media = {"id": "7", "status": "APPROVED", "purchase_units": [{}]}
+
+    async def _wait(self) -> None:
+        self._missing -= 1
+        if not self._missing:
+            self._all_here.set()
+        await self._all_here.wait()
+
+
+@pytest.fixture
+async def busy() -> AsyncIterator[PayPalProvider]:
+    app = falcon.asgi.App()
+    app.add_route("/{path:path}", BusyPayPal(MAX_VERIFICATIONS + MAX_CONCURRENT))
+    with serve_in_thread(app) as url:
+        provider = make_provider(url)
+        yield provider
+        await provider.close()
+
+
+async def test_webhooks_that_anybody_sends_leave_the_connections_of_charges_free(
+    busy: PayPalProvider,
+) -> None:
+    async with asyncio.timeout(ATTEMPT_SECONDS / 2):
+        # A webhook that is one too many is refused at once, and not when others have ended.
+        readings = [
+            asyncio.create_task(busy.read_webhook(HEADERS, b"{}"))
+            for _ in range(MAX_VERIFICATIONS + 1)
+        ]
+        (refused,), _ = await asyncio.wait(readings, return_when=asyncio.FIRST_COMPLETED)
+        found = await busy.find([str(number) for number in range(MAX_CONCURRENT)])
+        ended = await asyncio.gather(*readings, return_exceptions=True)
+    assert [each.state for each in found] == [State.REQUIRES_CAPTURE] * MAX_CONCURRENT
+    assert isinstance(refused.exception(), errors.Unavailable)
+    reasons = [each.reason for each in ended if isinstance(each, errors.Error)]
+    assert sorted(reasons) == ["INVALID_SIGNATURE"] * MAX_VERIFICATIONS + ["TOO_MANY_WEBHOOKS"]
