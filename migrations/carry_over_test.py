@@ -97,19 +97,61 @@ def test_the_reasons_of_outages_are_forgotten_after_a_downgrade(databases: Datab
     databases.drop(url)
 
 
-def test_refunds_of_the_sandbox_get_their_numbers(databases: Databases) -> None:
+_CHARGED: LiteralString = """
+INSERT INTO sandbox.intents (reference, idempotency_key, amount_minor, currency_code)
+VALUES ('pi_1', 'pi:o', 9, 'GBP');
+INSERT INTO payments (order_id, state, amount_minor, currency_code, provider, provider_reference)
+VALUES (uuidv7(), 'SUCCEEDED', 9, 'GBP', 'sandbox', 'pi_1');
+INSERT INTO sandbox.movements (intent_reference, type, amount_minor) VALUES ('pi_1', 'CAPTURE', 9)
+"""
+_REFUND: LiteralString = """
+UPDATE payments SET refunded_minor = refunded_minor + 1;
+INSERT INTO transactions
+    (payment_id, order_id, type, amount_minor, currency_code, provider_reference)
+SELECT payment_id, order_id, 'REFUND', 1, 'GBP', 'mv' FROM payments;
+"""
+
+
+def _read_refunds(url: str) -> tuple[list[int], list[str]]:
+    """Return the numbers of refunds, and the idempotency keys of the sandbox."""
+    refunds = _read(url, "SELECT number FROM refunds ORDER BY number")
+    movements = _read(
+        url, "SELECT idempotency_key FROM sandbox.movements WHERE type = 'REFUND' ORDER BY 1"
+    )
+    return [number for (number,) in refunds], [key for (key,) in movements]
+
+
+def test_old_refunds_make_way_for_the_numbers_of_the_order_service(databases: Databases) -> None:
     url = databases.create_empty()
     schema.upgrade("payment", url, "0004")
+    _execute(url, _CHARGED)
     _execute(
         url,
-        "INSERT INTO sandbox.intents (reference, idempotency_key, amount_minor, currency_code)"
-        " VALUES ('pi_1', 'pi:o', 2, 'GBP');"
+        _REFUND + "INSERT INTO refunds"
+        " (payment_id, number, idempotency_key, amount_minor, currency_code, state)"
+        " SELECT payment_id, number, key, 1, 'GBP', old.state FROM payments,"
+        " (VALUES (1, 'a', 'SUCCEEDED'), (2, NULL, 'PENDING')) AS old (number, key, state);"
         " INSERT INTO sandbox.movements (intent_reference, type, amount_minor, idempotency_key)"
-        " VALUES ('pi_1', 'CAPTURE', 2, NULL), ('pi_1', 'REFUND', 1, 'refund:o:7')",
+        " VALUES ('pi_1', 'REFUND', 1, 'refund:o:1')",
     )
     schema.upgrade("payment", url, "0005")
-    query: LiteralString = "SELECT type, number FROM sandbox.movements ORDER BY type"
-    assert _read(url, query) == [("CAPTURE", None), ("REFUND", 7)]
+    assert _read_refunds(url) == ([1_000_001, 1_000_002], ["refund:o:1000001"])
+    # A refund of the order service, whose number does not change any more.
+    _execute(
+        url,
+        _REFUND + "INSERT INTO refunds (payment_id, number, amount_minor, currency_code, state)"
+        " SELECT payment_id, 1, 1, 'GBP', 'SUCCEEDED' FROM payments;"
+        " INSERT INTO sandbox.movements"
+        " (intent_reference, type, amount_minor, number, idempotency_key)"
+        " VALUES ('pi_1', 'REFUND', 1, 1, 'refund:o:1')",
+    )
+    found = [1, 1_000_001, 1_000_002], ["refund:o:1", "refund:o:1000001"]
+    schema.downgrade("payment", url, "0004")
+    assert _read_refunds(url) == found
+    schema.upgrade("payment", url, "0005")
+    assert _read_refunds(url) == found
+    query: LiteralString = "SELECT number FROM sandbox.movements WHERE number > 0 ORDER BY number"
+    assert _read(url, query) == [(1,), (1_000_001,)]
     databases.drop(url)
 
 

@@ -127,7 +127,10 @@ COMPARISONS = (
             "payment",
             "SELECT format('%s %s', order_id, number), format('%s %s %s', refunds.state,"
             " refunds.amount_minor, refunds.currency_code) FROM refunds"
-            " JOIN payments USING (payment_id) WHERE refunds.state <> 'PENDING'",
+            " JOIN payments USING (payment_id) WHERE refunds.state <> 'PENDING'"
+            # The order service has no others: migration 0005 of payments gave those from before it
+            # made refunds numbers above this one.
+            " AND number <= 1000000",
         ),
     ),
     Comparison(
