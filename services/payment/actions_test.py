@@ -12,12 +12,19 @@ from chassis.database import Database
 from chassis.money import Amount
 from services.payment.charges import Charges
 from services.payment.domain import Action, Charge, ChargeResult, Payment, State
+from services.payment.providers.paypal import PayPalProvider
 from services.payment.providers.provider import Authorization
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.testing import count, sandbox
+from tools.fakes.paypal.testing import PayPal
 
-pytest_plugins = ("tools.postgres.testing", "services.payment.testing")
+pytest_plugins = (
+    "tools.postgres.testing",
+    "services.payment.testing",
+    "services.payment.providers.paypal_testing",
+    "tools.fakes.paypal.testing",
+)
 DATABASE = "payment"
 
 COUNT_CAPTURES = "SELECT count(*) FROM sandbox.movements WHERE type = 'CAPTURE'"
@@ -115,6 +122,22 @@ async def test_a_cancelled_payment_is_not_captured(
     await charges.cancel([charge.order_id])
     assert [each.state for each in await charges.capture([charge.order_id])] == [State.CANCELLED]
     assert count(clean_database_url, COUNT_CAPTURES) == 0
+
+
+async def test_paypal_as_the_default_provider_charges_after_an_approval_and_a_capture(
+    database: Database, paypal: PayPal, provider: PayPalProvider
+) -> None:
+    charges = Charges(database, Providers([provider]))
+    # The payment method has no prefix, so the order service does not ask for manual capture.
+    requested = new_charges(1, "checkout")
+    (payment,) = await charges.process(requested)
+    assert payment.state is State.REQUIRES_ACTION
+    paypal.act(payment.provider_reference)
+    assert [each.state for each in await charges.process(requested)] == [State.REQUIRES_CAPTURE]
+    assert [float(each["captured"]) for each in paypal.read_books()] == [0]
+    captured = await charges.capture([payment.order_id])
+    assert [each.state for each in captured] == [State.SUCCEEDED]
+    assert [float(each["captured"]) for each in paypal.read_books()] == [12.34]
 
 
 class HoldingProvider(SandboxProvider):
