@@ -43,16 +43,16 @@ def parse_refunds(request: payment_pb2.RefundPaymentsRequest) -> list[NewRefund]
 
 
 def to_refund_result(
-    request: NewRefund, outcome: Refund | errors.Error
+    request: NewRefund, result: Refund | errors.Error
 ) -> payment_pb2.RefundPaymentsResponse.Result:
     """Convert a refund, or why its payment cannot have it."""
     message = payment_pb2.RefundPaymentsResponse.Result(
         order_id=str(request.order_id), number=request.number
     )
-    if isinstance(outcome, errors.Error):
-        message.error.CopyFrom(status.to_status(outcome))
+    if isinstance(result, errors.Error):
+        message.error.CopyFrom(status.to_status(result))
     else:
-        message.state = payment_pb2.RefundState.Value(f"REFUND_STATE_{outcome.state}")
+        message.state = payment_pb2.RefundState.Value(f"REFUND_STATE_{result.state}")
     return message
 
 

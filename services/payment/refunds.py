@@ -12,8 +12,6 @@ from services.payment.providers.provider import Provider, RefundRequest
 from services.payment.providers.registry import Providers, call_each
 from services.payment.refund import NewRefund, Refund, RefundKey
 
-RefundOutcome = Refund | errors.Error
-"""A refund, or why its payment cannot have it."""
 Payments = Mapping[uuid.UUID, Payment]
 """Payments by order id."""
 
@@ -25,7 +23,7 @@ class Refunds:
         self._database = database
         self._providers = providers
 
-    async def refund(self, requests: Sequence[NewRefund]) -> list[RefundOutcome]:
+    async def refund(self, requests: Sequence[NewRefund]) -> list[Refund | errors.Error]:
         """Refund payments; return one refund per request, in order, or why there can be none.
 
         A refund is recorded before its provider is asked for it, and is PENDING until the result is
@@ -35,19 +33,19 @@ class Refunds:
         Raises:
             errors.Unavailable: the database did not respond; retry the call.
         """
-        payments, outcomes = await self._begin(requests)
+        payments, refunds = await self._begin(requests)
         pending = [
-            outcome
-            for outcome in outcomes.values()
-            if isinstance(outcome, Refund) and outcome.state is RefundState.PENDING
+            each
+            for each in refunds.values()
+            if isinstance(each, Refund) and each.state is RefundState.PENDING
         ]
         if pending:
-            outcomes |= await self._record(await self._ask(payments, pending))
-        return [outcomes[request.key] for request in requests]
+            refunds |= await self._record(await self._ask(payments, pending))
+        return [refunds[request.key] for request in requests]
 
     async def _begin(
         self, requests: Sequence[NewRefund]
-    ) -> tuple[Payments, dict[RefundKey, RefundOutcome]]:
+    ) -> tuple[Payments, dict[RefundKey, Refund | errors.Error]]:
         async with self._database.transaction() as connection:
             # The locks serialize the refunds of a payment: each sees what the one before left.
             payments = await repository.get_payments_of_orders(
@@ -55,15 +53,15 @@ class Refunds:
             )
             recorded = await repository.find_refunds(connection, [each.key for each in requests])
             refunded_minor = await repository.sum_refunds(connection, list(payments))
-            outcomes = refund.begin(requests, payments, recorded, refunded_minor)
+            refunds = refund.begin(requests, payments, recorded, refunded_minor)
             new = [
-                outcome
-                for key, outcome in outcomes.items()
-                if isinstance(outcome, Refund) and key not in recorded
+                each
+                for key, each in refunds.items()
+                if isinstance(each, Refund) and key not in recorded
             ]
             if new:
                 await repository.insert_refunds(connection, new)
-        return payments, outcomes
+        return payments, refunds
 
     async def _ask(
         self, payments: Payments, pending: Sequence[Refund]

@@ -18,7 +18,7 @@ from services.payment.providers.provider import RefundRequest
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.refund import NewRefund, Refund
-from services.payment.refunds import RefundOutcome, Refunds
+from services.payment.refunds import Refunds
 from services.payment.testing import Crash, count, crash, expire_keys, sandbox
 
 pytest_plugins = ("tools.postgres.testing", "services.payment.testing")
@@ -50,8 +50,8 @@ def part(payment: Payment, number: int = 1, amount: Amount = PART) -> NewRefund:
     return NewRefund(payment.order_id, number, amount)
 
 
-def states(outcomes: Sequence[RefundOutcome]) -> list[RefundState]:
-    return [outcome.state for outcome in outcomes if isinstance(outcome, Refund)]
+def states(results: Sequence[Refund | errors.Error]) -> list[RefundState]:
+    return [each.state for each in results if isinstance(each, Refund)]
 
 
 async def test_refund_is_written_to_the_ledger(

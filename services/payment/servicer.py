@@ -70,11 +70,11 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
     ) -> payment_pb2.RefundPaymentsResponse:
         requests = messages.parse_refunds(request)
         refund.check_refunds(requests)
-        outcomes = await self._refunds.refund(requests)
+        results = await self._refunds.refund(requests)
         return payment_pb2.RefundPaymentsResponse(
             results=[
-                messages.to_refund_result(each, outcome)
-                for each, outcome in zip(requests, outcomes, strict=True)
+                messages.to_refund_result(each, result)
+                for each, result in zip(requests, results, strict=True)
             ]
         )
 
