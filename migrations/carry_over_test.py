@@ -136,6 +136,8 @@ def test_old_refunds_make_way_for_the_numbers_of_the_order_service(databases: Da
     )
     schema.upgrade("payment", url, "0005")
     assert _read_refunds(url) == ([1_000_001, 1_000_002], ["refund:o:1000001"])
+    query: LiteralString = "SELECT number FROM sandbox.movements WHERE number > 0 ORDER BY number"
+    assert _read(url, query) == [(1_000_001,)]
     # A refund of the order service, whose number does not change any more.
     _execute(
         url,
@@ -150,7 +152,6 @@ def test_old_refunds_make_way_for_the_numbers_of_the_order_service(databases: Da
     assert _read_refunds(url) == found
     schema.upgrade("payment", url, "0005")
     assert _read_refunds(url) == found
-    query: LiteralString = "SELECT number FROM sandbox.movements WHERE number > 0 ORDER BY number"
     assert _read(url, query) == [(1,), (1_000_001,)]
     databases.drop(url)
 

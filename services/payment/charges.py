@@ -5,20 +5,16 @@ so that a crash leaves a state from which `Charges` can continue. The state tran
 `domain`.
 """
 
+import asyncio
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from chassis import errors, log
 from chassis.database import Connection, Database
-from services.payment import domain, release_repository, repository
+from services.payment import domain, provider_calls, release_repository, repository
 from services.payment.domain import Charge, ChargeResult, NewPayment, Payment, State
-from services.payment.providers.provider import (
-    Authorization,
-    Confirmation,
-    IntentRequest,
-    Provider,
-)
+from services.payment.providers.provider import Provider
 from services.payment.providers.registry import Providers, call_each, token_of
 
 Payments = dict[uuid.UUID, Payment]
@@ -48,23 +44,15 @@ class Charges:
             errors.Unavailable: the database did not respond, or no charge has a payment yet; retry
                 the call.
         """
-        payments = await self._find(charges)
-        missing = [charge for charge in charges if charge.order_id not in payments]
-        if missing:
-            payments |= await self._insert(missing, await self._begin(missing))
-        methods = {charge.order_id: token_of(charge.payment_method) for charge in charges}
-        results = await self._ask(
-            _processing(payments), lambda provider, batch: _confirm(provider, batch, methods)
-        )
-        payments |= await self._record(results)
+        found = await self._find(charges)
+        batches: dict[Provider | None, list[Charge]] = defaultdict(list)
+        for charge in charges:
+            batches[self._providers.find_for(charge.payment_method)].append(charge)
+        payments = await _merge(self._process(batch, found) for batch in batches.values())
         if not payments and charges:
             message = "The payment provider did not respond."
             raise errors.Unavailable("PROVIDER_UNAVAILABLE", message)
-        return [
-            domain.present(payments[order_id], results.get(order_id))
-            for order_id in methods
-            if order_id in payments
-        ]
+        return [payments[each.order_id] for each in charges if each.order_id in payments]
 
     async def capture(self, order_ids: Sequence[uuid.UUID]) -> list[Payment]:
         """Charge payments that require a capture; return one payment per order, in order.
@@ -80,9 +68,8 @@ class Charges:
         for order_id in order_ids:
             if order_id not in payments:
                 raise errors.not_found("payment of order", order_id)
-        held = await self._authorize(_processing(payments))
-        payments |= held
-        payments |= await self._record(await self._ask(_processing(held), _capture))
+        batches = self._by_provider(_processing(payments)).values()
+        payments |= await _merge(self._capture(batch) for batch in batches)
         return [payments[order_id] for order_id in order_ids]
 
     async def cancel(self, order_ids: Sequence[uuid.UUID]) -> list[Payment]:
@@ -124,6 +111,24 @@ class Charges:
         _check_amounts(payments, charges)
         return payments
 
+    async def _process(self, charges: Sequence[Charge], found: Payments) -> Payments:
+        """Process the charges of one provider, which may be slow and then takes only its own time.
+
+        `found` has the payments of all orders that have one.
+        """
+        order_ids = [charge.order_id for charge in charges]
+        payments = {key: found[key] for key in order_ids if key in found}
+        missing = [charge for charge in charges if charge.order_id not in payments]
+        if missing:
+            payments |= await self._insert(missing, await self._begin(missing))
+        methods = {charge.order_id: token_of(charge.payment_method) for charge in charges}
+        results = await self._ask(
+            _processing(payments),
+            lambda provider, batch: provider_calls.confirm(provider, batch, methods),
+        )
+        payments |= await self._record(results)
+        return {key: domain.present(each, results.get(key)) for key, each in payments.items()}
+
     async def _begin(self, charges: Sequence[Charge]) -> list[NewPayment]:
         """Create intents; leave out the charges whose providers did not respond."""
         begun: list[NewPayment] = []
@@ -136,7 +141,7 @@ class Charges:
                 begun.append(domain.decline(charge, "", "unknown_provider"))
             else:
                 by_provider[provider].append(charge)
-        for new in (await call_each(by_provider, _create_intents)).values():
+        for new in (await call_each(by_provider, provider_calls.create_intents)).values():
             begun += new
         return begun
 
@@ -153,7 +158,7 @@ class Charges:
         # Nothing but the stored hold is captured, so no other is needed.
         held = {each.order_id: each.authorization_reference for each in payments}
         new_holds = self._by_provider(each for each in payments if not held[each.order_id])
-        for found in (await call_each(new_holds, _authorize)).values():
+        for found in (await call_each(new_holds, provider_calls.authorize)).values():
             held |= found
         after = {each.order_id: each for each in payments if held[each.order_id]}
         # An intent that is its own hold is stored already.
@@ -164,11 +169,18 @@ class Charges:
         ]
         after |= await self._change(new, lambda each: domain.hold(each, held[each.order_id]))
         # A payment that was cancelled meanwhile must not keep the money.
-        await self._ask([each for each in after.values() if each.state is State.CANCELLED], _cancel)
+        cancelled = [each for each in after.values() if each.state is State.CANCELLED]
+        await self._ask(cancelled, provider_calls.cancel)
         return after
 
+    async def _capture(self, payments: Sequence[Payment]) -> Payments:
+        """Capture payments of one provider."""
+        held = await self._authorize(payments)
+        results = await self._ask(_processing(held), provider_calls.capture)
+        return held | await self._record(results)
+
     async def _cancel(self, before: Payments) -> Payments:
-        results = await self._ask(before.values(), _cancel)
+        results = await self._ask(before.values(), provider_calls.cancel)
         return await self._change(
             list(results),
             lambda payment: domain.settle_cancelled(
@@ -236,50 +248,15 @@ class Charges:
         return not self._providers.get(payment.provider).cancels_finally
 
 
-async def _create_intents(provider: Provider, charges: Sequence[Charge]) -> list[NewPayment]:
-    requests = [
-        IntentRequest(
-            f"pi:{charge.order_id}", str(charge.order_id), charge.amount, charge.manual_capture
-        )
-        for charge in charges
-    ]
-    intents = await provider.create_intents(requests)
-    return [
-        domain.begin_payment(charge, provider.name, intent.reference)
-        if intent.reference
-        else domain.decline(charge, provider.name, intent.decline_reason)
-        for charge, intent in zip(charges, intents, strict=True)
-        if intent is not None
-    ]
-
-
-async def _confirm(
-    provider: Provider, payments: Sequence[Payment], methods: Mapping[uuid.UUID, str]
-) -> Sequence[ChargeResult]:
-    return await provider.confirm(
-        [Confirmation(each.provider_reference, methods[each.order_id]) for each in payments]
-    )
-
-
-async def _authorize(provider: Provider, payments: Sequence[Payment]) -> dict[uuid.UUID, str]:
-    found = await provider.authorize([each.provider_reference for each in payments])
-    return dict(zip((each.order_id for each in payments), found, strict=True))
-
-
-async def _capture(provider: Provider, payments: Sequence[Payment]) -> Sequence[ChargeResult]:
-    # Only a stored hold is ever captured.
-    return await provider.capture(
-        [
-            Authorization(
-                each.provider_reference, each.authorization_reference or each.provider_reference
-            )
-            for each in payments
-        ]
-    )
-
-
-async def _cancel(provider: Provider, payments: Sequence[Payment]) -> Sequence[ChargeResult]:
-    return await provider.cancel([each.provider_reference for each in payments])
+async def _merge(calls: Iterable[Awaitable[Payments]]) -> Payments:
+    """Make calls at once; return the payments of all. What one raises is raised when all ended."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    merged: Payments = {}
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        merged |= result
+    return merged
 
 
 def _processing(payments: Payments) -> list[Payment]:

@@ -1,26 +1,17 @@
 """Charges on a real database: crashes, races, and idempotency keys that expire."""
 
 import asyncio
-import contextlib
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TypeVar
 
 import psycopg
 import pytest
 
-from chassis import call_context, errors
+from chassis import errors
 from chassis.database import Database
 from chassis.money import Amount
-from chassis.testing import Events
 from services.payment.charges import Charges
-from services.payment.domain import Charge, ChargeResult, State
-from services.payment.providers.attempts import MAX_CONCURRENT, RECORD_SECONDS, Attempts
-from services.payment.providers.provider import Confirmation, Intent, IntentRequest
-from services.payment.providers.registry import Providers
-from services.payment.providers.sandbox import SandboxProvider
+from services.payment.domain import Charge, State
 from services.payment.testing import (
     Crash,
     Hook,
@@ -32,9 +23,6 @@ from services.payment.testing import (
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.payment.testing")
 DATABASE = "payment"
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 COUNT_INTENTS = "SELECT count(*) FROM sandbox.intents"
 COUNT_CAPTURES = "SELECT count(*) FROM sandbox.movements WHERE type = 'CAPTURE'"
@@ -257,124 +245,3 @@ async def test_a_thousand_charges_take_as_many_statements_as_one(
     await charges.process(new_charges(1_000))
     assert statements == one
     assert len(one) <= 11
-
-
-class RemoteProvider(SandboxProvider):
-    """The sandbox with the latency of a network, and the limits of an adapter."""
-
-    def __init__(self, database: Database, latency_seconds: float) -> None:
-        super().__init__(database)
-        self._attempts = Attempts()
-        self._latency_seconds = latency_seconds
-
-    async def create_intents(self, requests: Sequence[IntentRequest]) -> list[Intent | None]:
-        return await self._call(super().create_intents, requests, None)
-
-    async def confirm(self, confirmations: Sequence[Confirmation]) -> list[ChargeResult]:
-        return await self._call(super().confirm, confirmations, ChargeResult(State.PROCESSING))
-
-    async def _call(
-        self,
-        method: Callable[[Sequence[Item]], Awaitable[list[Result]]],
-        items: Sequence[Item],
-        unknown: Result,
-    ) -> list[Result]:
-        async def respond(item: Item) -> Result:
-            await asyncio.sleep(self._latency_seconds)
-            return (await method([item]))[0]
-
-        async def call(item: Item) -> Result:
-            return await self._attempts.repeat(partial(respond, item))
-
-        return await self._attempts.for_each(items, call, unknown)
-
-
-async def test_a_batch_that_takes_longer_than_its_deadline_is_charged_part_by_part(
-    database: Database,
-) -> None:
-    requested = new_charges(4 * MAX_CONCURRENT)
-    seconds = RECORD_SECONDS + 0.6
-    charges = Charges(database, Providers([RemoteProvider(database, 0.4)]))
-    states: list[State] = []
-    for _ in range(20):
-        # The server gives up a call at its deadline.
-        with (
-            contextlib.suppress(errors.Unavailable, TimeoutError),
-            call_context.time_limit(seconds),
-        ):
-            async with asyncio.timeout(seconds):
-                states = [each.state for each in await charges.process(requested)]
-        if set(states) == {State.SUCCEEDED}:
-            break
-    assert set(states) == {State.SUCCEEDED}
-
-
-class DeadProvider(SandboxProvider):
-    """A provider that responds to nothing."""
-
-    name = "dead"
-
-    async def create_intents(self, _: Sequence[IntentRequest]) -> list[Intent | None]:
-        raise errors.Unavailable("PROVIDER_UNAVAILABLE", "lost")
-
-    async def confirm(self, _: Sequence[Confirmation]) -> list[ChargeResult]:
-        raise errors.Unavailable("PROVIDER_UNAVAILABLE", "lost")
-
-    async def cancel(self, _: Sequence[str]) -> list[ChargeResult]:
-        raise errors.Unavailable("PROVIDER_UNAVAILABLE", "lost")
-
-
-class Dying(DeadProvider):
-    """A provider that has made intents, and then responds to nothing."""
-
-    async def create_intents(self, requests: Sequence[IntentRequest]) -> list[Intent | None]:
-        return await SandboxProvider.create_intents(self, requests)
-
-
-@pytest.mark.parametrize("kind", [DeadProvider, Dying])
-async def test_a_provider_that_is_down_does_not_stop_the_charges_of_another(
-    database: Database, kind: type[DeadProvider]
-) -> None:
-    providers = Providers([SandboxProvider(database), kind(database)])
-    charges = Charges(database, providers)
-    (waiting,) = new_charges(1, "dead:pm_sandbox")
-    (before, after) = new_charges(2, "sandbox:pm_sandbox")
-    (free,) = [replace(each, amount=Amount(0, "GBP")) for each in new_charges(1)]
-    for _ in range(2):
-        payments = await charges.process([before, waiting, free, after])
-        settled = [each.order_id for each in payments if each.state is State.SUCCEEDED]
-        assert settled == [before.order_id, free.order_id, after.order_id]
-
-
-async def test_a_provider_that_is_down_does_not_stop_the_cancellations_of_another(
-    database: Database,
-) -> None:
-    providers = Providers([SandboxProvider(database), Dying(database)])
-    charges = Charges(database, providers)
-    (waiting,) = new_charges(1, "dead:pm_sandbox")
-    (other,) = new_charges(1, "pm_sandbox_action")
-    await charges.process([waiting, other])
-    cancelled = await charges.cancel([waiting.order_id, other.order_id])
-    assert [each.state for each in cancelled] == [State.PROCESSING, State.CANCELLED]
-
-
-async def test_a_charge_whose_provider_does_not_respond_is_unavailable(database: Database) -> None:
-    charges = Charges(database, Providers([DeadProvider(database)]))
-    with pytest.raises(errors.Unavailable):
-        await charges.process(new_charges(1))
-
-
-async def test_a_result_for_another_amount_is_not_recorded(
-    database: Database, events: Events, clean_database_url: str
-) -> None:
-    class Overcharging(SandboxProvider):
-        async def confirm(self, confirmations: Sequence[Confirmation]) -> list[ChargeResult]:
-            return [
-                ChargeResult(State.SUCCEEDED, amount=Amount(99_99, "GBP")) for _ in confirmations
-            ]
-
-    charges = Charges(database, Providers([Overcharging(database)]))
-    (payment,) = await charges.process(new_charges(1))
-    assert payment.state is State.PROCESSING
-    assert count(clean_database_url, COUNT_CHARGES) == 0
-    assert [event["event"] for event in events] == ["payment_amount_differs"]

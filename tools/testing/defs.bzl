@@ -1,4 +1,4 @@
-"""pytest_test: one test file, one Bazel test."""
+"""pytest_test: a Bazel test that runs pytest."""
 
 load("@rules_python//python:py_test.bzl", "py_test")
 
