@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from chassis import errors
@@ -72,6 +73,17 @@ async def test_an_action_that_fails_declines_the_payment(
     await approve(sandbox_provider, payment, approved=False)
     (declined,) = await charges.process(requested)
     assert (declined.state, declined.decline_reason) == (State.DECLINED, "authentication_failed")
+
+
+async def test_a_declined_payment_that_was_charged_is_settled_by_its_cancellation(
+    charges: Charges, sandbox_provider: SandboxProvider, clean_database_url: str
+) -> None:
+    (payment,) = await charges.process(new_charges(1, "pm_sandbox_action"))
+    await approve(sandbox_provider, payment)
+    with psycopg.connect(clean_database_url) as connection:
+        connection.execute("UPDATE payments SET state = 'DECLINED', decline_reason = 'mistake'")
+    (settled,) = await charges.cancel([payment.order_id])
+    assert (settled.state, settled.decline_reason) == (State.SUCCEEDED, "")
 
 
 async def test_a_payment_whose_action_is_open_can_be_cancelled(
