@@ -83,7 +83,11 @@ def test_a_payment_that_was_declined_can_still_have_been_charged() -> None:
         (State.DECLINED, ChargeResult(State.SUCCEEDED), "declined_and_charged"),
         (State.CANCELLED, ChargeResult(State.SUCCEEDED), "cancelled_and_charged"),
         (State.PROCESSING, ChargeResult(State.SUCCEEDED, amount=POUNDS), ""),
-        (State.PROCESSING, ChargeResult(State.PROCESSING, amount=Amount(1, "GBP")), "amount_mismatch"),
+        (
+            State.PROCESSING,
+            ChargeResult(State.PROCESSING, amount=Amount(1, "GBP")),
+            "amount_mismatch",
+        ),
         (State.SUCCEEDED, ChargeResult(State.SUCCEEDED), ""),
         (State.DECLINED, ChargeResult(State.CANCELLED), ""),
     ],

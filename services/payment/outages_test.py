@@ -1,4 +1,4 @@
-"""Providers that are slow, down or wrong: what can be charged is, and nothing is recorded wrongly."""
+"""Providers that are slow, down or wrong: they stop no other, and nothing wrong is recorded."""
 
 import asyncio
 import contextlib

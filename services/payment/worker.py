@@ -70,9 +70,7 @@ class Worker:
                 connection, self._provider.name, LEASE, MAX_PAYMENTS
             )
 
-    async def _record(
-        self, releases: Sequence[Release], results: Sequence[ChargeResult]
-    ) -> None:
+    async def _record(self, releases: Sequence[Release], results: Sequence[ChargeResult]) -> None:
         """Schedule the next cancellations of those payments whose state is known."""
         states = [(each, result.state) for each, result in zip(releases, results, strict=True)]
         charged = [each for each, state in states if state is State.SUCCEEDED]

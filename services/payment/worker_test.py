@@ -248,9 +248,10 @@ class FailingProvider(LateProvider):
         results = await super().cancel(references)
         if len(self.cancelled) == 1:
             return results
-        if self._failure is None:
-            await asyncio.get_running_loop().create_future()
-        raise self._failure
+        if self._failure is not None:
+            raise self._failure
+        hung: list[ChargeResult] = await asyncio.get_running_loop().create_future()
+        return hung
 
 
 @pytest.mark.parametrize("failure", [errors.Unavailable("DOWN"), KeyError("defect"), None])

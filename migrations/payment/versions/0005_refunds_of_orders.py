@@ -5,10 +5,10 @@ from migrations import sql
 revision = "0005"
 down_revision = "0004"
 
-# The order service makes refunds now, has their idempotency keys, and numbers those of an order from
-# 1. The refunds from before make way: 1,000,000 is added to their numbers, or the provider would
-# take a new refund for the old one with its number. A downgrade leaves the numbers as they are, and
-# marks the refunds of the order service, whose numbers stay when it is undone.
+# The order service makes refunds now, has their idempotency keys, and numbers those of an order
+# from 1. The refunds from before make way: 1,000,000 is added to their numbers, or the provider
+# would take a new refund for the old one with its number. A downgrade leaves the numbers as they
+# are, and marks the refunds of the order service, whose numbers stay when it is undone.
 #
 # A change of what was refunded is a change of three tables, which only agree at the end of a
 # transaction. Charges meet the conditions of no trigger.

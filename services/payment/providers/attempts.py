@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from chassis import call_context, errors
@@ -12,6 +13,8 @@ MAX_CONCURRENT = 20
 the queue, so that a batch need not wait until another is done."""
 MAX_ATTEMPTS = 3
 ATTEMPT_SECONDS = 10.0
+SLOT_SECONDS = 300.0
+"""How long an item waits for its turn, if the deadline does not come first."""
 BACKOFF_SECONDS = 0.2
 """The longest wait before the second attempt; it doubles before the third."""
 RECORD_SECONDS = 0.5
@@ -49,11 +52,11 @@ class Attempts:
         batch_slots = asyncio.Semaphore(MAX_CONCURRENT)
 
         async def call_one(item: Item) -> tuple[Result, Unknown | None]:
-            async with batch_slots, self._slots:
-                try:
+            try:
+                async with batch_slots, self._slot():
                     return await call(item), None
-                except Unknown as error:
-                    return unknown, error
+            except Unknown as error:
+                return unknown, error
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call_one(item)) for item in items]
@@ -63,6 +66,23 @@ class Attempts:
             message = "The payment provider did not respond."
             raise errors.Unavailable("PROVIDER_UNAVAILABLE", message) from failures[0]
         return [result for result, _ in outcomes]
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """Wait for a slot, which the items of other batches may have, until the deadline is near.
+
+        Raises:
+            Unknown: there was none.
+        """
+        try:
+            async with asyncio.timeout(_remaining_seconds(SLOT_SECONDS)):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise Unknown("Too many calls of the payment provider are in progress.") from error
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     async def repeat(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
         """Make attempts until one does not raise Unknown, with jitter between them.
@@ -89,6 +109,6 @@ class Attempts:
         raise failure
 
 
-def _remaining_seconds() -> float:
-    """Return how long an attempt may take."""
-    return call_context.remaining_seconds(ATTEMPT_SECONDS + RECORD_SECONDS) - RECORD_SECONDS
+def _remaining_seconds(at_most: float = ATTEMPT_SECONDS) -> float:
+    """Return how long an attempt may take, or a wait before it."""
+    return call_context.remaining_seconds(at_most + RECORD_SECONDS) - RECORD_SECONDS

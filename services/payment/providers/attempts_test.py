@@ -123,3 +123,21 @@ async def test_a_charge_does_not_wait_for_a_whole_batch_before_it() -> None:
         await begun.wait()
         await attempts.for_each([0], call, None)
         assert done <= 5 * MAX_CONCURRENT
+
+
+async def test_a_batch_that_waits_for_others_ends_before_its_deadline() -> None:
+    attempts, begun, others_end = Attempts(), asyncio.Event(), asyncio.Event()
+
+    async def wait(_: int) -> None:
+        begun.set()
+        await others_end.wait()
+
+    others = asyncio.create_task(attempts.for_each(range(MAX_CONCURRENT), wait, None))
+    await begun.wait()
+    async with asyncio.timeout(5):
+        with call_context.time_limit(RECORD_SECONDS + 0.1), pytest.raises(errors.Unavailable):
+            await attempts.for_each([0], wait, None)
+    others_end.set()
+    await others
+    # No slot was lost.
+    await attempts.for_each(range(MAX_CONCURRENT), wait, None)

@@ -189,9 +189,7 @@ class BusyPayPal:
         self._missing = expected
         self._all_here = asyncio.Event()
 
-    async def on_post(
-        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, **_: str
-    ) -> None:
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, **_: str) -> None:
         if req.path.endswith("/token"):
             resp.media = {"access_token": "A", "expires_in": 3600}
             return
