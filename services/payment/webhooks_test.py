@@ -194,15 +194,13 @@ async def test_another_amount_is_quarantined(setup: Setup, events: Events) -> No
     assert [each["reason"] for each in events if "reason" in each] == ["amount_mismatch"]
 
 
+CANCEL: LiteralString = "UPDATE payments SET state = 'CANCELLED'"
 DECLINE: LiteralString = "UPDATE payments SET state = 'DECLINED', decline_reason = 'card_declined'"
 
 
 @pytest.mark.parametrize(
     ("statement", "reason"),
-    [
-        ("UPDATE payments SET state = 'CANCELLED'", "cancelled_and_charged"),
-        (DECLINE, "declined_and_charged"),
-    ],
+    [(CANCEL, "cancelled_and_charged"), (DECLINE, "declined_and_charged")],
 )
 async def test_a_charge_of_a_payment_that_was_not_charged_is_quarantined(
     setup: Setup, statement: LiteralString, reason: str

@@ -54,7 +54,7 @@ async def test_a_failure_is_raised_when_all_providers_have_responded() -> None:
     async def call(provider: Provider, _: Sequence[None]) -> None:
         if provider is SANDBOX:
             raise errors.NotFound("DEFECT")
-        for _ in range(100):
+        for _turn in range(100):
             await asyncio.sleep(0)
         responded.append(provider)
 
