@@ -32,7 +32,7 @@ _FORMATS = {
     "cert_url": re.compile(r"https://(?:[a-z0-9-]+\.)*paypal\.com/[!-~]{1,450}"),
     "transmission_id": re.compile(r"[!-~]{1,50}"),
     "transmission_sig": re.compile(r"[!-~]{1,500}"),
-    "transmission_time": re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]{5,20}(?:Z|[+-]\d\d:?\d\d)"),
+    "transmission_time": re.compile(r"\d{4}-\d\d-\d\dT[\d:.]{5,20}(?:Z|[+-]\d\d:?\d\d)", re.ASCII),
 }
 """What PayPal would send, with the lengths that it documents:
 https://developer.paypal.com/docs/api/webhooks/v1/#verify-webhook-signature_post."""
