@@ -22,8 +22,16 @@ MAX_RESPONSE_BYTES = 1 << 20
 EXPIRY_MARGIN_SECONDS = 60.0
 """How long before its expiry an access token is renewed."""
 
-_REFUSALS = {400: "INVALID_REQUEST", 404: "RESOURCE_NOT_FOUND", 422: "UNPROCESSABLE_ENTITY"}
-"""What PayPal names the errors by which it refuses a request; each later one would be, too.
+_REFUSALS = frozenset(
+    {
+        (400, "INVALID_REQUEST"),
+        # The v1 APIs, of which the verification of webhooks is one.
+        (400, "VALIDATION_ERROR"),
+        (404, "RESOURCE_NOT_FOUND"),
+        (422, "UNPROCESSABLE_ENTITY"),
+    }
+)
+"""The errors by which PayPal refuses a request; each later one would be, too.
 
 A response with such a status and another name is not PayPal's, but of something before it.
 """
@@ -148,7 +156,7 @@ def _raise_for(status: int, found: Json) -> None:
     if 200 <= status < 300:
         return
     name = str(found.get("name") or found.get("error"))
-    if _REFUSALS.get(status) == name:
+    if (status, name) in _REFUSALS:
         raise Refused(status, _find_issue(found) or name)
     if status < 500 and status not in _TRANSIENT:
         _LOG.error("paypal_call_failed", status=status, name=name, debug_id=found.get("debug_id"))

@@ -1,6 +1,7 @@
 """The access token, the secrets, and responses that PayPal would not send."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 
@@ -184,6 +185,15 @@ async def test_a_refusal_without_an_issue_is_no_missing_resource(
     with pytest.raises(Refused) as caught:
         await strange_client.get(UNKNOWN_ORDER)
     assert not caught.value.is_missing
+
+
+@pytest.mark.parametrize("name", ["INVALID_REQUEST", "VALIDATION_ERROR"])
+async def test_a_malformed_request_is_refused_by_both_generations_of_apis(
+    strange: Strange, strange_client: PayPalClient, name: str
+) -> None:
+    strange.status, strange.body = falcon.HTTP_400, json.dumps({"name": name}).encode()
+    with pytest.raises(Refused, match=name):
+        await strange_client.get(UNKNOWN_ORDER)
 
 
 async def test_a_response_is_limited_in_size(
