@@ -187,15 +187,6 @@ async def test_a_provider_that_is_not_switched_on_declines_a_new_payment(charges
     assert (declined.state, declined.decline_reason) == (State.DECLINED, "unknown_provider")
 
 
-async def test_a_payment_waits_for_a_provider_that_was_switched_off(
-    charges: Charges, database: Database
-) -> None:
-    requested = new_charges(1, "pm_sandbox_action")
-    await charges.process(requested)
-    with pytest.raises(errors.Error, match="'sandbox' is not switched on"):
-        await Charges(database, Providers([])).process(requested)
-
-
 @pytest.mark.parametrize(
     ("payment_method", "first"),
     [

@@ -204,10 +204,7 @@ class Charges:
         return results
 
     def _by_provider(self, payments: Iterable[Payment]) -> Mapping[Provider, list[Payment]]:
-        found: dict[Provider, list[Payment]] = defaultdict(list)
-        for payment in payments:
-            found[self._providers.get(payment.provider)].append(payment)
-        return found
+        return self._providers.group(payments, lambda payment: payment.provider)
 
     async def _record(self, results: Results) -> Payments:
         return await self._change(
@@ -245,7 +242,8 @@ class Charges:
         """Return whether a cancelled payment may still be authorized by a call that is late."""
         if payment.state is not State.CANCELLED:
             return False
-        return not self._providers.get(payment.provider).cancels_finally
+        provider = self._providers.find(payment.provider)
+        return provider is not None and not provider.cancels_finally
 
 
 async def _merge(calls: Iterable[Awaitable[Payments]]) -> Payments:

@@ -175,6 +175,29 @@ async def test_a_provider_that_is_down_does_not_stop_the_cancellations_of_anothe
     assert [each.state for each in cancelled] == [State.PROCESSING, State.CANCELLED]
 
 
+class OtherProvider(SandboxProvider):
+    """Another sandbox, which can be switched off."""
+
+    name = "other"
+
+
+async def test_payments_of_a_provider_that_was_switched_off_wait_and_stop_no_others(
+    database: Database, events: Events
+) -> None:
+    (waiting,) = new_charges(1, "other:pm_sandbox_action")
+    switched_on = Charges(database, Providers([SandboxProvider(database), OtherProvider(database)]))
+    await switched_on.process([waiting])
+    switched_off = Charges(database, Providers([SandboxProvider(database)]))
+    payments = await switched_off.process([waiting, *new_charges(1)])
+    payments += await switched_off.cancel([waiting.order_id])
+    states = [each.state for each in payments]
+    assert states == [State.PROCESSING, State.SUCCEEDED, State.PROCESSING]
+    reported = [(each["event"], each["provider"], each["waiting"]) for each in events]
+    assert reported == [("provider_not_switched_on", "other", 1)] * 2
+    (cancelled,) = await switched_on.cancel([waiting.order_id])
+    assert cancelled.state is State.CANCELLED
+
+
 async def test_a_charge_whose_provider_does_not_respond_is_unavailable(database: Database) -> None:
     charges = Charges(database, Providers([DeadProvider(database)]))
     with pytest.raises(errors.Unavailable):

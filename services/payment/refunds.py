@@ -67,9 +67,7 @@ class Refunds:
         self, payments: Payments, pending: Sequence[Refund]
     ) -> dict[RefundKey, RefundResult]:
         """Call the provider of each payment; one that does not respond has no results."""
-        by_provider: dict[Provider, list[Refund]] = defaultdict(list)
-        for each in pending:
-            by_provider[self._providers.get(payments[each.order_id].provider)].append(each)
+        by_provider = self._providers.group(pending, lambda each: payments[each.order_id].provider)
 
         async def refund_batch(
             provider: Provider, batch: Sequence[Refund]

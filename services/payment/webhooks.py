@@ -59,13 +59,17 @@ class Webhooks:
             payment = await repository.find_payment(
                 connection, provider.name, notification.reference
             )
-            has_refund = payment is not None and await repository.has_refund(
-                connection, payment.payment_id, notification.failed_refund
+            refund_failed = (
+                payment is not None
+                and notification.failed_refund != ""
+                and await repository.has_refund(
+                    connection, payment.payment_id, notification.failed_refund
+                )
             )
         if payment is None:
             await self._quarantine(provider, notification, UNKNOWN_PAYMENT)
             return
-        if has_refund:
+        if refund_failed:
             await self._quarantine(provider, notification, REFUND_FAILED)
             return
         (result,) = await provider.find([notification.reference])

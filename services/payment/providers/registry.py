@@ -1,7 +1,8 @@
 """The payment providers that are switched on, and which of them a payment method belongs to."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from chassis import errors, log
@@ -37,16 +38,25 @@ class Providers:
         name, colon, _ = payment_method.partition(":")
         return self.find(name if colon else self._default)
 
-    def get(self, name: str) -> Provider:
-        """Return a provider by its name.
+    def group(
+        self, items: Iterable[Item], provider_of: Callable[[Item], str]
+    ) -> dict[Provider, list[Item]]:
+        """Group items by their providers, whose names `provider_of` returns.
 
-        Raises:
-            errors.Error: it is not switched on. Its payments wait until it is.
+        Items of a provider that is not switched on are left out and reported: they have to wait
+        until it is.
         """
-        if name not in self._providers:
-            message = f"The payment provider {name!r} is not switched on."
-            raise errors.Error("PROVIDER_OFF", message)
-        return self._providers[name]
+        found: dict[Provider, list[Item]] = defaultdict(list)
+        left_out: Counter[str] = Counter()
+        for item in items:
+            name = provider_of(item)
+            if (provider := self.find(name)) is not None:
+                found[provider].append(item)
+            else:
+                left_out[name] += 1
+        for name, count in left_out.items():
+            _LOG.error("provider_not_switched_on", provider=name, waiting=count)
+        return found
 
     async def close(self) -> None:
         """Close the connections to all providers."""
