@@ -70,7 +70,8 @@ class PaymentSettings(ServiceSettings):
     paymentservice_stripe_webhook_secret: Annotated[SecretStr, _needed_by("stripe")] = _setting(
         SecretStr("")
     )
-    """The secret that Stripe signs webhooks with."""
+    """The secret that Stripe signs webhooks with. It is to send `payment_intent.*` and
+    `refund.failed` to /v1/payments/webhooks/stripe of the gateway."""
     paymentservice_paypal_api_url: str = "https://api-m.paypal.com"
     """Where PayPal's API is."""
     paymentservice_paypal_client_id: Annotated[str, _needed_by("paypal")] = _setting("")
@@ -80,4 +81,5 @@ class PaymentSettings(ServiceSettings):
     )
     """The secret of the PayPal app."""
     paymentservice_paypal_webhook_id: Annotated[str, _needed_by("paypal")] = _setting("")
-    """The id of the webhook that PayPal calls."""
+    """The id of the webhook that PayPal calls. It is to send `CHECKOUT.ORDER.APPROVED`,
+    `PAYMENT.AUTHORIZATION.*` and `PAYMENT.CAPTURE.*` to /v1/payments/webhooks/paypal."""
