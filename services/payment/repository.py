@@ -213,16 +213,22 @@ async def sum_refunds(
     return dict(await cursor.fetchall())
 
 
-async def has_refund(
+async def find_refund_state(
     connection: Connection, payment_id: uuid.UUID, provider_reference: str
-) -> bool:
-    """Return whether a refund is recorded as SUCCEEDED, by the provider's reference of it."""
+) -> RefundState | None:
+    """Return the state of a refund by the provider's reference of it.
+
+    A reference is recorded with the final state. Until then, each refund of the payment that is
+    PENDING may be the one.
+    """
     cursor = await connection.execute(
-        "SELECT FROM refunds WHERE payment_id = %s AND provider_reference = %s"
-        " AND state = 'SUCCEEDED'",
+        "SELECT state FROM refunds"
+        " WHERE payment_id = %s AND (provider_reference = %s OR state = 'PENDING')"
+        " ORDER BY state = 'PENDING' LIMIT 1",
         (payment_id, provider_reference),
     )
-    return await cursor.fetchone() is not None
+    row = await cursor.fetchone()
+    return None if row is None else RefundState(row[0])
 
 
 async def update_refunds(connection: Connection, refunds: Sequence[Refund]) -> None:

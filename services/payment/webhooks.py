@@ -9,21 +9,23 @@ import datetime as dt
 from collections.abc import Mapping
 
 from chassis import errors, log
-from chassis.database import Database
+from chassis.database import Connection, Database
 from services.payment import domain, repository, webhook_repository
 from services.payment.charges import Charges
-from services.payment.domain import ChargeResult, Payment
+from services.payment.domain import ChargeResult, Payment, RefundState
 from services.payment.providers.provider import Notification, Provider
 from services.payment.providers.registry import Providers
 
 UNKNOWN_PAYMENT = "unknown_payment"
+"""No payment of the shop has the reference. The other reasons are in `domain.find_contradiction`.
+"""
 REFUND_FAILED = "refund_failed"
 """A refund that is recorded as SUCCEEDED has failed: the customer has to be paid otherwise."""
 LIFETIME = dt.timedelta(days=30)
 """How long a notification is remembered. Stripe and PayPal send it again for three days
 (https://docs.stripe.com/webhooks, https://developer.paypal.com/api/rest/webhooks/)."""
 QUARANTINE_LIFETIME = dt.timedelta(days=365)
-"""How long a notification is kept for the staff: longer than a buyer may dispute a payment, which
+"""How long a notification is kept for the staff: longer than a customer may dispute a payment, which
 at PayPal is 180 days (Purchase Protection in its user agreement)."""
 SWEEP_SECONDS = 3_600.0
 """How often old notifications are deleted."""
@@ -44,8 +46,8 @@ class Webhooks:
         Raises:
             errors.NotFound: the provider is not switched on.
             errors.InvalidArgument: the signature is missing, invalid or too old.
-            errors.Unavailable: the database or the provider did not respond; the provider will send
-                the webhook again.
+            errors.Unavailable: the database or the provider did not respond, or a refund is under
+                way that may be the one that has failed; the provider will send the webhook again.
         """
         provider = self._providers.find(provider_name)
         if provider is None:
@@ -59,21 +61,16 @@ class Webhooks:
             payment = await repository.find_payment(
                 connection, provider.name, notification.reference
             )
-            refund_failed = (
-                payment is not None
-                and notification.failed_refund != ""
-                and await repository.has_refund(
-                    connection, payment.payment_id, notification.failed_refund
-                )
+            refund_failed = payment is not None and await _has_failed_after_success(
+                connection, payment, notification
             )
         if payment is None:
             await self._quarantine(provider, notification, UNKNOWN_PAYMENT)
-            return
-        if refund_failed:
+        elif refund_failed:
             await self._quarantine(provider, notification, REFUND_FAILED)
-            return
-        (result,) = await provider.find([notification.reference])
-        await self._apply(provider, notification, payment, result)
+        else:
+            (result,) = await provider.find([notification.reference])
+            await self._apply(provider, notification, payment, result)
 
     async def _apply(
         self,
@@ -90,19 +87,21 @@ class Webhooks:
             new = await webhook_repository.insert(connection, provider.name, notification, reason)
             if new and not reason:
                 await self._charges.settle(connection, order_id, result)
-        if new and reason:
-            self._warn(provider, notification, reason)
+            if new and reason:
+                self._warn(provider, notification, reason)
 
     async def _quarantine(
         self, provider: Provider, notification: Notification, reason: str
     ) -> None:
-        async with self._database.connection() as connection:
-            new = await webhook_repository.insert(connection, provider.name, notification, reason)
-        if new:
-            self._warn(provider, notification, reason)
+        async with self._database.transaction() as connection:
+            if await webhook_repository.insert(connection, provider.name, notification, reason):
+                self._warn(provider, notification, reason)
 
     def _warn(self, provider: Provider, notification: Notification, reason: str) -> None:
-        """Tell the alarm of a notification that needs the staff."""
+        """Log a notification that needs the staff, before the transaction that keeps it commits.
+
+        If the process ends between the two, it is logged again when the provider sends it again.
+        """
         self._log.error(
             "webhook_quarantined",
             provider=provider.name,
@@ -112,6 +111,24 @@ class Webhooks:
             failed_refund=notification.failed_refund,
             reason=reason,
         )
+
+
+async def _has_failed_after_success(
+    connection: Connection, payment: Payment, notification: Notification
+) -> bool:
+    """Return whether a refund has failed that is recorded as SUCCEEDED.
+
+    Raises:
+        errors.Unavailable: the success of that refund may not be recorded yet.
+    """
+    if not notification.failed_refund:
+        return False
+    state = await repository.find_refund_state(
+        connection, payment.payment_id, notification.failed_refund
+    )
+    if state is RefundState.PENDING:
+        raise errors.Unavailable("REFUND_UNDER_WAY", "A refund of the payment is under way.")
+    return state is RefundState.SUCCEEDED
 
 
 async def sweep(database: Database) -> None:

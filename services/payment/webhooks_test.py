@@ -2,101 +2,31 @@
 
 import asyncio
 import datetime as dt
-import json
-import uuid
-from collections.abc import AsyncIterator
-from typing import Any, LiteralString
+from collections.abc import Iterator
+from typing import LiteralString
 
-import psycopg
 import pytest
 
 from chassis import errors
 from chassis.database import Database
-from chassis.money import Amount
 from chassis.testing import Events
 from services.payment import webhooks
-from services.payment.charges import Charges
-from services.payment.domain import Charge, Payment, State
-from services.payment.providers.registry import Providers
-from services.payment.providers.stripe import StripeProvider
-from services.payment.refund import NewRefund
-from services.payment.refunds import Refunds
+from services.payment.domain import State
 from services.payment.testing import Hooks, count
-from services.payment.webhooks import Webhooks
+from services.payment.webhook_testing import AMOUNT, Setup, make_event
 from tools.fakes.faults import Kind, Rule
-from tools.fakes.stripe.app import API_KEY, WEBHOOK_SECRET, sign
-from tools.fakes.stripe.testing import Stripe
 
 pytest_plugins = (
     "chassis.testing",
     "tools.postgres.testing",
     "services.payment.testing",
+    "services.payment.webhook_testing",
     "tools.fakes.stripe.testing",
 )
 DATABASE = "payment"
 
-AMOUNT = Amount(12_34, "GBP")
-AUTHENTICATED = "pm_card_threeDSecure2Required"
-SUCCEEDED = "payment_intent.succeeded"
 COUNT_RECEIVED: LiteralString = "SELECT count(*) FROM webhook_inbox"
 COUNT_CHARGES: LiteralString = "SELECT count(*) FROM transactions WHERE type = 'CHARGE'"
-
-
-class Setup:
-    """The webhooks of a payment service whose only provider is Stripe."""
-
-    def __init__(self, database: Database, url: str, fake: Stripe) -> None:
-        self.database = database
-        self.fake = fake
-        self.url = url
-        stripe = StripeProvider(fake.url, API_KEY, WEBHOOK_SECRET, "https://shop.example/back")
-        self.providers = Providers([stripe])
-        self.charges = Charges(database, self.providers)
-        self.webhooks = Webhooks(database, self.providers, self.charges)
-
-    async def charge(self, method: str = AUTHENTICATED, *, manual_capture: bool = False) -> Payment:
-        charge = Charge(uuid.uuid4(), AMOUNT, method, manual_capture)
-        return (await self.charges.process([charge]))[0]
-
-    async def receive(self, event: bytes, provider: str = "stripe") -> None:
-        await self.webhooks.handle(provider, sign(event, WEBHOOK_SECRET), event)
-
-    def read(self, payment: Payment) -> tuple[State, int]:
-        """Return the state and the version of the stored payment."""
-        with psycopg.connect(self.url) as connection:
-            row = connection.execute(
-                "SELECT state, version FROM payments WHERE payment_id = %s", (payment.payment_id,)
-            ).fetchone()
-        assert row is not None
-        return State(row[0]), row[1]
-
-    def execute(self, statement: LiteralString, *parameters: object) -> None:
-        with psycopg.connect(self.url) as connection:
-            connection.execute(statement, parameters)
-
-    def reasons(self) -> list[str]:
-        """Return why webhooks in the inbox were quarantined; empty for those that were applied."""
-        with psycopg.connect(self.url) as connection:
-            query = "SELECT quarantine_reason FROM webhook_inbox ORDER BY receive_time"
-            return [reason for (reason,) in connection.execute(query).fetchall()]
-
-
-@pytest.fixture
-async def setup(
-    database: Database, clean_database_url: str, stripe: Stripe
-) -> AsyncIterator[Setup]:
-    setup = Setup(database, clean_database_url, stripe)
-    yield setup
-    await setup.providers.close()
-
-
-def make_event(
-    reference: str, event_type: str = SUCCEEDED, event_id: str = "evt_1", **described: Any
-) -> bytes:
-    """Make an event in the layout of Stripe, which a JSON library would write differently."""
-    described = {"id": reference, "object": "payment_intent", "status": "succeeded", **described}
-    event = {"id": event_id, "object": "event", "type": event_type, "data": {"object": described}}
-    return json.dumps(event, indent=2).encode()
 
 
 async def test_a_webhook_records_what_the_provider_says(setup: Setup) -> None:
@@ -194,6 +124,35 @@ async def test_another_amount_is_quarantined(setup: Setup, events: Events) -> No
     assert [each["reason"] for each in events if "reason" in each] == ["amount_mismatch"]
 
 
+@pytest.fixture
+def failing_commit(setup: Setup) -> Iterator[None]:
+    """Let each commit of a transaction that receives a webhook fail."""
+    setup.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE serialization_failure; END $$"
+    )
+    setup.execute(
+        "CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON webhook_inbox"
+        " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+    yield
+    setup.execute("DROP FUNCTION fail CASCADE")
+
+
+@pytest.mark.usefixtures("failing_commit")
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_webhook_that_is_not_kept_is_logged_nevertheless(
+    setup: Setup, events: Events, is_known: bool
+) -> None:
+    payment = await setup.charge()
+    setup.fake.act(payment.provider_reference)
+    setup.execute("UPDATE payments SET amount_minor = amount_minor + 1")
+    with pytest.raises(errors.Aborted):
+        await setup.receive(make_event(payment.provider_reference if is_known else "pi_unknown"))
+    assert setup.reasons() == []
+    assert [each["event"] for each in events].count("webhook_quarantined") == 1
+
+
 CANCEL: LiteralString = "UPDATE payments SET state = 'CANCELLED'"
 DECLINE: LiteralString = "UPDATE payments SET state = 'DECLINED', decline_reason = 'card_declined'"
 
@@ -225,27 +184,6 @@ async def test_a_payment_that_changes_while_the_provider_is_asked_is_not_overwri
     await setup.receive(make_event(payment.provider_reference))
     assert setup.reasons() == ["declined_and_charged"]
     assert setup.read(payment)[0] is State.DECLINED
-
-
-@pytest.mark.parametrize(
-    ("method", "reasons"), [("pm_card_visa", ["refund_failed"]), ("pm_card_pendingRefund", [""])]
-)
-async def test_a_refund_that_fails_after_it_succeeded_is_quarantined(
-    setup: Setup, events: Events, method: str, reasons: list[str]
-) -> None:
-    payment = await setup.charge(method)
-    refunds = Refunds(setup.database, setup.providers)
-    request = NewRefund(payment.order_id, 1, AMOUNT)
-    await refunds.refund([request])
-    (made,) = setup.fake.list_all("/v1/refunds")
-    setup.fake.settle_refund(made["id"], "failed")
-    await refunds.refund([request])
-    described = {"payment_intent": payment.provider_reference, "status": "failed"}
-    for _ in range(2):
-        await setup.receive(make_event(made["id"], "refund.failed", **described))
-    assert setup.reasons() == reasons
-    logged = [each["failed_refund"] for each in events if each["event"] == "webhook_quarantined"]
-    assert logged == [made["id"] for reason in reasons if reason]
 
 
 async def test_a_webhook_is_received_again_after_the_provider_was_down(setup: Setup) -> None:
