@@ -30,7 +30,7 @@ _PROCESSED = {Kind.LOSE_RESPONSE: 1, Kind.FAIL_AFTER: 1, Kind.DELAY: 0, Kind.DUP
 """How often the application has processed a request before the fault itself."""
 
 
-class Protocol(HttpToolsProtocol):
+class AbortableProtocol(HttpToolsProtocol):
     """uvicorn's protocol, whose connections can be closed without a response."""
 
     def on_message_begin(self) -> None:
@@ -40,7 +40,7 @@ class Protocol(HttpToolsProtocol):
 
 
 class UnreliableNetwork:
-    """An ASGI application to which its clients' requests get as `faults` say."""
+    """An ASGI application whose clients' requests suffer the `faults` in force."""
 
     def __init__(
         self, app: Application, faults: Faults, make_error: Callable[[int], object]

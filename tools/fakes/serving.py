@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from tools.fakes.network import Application, Protocol
+from tools.fakes.network import AbortableProtocol, Application
 
 STOP_SECONDS = 10.0
 
@@ -16,7 +16,7 @@ def _make_server(app: Application) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=Protocol,
+            http=AbortableProtocol,
             loop="asyncio",
             ws="none",
             log_level="warning",
@@ -28,7 +28,7 @@ def _make_server(app: Application) -> uvicorn.Server:
 
 def listen(port: int = 0) -> socket.socket:
     """Listen on a port of loopback, by default a free one: connections wait for the server."""
-    # asyncio sends small responses at once (TCP_NODELAY) only if the protocol is said.
+    # asyncio sends small responses at once (TCP_NODELAY) only if the socket names its protocol.
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))

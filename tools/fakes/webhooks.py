@@ -53,7 +53,7 @@ class Webhooks:
         self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False)
 
     def set_faults(self, faults: WebhookFaults) -> None:
-        """Have these faults from now on, and send what is not to be held any more."""
+        """Replace the faults; send the held events unless they are still to be held."""
         self._faults = faults
         self._random = random.Random(faults.seed)  # noqa: S311
         if self._held and not faults.hold:

@@ -8,7 +8,7 @@ import falcon
 import falcon.asgi
 
 from tools.fakes.controls import add_controls
-from tools.fakes.faults import Faults
+from tools.fakes.faults import CONTROL_PATH, Faults
 from tools.fakes.network import Application, UnreliableNetwork
 from tools.fakes.paypal import controls
 from tools.fakes.paypal.approval import ApprovalPage
@@ -64,9 +64,9 @@ def create_app(fake: Fake) -> Application:
     _add_orders(app, Orders(books, fake.keys, fake.clock))
     _add_payments(app, books, fake.keys)
     add_controls(app, fake.faults, webhooks, fake.keys)
-    app.add_route("/_fake/clock", controls.ClockResource(fake.clock))
-    app.add_route("/_fake/tokens", controls.TokensResource(tokens))
-    app.add_route("/_fake/books", controls.BooksResource(books))
+    app.add_route(f"{CONTROL_PATH}clock", controls.ClockResource(fake.clock))
+    app.add_route(f"{CONTROL_PATH}tokens", controls.TokensResource(tokens))
+    app.add_route(f"{CONTROL_PATH}books", controls.BooksResource(books))
     return UnreliableNetwork(app, fake.faults, make_error)
 
 

@@ -18,7 +18,7 @@ import falcon
 import falcon.asgi
 
 from tools.fakes.controls import add_controls
-from tools.fakes.faults import Faults
+from tools.fakes.faults import CONTROL_PATH, Faults
 from tools.fakes.network import MAX_BODY_BYTES, Application, UnreliableNetwork
 from tools.fakes.stripe.approval import ApprovalPage
 from tools.fakes.stripe.books import Books
@@ -63,9 +63,9 @@ def create_app(fake: Fake) -> Application:
     app.add_route("/v1/payment_intents/{intent_id}", api, suffix="intent")
     app.add_route("/v1/payment_intents/{intent_id}/{action}", api, suffix="action")
     app.add_route("/v1/refunds", api, suffix="refunds")
-    app.add_route("/_fake/actions/{intent_id}", ApprovalPage(operations))
+    app.add_route(f"{CONTROL_PATH}actions/{{intent_id}}", ApprovalPage(operations))
     add_controls(app, fake.faults, webhooks, fake.keys)
-    app.add_route("/_fake/refunds/{refund_id}", RefundResource(operations))
+    app.add_route(f"{CONTROL_PATH}refunds/{{refund_id}}", RefundResource(operations))
     return UnreliableNetwork(app, fake.faults, make_error)
 
 
@@ -83,7 +83,7 @@ class _Authentication:
     """Refuses requests without the secret key: https://docs.stripe.com/api/authentication."""
 
     async def process_request(self, req: Request, resp: Response) -> None:
-        if req.path.startswith("/_fake/"):
+        if req.path.startswith(CONTROL_PATH):
             return
         scheme, _, given = (req.get_header("authorization") or "").partition(" ")
         if scheme.lower() == "basic":

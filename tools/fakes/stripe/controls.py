@@ -1,6 +1,7 @@
 """The control that only the fake of Stripe has; see `tools.fakes.controls` for the others.
 
-POST   /_fake/refunds/REFUND     a form with `status`, succeeded or failed: what its bank says later
+POST   /_fake/refunds/REFUND     a form with `status`, succeeded or failed: how the bank settles it
+                                 later
 """
 
 import falcon

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tools.fakes.faults import CONTROL_PATH
 from tools.fakes.stripe import currencies, errors
 from tools.fakes.stripe.books import Books, new_id
 from tools.fakes.stripe.intents import CANCELLATION_REASONS, Intent
@@ -88,7 +89,7 @@ class Operations:
     def _confirm(
         self, intent: Intent, payment_method: str | None, return_url: str | None, base_url: str
     ) -> Object:
-        action_url = f"{base_url}/_fake/actions/{intent.id}"
+        action_url = f"{base_url}{CONTROL_PATH}actions/{intent.id}"
         self._books.announce(intent.confirm(payment_method, return_url, action_url), intent)
         if intent.last_payment_error is not None:
             raise errors.card_error(**intent.last_payment_error, intent=intent.to_json())
