@@ -67,20 +67,20 @@ def _compare(
 ) -> Result:
     result = Result(comparison)
     with ExitStack() as stack:
-        expected = _read(stack, connections, comparison.expected, "expected")
+        expected_rows = _read(stack, connections, comparison.expected, "expected")
         if comparison.found.source in books:
             provider = comparison.found.source
             references = _read_references(stack, connections["payment"], provider)
-            found = sorted_rows(books[provider].read(references))
+            found_rows = sorted_rows(books[provider].read(references))
         else:
-            found = _read(stack, connections, comparison.found, "found")
-        for key, before, after in _merge(expected, found):
+            found_rows = _read(stack, connections, comparison.found, "found")
+        for key, expected, found in _merge(expected_rows, found_rows):
             result.compared += 1
-            if before == after or (after is None and comparison.partial):
+            if expected == found or (found is None and comparison.partial):
                 continue
             result.differences += 1
             if len(result.examples) < MAX_EXAMPLES:
-                result.examples.append(f"{key}: {_describe(before)}, but {_describe(after)}")
+                result.examples.append(f"{key}: {_describe(expected)}, but {_describe(found)}")
     return result
 
 
@@ -105,10 +105,10 @@ def _read_references(stack: ExitStack, payments: Connection, provider: str) -> I
 
 
 def _merge(
-    left: Iterable[Row], right: Iterable[Row]
+    expected_rows: Iterable[Row], found_rows: Iterable[Row]
 ) -> Iterator[tuple[str, str | None, str | None]]:
     """Yield every key with its values on both sides; None where a side does not have the key."""
-    merged = heapq.merge(_mark(left, 0), _mark(right, 1))
+    merged = heapq.merge(_mark(expected_rows, 0), _mark(found_rows, 1))
     for key, rows in itertools.groupby(merged, key=itemgetter(0)):
         values: tuple[list[str], list[str]] = ([], [])
         for _, side, value in rows:
@@ -123,4 +123,5 @@ def _mark(rows: Iterable[Row], side: int) -> Iterator[tuple[str, int, str]]:
 
 
 def _describe(value: str | None) -> str:
+    # Where only the keys are compared, all values are empty.
     return "nothing" if value is None else value or "one"

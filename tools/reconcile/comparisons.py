@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import LiteralString
 
-STUCK_SECONDS = 60
+UNCHANGED_SECONDS = 60
 """How long an order may be under way without a change, unless it waits for its customer."""
 
 
@@ -61,7 +61,7 @@ COMPARISONS = (
         ),
     ),
     Comparison(
-        "payments and the provider",
+        "payments and sandbox",
         Records(
             "payment",
             "SELECT provider_reference, format('%s charged, %s refunded', amount_minor,"
@@ -128,8 +128,8 @@ COMPARISONS = (
             "SELECT format('%s %s', order_id, number), format('%s %s %s', refunds.state,"
             " refunds.amount_minor, refunds.currency_code) FROM refunds"
             " JOIN payments USING (payment_id) WHERE refunds.state <> 'PENDING'"
-            # The order service has no others: migration 0005 of payments gave those from before it
-            # made refunds numbers above this one.
+            # Refunds with higher numbers do not come from the order service (migration 0005 of
+            # payments).
             " AND number <= 1000000",
         ),
     ),
@@ -212,13 +212,13 @@ COMPARISONS = (
         ),
     ),
     Comparison(
-        "orders that are stuck",
+        "orders without progress",
         Records("order", "SELECT '', '' WHERE false"),
         Records(
             "order",
             "SELECT order_id::text, format('%s since %s', state, update_time) FROM orders"
             " WHERE next_at IS NOT NULL AND coalesce(action_expire_time, update_time)"
-            f" < now() - interval '{STUCK_SECONDS} s'",
+            f" < now() - interval '{UNCHANGED_SECONDS} s'",
         ),
     ),
 )

@@ -18,7 +18,7 @@ pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 DIFFERENCES: tuple[tuple[str, str, LiteralString], ...] = (
     ("confirmed orders and charges", "order", "UPDATE orders SET total_minor = total_minor + 1"),
     (
-        "payments and the provider",
+        "payments and sandbox",
         "payment",
         "INSERT INTO sandbox.movements (intent_reference, type, amount_minor)"
         " SELECT reference, 'CAPTURE', 300 FROM sandbox.intents",
@@ -78,7 +78,7 @@ DIFFERENCES: tuple[tuple[str, str, LiteralString], ...] = (
         " SELECT order_id, version + 1, 'SHIPPED', 'CLIENT' FROM orders",
     ),
     (
-        "orders that are stuck",
+        "orders without progress",
         "order",
         "INSERT INTO orders (user_id, idempotency_key, request_hash, payment_method, update_time)"
         " VALUES (uuidv7(), 'k2', sha256('x'), 'pm', now() - interval '61 s')",

@@ -1,4 +1,7 @@
-"""The command line: `./bazelw run //tools/reconcile`."""
+"""Compares the databases of the shop with each other and with the books of its providers.
+
+Run it with `./bazelw run //tools/reconcile`.
+"""
 
 import argparse
 import sys
