@@ -48,7 +48,9 @@ class Charges:
         batches: dict[Provider | None, list[Charge]] = defaultdict(list)
         for charge in charges:
             batches[self._providers.find_for(charge.payment_method)].append(charge)
-        payments = await _merge(self._process(batch, found) for batch in batches.values())
+        payments = await _gather(
+            self._process(provider, batch, found) for provider, batch in batches.items()
+        )
         if not payments and charges:
             message = "The payment provider did not respond."
             raise errors.Unavailable("PROVIDER_UNAVAILABLE", message)
@@ -69,7 +71,7 @@ class Charges:
             if order_id not in payments:
                 raise errors.not_found("payment of order", order_id)
         batches = self._by_provider(_processing(payments)).values()
-        payments |= await _merge(self._capture(batch) for batch in batches)
+        payments |= await _gather(self._capture(batch) for batch in batches)
         return [payments[order_id] for order_id in order_ids]
 
     async def cancel(self, order_ids: Sequence[uuid.UUID]) -> list[Payment]:
@@ -111,16 +113,19 @@ class Charges:
         _check_amounts(payments, charges)
         return payments
 
-    async def _process(self, charges: Sequence[Charge], found: Payments) -> Payments:
-        """Process the charges of one provider, which may be slow and then takes only its own time.
+    async def _process(
+        self, provider: Provider | None, charges: Sequence[Charge], found: Payments
+    ) -> Payments:
+        """Process the charges of one provider.
 
-        `found` has the payments of all orders that have one.
+        Providers run at once: a slow one delays no other. `found` has the payments of all orders
+        that have one.
         """
         order_ids = [charge.order_id for charge in charges]
         payments = {key: found[key] for key in order_ids if key in found}
         missing = [charge for charge in charges if charge.order_id not in payments]
         if missing:
-            payments |= await self._insert(missing, await self._begin(missing))
+            payments |= await self._insert(missing, await _begin(provider, missing))
         methods = {charge.order_id: token_of(charge.payment_method) for charge in charges}
         results = await self._ask(
             _processing(payments),
@@ -128,22 +133,6 @@ class Charges:
         )
         payments |= await self._record(results)
         return {key: domain.present(each, results.get(key)) for key, each in payments.items()}
-
-    async def _begin(self, charges: Sequence[Charge]) -> list[NewPayment]:
-        """Create intents; leave out the charges whose providers did not respond."""
-        begun: list[NewPayment] = []
-        by_provider: dict[Provider, list[Charge]] = defaultdict(list)
-        for charge in charges:
-            provider = self._providers.find_for(charge.payment_method)
-            if charge.amount.minor == 0:
-                begun.append(domain.make_free_payment(charge))
-            elif provider is None:
-                begun.append(domain.decline(charge, "", "unknown_provider"))
-            else:
-                by_provider[provider].append(charge)
-        for new in (await call_each(by_provider, provider_calls.create_intents)).values():
-            begun += new
-        return begun
 
     async def _insert(self, charges: Sequence[Charge], new: Sequence[NewPayment]) -> Payments:
         # Only a stored intent is ever confirmed: one that a crash loses is never charged, even if
@@ -243,11 +232,26 @@ class Charges:
         if payment.state is not State.CANCELLED:
             return False
         provider = self._providers.find(payment.provider)
-        return provider is not None and not provider.cancels_finally
+        return provider is not None and not provider.cancellation_is_final
 
 
-async def _merge(calls: Iterable[Awaitable[Payments]]) -> Payments:
-    """Make calls at once; return the payments of all. What one raises is raised when all ended."""
+async def _begin(provider: Provider | None, charges: Sequence[Charge]) -> list[NewPayment]:
+    """Create intents; leave out charges for which the provider did not respond."""
+    begun = [domain.make_free_payment(each) for each in charges if each.amount.minor == 0]
+    priced = [each for each in charges if each.amount.minor != 0]
+    if provider is None:
+        return begun + [domain.decline(each, "", "unknown_provider") for each in priced]
+    if priced:
+        created = await call_each({provider: priced}, provider_calls.create_intents)
+        begun += created.get(provider, [])
+    return begun
+
+
+async def _gather(calls: Iterable[Awaitable[Payments]]) -> Payments:
+    """Run calls at once and merge their payments.
+
+    The first exception is raised once all have ended.
+    """
     results = await asyncio.gather(*calls, return_exceptions=True)
     merged: Payments = {}
     for result in results:

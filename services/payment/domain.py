@@ -46,7 +46,7 @@ class RefundState(StrEnum):
 
 
 class TransactionType(StrEnum):
-    """The direction of a transaction: CHARGE to the shop, REFUND to the buyer."""
+    """The direction of a transaction: CHARGE to the shop, REFUND to the customer."""
 
     CHARGE = "CHARGE"
     REFUND = "REFUND"
@@ -114,6 +114,7 @@ class Release:
 
     payment_id: uuid.UUID
     reference: str
+    cancel_time: dt.datetime
     lease_end: dt.datetime
 
 

@@ -7,7 +7,7 @@ from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis.database import Database
 from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
-from services.payment import webhooks, worker
+from services.payment import releases, webhooks
 from services.payment.providers.paypal import PayPalProvider
 from services.payment.providers.provider import Provider
 from services.payment.providers.registry import Providers
@@ -19,17 +19,17 @@ from services.payment.settings import PaymentSettings
 def make_servicer(resources: Resources) -> PaymentServicer:
     """Make the servicer, with the providers that are switched on."""
     config = cast(PaymentSettings, resources.settings)
-    registry = Providers(
+    providers = Providers(
         [
             open_provider(name, config, resources.database)
             for name in config.paymentservice_providers
         ]
     )
-    resources.stack.push_async_callback(registry.close)
-    resources.tasks.extend(worker.make_tasks(resources.database, registry))
+    resources.stack.push_async_callback(providers.close)
+    resources.tasks.extend(releases.make_tasks(resources.database, providers))
     sweep = partial(webhooks.sweep, resources.database)
     resources.tasks.append(BackgroundTask("webhook_sweep", sweep, webhooks.SWEEP_SECONDS))
-    return PaymentServicer(resources.database, registry)
+    return PaymentServicer(resources.database, providers)
 
 
 def open_provider(name: str, config: PaymentSettings, database: Database) -> Provider:

@@ -112,10 +112,4 @@ async def _write_to_ledger(
 
 def _to_request(payment: Payment, pending: Refund) -> RefundRequest:
     key = f"refund:{payment.order_id}:{pending.number}"
-    return RefundRequest(
-        key,
-        payment.provider_reference,
-        payment.authorization_reference,
-        pending.number,
-        pending.amount,
-    )
+    return RefundRequest(key, payment.provider_reference, pending.number, pending.amount)

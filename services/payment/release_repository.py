@@ -36,7 +36,7 @@ async def claim(
         " ORDER BY release_time LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
         ") UPDATE payments SET release_time = now() + %(lease)s"
         " FROM due WHERE payments.payment_id = due.payment_id"
-        " RETURNING payments.payment_id, provider_reference, release_time",
+        " RETURNING payments.payment_id, provider_reference, update_time, release_time",
         {"provider": provider, "lease": lease, "limit": limit},
     )
 

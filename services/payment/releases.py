@@ -1,9 +1,9 @@
 """Releases what is held for cancelled payments by calls that came late.
 
 Where a cancelled intent can still be authorized, a call that was on its way may do so after the
-cancellation, and the process that made the call may be gone. A worker therefore cancels such
-payments again, at growing intervals, as long as the provider would let them be authorized. It never
-confirms or captures: that is for the order service, which pins the stock first.
+cancellation, and the process that made the call may be gone. Such payments are therefore cancelled
+again, at growing intervals, as long as the provider would let them be authorized. Nothing is
+confirmed or captured here: that is for the order service, which pins the stock first.
 """
 
 import datetime as dt
@@ -17,17 +17,20 @@ from services.payment.domain import ChargeResult, Release, State
 from services.payment.providers.provider import Provider
 
 INTERVAL_SECONDS = 10.0
-"""How often a worker looks for payments to cancel again."""
+"""How often payments to cancel again are looked for."""
 MAX_PAYMENTS = 100
-"""How many payments it cancels at a time."""
+"""How many payments are cancelled at a time."""
 CANCEL_SECONDS = 30.0
 """How long the provider may take for them."""
 LEASE = dt.timedelta(minutes=1)
-"""When a payment is due again whose cancellation has no known outcome. It exceeds the time that the
-provider and the database may take."""
+"""How long after it was claimed a payment is due again, if the outcome of its cancellation is
+unknown. It exceeds the time that the provider and the database may take."""
 LIFETIME = dt.timedelta(hours=6)
 """How long after its cancellation a payment may still be authorized: PayPal keeps orders that long
 (https://developer.paypal.com/docs/api/orders/v2/)."""
+MAX_AGE = dt.timedelta(days=30)
+"""How long after its cancellation a payment is given up, if no outcome was ever known. Nothing is
+held for it any more: an authorization of PayPal expires after 29 days."""
 
 
 def make_tasks(database: Database, providers: Iterable[Provider]) -> list[BackgroundTask]:
@@ -37,14 +40,14 @@ def make_tasks(database: Database, providers: Iterable[Provider]) -> list[Backgr
     """
     return [
         BackgroundTask(
-            f"{provider.name}_releases", Worker(database, provider).run, INTERVAL_SECONDS
+            f"{provider.name}_releases", Releases(database, provider).run, INTERVAL_SECONDS
         )
         for provider in providers
-        if not provider.cancels_finally
+        if not provider.cancellation_is_final
     ]
 
 
-class Worker:
+class Releases:
     """Cancels the payments of one provider again, in any number of processes at once."""
 
     def __init__(self, database: Database, provider: Provider) -> None:
@@ -65,10 +68,18 @@ class Worker:
             await self._record(releases, results)
 
     async def _claim(self) -> list[Release]:
+        """Claim payments that are due; give up those that are too old."""
         async with self._database.connection() as connection:
-            return await release_repository.claim(
+            claimed = await release_repository.claim(
                 connection, self._provider.name, LEASE, MAX_PAYMENTS
             )
+            oldest = dt.datetime.now(dt.UTC) - MAX_AGE
+            given_up = [each for each in claimed if each.cancel_time < oldest]
+            for each in given_up:
+                self._log.error("cancelled_payment_given_up", payment_id=str(each.payment_id))
+            if given_up:
+                await release_repository.reschedule(connection, given_up, dt.timedelta(0))
+        return [each for each in claimed if each.cancel_time >= oldest]
 
     async def _record(self, releases: Sequence[Release], results: Sequence[ChargeResult]) -> None:
         """Schedule the next cancellations of those payments whose state is known."""

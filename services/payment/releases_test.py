@@ -15,14 +15,14 @@ from chassis import errors
 from chassis.database import Database
 from chassis.money import Amount
 from chassis.testing import Events
-from services.payment import worker as worker_module
+from services.payment import releases as releases_module
 from services.payment.charges import Charges
 from services.payment.domain import Charge, ChargeResult, State
 from services.payment.providers.attempts import Attempts
 from services.payment.providers.provider import Provider
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
-from services.payment.worker import Worker, make_tasks
+from services.payment.releases import Releases, make_tasks
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.payment.testing")
 DATABASE = "payment"
@@ -34,7 +34,7 @@ UNKNOWN = ChargeResult(State.PROCESSING)
 class LateProvider(SandboxProvider):
     """Keeps the references of intents that were cancelled, each as often as it was."""
 
-    cancels_finally = False
+    cancellation_is_final = False
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -53,18 +53,18 @@ def provider(database: Database) -> LateProvider:
 
 
 @pytest.fixture
-async def worker(database: Database, provider: LateProvider) -> Worker:
-    """Return a worker, and one payment that is cancelled."""
+async def releases(database: Database, provider: LateProvider) -> Releases:
+    """Return the releases of a provider, which has one payment that is cancelled."""
     await cancel_payment(database, provider)
     provider.cancelled.clear()
     provider.has_cancelled.clear()
-    return Worker(database, provider)
+    return Releases(database, provider)
 
 
-async def run(worker: Worker) -> None:
-    """Run a worker, which must come to an end."""
+async def run(releases: Releases) -> None:
+    """Cancel all payments that are due, which must come to an end."""
     async with asyncio.timeout(WAIT_SECONDS):
-        await worker.run()
+        await releases.run()
 
 
 async def cancel_payment(database: Database, provider: Provider) -> None:
@@ -98,30 +98,30 @@ def skip_to_release(url: str) -> None:
 
 
 async def test_a_cancelled_payment_is_cancelled_again_at_growing_intervals(
-    worker: Worker, provider: LateProvider, clean_database_url: str
+    releases: Releases, provider: LateProvider, clean_database_url: str
 ) -> None:
-    await run(worker)
+    await run(releases)
     assert provider.cancelled == []
     found = []
     for _ in range(4):
         found += minutes_to_release(clean_database_url)
         skip_to_release(clean_database_url)
-        await run(worker)
+        await run(releases)
     assert found == [1, 1, 2, 4]
     assert len(provider.cancelled) == 4
 
 
 async def test_a_payment_that_can_no_longer_be_held_is_left_alone(
-    worker: Worker, provider: LateProvider, clean_database_url: str
+    releases: Releases, provider: LateProvider, clean_database_url: str
 ) -> None:
     for _ in range(10):
         skip_to_release(clean_database_url)
-        await run(worker)
+        await run(releases)
     assert len(provider.cancelled) == 10
     assert minutes_to_release(clean_database_url) == [None]
 
 
-async def test_a_payment_of_a_provider_that_cancels_finally_is_not_cancelled_again(
+async def test_a_payment_of_a_provider_whose_cancellations_are_final_is_not_cancelled_again(
     database: Database, clean_database_url: str
 ) -> None:
     await cancel_payment(database, SandboxProvider(database))
@@ -130,22 +130,23 @@ async def test_a_payment_of_a_provider_that_cancels_finally_is_not_cancelled_aga
 
 
 async def test_a_hold_that_comes_late_is_released_and_not_captured(
-    worker: Worker, clean_database_url: str
+    releases: Releases, clean_database_url: str
 ) -> None:
     skip_to_release(clean_database_url)
     execute(clean_database_url, "UPDATE sandbox.intents SET state = 'REQUIRES_CAPTURE'")
-    await run(worker)
+    await run(releases)
     with psycopg.connect(clean_database_url) as connection:
         query = "SELECT state, (SELECT count(*) FROM sandbox.movements) FROM sandbox.intents"
         assert connection.execute(query).fetchall() == [("CANCELLED", 0)]
 
 
 LATER = "UPDATE payments SET update_time = now() - interval '7 hours', release_time = now()"
+MUCH_LATER = "UPDATE payments SET update_time = now() - interval '31 days', release_time = now()"
 
 
 @pytest.mark.parametrize("failure", [errors.Unavailable("DOWN"), KeyError("defect"), None])
 async def test_a_release_whose_outcome_is_unknown_is_repeated(
-    worker: Worker,
+    releases: Releases,
     provider: LateProvider,
     clean_database_url: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -163,18 +164,18 @@ async def test_a_release_whose_outcome_is_unknown_is_repeated(
     execute(clean_database_url, LATER)
     with monkeypatch.context() as patch:
         patch.setattr(provider, "cancel", cancel)
-        (found,) = await asyncio.gather(run(worker), return_exceptions=True)
+        (found,) = await asyncio.gather(run(releases), return_exceptions=True)
     assert (found, calls) == (failure, 1)
     # It would have been the last one.
     assert minutes_to_release(clean_database_url) == [1]
     skip_to_release(clean_database_url)
-    await run(worker)
+    await run(releases)
     assert len(provider.cancelled) == 1
     assert minutes_to_release(clean_database_url) == [None]
 
 
 async def test_a_cancelled_payment_that_was_charged_is_an_error_that_is_logged_once(
-    worker: Worker, clean_database_url: str, events: Events
+    releases: Releases, clean_database_url: str, events: Events
 ) -> None:
     execute(clean_database_url, "UPDATE sandbox.intents SET state = 'SUCCEEDED'")
     for _ in range(2):
@@ -182,23 +183,36 @@ async def test_a_cancelled_payment_that_was_charged_is_an_error_that_is_logged_o
             clean_database_url,
             "UPDATE payments SET release_time = now() WHERE release_time IS NOT NULL",
         )
-        await run(worker)
+        await run(releases)
     assert [(each["event"], each["log_level"]) for each in events] == [
         ("cancelled_payment_charged", "error")
     ]
     execute(clean_database_url, "UPDATE sandbox.intents SET state = 'CANCELLED'")
 
 
-async def test_two_workers_do_not_cancel_the_same_payments(
-    worker: Worker, database: Database, provider: LateProvider, clean_database_url: str
+async def test_a_payment_that_no_provider_can_hold_any_more_is_given_up_and_logged_once(
+    releases: Releases, provider: LateProvider, clean_database_url: str, events: Events
+) -> None:
+    execute(clean_database_url, MUCH_LATER)
+    for _ in range(2):
+        await run(releases)
+    assert provider.cancelled == []
+    assert minutes_to_release(clean_database_url) == [None]
+    assert [(each["event"], each["log_level"]) for each in events] == [
+        ("cancelled_payment_given_up", "error")
+    ]
+
+
+async def test_two_runs_at_once_do_not_cancel_the_same_payments(
+    releases: Releases, database: Database, provider: LateProvider, clean_database_url: str
 ) -> None:
     skip_to_release(clean_database_url)
-    await asyncio.gather(run(worker), run(Worker(database, provider)))
+    await asyncio.gather(run(releases), run(Releases(database, provider)))
     assert len(provider.cancelled) == 1
 
 
 async def test_a_result_that_comes_after_the_lease_is_not_recorded(
-    worker: Worker,
+    releases: Releases,
     provider: LateProvider,
     clean_database_url: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -210,12 +224,12 @@ async def test_a_result_that_comes_after_the_lease_is_not_recorded(
 
     execute(clean_database_url, LATER)
     monkeypatch.setattr(provider, "cancel", cancel_too_late)
-    await run(worker)
+    await run(releases)
     assert minutes_to_release(clean_database_url) == [60]
 
 
-async def test_a_provider_that_hangs_holds_a_worker_for_a_limited_time(
-    worker: Worker,
+async def test_a_provider_that_hangs_holds_its_releases_for_a_limited_time(
+    releases: Releases,
     provider: LateProvider,
     clean_database_url: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -230,9 +244,9 @@ async def test_a_provider_that_hangs_holds_a_worker_for_a_limited_time(
 
     skip_to_release(clean_database_url)
     monkeypatch.setattr(provider, "cancel", cancel)
-    monkeypatch.setattr(worker_module, "CANCEL_SECONDS", 0.6)
+    monkeypatch.setattr(releases_module, "CANCEL_SECONDS", 0.6)
     with pytest.raises(errors.Unavailable):
-        await run(worker)
+        await run(releases)
 
 
 class FailingProvider(LateProvider):
@@ -256,7 +270,7 @@ class FailingProvider(LateProvider):
 
 @pytest.mark.parametrize("failure", [errors.Unavailable("DOWN"), KeyError("defect"), None])
 async def test_no_provider_stops_the_releases_of_another(
-    worker: Worker,
+    releases: Releases,
     provider: LateProvider,
     database: Database,
     clean_database_url: str,
@@ -277,9 +291,9 @@ async def test_no_provider_stops_the_releases_of_another(
 
 
 async def test_a_payment_waits_for_a_provider_that_is_switched_off(
-    worker: Worker, provider: LateProvider, database: Database, clean_database_url: str
+    releases: Releases, provider: LateProvider, database: Database, clean_database_url: str
 ) -> None:
     skip_to_release(clean_database_url)
-    await run(Worker(database, FailingProvider(database, KeyError("another payment"))))
-    await run(worker)
+    await run(Releases(database, FailingProvider(database, KeyError("another payment"))))
+    await run(releases)
     assert len(provider.cancelled) == 1

@@ -62,7 +62,7 @@ class PaymentSettings(ServiceSettings):
     paymentservice_return_url: str = "http://localhost:8080/"
     """Where a provider sends the customer back to after an action."""
     paymentservice_stripe_api_url: str = "https://api.stripe.com"
-    """Where Stripe's API is."""
+    """The base URL of Stripe's API."""
     paymentservice_stripe_api_key: Annotated[
         SecretStr, _needed_by("stripe"), AfterValidator(_check_mode)
     ] = _setting(SecretStr(""))
@@ -70,10 +70,10 @@ class PaymentSettings(ServiceSettings):
     paymentservice_stripe_webhook_secret: Annotated[SecretStr, _needed_by("stripe")] = _setting(
         SecretStr("")
     )
-    """The secret that Stripe signs webhooks with. It is to send `payment_intent.*` and
+    """The secret that Stripe signs webhooks with. Configure Stripe to send `payment_intent.*` and
     `refund.failed` to /v1/payments/webhooks/stripe of the gateway."""
     paymentservice_paypal_api_url: str = "https://api-m.paypal.com"
-    """Where PayPal's API is."""
+    """The base URL of PayPal's API."""
     paymentservice_paypal_client_id: Annotated[str, _needed_by("paypal")] = _setting("")
     """The client id of the PayPal app."""
     paymentservice_paypal_client_secret: Annotated[SecretStr, _needed_by("paypal")] = _setting(
@@ -81,5 +81,6 @@ class PaymentSettings(ServiceSettings):
     )
     """The secret of the PayPal app."""
     paymentservice_paypal_webhook_id: Annotated[str, _needed_by("paypal")] = _setting("")
-    """The id of the webhook that PayPal calls. It is to send `CHECKOUT.ORDER.APPROVED`,
-    `PAYMENT.AUTHORIZATION.*` and `PAYMENT.CAPTURE.*` to /v1/payments/webhooks/paypal."""
+    """The id of the PayPal webhook. Configure it to send `CHECKOUT.ORDER.APPROVED`,
+    `PAYMENT.AUTHORIZATION.*` and `PAYMENT.CAPTURE.*` to /v1/payments/webhooks/paypal of the
+    gateway."""

@@ -75,7 +75,7 @@ class Driver:
         self.bench = bench
         self.request = new_request()
         self.reference = ""
-        self.authorization = ""
+        self.hold = ""
 
     async def create(self) -> None:
         """Store the intent."""
@@ -95,11 +95,11 @@ class Driver:
     async def authorize(self) -> None:
         """Store the hold."""
         provider, references = self.bench.provider, [self.reference]
-        self.authorization = await self.repeat(lambda: provider.authorize(references), bool)
+        self.hold = await self.repeat(lambda: provider.authorize(references), bool)
 
     async def capture(self) -> ChargeResult:
         """Capture the stored hold."""
-        holds = [Authorization(self.reference, self.authorization)]
+        holds = [Authorization(self.reference, self.hold)]
         return await self.charge(lambda: self.bench.provider.capture(holds))
 
     async def cancel(self) -> ChargeResult:
@@ -113,7 +113,6 @@ class Driver:
             RefundRequest(
                 f"refund:{self.request.order_id}:{number}",
                 self.reference,
-                self.authorization,
                 number,
                 replace(AMOUNT, minor=minor),
             )

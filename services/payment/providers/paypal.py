@@ -1,11 +1,12 @@
 """The adapter of PayPal: Orders v2 with the intent AUTHORIZE, and Payments v2.
 
 An intent is an order of PayPal. The payer approves it on a page of PayPal; then it is authorized,
-which holds the money, and the hold is captured or voided. Its payment method has no say in that.
+which holds the money, and the hold is captured or voided. The token of the payment method is
+ignored.
 
 An order that is approved cannot be cancelled: until it expires, a call that comes late can still
-hold its money. So cancelling is repeated for some hours (`cancels_finally`), and charges nothing,
-because only a stored hold is ever captured.
+hold its money. So its cancellation is not final, and is repeated for some hours. Such a late call
+charges nothing, because only a stored hold is ever captured.
 """
 
 import contextlib
@@ -51,7 +52,7 @@ class PayPalProvider:
     """PayPal, at `url`. Payers are sent back to `return_url`, whether they approve or cancel."""
 
     name = "paypal"
-    cancels_finally = False
+    cancellation_is_final = False
 
     def __init__(
         self,
@@ -142,10 +143,10 @@ class PayPalProvider:
         return order.find_hold()
 
     async def _capture(self, held: Authorization) -> ChargeResult:
-        path = f"{AUTHORIZATIONS}/{held.authorization}/capture"
+        path = f"{AUTHORIZATIONS}/{held.hold}/capture"
         reason = "capture_declined"
         try:
-            made = await self._post(path, {"final_capture": True}, f"capture:{held.authorization}")
+            made = await self._post(path, {"final_capture": True}, f"capture:{held.hold}")
         except Refused as refused:
             if refused.status != 422:
                 return await self._find(held.reference)
@@ -190,7 +191,7 @@ class PayPalProvider:
         return await self._attempts.repeat(partial(self._refund_once, request))
 
     async def _refund_once(self, request: RefundRequest) -> RefundResult:
-        order = await self._look(request.reference)
+        order = await self._get_order_once(request.reference)
         if order is None:
             raise Unknown("PayPal does not know an order that was charged.")
         capture, money = order.find_capture(), make_money(request.amount)
@@ -203,16 +204,16 @@ class PayPalProvider:
             made = await self._client.post(f"{CAPTURES}/{capture.id}/refund", body, request.key)
         except Refused:
             # The same request, sent twice by the network, may have left too little.
-            order = await self._look(request.reference)
+            order = await self._get_order_once(request.reference)
             again = order and order.find_refund(request.key)
             return again.to_result() if again else _FAILED
         return parse(Refund, made).to_result()
 
     async def _get_order(self, reference: str) -> Order | None:
         """Read an order, or return None if PayPal does not know it any more."""
-        return await self._attempts.repeat(partial(self._look, reference))
+        return await self._attempts.repeat(partial(self._get_order_once, reference))
 
-    async def _look(self, reference: str) -> Order | None:
+    async def _get_order_once(self, reference: str) -> Order | None:
         try:
             return parse(Order, await self._client.get(f"{ORDERS}/{reference}"))
         except Refused as refused:

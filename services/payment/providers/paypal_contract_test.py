@@ -68,7 +68,7 @@ def bench(paypal: PayPal, provider: PayPalProvider) -> Bench:
 class TestPayPal(ProviderContract):
     async def test_a_cancelled_intent_is_not_charged_later(self, bench: Bench) -> None:
         """PayPal lets a cancelled order be approved and held, until it is cancelled again."""
-        assert not bench.provider.cancels_finally
+        assert not bench.provider.cancellation_is_final
         driver = Driver(bench)
         await driver.create()
         assert (await driver.cancel()).state is State.CANCELLED

@@ -91,7 +91,7 @@ async def test_a_payer_whose_instrument_is_declined_is_asked_again(
     paypal: PayPal, provider: PayPalProvider
 ) -> None:
     held = await hold(paypal, provider, "declined")
-    assert held.authorization == ""
+    assert held.hold == ""
     (result,) = await provider.find([held.reference])
     assert result.state is State.REQUIRES_ACTION
     paypal.act(held.reference)
@@ -153,7 +153,7 @@ async def test_an_order_that_expired_is_cancelled(paypal: PayPal, provider: PayP
 
 async def test_a_refund_of_an_order_that_is_gone_is_not_known(provider: PayPalProvider) -> None:
     with pytest.raises(errors.Unavailable):
-        await provider.refund([RefundRequest("refund:7:1", "UNKNOWN", "", 1, AMOUNT)])
+        await provider.refund([RefundRequest("refund:7:1", "UNKNOWN", 1, AMOUNT)])
 
 
 async def test_an_amount_that_paypal_cannot_write_is_not_refunded(
@@ -161,9 +161,7 @@ async def test_an_amount_that_paypal_cannot_write_is_not_refunded(
 ) -> None:
     held = await hold(paypal, provider, "accepted")
     await provider.capture([held])
-    request = RefundRequest(
-        "refund:7:1", held.reference, held.authorization, 1, Amount(10_50, "HUF")
-    )
+    request = RefundRequest("refund:7:1", held.reference, 1, Amount(10_50, "HUF"))
     assert await provider.refund([request]) == [RefundResult(RefundState.FAILED)]
     assert sum_of(paypal, "refunded") == 0
 

@@ -80,7 +80,7 @@ async def test_every_event_of_a_payment_names_its_order(
     reference = await approve(paypal, provider)
     (authorization,) = await provider.authorize([reference])
     await provider.capture([Authorization(reference, authorization)])
-    await provider.refund([RefundRequest("refund:7:1", reference, authorization, 1, AMOUNT)])
+    await provider.refund([RefundRequest("refund:7:1", reference, 1, AMOUNT)])
     deliveries = inbox.take(4)
     assert set(deliveries) == {
         "CHECKOUT.ORDER.APPROVED",

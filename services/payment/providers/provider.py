@@ -40,10 +40,10 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """An intent, and the hold that is captured for it: the intent itself at some providers."""
+    """An intent, and the reference of the hold to capture: the intent itself at some providers."""
 
     reference: str
-    authorization: str
+    hold: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,6 @@ class RefundRequest:
 
     key: str
     reference: str
-    authorization: str
     number: int
     amount: Amount
 
@@ -91,8 +90,8 @@ class Provider(Protocol):
         """The name that payments are stored with."""
 
     @property
-    def cancels_finally(self) -> bool:
-        """Whether an intent that was cancelled can no longer be held by a call that comes late."""
+    def cancellation_is_final(self) -> bool:
+        """Whether no late call can hold the money of an intent that was cancelled."""
 
     async def create_intents(self, requests: Sequence[IntentRequest]) -> list[Intent | None]:
         """Create unconfirmed intents, which charge nothing; None if it is not known."""

@@ -63,7 +63,7 @@ class SandboxProvider:
     """Knows the payment methods above, and declines every other one. For development only."""
 
     name = "sandbox"
-    cancels_finally = True
+    cancellation_is_final = True
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -115,8 +115,8 @@ class SandboxProvider:
             remaining_minor = await sandbox_books.lock_remaining(
                 connection, [request.reference for request in requests]
             )
-            done = await sandbox_books.find_refunds(connection, requests)
-            done |= await sandbox_books.repeat_refunds(connection, requests)
+            done = await sandbox_books.find_refunds_by_number(connection, requests)
+            done |= await sandbox_books.find_refunds_by_key(connection, requests)
             granted = []
             for request in requests:
                 if request.key in done or request.amount.minor > remaining_minor[request.reference]:

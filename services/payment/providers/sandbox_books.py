@@ -115,7 +115,9 @@ async def lock_remaining(connection: Connection, references: Sequence[str]) -> d
     return dict(await cursor.fetchall())
 
 
-async def find_refunds(connection: Connection, requests: Sequence[RefundRequest]) -> dict[str, str]:
+async def find_refunds_by_number(
+    connection: Connection, requests: Sequence[RefundRequest]
+) -> dict[str, str]:
     """Look for refunds by their numbers; return their references by key."""
     cursor = await connection.execute(
         "SELECT key, movements.reference FROM sandbox.movements JOIN"
@@ -130,10 +132,10 @@ async def find_refunds(connection: Connection, requests: Sequence[RefundRequest]
     return dict(await cursor.fetchall())
 
 
-async def repeat_refunds(
+async def find_refunds_by_key(
     connection: Connection, requests: Sequence[RefundRequest]
 ) -> dict[str, str]:
-    """Do what a provider does with a key that it has not forgotten."""
+    """Look for refunds by their idempotency keys; return their references by key."""
     cursor = await connection.execute(
         "SELECT idempotency_key, reference FROM sandbox.movements"
         " WHERE idempotency_key = ANY(%b::text[])",

@@ -178,7 +178,7 @@ async def test_refunds_never_exceed_the_capture(
     (reference,) = await create(sandbox, "a")
     await sandbox.confirm([Confirmation(reference, "pm_sandbox")])
     requests = [
-        RefundRequest(f"r{number}", reference, reference, number, Amount(minor, "GBP"))
+        RefundRequest(f"r{number}", reference, number, Amount(minor, "GBP"))
         for number, minor in ((1, 6_00), (2, 5_00), (3, 4_00))
     ]
     first = await sandbox.refund(requests)

@@ -1,8 +1,8 @@
 """Stripe: PaymentIntents, refunds and signed webhooks (https://docs.stripe.com/api).
 
 An intent can be charged once only, whatever is repeated: Stripe refuses to confirm or to capture
-one that has succeeded or is cancelled. Their requests therefore have idempotency keys only so that
-one call may be sent again. A stable key would be wrong: Stripe replays errors too, for a day.
+one that has succeeded or is cancelled. The keys of these two requests therefore only let one call
+be sent again. A stable key would be wrong: Stripe replays errors too, for a day.
 """
 
 import uuid
@@ -59,7 +59,7 @@ class StripeProvider:
     """Charges through the API at a URL, with a secret key."""
 
     name = "stripe"
-    cancels_finally = True
+    cancellation_is_final = True
 
     def __init__(self, api_url: str, api_key: str, webhook_secret: str, return_url: str) -> None:
         """`return_url` is where Stripe sends the customer after an action."""
@@ -194,8 +194,7 @@ class StripeProvider:
         return to_result(await self._get_intent(reference))
 
     async def _capture(self, authorization: Authorization) -> ChargeResult:
-        capture = partial(self._intents.capture_async, authorization.authorization)
-        return await self._change(capture)
+        return await self._change(partial(self._intents.capture_async, authorization.hold))
 
     async def _cancel(self, reference: str) -> ChargeResult:
         return await self._change(partial(self._intents.cancel_async, reference))

@@ -79,7 +79,7 @@ async def test_a_refund_that_arrives_after_its_repetition_is_made_once(bench: Be
     driver = Driver(bench)
     await driver.capture_payment()
     bench.faults.set(Rule(Kind.DELAY, "POST /v1/refunds$", delay_seconds=LATE_SECONDS))
-    request = RefundRequest("refund:1", driver.reference, driver.authorization, 1, AMOUNT)
+    request = RefundRequest("refund:1", driver.reference, 1, AMOUNT)
     with call_context.time_limit(LATE_SECONDS / 2), pytest.raises(errors.Unavailable):
         await bench.provider.refund([request])
     bench.faults.set()

@@ -15,7 +15,7 @@ from services.payment.providers.provider import Notification
 STRIPE_DIGITS = {**MINOR_DIGITS, "ISK": 2, "MGA": 0, "UGX": 2}
 """How many digits an amount has: https://docs.stripe.com/currencies differs from ISO 4217 here."""
 
-EVENT_TYPES = frozenset(
+INTENT_EVENTS = frozenset(
     {
         "payment_intent.amount_capturable_updated",
         "payment_intent.canceled",
@@ -26,7 +26,7 @@ EVENT_TYPES = frozenset(
     }
 )
 """The events of intents that were confirmed or cancelled, and are therefore stored payments."""
-REFUND_FAILED = "refund.failed"
+REFUND_FAILED_EVENT = "refund.failed"
 """Sent also of a refund that has succeeded before, days later, when its bank sends the money back:
 https://docs.stripe.com/refunds#failed-refunds. PayPal documents no such event."""
 
@@ -49,10 +49,10 @@ def read_event(body: bytes) -> Notification:
     """Read the body of a webhook whose signature is valid."""
     event = json.loads(body)
     described = event["data"]["object"]
-    if event["type"] == REFUND_FAILED:
+    if event["type"] == REFUND_FAILED_EVENT:
         reference = described["payment_intent"] or ""
         return Notification(event["id"], event["type"], reference, described["id"])
-    reference = described["id"] if event["type"] in EVENT_TYPES else ""
+    reference = described["id"] if event["type"] in INTENT_EVENTS else ""
     return Notification(event["id"], event["type"], reference)
 
 
