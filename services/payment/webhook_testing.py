@@ -39,22 +39,24 @@ class Setup:
         self.webhooks = Webhooks(database, self.providers, self.charges)
 
     async def charge(self, method: str = AUTHENTICATED, *, manual_capture: bool = False) -> Payment:
+        """Charge a new order; return its payment."""
         charge = Charge(uuid.uuid4(), AMOUNT, method, manual_capture)
         return (await self.charges.process([charge]))[0]
 
     async def receive(self, event: bytes, provider: str = "stripe") -> None:
+        """Receive an event that its provider has signed."""
         await self.webhooks.handle(provider, sign(event, WEBHOOK_SECRET), event)
 
     def read(self, payment: Payment) -> tuple[State, int]:
         """Return the state and the version of the stored payment."""
         with psycopg.connect(self.url) as connection:
-            row = connection.execute(
+            ((state, version),) = connection.execute(
                 "SELECT state, version FROM payments WHERE payment_id = %s", (payment.payment_id,)
-            ).fetchone()
-        assert row is not None
-        return State(row[0]), row[1]
+            ).fetchall()
+        return State(state), version
 
     def execute(self, statement: LiteralString, *parameters: object) -> None:
+        """Execute a statement in the database of the service."""
         with psycopg.connect(self.url) as connection:
             connection.execute(statement, parameters)
 
@@ -69,6 +71,7 @@ class Setup:
 async def setup(
     database: Database, clean_database_url: str, stripe: Stripe
 ) -> AsyncIterator[Setup]:
+    """Yield the webhooks of a payment service on an empty database."""
     setup = Setup(database, clean_database_url, stripe)
     yield setup
     await setup.providers.close()

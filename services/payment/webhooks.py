@@ -25,8 +25,8 @@ LIFETIME = dt.timedelta(days=30)
 """How long a notification is remembered. Stripe and PayPal send it again for three days
 (https://docs.stripe.com/webhooks, https://developer.paypal.com/api/rest/webhooks/)."""
 QUARANTINE_LIFETIME = dt.timedelta(days=365)
-"""How long a notification is kept for the staff: longer than a customer may dispute a payment, which
-at PayPal is 180 days (Purchase Protection in its user agreement)."""
+"""How long a notification is kept for the staff: longer than a customer may dispute a payment,
+which at PayPal is 180 days (Purchase Protection in its user agreement)."""
 SWEEP_SECONDS = 3_600.0
 """How often old notifications are deleted."""
 
