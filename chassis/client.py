@@ -59,10 +59,6 @@ _TRANSIENT = frozenset(
 Response = TypeVar("Response")
 
 
-class FailedCallError(Exception):
-    """A call to another service failed; the message has the request's type, the code and why."""
-
-
 def open_channel(host: str, port: int) -> grpc.aio.Channel:
     """Open a channel, which connects when it is first used and reconnects by itself."""
     service_config = ("grpc.service_config", json.dumps(_SERVICE_CONFIG))
@@ -77,8 +73,8 @@ async def call(method: grpc.aio.UnaryUnaryMultiCallable[Any, Response], request:
     Raises:
         errors.Unavailable: the service cannot be reached, did not respond in time, or lost a race
             against another call. Whether the call had an effect is unknown. The cause is a
-            FailedCallError.
-        FailedCallError: it refused the call, which is a defect of one of the two.
+            errors.FailedCallError.
+        errors.FailedCallError: it refused the call, which is a defect of one of the two.
     """
     remaining = call_context.remaining_seconds(TIMEOUT_SECONDS + HEADROOM_SECONDS)
     try:
@@ -88,8 +84,8 @@ async def call(method: grpc.aio.UnaryUnaryMultiCallable[Any, Response], request:
             metadata=(("x-request-id", call_context.request_id.get()),),
         )
     except grpc.aio.AioRpcError as error:
-        failure = FailedCallError(
-            f"{type(request).__name__}: {error.code().name}: {error.details()}"
+        failure = errors.FailedCallError(
+            f"{type(request).__name__}: {error.code().name}", error.details() or ""
         )
         if error.code() not in _TRANSIENT:
             raise failure from error

@@ -81,7 +81,7 @@ async def test_a_service_that_lost_a_race_is_unavailable(channel: grpc.aio.Chann
 async def test_a_call_that_is_refused_names_the_request_and_the_reason(
     channel: grpc.aio.Channel,
 ) -> None:
-    with pytest.raises(client.FailedCallError, match=r"^bytes: UNIMPLEMENTED: Method not found"):
+    with pytest.raises(errors.FailedCallError, match=r"^bytes: UNIMPLEMENTED: Method not found"):
         await client.call(unary(channel, "missing"), b"")
 
 

@@ -117,3 +117,15 @@ class Unimplemented(Error):
     """The method exists in the contract and not yet in the service."""
 
     code = "UNIMPLEMENTED"
+
+
+class FailedCallError(Exception):
+    """A call to another service failed.
+
+    `call` has the request's type and the code. The message has why, too, for example the address
+    that could not be reached.
+    """
+
+    def __init__(self, call: str, details: str) -> None:
+        super().__init__(f"{call}: {details}")
+        self.call = call

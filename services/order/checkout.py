@@ -22,13 +22,13 @@ from services.order.failure import Failure
 from services.order.order_errors import Failed, Unfinished, find_error, wait
 from services.order.peers import Peers
 from services.order.postponement import postpone
-from services.order.steps import Steps
+from services.order.steps import StepResult, Steps
 
 OrderResult = Order | errors.Error
 """An order, or the error for its client."""
 
-Step = Callable[[Sequence[Order]], Awaitable[list[Order]]]
-"""Makes calls for orders in one state; returns the orders that change."""
+Step = Callable[[Sequence[Order]], Awaitable[list[StepResult]]]
+"""Makes calls for orders in one state; an order without a result has to wait."""
 
 
 class Checkout:
@@ -125,7 +125,7 @@ class Checkout:
 
     def _fail_step(self, order: Order, error: Exception) -> OrderResult:
         self._log.exception("order_failed", order_id=str(order.order_id), state=order.state)
-        return Failed(order, failure.describe_defect(error))
+        return Failed(order, failure.from_defect(error))
 
     async def _accept(self, orders: Sequence[NewOrder]) -> list[OrderResult]:
         users = await self._peers.find_users({order.user_id for order in orders})
@@ -145,12 +145,22 @@ class Checkout:
     async def _advance(self, step: Step, batch: Sequence[Order]) -> list[OrderResult]:
         """Take one step; orders that it does not change have to wait, and get an error."""
         try:
-            changed = await self._save(await step(batch))
+            results = await step(batch)
+            changed = await self._save([each for each in results if isinstance(each, Order)])
         except batches.TRANSIENT as error:
-            outage = failure.describe_outage(error)
+            outage = failure.from_outage(error)
             return [Unfinished(order, error.reason, outage) for order in batch]
-        after = {order.order_id: order for order in changed}
-        return [_go_on(after.get(order.order_id)) or wait(order) for order in batch]
+        refused = [each for each in results if not isinstance(each, Order)]
+        for each in refused:
+            self._log.error(
+                "order_refused",
+                order_id=str(each.order.order_id),
+                state=each.order.state,
+                failure=each.failure.description,
+            )
+        after: dict[uuid.UUID, OrderResult] = {each.order.order_id: each for each in refused}
+        after |= {order.order_id: _go_on(order) for order in changed}
+        return [after.get(order.order_id) or wait(order) for order in batch]
 
     async def _save(self, orders: Sequence[Order]) -> list[Order]:
         """Save orders; return all as they are now, also those that another process changed."""
@@ -165,9 +175,9 @@ class Checkout:
         return saved
 
 
-def _go_on(order: Order | None) -> OrderResult | None:
+def _go_on(order: Order) -> OrderResult:
     """Return an order that was changed, or the error of one that now waits for its customer."""
-    return order if order is None or order.action is None else wait(order)
+    return order if order.action is None else wait(order)
 
 
 def _ready(driven: Mapping[uuid.UUID, OrderResult], states: Collection[State]) -> list[Order]:

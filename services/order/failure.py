@@ -19,16 +19,26 @@ class Failure:
     is_defect: bool = False
 
 
-def describe_defect(error: Exception) -> Failure:
-    """Return what an unexpected exception says, in one line."""
-    # The first line: PostgreSQL's others may have the values of the row.
-    return _describe(f"{type(error).__name__}: {error}", is_defect=True)
+REFUND_PENDING = Failure("REFUND_PENDING")
+"""The provider has not finished a refund, for which a bank may take days."""
 
 
-def describe_outage(error: errors.Error) -> Failure:
-    """Return what a service that is down or slow says, in one line."""
-    return _describe(f"{error.reason}: {error.__cause__ or error.message}")
+def from_defect(error: Exception) -> Failure:
+    """Return the failure that an unexpected exception is."""
+    return from_text(f"{type(error).__name__}: {error}", is_defect=True)
 
 
-def _describe(text: str, *, is_defect: bool = False) -> Failure:
+def from_outage(error: errors.Error) -> Failure:
+    """Return the failure that a service or database causes that is down or slow.
+
+    Its address, which the text of the cause has, is only for the log.
+    """
+    cause = error.__cause__
+    what = cause.call if isinstance(cause, errors.FailedCallError) else error.message
+    return from_text(f"{error.reason}: {what}")
+
+
+def from_text(text: str, *, is_defect: bool = False) -> Failure:
+    """Return a failure that is described by the first line of a text, cut at MAX_DESCRIPTION."""
+    # PostgreSQL's other lines may have the values of a row.
     return Failure(text.splitlines()[0][:MAX_DESCRIPTION], is_defect)

@@ -19,7 +19,7 @@ class PaymentDeclined(errors.FailedPrecondition):
 class Unfinished(errors.Unavailable):
     """The `order` is accepted and has to wait; the worker will finish it."""
 
-    def __init__(self, order: Order, reason: str, failure: Failure | None = None) -> None:
+    def __init__(self, order: Order, reason: str, failure: Failure) -> None:
         message = (
             "The order is accepted but not finished yet: get it later, or send it again with the"
             " same idempotency key."
@@ -70,8 +70,16 @@ def find_error(order: Order) -> errors.Error | None:
 def wait(order: Order) -> Unfinished:
     """Return the error for the client of an order that has to wait, with what it waits for."""
     if order.action is not None:
-        return Unfinished(order, "PAYMENT_ACTION_REQUIRED")
+        reason = "PAYMENT_ACTION_REQUIRED"
+        return Unfinished(order, reason, Failure(reason))
     return Unfinished(order, "ORDER_UNDER_WAY", _UNKNOWN[order.state])
+
+
+def fail(order: Order, failure: Failure) -> Unfinished | Failed:
+    """Return the error for the client of an order that could not go on."""
+    if failure.is_defect:
+        return Failed(order, failure)
+    return Unfinished(order, "ORDER_UNDER_WAY", failure)
 
 
 def _metadata(order: Order) -> dict[str, str]:

@@ -17,6 +17,7 @@ from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import client, conversion, status
 from chassis.money import Amount
+from services.order import failure
 from services.order.domain import (
     Order,
     Payment,
@@ -29,10 +30,14 @@ from services.order.refund import Refund, RefundKey, RefundState
 
 Prices = Mapping[uuid.UUID, Amount]
 """Prices by product id."""
+StockResults = dict[uuid.UUID, bool | Failure]
+"""Whether stock is now as it was asked for, or why that was refused, by order id."""
 RefundResults = dict[RefundKey, RefundState | Failure]
 """The states of refunds, or why they could not go on, by their keys."""
 
-_REFUSALS = frozenset({code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND, code_pb2.FAILED_PRECONDITION})
+_REFUSAL_CODES = frozenset(
+    {code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND, code_pb2.FAILED_PRECONDITION}
+)
 _PAYMENT_STATES = {
     payment_pb2.PAYMENT_STATE_REQUIRES_ACTION: PaymentState.REQUIRES_ACTION,
     payment_pb2.PAYMENT_STATE_REQUIRES_CAPTURE: PaymentState.REQUIRES_CAPTURE,
@@ -55,8 +60,8 @@ class Peers:
     """Clients of the other services.
 
     Every method raises errors.Unavailable if its service does not respond in time, and
-    client.FailedCallError if it refuses the call, or a step of one order. No sequence of calls
-    should lead to that.
+    errors.FailedCallError if it refuses the call. No sequence of calls should lead to that, nor to
+    a Failure of a single order.
     """
 
     def __init__(
@@ -88,25 +93,28 @@ class Peers:
                 results |= await self._reserve_stock(batch, pin=not manual_capture)
         return results
 
-    async def pin_stock(self, orders: Sequence[Order]) -> dict[uuid.UUID, bool]:
-        """Keep reserved stock from expiring; return whether it is pinned, or else was released."""
+    async def pin_stock(self, orders: Sequence[Order]) -> StockResults:
+        """Keep reserved stock from expiring; False if it was released before."""
         request = product_pb2.PinStockRequest(order_ids=_ids(orders))
         response = await client.call(self._products.PinStock, request)
-        _check_states("PinStock", response.results, _PINNED | _RELEASED)
-        return {uuid.UUID(result.order_id): result.state in _PINNED for result in response.results}
+        results = _to_stock_results("PinStock", response.results, _PINNED | _RELEASED)
+        for result in response.results:
+            if result.state in _RELEASED:
+                results[uuid.UUID(result.order_id)] = False
+        return results
 
-    async def commit_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
-        """Mark the reserved stock of orders as sold; return the orders for which it is."""
+    async def commit_stock(self, orders: Sequence[Order]) -> StockResults:
+        """Mark the reserved stock of orders as sold."""
         request = product_pb2.CommitStockRequest(order_ids=_ids(orders))
         response = await client.call(self._products.CommitStock, request)
         committed = {product_pb2.RESERVATION_STATE_COMMITTED}
-        return _check_states("CommitStock", response.results, committed)
+        return _to_stock_results("CommitStock", response.results, committed)
 
-    async def release_stock(self, orders: Sequence[Order]) -> set[uuid.UUID]:
-        """Release what orders may have reserved; return the orders that have none reserved now."""
+    async def release_stock(self, orders: Sequence[Order]) -> StockResults:
+        """Release what orders may have reserved."""
         request = product_pb2.ReleaseStockRequest(order_ids=_ids(orders))
         response = await client.call(self._products.ReleaseStock, request)
-        return _check_states("ReleaseStock", response.results, _RELEASED)
+        return _to_stock_results("ReleaseStock", response.results, _RELEASED)
 
     async def charge(self, orders: Sequence[Order]) -> dict[uuid.UUID, Payment]:
         """Charge each order its total."""
@@ -163,29 +171,25 @@ class Peers:
         for result in response.results:
             if not result.HasField("error"):
                 results[uuid.UUID(result.order_id)] = _to_prices(result.lines)
-            elif result.error.code in _REFUSALS:
+            elif result.error.code in _REFUSAL_CODES:
                 results[uuid.UUID(result.order_id)] = _to_refusal(result.error)
         return results
 
 
-def _check_states(
+def _to_stock_results(
     call: str, results: Sequence[product_pb2.ReservationResult], states: Collection[int]
-) -> set[uuid.UUID]:
-    """Return the orders of results, all of whose reservations are in one of the states.
-
-    Raises:
-        client.FailedCallError: one is not.
-    """
-    for result in results:
-        if result.state not in states:
-            raise client.FailedCallError(_to_failure(call, result.error).description)
-    return {uuid.UUID(result.order_id) for result in results}
+) -> StockResults:
+    """Convert results; a reservation that is in none of the states was refused."""
+    return {
+        uuid.UUID(result.order_id): result.state in states or _to_failure(call, result.error)
+        for result in results
+    }
 
 
 def _to_failure(call: str, error: status_pb2.Status) -> Failure:
     """Convert the error of one item of a call."""
     description = f"{call}: {status.error_info(error).reason}: {error.message}"
-    return Failure(description, is_defect=error.code in _REFUSALS)
+    return failure.from_text(description, is_defect=error.code in _REFUSAL_CODES)
 
 
 def _ids(orders: Sequence[Order]) -> list[str]:

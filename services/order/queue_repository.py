@@ -1,9 +1,9 @@
 """The SQL of recovery: active orders are a queue, whose items are leased to one process at a time.
 
 An order is *stuck* if it has not changed for STUCK_AFTER, although it is active and does not wait
-for its customer, or has pending refunds: staff can list it, and an alarm tells them to. It is still
-tried, unless it is *parked*: one that defects made fail all that time is tried again only after
-`redrive`.
+for its customer, or has pending refunds and they do not wait for a bank: staff can list it, and an
+alarm tells them to. It is still tried, unless it is *parked*: one that defects made fail all that
+time is tried again only after `redrive`.
 
 Callers own the connections and their transactions.
 """
@@ -16,11 +16,14 @@ from typing import LiteralString
 
 from chassis import errors
 from chassis.database import Connection, fetch
-from services.order.failure import Failure
+from services.order.failure import REFUND_PENDING, Failure
 from services.order.repository import LEASE
 
 STUCK_AFTER = dt.timedelta(minutes=15)
 """When an order that does not change is stuck, and one that fails by defects is parked."""
+REFUND_STUCK_AFTER = dt.timedelta(days=14)
+"""When an order is stuck whose refund waits for a bank, which may take 10 business days
+(https://docs.stripe.com/refunds)."""
 MAX_BACKOFF_SECONDS = 30
 """The longest pause between attempts; pauses are random, and grow to this."""
 
@@ -44,8 +47,9 @@ WITH locked AS (
     ORDER BY order_id FOR UPDATE OF orders
 )
 UPDATE orders SET
-    attempts = attempts + 1, failure = locked.failure, lease_until = NULL,
-    failing_since = CASE WHEN is_defect THEN coalesce(failing_since, now()) END,
+    attempts = attempts + 1, failure = coalesce(locked.failure, orders.failure), lease_until = NULL,
+    failing_since = CASE WHEN locked.failure IS NULL THEN failing_since
+        WHEN is_defect THEN coalesce(failing_since, now()) END,
     next_at = CASE WHEN is_defect AND failing_since <= now() - %(stuck_after)s THEN 'infinity'
         ELSE now() + random() * least(2 ^ least(attempts, 10), %(max_backoff)s)
             * interval '1 second'
@@ -59,11 +63,19 @@ _STUCK: LiteralString = """
 WITH stuck AS MATERIALIZED (
     SELECT order_id, coalesce(failure, '') AS failure, next_at = 'infinity' AS is_parked FROM orders
     WHERE next_at IS NOT NULL AND (
-        next_at = 'infinity' OR update_time <= now() - %(stuck_after)s
+        next_at = 'infinity'
+        OR update_time <= now() - CASE failure WHEN %(pending)s THEN %(bank)s ELSE %(others)s END
         AND (action_expire_time IS NULL OR action_expire_time <= now())
     )
 )
 """
+
+
+_LIMITS = {
+    "pending": REFUND_PENDING.description,
+    "bank": REFUND_STUCK_AFTER,
+    "others": STUCK_AFTER,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +109,8 @@ async def renew(connection: Connection, order_ids: Sequence[uuid.UUID]) -> None:
 async def postpone(connection: Connection, failures: Mapping[uuid.UUID, Failure | None]) -> None:
     """End the leases of active orders that have to wait, and choose when they are due again.
 
-    An order that failed by defects for STUCK_AFTER is parked; any other result begins anew.
+    An order that failed by defects for STUCK_AFTER is parked; any other failure resets that time.
+    An order without a failure, which was only not finished in time, keeps the one from before.
     """
     await connection.execute(
         _POSTPONE,
@@ -120,7 +133,7 @@ async def list_stuck(
         StuckOrder,
         f"{_STUCK} SELECT order_id, failure, is_parked FROM stuck"
         " WHERE %(after)s::uuid IS NULL OR order_id > %(after)s ORDER BY order_id LIMIT %(limit)s",
-        {"after": after, "limit": limit, "stuck_after": STUCK_AFTER},
+        {"after": after, "limit": limit, **_LIMITS},
     )
 
 
@@ -128,13 +141,13 @@ async def count_stuck(connection: Connection) -> tuple[int, uuid.UUID | None]:
     """Return how many orders are stuck, and the oldest one, if there is any."""
     cursor = await connection.execute(
         f"{_STUCK} SELECT count(*) OVER (), order_id FROM stuck ORDER BY order_id LIMIT 1",
-        {"stuck_after": STUCK_AFTER},
+        _LIMITS,
     )
     return await cursor.fetchone() or (0, None)
 
 
 async def redrive(connection: Connection, order_id: uuid.UUID) -> None:
-    """Make an active order due at once; one that is final stays as it is.
+    """Make an order that is active or has pending refunds due at once; others stay as they are.
 
     Raises:
         errors.NotFound: the order does not exist.

@@ -18,15 +18,13 @@ from services.order import batches, failure, refund, refund_repository, reposito
 from services.order.domain import Order
 from services.order.event import Cause
 from services.order.event_log import EventLog
-from services.order.failure import Failure
+from services.order.failure import REFUND_PENDING, Failure
 from services.order.peers import Peers, RefundResults
 from services.order.postponement import postpone
 from services.order.refund import NewRefund, Refund, RefundKey, RefundState
 
 MAX_REFUNDS = batches.MAX_ORDERS
 """The most refunds that are driven at once; others of the same orders are left to the worker."""
-
-_UNKNOWN = Failure("REFUND_UNKNOWN")
 
 
 class Refunds:
@@ -122,10 +120,10 @@ class Refunds:
             }
             orders = await self._settle(final)
         except batches.TRANSIENT as error:
-            return [failure.describe_outage(error)] * len(batch)
+            return [failure.from_outage(error)] * len(batch)
         failures = {key: each for key, each in results.items() if isinstance(each, Failure)}
         return [
-            orders[each.order_id] if each.key in final else failures.get(each.key, _UNKNOWN)
+            orders[each.order_id] if each.key in final else failures.get(each.key, REFUND_PENDING)
             for each in batch
         ]
 
@@ -136,7 +134,7 @@ class Refunds:
         # The money first: units are back on sale only if they are paid back.
         if restock := [each for each in refunded if each.restock]:
             returned = await self._peers.return_stock(restock)
-            results |= {each.key: returned.get(each.key, _UNKNOWN) for each in restock}
+            results |= {each.key: returned.get(each.key, REFUND_PENDING) for each in restock}
         return results
 
     async def _settle(self, states: Mapping[RefundKey, RefundState]) -> dict[uuid.UUID, Order]:
@@ -165,7 +163,7 @@ class Refunds:
     def _fail(self, failed: Refund, error: Exception) -> Failure:
         order_id = str(failed.order_id)
         self._log.exception("refund_failed", order_id=order_id, number=failed.number)
-        return failure.describe_defect(error)
+        return failure.from_defect(error)
 
 
 def _worse(first: Failure | None, second: Failure) -> Failure:

@@ -14,6 +14,7 @@ from chassis.testing import wait_for_blocked
 from services.order import domain, queue_repository, repository
 from services.order.domain import Line, NewOrder, Order, Payment, PaymentState, State
 from services.order.event import Cause
+from services.order.failure import Failure
 from services.order.testing import read
 from tools.postgres.testing import read_choices
 
@@ -217,6 +218,20 @@ async def test_orders_that_are_stuck_are_found_by_the_index_of_those_under_way(
         assert await queue_repository.count_stuck(connection) == (0, None)
         assert await queue_repository.list_stuck(connection, None, 101) == []
         assert await (await connection.execute(scans)).fetchall() == [(before, 2)]
+
+
+async def test_an_order_that_only_ran_out_of_time_keeps_its_failure(database: Database) -> None:
+    (order,) = await accept(database, new_orders(1))
+    failures = (Failure("ValueError: x", is_defect=True), None)
+    query = "SELECT failure, failing_since FROM orders"
+    found = []
+    async with database.connection() as connection:
+        for failure in failures:
+            await queue_repository.postpone(connection, {order.order_id: failure})
+            found += await (await connection.execute(query)).fetchall()
+    assert found[0] == found[1]
+    assert found[0][0] == "ValueError: x"
+    assert found[0][1] is not None
 
 
 async def wait_for_lock(database: Database) -> None:

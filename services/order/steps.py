@@ -9,19 +9,24 @@ from collections.abc import Mapping, Sequence
 
 from services.order import domain
 from services.order.domain import Order, Payment, PaymentState, Refusal, State
-from services.order.peers import Peers
+from services.order.failure import Failure
+from services.order.order_errors import Failed, Unfinished, fail
+from services.order.peers import Peers, StockResults
+
+StepResult = Order | Unfinished | Failed
+"""An order as it is after a step, or why the step was refused for it."""
 
 
 class Steps:
-    """Takes steps; each returns the orders that change, as they are after it."""
+    """Takes steps; each returns the orders that change, and those for which it was refused."""
 
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
 
-    async def reserve(self, orders: Sequence[Order]) -> list[Order]:
+    async def reserve(self, orders: Sequence[Order]) -> list[StepResult]:
         """Reserve the stock of PENDING orders, which sets their prices."""
         results = await self._peers.reserve_stock(orders)
-        changed = []
+        changed: list[StepResult] = []
         for order in orders:
             result = results.get(order.order_id)
             if isinstance(result, Refusal):
@@ -30,20 +35,20 @@ class Steps:
                 changed.append(domain.reserve(order, result))
         return changed
 
-    async def charge(self, orders: Sequence[Order]) -> list[Order]:
+    async def charge(self, orders: Sequence[Order]) -> list[StepResult]:
         """Charge PAYING orders, with the stock pinned before, and confirm those that are charged.
 
         A payment that is captured manually is approved first; its stock is pinned in between.
         """
-        chargeable, expired = await self._pin_before_charge(orders)
+        chargeable, not_pinned = await self._pin_before_charge(orders)
         payments = await self._peers.charge(chargeable) if chargeable else {}
         # An order has no payment as long as its provider does not respond.
         begun = [order for order in chargeable if order.order_id in payments]
-        captured, expired_later = await self._capture(begun, payments)
+        captured, not_captured = await self._capture(begun, payments)
         settled = await self._settle(begun, payments | captured)
-        return expired + expired_later + settled
+        return not_pinned + not_captured + settled
 
-    async def compensate(self, orders: Sequence[Order]) -> list[Order]:
+    async def compensate(self, orders: Sequence[Order]) -> list[StepResult]:
         """Cancel CANCELLING orders, or confirm those that were charged nevertheless."""
         # The payment first: stock must not be released as long as it may still be paid for.
         payments = await self._peers.cancel_payments(orders)
@@ -51,63 +56,74 @@ class Steps:
         unpaid = [
             order for order in others if payments[order.order_id].state is not PaymentState.UNKNOWN
         ]
-        released = await self._peers.release_stock(unpaid) if unpaid else set()
-        cancelled = [
-            domain.transition(order, State.CANCELLED)
-            for order in unpaid
-            if order.order_id in released
-        ]
-        return cancelled + await self._confirm(charged, payments)
+        results = await self._peers.release_stock(unpaid) if unpaid else {}
+        released = _split_stock(unpaid, results)[0]
+        cancelled = [domain.transition(order, State.CANCELLED) for order in released]
+        confirmed = await self._confirm(charged, payments)
+        return [*cancelled, *_find_refused(unpaid, results), *confirmed]
 
-    async def _pin_before_charge(self, orders: Sequence[Order]) -> tuple[list[Order], list[Order]]:
-        """Pin stock for charges that need it; return the orders to charge, and the expired ones."""
-        pinned, expired = await self._pin(
+    async def _pin_before_charge(
+        self, orders: Sequence[Order]
+    ) -> tuple[list[Order], list[StepResult]]:
+        """Pin stock for charges that need it; return the orders to charge, and the others."""
+        pinned, not_pinned = await self._pin(
             [order for order in orders if domain.needs_pin_to_charge(order)]
         )
         others = [order for order in orders if not domain.needs_pin_to_charge(order)]
-        return pinned + others, expired
+        return pinned + others, not_pinned
 
     async def _capture(
         self, orders: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
-    ) -> tuple[dict[uuid.UUID, Payment], list[Order]]:
-        """Charge approved payments, once the stock is pinned; return also the expired orders."""
+    ) -> tuple[dict[uuid.UUID, Payment], list[StepResult]]:
+        """Charge approved payments, once the stock is pinned; return also those that were not."""
         approved = [
             order
             for order in orders
             if payments[order.order_id].state is PaymentState.REQUIRES_CAPTURE
         ]
-        pinned, expired = await self._pin(approved)
-        return await self._peers.capture_payments(pinned) if pinned else {}, expired
+        pinned, not_pinned = await self._pin(approved)
+        return await self._peers.capture_payments(pinned) if pinned else {}, not_pinned
 
-    async def _pin(self, orders: Sequence[Order]) -> tuple[list[Order], list[Order]]:
-        """Pin stock; return the orders for which it is, and those whose reservations expired."""
+    async def _pin(self, orders: Sequence[Order]) -> tuple[list[Order], list[StepResult]]:
+        """Pin stock; return the orders for which it is, and the others, most of them expired."""
         if not orders:
             return [], []
         results = await self._peers.pin_stock(orders)
-        found = [order for order in orders if order.order_id in results]
-        return (
-            [order for order in found if results[order.order_id]],
-            [domain.expire(order) for order in found if not results[order.order_id]],
-        )
+        pinned, released = _split_stock(orders, results)
+        return pinned, [*map(domain.expire, released), *_find_refused(orders, results)]
 
     async def _settle(
         self, orders: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
-    ) -> list[Order]:
+    ) -> list[StepResult]:
         """Apply the payments of orders; those that were charged are confirmed."""
         charged, others = _split_charged(orders, payments)
         applied = [(order, domain.settle(order, payments[order.order_id])) for order in others]
         changed = [after for before, after in applied if after is not before]
-        return changed + await self._confirm(charged, payments)
+        return [*changed, *await self._confirm(charged, payments)]
 
     async def _confirm(
         self, charged: Sequence[Order], payments: Mapping[uuid.UUID, Payment]
-    ) -> list[Order]:
-        committed = await self._peers.commit_stock(charged) if charged else set()
-        return [
-            domain.settle(order, payments[order.order_id])
-            for order in charged
-            if order.order_id in committed
-        ]
+    ) -> list[StepResult]:
+        results = await self._peers.commit_stock(charged) if charged else {}
+        committed = _split_stock(charged, results)[0]
+        confirmed = [domain.settle(order, payments[order.order_id]) for order in committed]
+        return [*confirmed, *_find_refused(charged, results)]
+
+
+def _split_stock(orders: Sequence[Order], results: StockResults) -> tuple[list[Order], list[Order]]:
+    """Return the orders whose stock is as it was asked for, and those whose stock is not."""
+    return (
+        [order for order in orders if results.get(order.order_id) is True],
+        [order for order in orders if results.get(order.order_id) is False],
+    )
+
+
+def _find_refused(orders: Sequence[Order], results: StockResults) -> list[StepResult]:
+    return [
+        fail(order, result)
+        for order in orders
+        if isinstance(result := results.get(order.order_id), Failure)
+    ]
 
 
 def _split_charged(

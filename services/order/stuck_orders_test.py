@@ -15,7 +15,7 @@ from chassis.testing import Events
 from services.order.domain import Order, Payment
 from services.order.main import make_servicer
 from services.order.peers import RefundResults
-from services.order.refund import Refund
+from services.order.refund import Refund, RefundState
 from services.order.settings import OrderSettings
 from services.order.testing import (
     Shop,
@@ -207,7 +207,7 @@ async def test_an_order_whose_stock_cannot_be_committed_is_parked(shop: Shop, ur
     assert states(urls) == ["PAYING", "CONFIRMED"]
     ((stuck, failure, is_parked),) = await list_stuck(shop)
     assert (stuck, is_parked) == (bad, True)
-    assert failure.startswith("FailedCallError: CommitStock: ")
+    assert failure.startswith("CommitStock: ")
 
 
 async def test_an_order_that_waits_for_its_customer_is_not_stuck(
@@ -220,6 +220,25 @@ async def test_an_order_that_waits_for_its_customer_is_not_stuck(
     assert await alarms(shop, events) == []
     execute(urls["order"], "UPDATE orders SET action_expire_time = now()")
     assert len(await list_stuck(shop)) == 1
+
+
+async def test_an_order_whose_refund_waits_for_a_bank_is_not_stuck_for_days(
+    shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (order_id,) = await place(shop, "k")
+    await run_worker(shop, urls)
+
+    async def wait_for_bank(refunds: Sequence[Refund]) -> RefundResults:
+        return {each.key: RefundState.PENDING for each in refunds}
+
+    monkeypatch.setattr(shop.peers, "refund_payments", wait_for_bank)
+    await shop.orders.RefundOrder(new_refund(order_id, 1))
+    for _ in range(3):
+        await run_worker(shop, urls)
+        let_time_pass(urls)
+    assert await list_stuck(shop) == []
+    execute(urls["order"], "UPDATE orders SET update_time = update_time - interval '14 days'")
+    assert await list_stuck(shop) == [(order_id, "REFUND_PENDING", False)]
 
 
 async def test_a_refund_that_keeps_failing_parks_its_order(
