@@ -1,4 +1,4 @@
-"""What calls have beside their messages: an idempotency key, and when to look again."""
+"""The metadata of calls: the idempotency key of a request, the `retry-after` of a response."""
 
 import uuid
 

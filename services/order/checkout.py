@@ -19,7 +19,7 @@ from services.order.domain import NewOrder, Order, OrderKey, State
 from services.order.event import Cause
 from services.order.event_log import EventLog
 from services.order.failure import Failure
-from services.order.order_errors import Failed, Unfinished, find_error, wait
+from services.order.order_errors import OrderFailed, OrderUnfinished, find_error, not_finished
 from services.order.peers import Peers
 from services.order.postponement import postpone
 from services.order.steps import StepResult, Steps
@@ -110,6 +110,7 @@ class Checkout:
         return driven
 
     async def _take_steps(self, driven: dict[uuid.UUID, OrderResult]) -> None:
+        """Update `driven` in place, step by step: what is done counts also if a timeout comes."""
         while _ready(driven, domain.ACTIVE):
             for state, step in self._steps.items():
                 ready = [(order, len(order.lines)) for order in _ready(driven, {state})]
@@ -125,7 +126,7 @@ class Checkout:
 
     def _fail_step(self, order: Order, error: Exception) -> OrderResult:
         self._log.exception("order_failed", order_id=str(order.order_id), state=order.state)
-        return Failed(order, failure.from_defect(error))
+        return OrderFailed(order, failure.from_defect(error))
 
     async def _accept(self, orders: Sequence[NewOrder]) -> list[OrderResult]:
         users = await self._peers.find_users({order.user_id for order in orders})
@@ -149,7 +150,7 @@ class Checkout:
             changed = await self._save([each for each in results if isinstance(each, Order)])
         except batches.TRANSIENT as error:
             outage = failure.from_outage(error)
-            return [Unfinished(order, error.reason, outage) for order in batch]
+            return [OrderUnfinished(order, error.reason, outage) for order in batch]
         refused = [each for each in results if not isinstance(each, Order)]
         for each in refused:
             self._log.error(
@@ -160,7 +161,7 @@ class Checkout:
             )
         after: dict[uuid.UUID, OrderResult] = {each.order.order_id: each for each in refused}
         after |= {order.order_id: _go_on(order) for order in changed}
-        return [after.get(order.order_id) or wait(order) for order in batch]
+        return [after.get(order.order_id) or not_finished(order) for order in batch]
 
     async def _save(self, orders: Sequence[Order]) -> list[Order]:
         """Save orders; return all as they are now, also those that another process changed."""
@@ -177,7 +178,7 @@ class Checkout:
 
 def _go_on(order: Order) -> OrderResult:
     """Return an order that was changed, or the error of one that now waits for its customer."""
-    return order if order.action is None else wait(order)
+    return order if order.action is None else not_finished(order)
 
 
 def _ready(driven: Mapping[uuid.UUID, OrderResult], states: Collection[State]) -> list[Order]:
@@ -192,7 +193,7 @@ def _find_failures(driven: Mapping[uuid.UUID, OrderResult]) -> dict[uuid.UUID, F
     return unfinished | {
         order_id: result.failure
         for order_id, result in driven.items()
-        if isinstance(result, Unfinished | Failed)
+        if isinstance(result, OrderUnfinished | OrderFailed)
     }
 
 

@@ -171,7 +171,7 @@ def transition(order: Order, state: State) -> Order:
     """
     if state not in TRANSITIONS[order.state]:
         message = f"An order that is {order.state} cannot become {state}."
-        raise Conflict("ILLEGAL_STATE_CHANGE", message, metadata=_metadata(order))
+        raise Conflict("ILLEGAL_STATE_CHANGE", message, metadata=error_metadata(order))
     return replace(order, state=state, action=None)
 
 
@@ -250,7 +250,7 @@ def request_cancel(order: Order) -> Order:
         return order
     if order.state not in CANCELLABLE:
         message = f"The order is {order.state} and can no longer be cancelled."
-        raise Conflict("ORDER_NOT_CANCELLABLE", message, metadata=_metadata(order))
+        raise Conflict("ORDER_NOT_CANCELLABLE", message, metadata=error_metadata(order))
     return cancel(order, _CANCELLED)
 
 
@@ -265,7 +265,7 @@ def update_status(order: Order, state: State) -> Order:
         return order
     if state is State.SHIPPED and order.total and order.refunded_minor == order.total.minor > 0:
         message = "The whole order is refunded, or being refunded, and cannot be shipped."
-        raise Conflict("ORDER_REFUNDED", message, metadata=_metadata(order))
+        raise Conflict("ORDER_REFUNDED", message, metadata=error_metadata(order))
     return transition(order, state)
 
 
@@ -289,5 +289,6 @@ def _end_action(order: Order) -> Order:
 _CANCELLED = Refusal("ORDER_CANCELLED", "The order was cancelled.", {})
 
 
-def _metadata(order: Order) -> dict[str, str]:
+def error_metadata(order: Order) -> dict[str, str]:
+    """Return what every error about an order says of it."""
     return {"order_id": str(order.order_id)}

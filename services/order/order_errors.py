@@ -6,7 +6,7 @@ What the staff see of an order that waits or failed is its `Failure`.
 from collections.abc import Mapping
 
 from chassis import errors
-from services.order.domain import ACTIVE, Conflict, Order, State
+from services.order.domain import ACTIVE, Conflict, Order, State, error_metadata
 from services.order.failure import Failure
 
 
@@ -16,7 +16,7 @@ class PaymentDeclined(errors.FailedPrecondition):
     http_status = 402
 
 
-class Unfinished(errors.Unavailable):
+class OrderUnfinished(errors.Unavailable):
     """The `order` is accepted and has to wait; the worker will finish it."""
 
     def __init__(self, order: Order, reason: str, failure: Failure) -> None:
@@ -24,17 +24,17 @@ class Unfinished(errors.Unavailable):
             "The order is accepted but not finished yet: get it later, or send it again with the"
             " same idempotency key."
         )
-        super().__init__(reason, message, metadata=_metadata(order))
+        super().__init__(reason, message, metadata=error_metadata(order))
         self.order = order
         self.failure = failure
 
 
-class Failed(errors.Error):
+class OrderFailed(errors.Error):
     """The `order` is accepted, and its next step failed by a defect."""
 
     def __init__(self, order: Order, failure: Failure) -> None:
         message = "An internal error occurred: the order is accepted but cannot be finished now."
-        super().__init__("ORDER_FAILED", message, metadata=_metadata(order))
+        super().__init__("ORDER_FAILED", message, metadata=error_metadata(order))
         self.order = order
         self.failure = failure
 
@@ -59,28 +59,26 @@ _UNKNOWN: Mapping[State, Failure] = {
 def find_error(order: Order) -> errors.Error | None:
     """Return the error for the client of an order that is not confirmed, for every repetition."""
     if order.state in ACTIVE:
-        return wait(order)
+        return not_finished(order)
     if order.refusal is None:
         return None
     refusal = order.refusal
     error = _REFUSALS.get(refusal.reason, Conflict)
-    return error(refusal.reason, refusal.message, metadata={**refusal.metadata, **_metadata(order)})
+    return error(
+        refusal.reason, refusal.message, metadata={**refusal.metadata, **error_metadata(order)}
+    )
 
 
-def wait(order: Order) -> Unfinished:
+def not_finished(order: Order) -> OrderUnfinished:
     """Return the error for the client of an order that has to wait, with what it waits for."""
     if order.action is not None:
         reason = "PAYMENT_ACTION_REQUIRED"
-        return Unfinished(order, reason, Failure(reason))
-    return Unfinished(order, "ORDER_UNDER_WAY", _UNKNOWN[order.state])
+        return OrderUnfinished(order, reason, Failure(reason))
+    return OrderUnfinished(order, "ORDER_UNDER_WAY", _UNKNOWN[order.state])
 
 
-def fail(order: Order, failure: Failure) -> Unfinished | Failed:
+def fail(order: Order, failure: Failure) -> OrderUnfinished | OrderFailed:
     """Return the error for the client of an order that could not go on."""
     if failure.is_defect:
-        return Failed(order, failure)
-    return Unfinished(order, "ORDER_UNDER_WAY", failure)
-
-
-def _metadata(order: Order) -> dict[str, str]:
-    return {"order_id": str(order.order_id)}
+        return OrderFailed(order, failure)
+    return OrderUnfinished(order, "ORDER_UNDER_WAY", failure)

@@ -2,7 +2,7 @@
 
 Each method takes a batch that fits into a message, and returns its results by order id, or by the
 keys of refunds. Each is idempotent, because the other services use these as keys. The order of the
-calls is in `checkout` and `refunds`.
+calls is in `steps` and `refunds`.
 """
 
 import uuid

@@ -15,7 +15,7 @@ _LOG = log.logger()
 async def postpone(database: Database, failures: Mapping[uuid.UUID, Failure | None]) -> None:
     """End the leases of orders, and choose when they are due again.
 
-    `failures` has why an order could not go on, or None if it was only not finished in time.
+    `failures` has why an order could not go on, or None if it only ran out of time.
     """
     if not failures:
         return

@@ -57,8 +57,8 @@ UPDATE orders SET
 FROM locked WHERE orders.order_id = locked.order_id
 """
 
-# By the index of the orders that have a next_at, which are those under way. Materialized: the index
-# of the order ids, which would spare the sort, has all orders of the shop.
+# Reads the index of next_at, which has only orders under way. MATERIALIZED keeps PostgreSQL from
+# walking the index of order ids instead, which would spare the sort but has all orders of the shop.
 _STUCK: LiteralString = """
 WITH stuck AS MATERIALIZED (
     SELECT order_id, coalesce(failure, '') AS failure, next_at = 'infinity' AS is_parked FROM orders

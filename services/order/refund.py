@@ -14,7 +14,7 @@ from enum import StrEnum
 from chassis import errors
 from chassis.money import Amount
 from chassis.violations import Violations
-from services.order.domain import Conflict, Line, Order, State
+from services.order.domain import Conflict, Line, Order, State, error_metadata
 from services.order.placement import check_idempotency_key
 
 MAX_PENDING = 100
@@ -137,7 +137,7 @@ def find_error(refund: Refund) -> errors.Error | None:
 
 
 def _find_amount(order: Order, requested: Amount | None) -> Amount:
-    metadata = {"order_id": str(order.order_id)}
+    metadata = error_metadata(order)
     if order.state not in _REFUNDABLE or order.total is None:
         message = f"The order is {order.state} and cannot be refunded."
         raise Conflict("ORDER_NOT_REFUNDABLE", message, metadata=metadata)
@@ -164,7 +164,7 @@ def _check_restock(
         left = ordered.get(line.product_id, 0) - restocked.get(line.product_id, 0)
         if line.quantity > left:
             message = f"Only {left} units of a product can be put back into stock."
-            metadata = {"order_id": str(order.order_id), "product_id": str(line.product_id)}
+            metadata = {**error_metadata(order), "product_id": str(line.product_id)}
             raise Conflict("RESTOCK_EXCEEDS_ORDER", message, metadata=metadata)
 
 

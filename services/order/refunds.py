@@ -1,4 +1,4 @@
-"""The last step of the order protocol: refunds, which are driven like orders in `checkout`.
+"""The refund protocol: accepts refunds and drives each to its end, as `checkout` does orders.
 
 A refund is accepted together with its note on the order, which is then due again: the row of the
 order is the work item. First the money is refunded, then units are put back into stock, then the
@@ -71,7 +71,7 @@ class Refunds:
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._take_step(unfinished)
+                    await self._drive_pending(unfinished)
         finally:
             # Also if the client has left, or the server stops: the worker goes on at once.
             await postpone(self._database, unfinished)
@@ -91,8 +91,11 @@ class Refunds:
         self._event_log.note_change()
         return accepted
 
-    async def _take_step(self, unfinished: dict[uuid.UUID, Failure | None]) -> None:
-        """Remove the orders whose refunds are all final; find out why the others have to wait."""
+    async def _drive_pending(self, unfinished: dict[uuid.UUID, Failure | None]) -> None:
+        """Remove the orders whose refunds are all final, and note why the others have to wait.
+
+        This is done in place: what is done counts also if a timeout comes.
+        """
         async with self._database.connection() as connection:
             pending = await refund_repository.list_pending(
                 connection, list(unfinished), MAX_REFUNDS

@@ -31,7 +31,7 @@ from services.order.checkout import Checkout
 from services.order.domain import NewOrder
 from services.order.event import Cause, Position
 from services.order.event_log import EventLog
-from services.order.order_errors import Failed, Unfinished
+from services.order.order_errors import OrderFailed, OrderUnfinished
 from services.order.refund import RefundState
 from services.order.refunds import Refunds
 
@@ -72,7 +72,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             request, request.idempotency_key or call_metadata.read_idempotency_key(context)
         )
         (result,) = await self._checkout.place([order], DRIVE_SECONDS)
-        if isinstance(result, Unfinished | Failed):
+        if isinstance(result, OrderUnfinished | OrderFailed):
             call_metadata.send_retry_after(context)
             return messages.to_message(result.order)
         if isinstance(result, errors.Error):

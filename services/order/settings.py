@@ -11,7 +11,7 @@ from chassis.service import ServiceSettings
 
 def _to_prefix(text: str) -> str:
     if not text:
-        raise ValueError("must not have an empty prefix: every payment method is `*`")
+        raise ValueError("must not have an empty prefix: `*` matches every payment method")
     return "" if text == "*" else text
 
 
@@ -23,7 +23,7 @@ class OrderSettings(ServiceSettings):
         NoDecode,
         BeforeValidator(settings.split),
     ] = ("paypal:",)
-    """How payment methods begin, separated by commas, for which stock is reserved until it expires
-    and the payment is captured after its approval; for others stock is pinned at once. Where PayPal
-    is the default provider, its methods have no prefix: add them as clients send them, as in
-    `paypal:,checkout`. `*` is every method."""
+    """Prefixes of payment methods, separated by commas. For a method with one of them, the stock is
+    reserved until it expires, and the payment is captured after its approval; for any other method
+    the stock is pinned at once. Where PayPal is the default provider, its methods have no prefix:
+    add them as clients send them, as in `paypal:,checkout`. `*` matches every method."""

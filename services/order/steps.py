@@ -1,4 +1,4 @@
-"""The steps of the order protocol: the calls for orders in one state, in an order that is safe.
+"""The steps of the order protocol: the calls for orders in one state, in a safe sequence.
 
 `checkout` chooses the step, and saves the orders that it changes. An order that a step does not
 change has to wait.
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from services.order import domain
 from services.order.domain import Order, Payment, PaymentState, Refusal, State
 from services.order.failure import Failure
-from services.order.order_errors import Failed, Unfinished, fail
+from services.order.order_errors import OrderFailed, OrderUnfinished, fail
 from services.order.peers import Peers, StockResults
 
-StepResult = Order | Unfinished | Failed
+StepResult = Order | OrderUnfinished | OrderFailed
 """An order as it is after a step, or why the step was refused for it."""
 
 

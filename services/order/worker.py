@@ -1,7 +1,7 @@
 """Finishes orders and refunds that no request drives any more, because of a crash or an outage.
 
 The rows of active orders, and of those with pending refunds, are the queue: the worker claims those
-that are due by a lease, and drives them like a request would. Any number of processes may run it.
+that are due by a lease, and drives them as a request would. Any number of processes may run it.
 """
 
 import uuid
