@@ -1,7 +1,6 @@
 """The order protocol with lost messages, stopped services and concurrent processes."""
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +9,7 @@ from bazaar.order.v1 import order_pb2
 from chassis.testing import refusal
 from services.order import servicer
 from services.order.domain import Order
+from services.order.peers import StockResults
 from services.order.testing import (
     COMPENSATIONS,
     DECLINED_CARD,
@@ -148,8 +148,8 @@ async def test_concurrent_orders_never_oversell(shop: Shop, urls: Urls) -> None:
 async def test_an_order_is_not_confirmed_before_its_stock_is_committed(
     shop: Shop, urls: Urls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def commit_nothing(_orders: Sequence[Order]) -> set[uuid.UUID]:
-        return set()
+    async def commit_nothing(_orders: Sequence[Order]) -> StockResults:
+        return {}
 
     request = new_order(await shop.new_user(), (await shop.new_product(), 2))
     with monkeypatch.context() as patch:
