@@ -6,9 +6,7 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import LiteralString
 
-import psycopg
 import pytest
 
 from bazaar.order.v1 import order_pb2
@@ -21,6 +19,7 @@ from services.order.testing import (
     Shop,
     Urls,
     audit,
+    execute,
     lose,
     make_due,
     new_order,
@@ -45,11 +44,6 @@ async def approve(urls: Urls, order: order_pb2.Order, *, approved: bool = True) 
     body = json.dumps({"client_secret": secret, "approved": approved})
     await SandboxProvider(database).read_webhook({}, body.encode())
     await database.close()
-
-
-def execute(url: str, statement: LiteralString) -> None:
-    with psycopg.connect(url) as connection:
-        connection.execute(statement)
 
 
 def expire_action(urls: Urls) -> None:

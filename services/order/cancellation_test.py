@@ -21,7 +21,6 @@ from services.order.testing import (
     read,
     states,
 )
-from services.payment.testing import Hook
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
@@ -44,16 +43,6 @@ def order_id_of(urls: Urls) -> str:
     return str(order_id)
 
 
-def once(hook: Hook, shop: Shop, point: str) -> Hook:
-    """Return a hook that removes itself when it runs."""
-
-    async def run() -> None:
-        del shop.hooks[point]
-        await hook()
-
-    return run
-
-
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("side", ["before", "after"])
 async def test_cancelling_an_order_that_is_driven_succeeds_before_the_charge_only(
@@ -67,7 +56,7 @@ async def test_cancelling_an_order_that_is_driven_succeeds_before_the_charge_onl
     async def interfere() -> None:
         reasons.append(await reason_of(cancel(shop, order_id_of(urls))))
 
-    shop.hooks[point] = once(interfere, shop, point)
+    shop.hooks.once(point, interfere)
     created = await reason_of(shop.orders.CreateOrder(request))
     # Money decides: once the charge has succeeded, it is too late.
     late = point in {"after charge", "before commit_stock", "after commit_stock"}

@@ -23,19 +23,8 @@ from services.order.testing import (
     read,
     states,
 )
-from services.payment.testing import Hook
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
-
-
-def once(hook: Hook, shop: Shop, point: str) -> Hook:
-    """Return a hook that removes itself when it runs."""
-
-    async def run() -> None:
-        del shop.hooks[point]
-        await hook()
-
-    return run
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -94,7 +83,7 @@ async def test_an_order_waits_for_a_service_that_is_down(
 
     product = await shop.new_product()
     request = new_order(await shop.new_user(), (product, 2))
-    shop.hooks[point] = once(stop, shop, point)
+    shop.hooks.once(point, stop)
     accepted = await shop.orders.CreateOrder(request)
     assert order_pb2.OrderState.Name(accepted.state) == f"ORDER_STATE_{state}"
     assert states(urls) == [state]

@@ -9,32 +9,15 @@ import pytest
 
 from bazaar.order.v1 import order_pb2
 from bazaar.user.v1 import user_pb2
-from chassis import status
 from chassis.testing import refusal
 from chassis.transport import MAX_MESSAGE_BYTES
+from services.order.chunk_testing import new_chunk, reasons, send
 from services.order.testing import DECLINED_CARD, Shop, Urls, audit, new_order
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
-
 UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
-
-
 INVALID_ORDER = order_pb2.CreateOrderRequest(idempotency_key="no ids")
-
-
-def new_chunk(seq: int, *orders: order_pb2.CreateOrderRequest) -> order_pb2.CreateOrdersRequest:
-    return order_pb2.CreateOrdersRequest(seq=seq, orders=orders)
-
-
-async def send(
-    shop: Shop, *requests: order_pb2.CreateOrdersRequest
-) -> list[order_pb2.CreateOrdersResponse]:
-    return [response async for response in shop.orders.CreateOrders(iter(requests))]
-
-
-def reasons(response: order_pb2.CreateOrdersResponse) -> list[str]:
-    return [status.error_info(result.error).reason for result in response.results]
 
 
 async def test_create_orders_responds_to_each_chunk_in_order(shop: Shop, urls: Urls) -> None:

@@ -16,10 +16,6 @@ pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
 
 
-async def get(shop: Shop, order_id: str) -> order_pb2.Order:
-    return await shop.orders.GetOrder(order_pb2.GetOrderRequest(order_id=order_id))
-
-
 async def test_create_order_reserves_charges_and_confirms(shop: Shop, urls: Urls) -> None:
     user_id = await shop.new_user()
     lamp, bulb = await shop.new_product("L", price=3), await shop.new_product("B", price=2)
@@ -31,7 +27,7 @@ async def test_create_order_reserves_charges_and_confirms(shop: Shop, urls: Urls
         (bulb, 5, 2),
     ]
     assert await shop.stock(lamp) == (8, 0, 2)
-    assert await get(shop, order.order_id) == order
+    assert await shop.get_order(order.order_id) == order
     assert audit(urls) == []
 
 
@@ -51,7 +47,7 @@ async def test_create_order_accepts_1000_lines(shop: Shop, urls: Urls) -> None:
     request = new_order(await shop.new_user(), *((product, 1) for product in products))
     order = await shop.orders.CreateOrder(request)
     assert order.total.units == 3_000
-    assert [line.product_id for line in (await get(shop, order.order_id)).lines] == products
+    assert [line.product_id for line in (await shop.get_order(order.order_id)).lines] == products
     assert audit(urls) == []
 
 
@@ -130,7 +126,7 @@ async def test_create_order_rejects_a_missing_product(shop: Shop, urls: Urls) ->
     refused = await refusal(shop.orders.CreateOrder(request))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "PRODUCT_NOT_FOUND")
     assert refused.metadata["product_id"] == UNKNOWN_ID
-    rejected = await get(shop, refused.metadata["order_id"])
+    rejected = await shop.get_order(refused.metadata["order_id"])
     assert rejected.state == order_pb2.ORDER_STATE_REJECTED
     assert rejected.refusal_reason == "PRODUCT_NOT_FOUND"
     assert audit(urls) == []
@@ -171,7 +167,7 @@ async def test_create_order_compensates_a_declined_order(shop: Shop, urls: Urls)
     )
     assert refused.metadata["http_status"] == "402"
     assert refused.metadata["decline_reason"] == "card_declined"
-    cancelled = await get(shop, refused.metadata["order_id"])
+    cancelled = await shop.get_order(refused.metadata["order_id"])
     assert cancelled.state == order_pb2.ORDER_STATE_CANCELLED
     assert cancelled.payment_id == ""
     assert await shop.stock(product) == (10, 0, 0)

@@ -11,6 +11,7 @@ from google.type import money_pb2
 
 from bazaar.order.v1 import order_pb2
 from chassis.testing import read_refusal, refusal
+from services.order.refund_testing import at_provider, pounds
 from services.order.testing import (
     Shop,
     Urls,
@@ -28,31 +29,13 @@ PENDING = order_pb2.REFUND_STATE_PENDING
 SUCCEEDED = order_pb2.REFUND_STATE_SUCCEEDED
 
 
-def pounds(units: int) -> money_pb2.Money:
-    return money_pb2.Money(currency_code="GBP", units=units)
-
-
-async def get(shop: Shop, order_id: str) -> order_pb2.Order:
-    return await shop.orders.GetOrder(order_pb2.GetOrderRequest(order_id=order_id))
-
-
-def at_provider(urls: Urls) -> tuple[int, int]:
-    """Return how many refunds the provider has made, and of how much."""
-    query: LiteralString = (
-        "SELECT count(*), coalesce(sum(amount_minor), 0)::bigint FROM sandbox.movements"
-        " WHERE type = 'REFUND'"
-    )
-    ((count, minor),) = read(urls["payment"], query)
-    return count, minor
-
-
 async def test_a_refund_pays_back_and_restocks(shop: Shop, urls: Urls) -> None:
     order_id, product_id = await shop.buy()
     refund = await shop.orders.RefundOrder(new_refund(order_id, 5, (product_id, 1)))
     assert (refund.number, refund.state, refund.amount) == (1, SUCCEEDED, pounds(5))
     assert [(line.product_id, line.quantity) for line in refund.restock] == [(product_id, 1)]
     assert await shop.list_refunds(order_id) == [refund]
-    assert (await get(shop, order_id)).refunded_amount == pounds(5)
+    assert (await shop.get_order(order_id)).refunded_amount == pounds(5)
     assert await shop.stock(product_id) == (7, 0, 3)
     assert at_provider(urls) == (1, 5_00)
     assert audit(urls) == []

@@ -2,12 +2,9 @@
 
 import asyncio
 import uuid
-from typing import LiteralString
 
 import grpc
-import psycopg
 import pytest
-from google.type import money_pb2
 
 from bazaar.order.v1 import order_pb2
 from chassis.database import Database
@@ -15,11 +12,13 @@ from chassis.testing import Events, read_refusal, refusal, wait_for_blocked
 from services.order import refund_repository, repository
 from services.order.event import Cause
 from services.order.refund import NewRefund, RefundState, begin, settle
+from services.order.refund_testing import at_provider, pounds
 from services.order.testing import (
     REFUND_STEPS,
     Shop,
     Urls,
     audit,
+    execute,
     lose,
     make_due,
     new_refund,
@@ -29,34 +28,7 @@ from services.payment.testing import expire_keys
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.order.testing")
 
-
-PENDING = order_pb2.REFUND_STATE_PENDING
-
-
 SUCCEEDED = order_pb2.REFUND_STATE_SUCCEEDED
-
-
-def pounds(units: int) -> money_pb2.Money:
-    return money_pb2.Money(currency_code="GBP", units=units)
-
-
-async def get(shop: Shop, order_id: str) -> order_pb2.Order:
-    return await shop.orders.GetOrder(order_pb2.GetOrderRequest(order_id=order_id))
-
-
-def execute(urls: Urls, statement: LiteralString) -> None:
-    with psycopg.connect(urls["order"]) as connection:
-        connection.execute(statement)
-
-
-def at_provider(urls: Urls) -> tuple[int, int]:
-    """Return how many refunds the provider has made, and of how much."""
-    query: LiteralString = (
-        "SELECT count(*), coalesce(sum(amount_minor), 0)::bigint FROM sandbox.movements"
-        " WHERE type = 'REFUND'"
-    )
-    ((count, minor),) = read(urls["payment"], query)
-    return count, minor
 
 
 @pytest.mark.parametrize("step", REFUND_STEPS)
@@ -70,7 +42,7 @@ async def test_two_processes_that_drive_a_refund_make_it_once(
     async def run_worker() -> None:
         del shop.hooks[f"{side} {step}"]
         expire_keys(urls["payment"])
-        execute(urls, "UPDATE orders SET lease_until = now()")
+        execute(urls["order"], "UPDATE orders SET lease_until = now()")
         await shop.worker.run()
         assert (await shop.list_refunds(order_id))[0].state == SUCCEEDED
         expire_keys(urls["payment"])
@@ -93,7 +65,7 @@ async def test_concurrent_refunds_never_exceed_the_total(shop: Shop, urls: Urls)
     refused = [read_refusal(each) for each in results if isinstance(each, grpc.aio.AioRpcError)]
     assert {each.reason for each in refused} == {"REFUND_EXCEEDS_TOTAL"}
     assert len(refused) == 4
-    assert (await get(shop, order_id)).refunded_amount == pounds(10)
+    assert (await shop.get_order(order_id)).refunded_amount == pounds(10)
     assert at_provider(urls) == (2, 10_00)
     assert audit(urls) == []
 

@@ -7,18 +7,19 @@ from typing import LiteralString
 import grpc
 import psycopg
 import pytest
-from google.type import money_pb2
 
 from bazaar.order.v1 import order_pb2
 from chassis.testing import refusal
 from services.order import queue_repository, servicer
 from services.order.peers import RefundResults
 from services.order.refund import Refund, RefundState
+from services.order.refund_testing import at_provider, pounds
 from services.order.testing import (
     REFUND_STEPS,
     Shop,
     Urls,
     audit,
+    execute,
     lose,
     make_due,
     new_refund,
@@ -28,34 +29,8 @@ from services.payment.testing import expire_keys
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.order.testing")
 
-
 PENDING = order_pb2.REFUND_STATE_PENDING
-
-
 SUCCEEDED = order_pb2.REFUND_STATE_SUCCEEDED
-
-
-def pounds(units: int) -> money_pb2.Money:
-    return money_pb2.Money(currency_code="GBP", units=units)
-
-
-async def get(shop: Shop, order_id: str) -> order_pb2.Order:
-    return await shop.orders.GetOrder(order_pb2.GetOrderRequest(order_id=order_id))
-
-
-def execute(urls: Urls, statement: LiteralString) -> None:
-    with psycopg.connect(urls["order"]) as connection:
-        connection.execute(statement)
-
-
-def at_provider(urls: Urls) -> tuple[int, int]:
-    """Return how many refunds the provider has made, and of how much."""
-    query: LiteralString = (
-        "SELECT count(*), coalesce(sum(amount_minor), 0)::bigint FROM sandbox.movements"
-        " WHERE type = 'REFUND'"
-    )
-    ((count, minor),) = read(urls["payment"], query)
-    return count, minor
 
 
 @pytest.mark.parametrize("step", REFUND_STEPS)
@@ -103,7 +78,7 @@ async def test_a_refund_whose_process_has_died_is_finished_when_its_lease_ends(
     shop.hooks.clear()
     await shop.worker.run()
     assert [each.state for each in await shop.list_refunds(order_id)] == [PENDING]
-    execute(urls, "UPDATE orders SET lease_until = now()")
+    execute(urls["order"], "UPDATE orders SET lease_until = now()")
     await shop.worker.run()
     assert [each.state for each in await shop.list_refunds(order_id)] == [SUCCEEDED]
     assert await shop.stock(product_id) == (7, 0, 3)
@@ -145,7 +120,7 @@ async def test_a_refund_that_takes_long_is_returned_pending(
     shop.hooks["before refund_payments"] = block
     accepted = await shop.orders.RefundOrder(new_refund(order_id, 5))
     assert accepted.state == PENDING
-    assert (await get(shop, order_id)).refunded_amount == pounds(5)
+    assert (await shop.get_order(order_id)).refunded_amount == pounds(5)
     shop.hooks.clear()
     make_due(urls)
     await shop.worker.run()
@@ -208,7 +183,7 @@ async def test_a_refund_that_the_provider_rejects_gives_back_what_it_noted(
         )
     (refund,) = await shop.list_refunds(order_id)
     assert refund.state == order_pb2.REFUND_STATE_FAILED
-    assert not (await get(shop, order_id)).HasField("refunded_amount")
+    assert not (await shop.get_order(order_id)).HasField("refunded_amount")
     assert await shop.stock(product_id) == (6, 0, 4)
     with psycopg.connect(urls["payment"]) as connection:
         connection.execute("UPDATE sandbox.intents SET refunded_minor = 0")

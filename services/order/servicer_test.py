@@ -24,10 +24,6 @@ pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
 
 
-async def get(shop: Shop, order_id: str) -> order_pb2.Order:
-    return await shop.orders.GetOrder(order_pb2.GetOrderRequest(order_id=order_id))
-
-
 async def list_orders(
     shop: Shop, user_id: str, page_size: int = 0, page_token: str = ""
 ) -> list[order_pb2.ListOrdersResponse]:
@@ -53,7 +49,7 @@ async def update(shop: Shop, order_id: str, state: str) -> order_pb2.Order:
 
 
 async def test_get_order_of_a_missing_id_is_not_found(shop: Shop) -> None:
-    refused = await refusal(get(shop, UNKNOWN_ID))
+    refused = await refusal(shop.get_order(UNKNOWN_ID))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "ORDER_NOT_FOUND")
 
 
@@ -142,7 +138,7 @@ async def test_update_order_status_rejects_other_transitions(shop: Shop) -> None
         grpc.StatusCode.FAILED_PRECONDITION,
         "ILLEGAL_STATE_CHANGE",
     )
-    assert await get(shop, order.order_id) == order
+    assert await shop.get_order(order.order_id) == order
 
 
 async def test_update_order_status_sees_a_concurrent_change(shop: Shop, urls: Urls) -> None:
@@ -152,7 +148,7 @@ async def test_update_order_status_sees_a_concurrent_change(shop: Shop, urls: Ur
     async with held_back(urls["order"], change):
         updating = asyncio.ensure_future(refusal(update(shop, order.order_id, "SHIPPED")))
     assert (await updating).reason == "ILLEGAL_STATE_CHANGE"
-    assert (await get(shop, order.order_id)).state == order_pb2.ORDER_STATE_DELIVERED
+    assert (await shop.get_order(order.order_id)).state == order_pb2.ORDER_STATE_DELIVERED
 
 
 @pytest.mark.parametrize("state", ["UNSPECIFIED", "PENDING", "PAYING", "CANCELLED"])
@@ -176,5 +172,5 @@ async def test_cancel_order_rejects_a_confirmed_order(shop: Shop, urls: Urls) ->
         grpc.StatusCode.FAILED_PRECONDITION,
         "ORDER_NOT_CANCELLABLE",
     )
-    assert await get(shop, order.order_id) == order
+    assert await shop.get_order(order.order_id) == order
     assert audit(urls) == []

@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Sequence
 from typing import LiteralString
 
-import psycopg
 import pytest
 
 from bazaar.order.v1 import order_pb2
@@ -21,6 +20,7 @@ from services.order.testing import (
     Shop,
     Urls,
     audit,
+    execute,
     lose,
     make_due,
     new_order,
@@ -32,11 +32,6 @@ pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.order.t
 
 NEEDS_CUSTOMER = "pm_sandbox_action"
 Payments = dict[uuid.UUID, Payment]
-
-
-def execute(url: str, statement: LiteralString) -> None:
-    with psycopg.connect(url) as connection:
-        connection.execute(statement)
 
 
 def let_time_pass(urls: Urls) -> None:

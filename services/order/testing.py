@@ -167,6 +167,10 @@ class Shop:
         request = new_order(await self.new_user(), (product_id, units))
         return (await self.orders.CreateOrder(request)).order_id, product_id
 
+    async def get_order(self, order_id: str) -> order_pb2.Order:
+        """Return an order."""
+        return await self.orders.GetOrder(order_pb2.GetOrderRequest(order_id=order_id))
+
     async def update_status(self, order_id: str, state: str) -> order_pb2.Order:
         """Change the state of an order, for example to SHIPPED."""
         request = order_pb2.UpdateOrderStatusRequest(order_id=order_id)
@@ -274,6 +278,12 @@ def read(url: str, query: LiteralString) -> list[tuple[Any, ...]]:
     """Return the rows that a query selects."""
     with psycopg.connect(url) as connection:
         return connection.execute(query).fetchall()
+
+
+def execute(url: str, statement: LiteralString, *parameters: object) -> None:
+    """Execute a statement."""
+    with psycopg.connect(url) as connection:
+        connection.execute(statement, parameters)
 
 
 def states(urls: Urls) -> list[str]:

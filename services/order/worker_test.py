@@ -18,6 +18,7 @@ from services.order.testing import (
     Shop,
     Urls,
     audit,
+    execute,
     lose,
     make_due,
     new_order,
@@ -28,11 +29,6 @@ from services.order.testing import (
 Payments = dict[uuid.UUID, Payment]
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
-
-
-def execute(urls: Urls, statement: LiteralString, *parameters: object) -> None:
-    with psycopg.connect(urls["order"]) as connection:
-        connection.execute(statement, parameters)
 
 
 async def interrupt(
@@ -107,10 +103,12 @@ async def test_an_order_is_due_when_the_lease_of_a_dead_process_ends(
     shop: Shop, urls: Urls
 ) -> None:
     await interrupt(shop, "after charge")
-    execute(urls, "UPDATE orders SET next_at = now(), lease_until = now() + interval '30 s'")
+    execute(
+        urls["order"], "UPDATE orders SET next_at = now(), lease_until = now() + interval '30 s'"
+    )
     await shop.worker.run()
     assert states(urls) == ["PAYING"]
-    execute(urls, "UPDATE orders SET lease_until = now()")
+    execute(urls["order"], "UPDATE orders SET lease_until = now()")
     await shop.worker.run()
     assert states(urls) == ["CONFIRMED"]
     assert audit(urls) == []
@@ -174,7 +172,7 @@ async def test_the_pauses_between_attempts_grow_to_their_bound(shop: Shop, urls:
     pauses = []
     for attempts in (1, 3, 30):
         shop.hooks["before reserve_stock"] = lose
-        execute(urls, "UPDATE orders SET next_at = now(), attempts = %s", attempts)
+        execute(urls["order"], "UPDATE orders SET next_at = now(), attempts = %s", attempts)
         await shop.worker.run()
         query = (
             "SELECT attempts, extract(epoch FROM next_at - now())::float8, lease_until FROM orders"
@@ -195,7 +193,7 @@ async def test_leases_are_renewed_while_a_batch_takes_long(
     monkeypatch.setattr(worker, "RENEWAL_SECONDS", 0.01)
 
     async def wait_for_renewal() -> None:
-        execute(urls, "UPDATE orders SET lease_until = now()")
+        execute(urls["order"], "UPDATE orders SET lease_until = now()")
         query: LiteralString = "SELECT lease_until > now() FROM orders"
         async with asyncio.timeout(10):
             while read(urls["order"], query) == [(False,)]:  # noqa: ASYNC110 - a task renews it.

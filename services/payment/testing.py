@@ -60,6 +60,15 @@ class Hooks(dict[str, Hook]):
             setattr(target, name, partial(self._call, name, getattr(target, name)))
         return target
 
+    def once(self, point: str, hook: Hook) -> None:
+        """Have a hook run at a point, the next time that it is passed."""
+
+        async def run() -> None:
+            del self[point]
+            await hook()
+
+        self[point] = run
+
     async def _call(
         self, name: str, method: Callable[[object], Awaitable[Result]], items: object
     ) -> Result:
