@@ -1,7 +1,8 @@
-"""The context of the call that is being served: its request id and its deadline.
+"""The context of the call that is being served: its request id, its deadline and its caller.
 
-The server sets both, the client passes them on to other services, and the database bounds its waits
-by the deadline. Outside of a call there is no deadline, and each wait has a limit of its own.
+The server sets them. The client passes the first two on to other services, and the database bounds
+its waits by the deadline. Outside of a call there is no deadline, and each wait has a limit of its
+own.
 """
 
 import time
@@ -9,9 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from chassis.caller import Caller
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 """In seconds on the clock of `time.monotonic`; None where the caller set no deadline."""
+caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+"""The user whose token came with the call; None for a call without one, and outside of a call."""
 
 
 def remaining_seconds(at_most: float) -> float:

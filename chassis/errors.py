@@ -62,6 +62,12 @@ class KeyReused(Unprocessable):
     """The idempotency key was used for another request."""
 
 
+class Unauthenticated(Error):
+    """The caller did not prove who they are."""
+
+    code = "UNAUTHENTICATED"
+
+
 class PermissionDenied(Error):
     """The caller may not do this."""
 

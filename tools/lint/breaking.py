@@ -12,7 +12,7 @@ import zipfile
 from io import BytesIO
 from pathlib import Path
 
-PROTO_ROOTS = ("gateway/proto", "proto")
+PROTO_ROOTS = ("chassis/proto", "gateway/proto", "proto")
 
 
 def describe_revision(protoc: Path, revision: str, directory: Path) -> Path:
@@ -44,7 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         before = describe_revision(given.protoc.absolute(), given.revision, Path(directory))
         options = ["--against", before, "--config", given.config]
-        options += ["--path", "bazaar", "--path", "rest"]
+        options += ["--path", "access", "--path", "bazaar", "--path", "rest"]
         command = [given.buf, "breaking", given.descriptors, *options]
         return subprocess.run(command, check=False).returncode
 

@@ -23,6 +23,7 @@ _PROVIDERS = {
     "grpc_health": {"@pydeps//grpcio_health_checking"},
     "grpc_reflection": {"@pydeps//grpcio_reflection"},
     "grpc_tools": {"@pydeps//grpcio_tools"},
+    "jwt": {"@pydeps//pyjwt"},
     "pytest": {"@pydeps//pytest", "//tools/testing:pytest"},
     "pytest_asyncio": {"@pydeps//pytest_asyncio", "//tools/testing:pytest"},
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tools.python.programs import find_program
 
-PROTO_ROOTS = ("gateway/proto", "gateway/testing/proto", "proto")
+PROTO_ROOTS = ("chassis/proto", "gateway/proto", "gateway/testing/proto", "proto")
 
 # Links to Bazel's outputs, and folders of things that are not ours.
 FOREIGN = (".", "bazel-")

@@ -1,0 +1,78 @@
+"""The public keys of an issuer of tokens, as a JSON Web Key Set (RFC 7517)."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import jwt
+
+from chassis import errors
+
+REFRESH_SECONDS = 300.0
+"""How often keys are fetched: a new one is published much longer before it signs."""
+SEARCH_SECONDS = 10.0
+"""How long keys are not fetched again because of tokens whose keys are unknown."""
+RETRY_SECONDS = 0.5
+"""The same after the issuer did not respond."""
+FETCH_SECONDS = 3.0
+_MAX_KEYS = 100
+
+
+class KeySet:
+    """The keys by their ids; `fetch` returns the JSON document.
+
+    While `fetch` fails, the keys of the last success are used.
+    """
+
+    def __init__(self, fetch: Callable[[], Awaitable[bytes]]) -> None:
+        self._fetch = fetch
+        self._keys: Mapping[str, jwt.PyJWK] = {}
+        self._lock = asyncio.Lock()
+        self._next_search = 0.0
+        self._is_reachable = False
+
+    def has(self, key_id: str) -> bool:
+        """Return whether a key was among those fetched last."""
+        return key_id in self._keys
+
+    async def find(self, key_id: str) -> jwt.PyJWK | None:
+        """Return a key; fetch all if it is not known, but not again and again.
+
+        Raises:
+            errors.Unavailable: it is not known, and the issuer does not respond.
+        """
+        if key_id not in self._keys:
+            async with self._lock:
+                await self._search(key_id)
+        return self._keys.get(key_id)
+
+    async def refresh(self) -> None:
+        """Fetch all keys.
+
+        Raises:
+            errors.Unavailable: the issuer does not respond, or not with keys.
+        """
+        self._is_reachable = False
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                document = await self._fetch()
+            keys = jwt.PyJWKSet.from_json(document.decode()).keys
+        except (TimeoutError, ValueError, jwt.PyJWTError, errors.Error) as error:
+            message = "The keys that verify tokens cannot be fetched. Try again."
+            raise errors.Unavailable("KEYS_UNAVAILABLE", message) from error
+        self._keys = {key.key_id: key for key in keys[:_MAX_KEYS] if key.key_id}
+        self._is_reachable = True
+
+    async def _search(self, key_id: str) -> None:
+        """Fetch the keys for a call that needs one, unless another call just did."""
+        if key_id in self._keys:
+            return
+        if time.monotonic() >= self._next_search:
+            try:
+                await self.refresh()
+            finally:
+                pause_seconds = SEARCH_SECONDS if self._is_reachable else RETRY_SECONDS
+                self._next_search = time.monotonic() + pause_seconds
+        elif not self._is_reachable:
+            message = "The keys that verify tokens cannot be fetched. Try again."
+            raise errors.Unavailable("KEYS_UNAVAILABLE", message)

@@ -1,0 +1,53 @@
+"""Sessions that ended before their access tokens expired."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Revocations:
+    """The sessions whose tokens are no longer valid, for as long as one may be unexpired.
+
+    `lifetime_seconds` is how long tokens are valid.
+    """
+
+    def __init__(self, lifetime_seconds: float) -> None:
+        self._lifetime_seconds = lifetime_seconds
+        self._times: dict[uuid.UUID, float] = {}
+        """When each session was revoked, oldest first, on the clock of `time.monotonic`."""
+        self._streams: dict[uuid.UUID, set[asyncio.Timeout]] = {}
+
+    def revoke(self, session_id: uuid.UUID) -> None:
+        """Add a session, and end the streams that it has open."""
+        self._forget_old()
+        # Moved to the end, which keeps the order.
+        self._times.pop(session_id, None)
+        self._times[session_id] = time.monotonic()
+        now = asyncio.get_running_loop().time()
+        for stream in self._streams.get(session_id, ()):
+            stream.reschedule(now)
+
+    def is_revoked(self, session_id: uuid.UUID) -> bool:
+        """Return whether a session was revoked."""
+        return session_id in self._times
+
+    @contextmanager
+    def ending(self, stream: asyncio.Timeout, session_id: uuid.UUID) -> Iterator[None]:
+        """Within the block, let `stream` time out as soon as the session is revoked."""
+        streams = self._streams.setdefault(session_id, set())
+        streams.add(stream)
+        try:
+            yield
+        finally:
+            streams.discard(stream)
+            if not streams:
+                self._streams.pop(session_id, None)
+
+    def _forget_old(self) -> None:
+        limit = time.monotonic() - self._lifetime_seconds
+        for session_id, revoke_time in list(self._times.items()):
+            if revoke_time > limit:
+                break
+            del self._times[session_id]
