@@ -1,16 +1,21 @@
 """Who may call which RPC: the option access.v1.access, enforced for each call."""
 
-from collections.abc import Iterable, Mapping
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
+import structlog
 from access.v1 import access_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-from chassis import errors
-from chassis.caller import Caller, Role
+from chassis import call_context, errors
+from chassis.caller import Role
 from chassis.codec import Context
-from chassis.tokens import Verifier
+from chassis.tokens import Verifier, expired
+
+ResultT = TypeVar("ResultT")
 
 _BEARER = "bearer "
 _SPIFFE_TRUST_DOMAIN = "spiffe://bazaar/"
@@ -43,15 +48,18 @@ def read_rules(service: ServiceDescriptor) -> Rules:
     """Return the rules that a proto service declares.
 
     Raises:
-        ValueError: an RPC does not declare who may call it.
+        ValueError: an RPC does not declare who may call it, or contradicts itself.
     """
     return {f"/{service.full_name}/{rpc.name}": _read_rule(rpc) for rpc in service.methods}
 
 
 def _read_rule(rpc: MethodDescriptor) -> Rule:
     option = rpc.GetOptions().Extensions[access_pb2.access]
-    if not option.allow and not option.services:
+    is_declared = option.allow or option.services
+    if not is_declared or access_pb2.CALLER_UNSPECIFIED in option.allow:
         raise ValueError(f"{rpc.full_name} does not declare access.v1.access")
+    if access_pb2.PUBLIC in option.allow and (len(option.allow) > 1 or option.services):
+        raise ValueError(f"{rpc.full_name} is PUBLIC, and declares others beside")
     return Rule(
         frozenset[Role]().union(*(_ROLES[kind] for kind in option.allow)),
         access_pb2.PUBLIC in option.allow,
@@ -64,10 +72,10 @@ class AccessControl:
 
     def __init__(self, rules: Rules, verifier: Verifier) -> None:
         self._rules = rules
-        self.verifier = verifier
+        self._verifier = verifier
 
-    async def check(self, path: str, context: Context) -> Caller | None:
-        """Return the user who calls; None for a service, or anybody.
+    async def check(self, path: str, context: Context) -> None:
+        """Check who makes the call that is being served, and set its caller.
 
         Raises:
             errors.Unauthenticated: a token is missing (reason TOKEN_MISSING), or as for
@@ -79,16 +87,37 @@ class AccessControl:
         rule = self._rules[path]
         token = _read_token(context.invocation_metadata() or ())
         if token is not None and rule.roles:
-            caller = await self.verifier.verify(token)
+            caller = await self._verifier.verify(token)
             if caller.role not in rule.roles:
                 raise errors.PermissionDenied("ROLE_MISSING", "Your role may not do this.")
-            return caller
-        if rule.services:
+            call_context.set_caller(caller)
+            structlog.contextvars.bind_contextvars(user_id=str(caller.user_id))
+        elif rule.services:
             _check_peer(rule, context)
         elif not rule.is_public:
             message = "This needs an access token: log in, and send it as Authorization: Bearer."
             raise errors.Unauthenticated("TOKEN_MISSING", message)
-        return None
+
+    async def while_allowed(self, work: Awaitable[ResultT]) -> ResultT:
+        """Await the next part of a stream, until the token or the session of its caller ends.
+
+        Raises:
+            errors.Unauthenticated: it did (reason TOKEN_EXPIRED or TOKEN_REVOKED).
+        """
+        caller = call_context.find_caller()
+        if caller is None:
+            return await work
+        self._verifier.check(caller)
+        limit = asyncio.timeout(caller.expire_time - time.time())
+        try:
+            async with limit:
+                with self._verifier.revocations.ending(limit, caller.session_id):
+                    return await work
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            self._verifier.check(caller)
+            raise expired() from error
 
 
 def _read_token(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
@@ -114,7 +143,7 @@ def _check_peer(rule: Rule, context: Context) -> None:
     trusted.
     """
     properties = context.auth_context()
-    if not properties:
+    if properties.get("transport_security_type") == [b"insecure"]:
         return
     # gRPC has it only for a certificate with exactly one URI, as SPIFFE demands.
     found = b"".join(properties.get("peer_spiffe_id", ())).decode()

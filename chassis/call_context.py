@@ -15,8 +15,30 @@ from chassis.caller import Caller
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 """In seconds on the clock of `time.monotonic`; None where the caller set no deadline."""
-caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
-"""The user whose token came with the call; None for a call without one, and outside of a call."""
+_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+"""None for a call without a token, and outside of a call."""
+
+
+def set_caller(caller: Caller | None) -> None:
+    """Set the user whose token came with the call."""
+    _caller.set(caller)
+
+
+def get_caller() -> Caller:
+    """Return the user who calls.
+
+    Raises:
+        LookupError: nobody does; the RPC is also for callers without a token.
+    """
+    caller = _caller.get()
+    if caller is None:
+        raise LookupError("no user calls")
+    return caller
+
+
+def find_caller() -> Caller | None:
+    """Return the user who calls, if any does."""
+    return _caller.get()
 
 
 def remaining_seconds(at_most: float) -> float:

@@ -5,8 +5,8 @@ are reads or idempotent per order, so that a retry is safe even if the first att
 """
 
 import json
-from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 
@@ -84,10 +84,33 @@ async def call(method: grpc.aio.UnaryUnaryMultiCallable[Any, Response], request:
             metadata=(("x-request-id", call_context.request_id.get()),),
         )
     except grpc.aio.AioRpcError as error:
-        failure = errors.FailedCallError(
-            f"{type(request).__name__}: {error.code().name}", error.details() or ""
-        )
-        if error.code() not in _TRANSIENT:
-            raise failure from error
-        message = "Another service did not respond. The same request may succeed later."
-        raise errors.Unavailable("PEER_UNAVAILABLE", message) from failure
+        _fail(request, error)
+
+
+async def watch(
+    method: grpc.aio.UnaryStreamMultiCallable[Any, Response], request: Any
+) -> AsyncGenerator[Response, None]:
+    """Yield the responses of a stream that the other service ends only when it stops.
+
+    Raises:
+        errors.Unavailable: the service cannot be reached, or has stopped.
+        errors.FailedCallError: it refused the call.
+    """
+    call = method(request)
+    try:
+        async for response in call:
+            yield response
+    except grpc.aio.AioRpcError as error:
+        _fail(request, error)
+    finally:
+        call.cancel()
+
+
+def _fail(request: Any, error: grpc.aio.AioRpcError) -> NoReturn:
+    failure = errors.FailedCallError(
+        f"{type(request).__name__}: {error.code().name}", error.details() or ""
+    )
+    if error.code() not in _TRANSIENT:
+        raise failure from error
+    message = "Another service did not respond. The same request may succeed later."
+    raise errors.Unavailable("PEER_UNAVAILABLE", message) from failure

@@ -61,7 +61,7 @@ def register(server: grpc.aio.Server) -> None:
 
 @pytest.fixture
 async def channel(database_url: str) -> AsyncIterator[grpc.aio.Channel]:
-    server = Server(SERVICE, register, Database(database_url), "127.0.0.1:0")
+    server = Server(SERVICE, register, None, Database(database_url), "127.0.0.1:0")
     async with serving(server) as opened:
         yield opened
 

@@ -1,4 +1,4 @@
-"""What happens around every admitted call: one log event, errors as statuses, a deadline."""
+"""What happens around every admitted call: access, a log event, errors as statuses, a deadline."""
 
 import asyncio
 import time
@@ -11,6 +11,7 @@ import grpc
 import structlog
 
 from chassis import call_context, codec, errors, log, status
+from chassis.access import AccessControl
 from chassis.calls_in_flight import CallsInFlight
 from chassis.codec import Context, Handler
 
@@ -31,12 +32,13 @@ class _TooManyCalls(errors.Error):
 class RpcInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the handler of each method once and keeps the wrapped one.
 
-    A call that `calls` does not admit is refused before its request is read. Calls of
-    QUIET_METHODS are neither wrapped nor counted.
+    A call that `calls` does not admit is refused before its request is read, and one that `access`
+    does not allow before it is parsed. Calls of QUIET_METHODS are neither wrapped nor counted.
     """
 
-    def __init__(self, calls: CallsInFlight) -> None:
+    def __init__(self, calls: CallsInFlight, access: AccessControl | None) -> None:
         self._calls = calls
+        self._access = access
         self._handlers: dict[str, Handler] = {}
         self._log = log.logger()
 
@@ -74,11 +76,16 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                 self._around(method, context),
                 aclosing(behaviour(request, context)) as responses,
             ):
-                async for response in responses:
+                # Only the wait for a response ends with the access: gRPC ends no call in a write.
+                while (response := await self._next(responses)) is not None:
                     await self._write(context, response)
             self._calls.finish()
 
         return call
+
+    async def _next(self, responses: AsyncIterator[bytes]) -> bytes | None:
+        following = anext(responses, None)
+        return await (self._access.while_allowed(following) if self._access else following)
 
     async def _write(self, context: Context, response: Any) -> None:
         self._calls.begin_sending()
@@ -97,6 +104,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         code = "OK"
         refusal: errors.Error | None = None
         try:
+            if self._access is not None:
+                await self._access.check(method, context)
             yield
         except errors.Error as error:
             code = error.code

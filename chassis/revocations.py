@@ -27,7 +27,8 @@ class Revocations:
         self._times[session_id] = time.monotonic()
         now = asyncio.get_running_loop().time()
         for stream in self._streams.get(session_id, ()):
-            stream.reschedule(now)
+            if not stream.expired():
+                stream.reschedule(now)
 
     def is_revoked(self, session_id: uuid.UUID) -> bool:
         """Return whether a session was revoked."""

@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from chassis import errors, log
+from chassis.access import AccessControl
 from chassis.calls_in_flight import CallsInFlight
 from chassis.database import Database
 from chassis.interceptor import RpcInterceptor
@@ -52,14 +53,15 @@ DEFAULT_LIMITS = Limits()
 class Server:
     """A server of one proto service.
 
-    `service` is its full name, and `register` adds its servicer. The program exits if it cannot
-    listen on the address.
+    `service` is its full name, `register` adds its servicer, and `access` decides who may call it.
+    The program exits if it cannot listen on the address.
     """
 
     def __init__(
         self,
         service: str,
         register: Register,
+        access: AccessControl | None,
         database: Database,
         address: str,
         limits: Limits = DEFAULT_LIMITS,
@@ -70,7 +72,7 @@ class Server:
         self._log = log.logger()
         calls = CallsInFlight(limits.max_calls, limits.max_send_seconds)
         self._server = grpc.aio.server(
-            interceptors=[RpcInterceptor(calls)],
+            interceptors=[RpcInterceptor(calls, access)],
             # gRPC would count probes as well, and refuse them when they matter most.
             maximum_concurrent_rpcs=limits.max_calls + MAX_PROBES,
             options=[

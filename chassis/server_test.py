@@ -109,7 +109,7 @@ async def test_an_address_in_use_ends_the_program_with_a_clear_error(
 ) -> None:
     address = f"127.0.0.1:{server.port}"
     with pytest.raises(SystemExit, match=f"cannot listen on {address}"):
-        Server(SERVICE, lambda _: None, database, address)
+        Server(SERVICE, lambda _: None, None, database, address)
 
 
 async def test_stop_finishes_calls_in_flight(database: Database) -> None:

@@ -16,10 +16,12 @@ import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 from pydantic import Field, SecretStr, create_model
 
-from chassis import client, log, settings
+from chassis import access, client, log, settings
+from chassis.access import AccessControl
 from chassis.database import CONNECTIONS, Database
 from chassis.server import DEFAULT_LIMITS, Limits, Server
 from chassis.supervision import BackgroundTask
+from chassis.tokens import Verifier
 
 ServicerT = TypeVar("ServicerT")
 
@@ -87,6 +89,8 @@ class Service(Generic[ServicerT]):
     """The simple names of the proto services that it calls."""
     settings_class: type[ServiceSettings] = ServiceSettings
     """The settings that the service has beside those of every service."""
+    make_verifier: Callable[[Resources], Verifier] | None = None
+    """Makes what verifies the tokens of its callers, and adds the tasks that it needs."""
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; exit with status 78 at once if a setting is bad."""
@@ -113,9 +117,18 @@ class Service(Generic[ServicerT]):
     def make_server(
         self, resources: Resources, address: str, limits: Limits = DEFAULT_LIMITS
     ) -> Server:
-        """Make a servicer and the server around it."""
+        """Make a servicer and the server around it.
+
+        Raises:
+            ValueError: an RPC does not declare who may call it.
+        """
+        control = None
+        if self.make_verifier is not None:
+            rules = access.read_rules(self.descriptor)
+            control = AccessControl(rules, self.make_verifier(resources))
         register = partial(self.add_to_server, self.make_servicer(resources))
-        return Server(self.descriptor.full_name, register, resources.database, address, limits)
+        name = self.descriptor.full_name
+        return Server(name, register, control, resources.database, address, limits)
 
     async def _run(self, config: ServiceSettings) -> None:
         """Serve until a signal sets `draining`; then stop everything in reverse order."""

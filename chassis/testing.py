@@ -8,9 +8,19 @@ import gc
 import inspect
 import sys
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, LiteralString
 
 import grpc
@@ -20,10 +30,13 @@ import structlog
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
-from chassis import client, status
+from chassis import access, client, status
+from chassis.access import AccessControl, Rule
 from chassis.codec import Behaviour
 from chassis.database import VOLATILE_SETTINGS, Connection, Database
 from chassis.server import DEFAULT_LIMITS, Limits, Server
+from chassis.service import Resources, Service
+from chassis.token_testing import Issuer
 
 SERVICE = "test.Service"
 """The full name of the service of `make_server`."""
@@ -76,16 +89,24 @@ async def database(clean_database_url: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
-def make_server(database: Database, *methods: Behaviour, limits: Limits = DEFAULT_LIMITS) -> Server:
+def make_server(
+    database: Database,
+    *methods: Behaviour,
+    limits: Limits = DEFAULT_LIMITS,
+    rules: Mapping[str, Rule] = MappingProxyType({}),
+    issuer: Issuer | None = None,
+) -> Server:
     """Make a server of methods over plain bytes, so that no proto is needed.
 
-    An async generator streams its responses.
+    An async generator streams its responses. Methods are public that have no rule under their name.
     """
     handlers = {method.__name__: _make_handler(method) for method in methods}
+    by_path = {f"/{SERVICE}/{name}": rules.get(name, access.PUBLIC) for name in handlers}
     generic = grpc.method_handlers_generic_handler(SERVICE, handlers)
     return Server(
         SERVICE,
         lambda server: server.add_generic_rpc_handlers((generic,)),
+        AccessControl(by_path, (issuer or Issuer()).verifier()),
         database,
         "127.0.0.1:0",
         limits,
@@ -139,6 +160,40 @@ async def serving(server: Server) -> AsyncIterator[grpc.aio.Channel]:
             yield channel
     finally:
         await server.stop(grace_seconds=0)
+
+
+@asynccontextmanager
+async def serving_service(
+    service: Service[Any], resources: Resources, issuer: Issuer | None = None
+) -> AsyncIterator[Any]:
+    """Start a service that trusts a test issuer, and yield a channel whose calls are an admin's."""
+    issuer = issuer or Issuer()
+    trusting = replace(service, make_verifier=lambda _: issuer.verifier())
+    async with serving(trusting.make_server(resources, "127.0.0.1:0")) as channel:
+        yield authorized(channel, issuer.token())
+
+
+def authorized(channel: grpc.aio.Channel, token: str) -> Any:
+    """Return a channel for stubs that adds an access token to all calls."""
+
+    def wrap(make_call: Callable[..., Any]) -> Callable[..., Any]:
+        def make_authorized_call(*args: Any, **options: Any) -> Callable[..., Any]:
+            return partial(_call_authorized, make_call(*args, **options), token)
+
+        return make_authorized_call
+
+    kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+    return SimpleNamespace(**{kind: wrap(getattr(channel, kind)) for kind in kinds})
+
+
+def _call_authorized(
+    call: Callable[..., Any],
+    token: str,
+    *requests: Any,
+    metadata: Sequence[tuple[str, str]] = (),
+    **options: Any,
+) -> Any:
+    return call(*requests, metadata=[*metadata, ("authorization", f"Bearer {token}")], **options)
 
 
 async def refusal(call: Awaitable[object]) -> Refusal:

@@ -84,11 +84,19 @@ class Verifier:
         if found is None or not self._keys.has(found.key_id):
             found = await self._verify(token)
             self._remember(digest, found)
-        if found.caller.expire_time + _LEEWAY_SECONDS <= time.time():
-            raise _expired()
-        if self.revocations.is_revoked(found.caller.session_id):
-            raise errors.Unauthenticated("TOKEN_REVOKED", "The session of this token has ended.")
+        self.check(found.caller)
         return found.caller
+
+    def check(self, caller: Caller) -> None:
+        """Check that a caller's token and session have not ended.
+
+        Raises:
+            errors.Unauthenticated: they have (reason TOKEN_EXPIRED or TOKEN_REVOKED).
+        """
+        if caller.expire_time + _LEEWAY_SECONDS <= time.time():
+            raise expired()
+        if self.revocations.is_revoked(caller.session_id):
+            raise errors.Unauthenticated("TOKEN_REVOKED", "The session of this token has ended.")
 
     async def _verify(self, token: str) -> _Verified:
         try:
@@ -112,7 +120,7 @@ class Verifier:
             )
             return _Verified(_to_caller(claims), key_id)
         except jwt.ExpiredSignatureError as error:
-            raise _expired() from error
+            raise expired() from error
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             message = "The access token is not valid. Log in again."
             raise errors.Unauthenticated("TOKEN_INVALID", message) from error
@@ -137,6 +145,7 @@ def _to_caller(claims: dict[str, object]) -> Caller:
     )
 
 
-def _expired() -> errors.Unauthenticated:
+def expired() -> errors.Unauthenticated:
+    """Return the error for a token that has expired."""
     message = "The access token has expired. Refresh it, or log in again."
     return errors.Unauthenticated("TOKEN_EXPIRED", message)

@@ -13,7 +13,7 @@ from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis import status
 from chassis.database import Database
 from chassis.service import Resources
-from chassis.testing import bytes_kept, refusal, serving
+from chassis.testing import bytes_kept, refusal, serving_service
 from services.payment.main import SERVICE
 from services.payment.servicer import PaymentServicer
 from services.payment.testing import SETTINGS, find_discrepancies, sandbox
@@ -31,8 +31,8 @@ PART = money_pb2.Money(currency_code="GBP", units=5)
 
 @pytest.fixture
 async def payments(clean_database_url: str) -> AsyncIterator[Payments]:
-    server = SERVICE.make_server(Resources(Database(clean_database_url), SETTINGS), "127.0.0.1:0")
-    async with serving(server) as channel:
+    resources = Resources(Database(clean_database_url), SETTINGS)
+    async with serving_service(SERVICE, resources) as channel:
         yield payment_pb2_grpc.PaymentServiceStub(channel)
     assert find_discrepancies(clean_database_url) == []
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -11,8 +12,9 @@ from google.api import httpbody_pb2
 
 from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis.database import Database
-from chassis.server import Server
-from chassis.testing import refusal, serving
+from chassis.service import Resources
+from chassis.testing import refusal, serving_service
+from services.payment.main import SERVICE
 from services.payment.providers.registry import Providers
 from services.payment.providers.stripe import StripeProvider
 from services.payment.servicer import PaymentServicer
@@ -39,13 +41,9 @@ EVENT = json.dumps(
 async def stub(database: Database) -> AsyncIterator[Any]:
     stripe = StripeProvider("http://127.0.0.1:1", API_KEY, WEBHOOK_SECRET, "")
     providers = Providers([stripe])
-
-    def register(server: grpc.aio.Server) -> None:
-        servicer = PaymentServicer(database, providers)
-        payment_pb2_grpc.add_PaymentServiceServicer_to_server(servicer, server)
-
-    server = Server("bazaar.payment.v1.PaymentService", register, database, "127.0.0.1:0")
-    async with serving(server) as channel:
+    servicer = PaymentServicer(database, providers)
+    service = replace(SERVICE, make_servicer=lambda _: servicer)
+    async with serving_service(service, Resources(database)) as channel:
         yield payment_pb2_grpc.PaymentServiceStub(channel)
     await providers.close()
 

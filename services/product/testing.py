@@ -17,7 +17,7 @@ from google.protobuf import json_format
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from chassis.database import Database
 from chassis.service import Resources
-from chassis.testing import serving
+from chassis.testing import serving_service
 from services.product.main import SERVICE
 
 Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
@@ -48,8 +48,7 @@ SELECT format('%s: stock %s, orders %s, returns %s, adjustments %s', product_id,
 @pytest.fixture
 async def products(clean_database_url: str) -> AsyncIterator[Products]:
     """Serve products out of the module's database, and yield a stub."""
-    server = SERVICE.make_server(Resources(Database(clean_database_url)), "127.0.0.1:0")
-    async with serving(server) as channel:
+    async with serving_service(SERVICE, Resources(Database(clean_database_url))) as channel:
         yield product_pb2_grpc.ProductServiceStub(channel)
 
 

@@ -12,7 +12,7 @@ from google.protobuf import field_mask_pb2
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis.database import Database
 from chassis.service import Resources
-from chassis.testing import held_back, refusal, serving
+from chassis.testing import held_back, refusal, serving_service
 from services.user.main import SERVICE
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -23,8 +23,7 @@ UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
 
 @pytest.fixture
 async def users(clean_database_url: str) -> AsyncIterator[Users]:
-    server = SERVICE.make_server(Resources(Database(clean_database_url)), "127.0.0.1:0")
-    async with serving(server) as channel:
+    async with serving_service(SERVICE, Resources(Database(clean_database_url))) as channel:
         yield user_pb2_grpc.UserServiceStub(channel)
 
 
