@@ -40,6 +40,7 @@ from services.payment.testing import SETTINGS as PAYMENT_SETTINGS
 from services.payment.testing import Hooks
 from services.product import main as product
 from services.user import main as user
+from services.user.testing import SETTINGS as USER_SETTINGS
 from tools.postgres.testing import Databases, clear
 from tools.reconcile.compare import compare
 
@@ -58,6 +59,9 @@ REFUND_STEPS = ("refund_payments", "return_stock")
 """The calls that refund an order, in their order."""
 CALLS = ("find_users", *STEPS, *CAPTURES, *COMPENSATIONS, *REFUND_STEPS)
 """The methods of `Peers`."""
+
+_SETTINGS: Mapping[str, ServiceSettings] = {"payment": PAYMENT_SETTINGS, "user": USER_SETTINGS}
+"""The settings of services that have some of their own."""
 
 Urls = Mapping[str, str]
 """The URLs of the databases by service."""
@@ -117,7 +121,7 @@ class Shop:
 
     async def start(self, name: str, port: int = 0) -> int:
         """Start a service on a port, by default a free one, and return the port."""
-        config = PAYMENT_SETTINGS if name == "payment" else ServiceSettings()
+        config = _SETTINGS.get(name, ServiceSettings())
         resources = Resources(self.make_database(name), config, draining=self.draining)
         server = self._services[name].make_server(resources, f"127.0.0.1:{port}")
         await server.start()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from email_validator import EmailNotValidError, validate_email
 
 from chassis import errors
+from chassis.caller import Role
 from chassis.violations import Violations
 
 UPDATABLE = frozenset({"email", "display_name", "addresses"})
@@ -42,6 +43,8 @@ class User:
 
     user_id: uuid.UUID
     profile: Profile
+    role: Role
+    email_verified: bool
     version: int
     create_time: dt.datetime
     update_time: dt.datetime
@@ -72,6 +75,26 @@ def check_etag(user: User, etag: str) -> None:
     """
     if etag and etag != str(user.version):
         raise errors.Aborted("ETAG_MISMATCH", "The user was changed meanwhile: get it again.")
+
+
+def check_email(email: str) -> str:
+    """Check an e-mail address, and return it in normal form.
+
+    Raises:
+        errors.Unprocessable: it is none.
+    """
+    violations = Violations()
+    normalized = _check_email(violations, email)
+    violations.raise_any()
+    return normalized
+
+
+def find_email(email: str) -> str:
+    """Return an e-mail address in normal form, or "" for what is none, which no user has."""
+    try:
+        return check_email(email)
+    except errors.Unprocessable:
+        return ""
 
 
 def _check_email(violations: Violations, email: str) -> str:

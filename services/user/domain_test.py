@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from chassis import errors
+from chassis.caller import Role
 from services.user import domain
 
 ADDRESS = domain.Address("home", "Ada Lovelace", ("12 St James's Square",), "London", "SW1Y", "GB")
 PROFILE = domain.Profile("ada@example.com", "Ada", (ADDRESS,))
 MOMENT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-USER = domain.User(uuid.UUID(int=1), PROFILE, 3, MOMENT, MOMENT)
+USER = domain.User(uuid.UUID(int=1), PROFILE, Role.CUSTOMER, True, 3, MOMENT, MOMENT)
 
 
 @pytest.mark.parametrize(

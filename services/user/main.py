@@ -1,15 +1,92 @@
 """The user service as a program."""
 
+import datetime as dt
+from pathlib import Path
+from typing import cast
+
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis.service import Service
+from chassis import settings
+from chassis.service import Resources, Service
+from chassis.supervision import BackgroundTask
+from services.user import first_admin, mail_worker, sessions
+from services.user.accounts import Accounts
+from services.user.cipher import Cipher
+from services.user.first_admin import FirstAdmin
+from services.user.mail_transport import FileTransport, SmtpTransport, Transport
+from services.user.mail_worker import MailWorker
 from services.user.passwords import Passwords
+from services.user.revocation_log import RevocationLog
 from services.user.servicer import UserServicer
+from services.user.sessions import Sessions
+from services.user.settings import UserSettings
+from services.user.signing_keys import SigningKeys
+
+
+def make_servicer(resources: Resources) -> UserServicer:
+    """Make the servicer, and the tasks beside it."""
+    config = cast(UserSettings, resources.settings)
+    database = resources.database
+    passwords = Passwords()
+    resources.stack.callback(passwords.close)
+    accounts = Accounts(database, passwords)
+    keys = make_keys(resources)
+    logins = Sessions(
+        database,
+        passwords,
+        keys,
+        verification_required=bool(config.userservice_verification_required),
+    )
+    revocations = RevocationLog(database, resources.draining)
+    admin = FirstAdmin(
+        database,
+        passwords,
+        config.userservice_admin_email,
+        config.userservice_admin_password.get_secret_value(),
+    )
+    worker = MailWorker(
+        database,
+        open_transport(config),
+        config.userservice_mail_sender,
+        config.userservice_link_url,
+    )
+    tasks = [
+        keys.task(),
+        revocations.task(),
+        BackgroundTask("first_admin", admin.ensure, first_admin.INTERVAL_SECONDS),
+        BackgroundTask("mail_worker", worker.run, mail_worker.INTERVAL_SECONDS),
+        BackgroundTask("session_sweep", logins.sweep, sessions.SWEEP_SECONDS),
+        BackgroundTask("mail_token_sweep", accounts.sweep, sessions.SWEEP_SECONDS),
+    ]
+    resources.tasks.extend(tasks)
+    return UserServicer(database, accounts, logins, keys, revocations, admin)
+
+
+def make_keys(resources: Resources) -> SigningKeys:
+    """Make the keys that sign access tokens."""
+    config = cast(UserSettings, resources.settings)
+    return SigningKeys(
+        resources.database,
+        Cipher(config.userservice_key_secret.get_secret_value()),
+        lifetime=dt.timedelta(seconds=config.userservice_key_lifetime_seconds),
+        notice=dt.timedelta(seconds=config.userservice_key_notice_seconds),
+    )
+
+
+def open_transport(config: UserSettings) -> Transport:
+    """Return where mails go."""
+    url = config.userservice_smtp_url.get_secret_value()
+    if url:
+        return SmtpTransport(url)
+    workspace = settings.dotenv_path().parent
+    return FileTransport(workspace / Path(config.userservice_mail_directory))
+
 
 SERVICE = Service(
     user_pb2.DESCRIPTOR.services_by_name["UserService"],
     user_pb2_grpc.add_UserServiceServicer_to_server,
-    lambda resources: UserServicer(resources.database, Passwords()),
+    make_servicer,
     database_name="userdb",
+    settings_class=UserSettings,
 )
 
 

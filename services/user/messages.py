@@ -1,8 +1,25 @@
 """Conversion between the messages of the user service and its domain."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
 from bazaar.user.v1 import user_pb2
 from chassis import conversion
+from chassis.caller import Role
 from services.user.domain import Address, Profile, User
+from services.user.session_repository import Revocation
+from services.user.sessions import Tokens
+
+_ROLES: Final[Mapping[Role, "user_pb2.Role.ValueType"]] = {
+    Role.CUSTOMER: user_pb2.ROLE_CUSTOMER,
+    Role.STAFF: user_pb2.ROLE_STAFF,
+    Role.ADMIN: user_pb2.ROLE_ADMIN,
+}
+
+
+def parse_role(number: "user_pb2.Role.ValueType") -> Role:
+    """Convert a role, which must not be unspecified."""
+    return next(role for role, each in _ROLES.items() if each == number)
 
 
 def parse_profile(message: user_pb2.CreateUserRequest | user_pb2.User) -> Profile:
@@ -45,6 +62,28 @@ def fill_message(message: user_pb2.User, user: User) -> None:
             postal_code=address.postal_code,
             region_code=address.region_code,
         )
+    message.role = _ROLES[user.role]
+    message.email_verified = user.email_verified
     message.etag = str(user.version)
     message.create_time.CopyFrom(conversion.to_timestamp(user.create_time))
     message.update_time.CopyFrom(conversion.to_timestamp(user.update_time))
+
+
+def to_fields(issued: Tokens) -> dict[str, Any]:
+    """Convert tokens into the fields of the responses that have them."""
+    return {
+        "access_token": issued.access_token,
+        "refresh_token": issued.refresh_token,
+        "expire_time": conversion.to_timestamp(issued.expire_time),
+        "session_expire_time": conversion.to_timestamp(issued.session_expire_time),
+    }
+
+
+def to_revocations(revocations: Sequence[Revocation]) -> user_pb2.WatchRevocationsResponse:
+    """Convert revocations, in their order."""
+    response = user_pb2.WatchRevocationsResponse()
+    for each in revocations:
+        response.revocations.add(
+            session_id=str(each.session_id), revoke_time=conversion.to_timestamp(each.revoke_time)
+        )
+    return response

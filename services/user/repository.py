@@ -14,11 +14,13 @@ from psycopg.abc import Params
 from psycopg.types.json import Jsonb
 
 from chassis import errors
+from chassis.caller import Role
 from chassis.database import Connection, fetch
 from services.user.domain import Address, Profile, User
 
 _COLUMNS: LiteralString = (
-    "user_id, email, display_name, addresses, version, create_time, update_time"
+    "user_id, email, display_name, addresses, role, email_verified, version, create_time,"
+    " update_time"
 )
 
 
@@ -73,17 +75,23 @@ async def list_users(connection: Connection, after: uuid.UUID | None, limit: int
 
 
 async def update_profile(connection: Connection, user_id: uuid.UUID, profile: Profile) -> User:
-    """Replace the profile of a user, whose row is locked.
+    """Replace the profile of a user, whose row is locked. A new e-mail address is not verified.
 
     Raises:
         errors.AlreadyExists: the e-mail address is taken.
     """
     return await _write_profile(
         connection,
-        "UPDATE users SET email = %s, display_name = %s, addresses = %s,"
+        "UPDATE users SET email = %(email)s, display_name = %(display_name)s,"
+        " addresses = %(addresses)s, email_verified = email_verified AND email = %(email)s,"
         " version = version + 1, update_time = now()"
-        f" WHERE user_id = %s RETURNING {_COLUMNS}",
-        (profile.email, profile.display_name, _to_json(profile.addresses), user_id),
+        f" WHERE user_id = %(user_id)s RETURNING {_COLUMNS}",
+        {
+            "email": profile.email,
+            "display_name": profile.display_name,
+            "addresses": _to_json(profile.addresses),
+            "user_id": user_id,
+        },
     )
 
 
@@ -141,10 +149,12 @@ def _to_user(
     email: str,
     display_name: str,
     addresses: Sequence[Mapping[str, Any]],
+    role: str,
+    email_verified: bool,
     version: int,
     create_time: dt.datetime,
     update_time: dt.datetime,
 ) -> User:
     parsed = tuple(Address(**{**item, "lines": tuple(item["lines"])}) for item in addresses)
     profile = Profile(email, display_name, parsed)
-    return User(user_id, profile, version, create_time, update_time)
+    return User(user_id, profile, Role(role), email_verified, version, create_time, update_time)

@@ -1,16 +1,24 @@
-"""UserService, one method per RPC: rules are in `domain`, SQL in `repository`."""
+"""UserService, one method per RPC: rules are in `domain`, accounts in `accounts` and `sessions`."""
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import final
 
+from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis import conversion, errors, ids, paging, rules
+from chassis import call_context, conversion, ids, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
 from services.user import domain, messages, repository
-from services.user.passwords import Passwords
+from services.user.accounts import Accounts
+from services.user.domain import Profile, User
+from services.user.first_admin import FirstAdmin
+from services.user.revocation_log import RevocationLog
+from services.user.sessions import Sessions
+from services.user.signing_keys import SigningKeys
 
 MAX_PAGE_SIZE = 1_000
 
@@ -19,18 +27,54 @@ MAX_PAGE_SIZE = 1_000
 class UserServicer(user_pb2_grpc.UserServiceServicer):
     """Serves users from one database."""
 
-    def __init__(self, database: Database, passwords: Passwords) -> None:
+    def __init__(
+        self,
+        database: Database,
+        accounts: Accounts,
+        sessions: Sessions,
+        keys: SigningKeys,
+        revocations: RevocationLog,
+        first_admin: FirstAdmin,
+    ) -> None:
         self._database = database
-        self._passwords = passwords
+        self._accounts = accounts
+        self._sessions = sessions
+        self._keys = keys
+        self._revocations = revocations
+        self._first_admin = first_admin
+
+    async def Register(
+        self, request: user_pb2.RegisterRequest, context: Context
+    ) -> empty_pb2.Empty:
+        profile = domain.check_profile(
+            domain.Profile(request.email, request.display_name, addresses=())
+        )
+        await self._accounts.register(profile, request.password)
+        return empty_pb2.Empty()
+
+    async def VerifyEmail(
+        self, request: user_pb2.VerifyEmailRequest, context: Context
+    ) -> empty_pb2.Empty:
+        await self._accounts.verify_email(request.token)
+        return empty_pb2.Empty()
+
+    async def RequestPasswordReset(
+        self, request: user_pb2.RequestPasswordResetRequest, context: Context
+    ) -> empty_pb2.Empty:
+        await self._accounts.request_password_reset(domain.check_email(request.email))
+        return empty_pb2.Empty()
+
+    async def ResetPassword(
+        self, request: user_pb2.ResetPasswordRequest, context: Context
+    ) -> empty_pb2.Empty:
+        await self._accounts.reset_password(request.token, request.new_password)
+        return empty_pb2.Empty()
 
     async def CreateUser(
         self, request: user_pb2.CreateUserRequest, context: Context
     ) -> user_pb2.User:
         profile = domain.check_profile(messages.parse_profile(request))
-        password_hash = await self._passwords.hash(request.password)
-        async with self._database.connection() as connection:
-            user = await repository.insert_user(connection, profile, password_hash)
-        return messages.to_message(user)
+        return messages.to_message(await self._accounts.create(profile, request.password))
 
     async def GetUser(self, request: user_pb2.GetUserRequest, context: Context) -> user_pb2.User:
         user_id = uuid.UUID(request.user_id)
@@ -41,25 +85,21 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def UpdateUser(
         self, request: user_pb2.UpdateUserRequest, context: Context
     ) -> user_pb2.User:
-        """Lock the user, and write the new profile only if it differs."""
         user_id = uuid.UUID(request.user_id)
         fields = conversion.parse_update_mask(request.update_mask, request.user, domain.UPDATABLE)
-        async with self._database.transaction() as connection:
-            user = await repository.get_user(connection, user_id, lock=True)
-            domain.check_etag(user, request.user.etag)
+
+        def change(user: User) -> Profile:
             updated = conversion.update(messages.to_message(user), request.user, fields)
             rules.check(updated)
-            profile = domain.check_profile(messages.parse_profile(updated))
-            if profile != user.profile:
-                user = await repository.update_profile(connection, user_id, profile)
+            return domain.check_profile(messages.parse_profile(updated))
+
+        user = await self._accounts.update(user_id, request.user.etag, change)
         return messages.to_message(user)
 
     async def DeleteUser(
         self, request: user_pb2.DeleteUserRequest, context: Context
     ) -> empty_pb2.Empty:
-        user_id = uuid.UUID(request.user_id)
-        async with self._database.connection() as connection:
-            await repository.delete_user(connection, user_id)
+        await self._accounts.delete(uuid.UUID(request.user_id))
         return empty_pb2.Empty()
 
     async def ListUsers(
@@ -77,34 +117,54 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         response.next_page_token = progress.next_page_token
         return response
 
+    async def SetRole(self, request: user_pb2.SetRoleRequest, context: Context) -> user_pb2.User:
+        role = messages.parse_role(request.role)
+        return messages.to_message(await self._accounts.set_role(uuid.UUID(request.user_id), role))
+
     async def ChangePassword(
         self, request: user_pb2.ChangePasswordRequest, context: Context
     ) -> empty_pb2.Empty:
-        """Verify and hash outside of a transaction, then compare and swap the hash."""
         user_id = uuid.UUID(request.user_id)
-        async with self._database.connection() as connection:
-            current = await repository.get_password_hash(connection, user_id)
-        if not await self._passwords.verify(current, request.current_password):
-            raise errors.PermissionDenied("WRONG_PASSWORD", "The current password is wrong.")
-        new = await self._passwords.hash(request.new_password)
-        async with self._database.connection() as connection:
-            if not await repository.replace_password_hash(connection, user_id, current, new):
-                message = "The password was changed meanwhile. Try again."
-                raise errors.Aborted("PASSWORD_CHANGED", message)
+        caller = call_context.find_caller()
+        await self._accounts.change_password(
+            user_id,
+            request.current_password,
+            request.new_password,
+            None if caller is None else caller.session_id,
+        )
         return empty_pb2.Empty()
 
     async def Login(
         self, request: user_pb2.LoginRequest, context: Context
     ) -> user_pb2.LoginResponse:
-        raise _not_implemented("Login")
+        # The admin of the settings can log in as soon as the service is up.
+        await self._first_admin.ensure()
+        email = domain.find_email(request.email)
+        issued = await self._sessions.log_in(email, request.password)
+        return user_pb2.LoginResponse(**messages.to_fields(issued))
 
     async def RefreshToken(
         self, request: user_pb2.RefreshTokenRequest, context: Context
     ) -> user_pb2.RefreshTokenResponse:
-        raise _not_implemented("RefreshToken")
+        issued = await self._sessions.refresh(request.refresh_token)
+        return user_pb2.RefreshTokenResponse(**messages.to_fields(issued))
 
     async def Logout(self, request: user_pb2.LogoutRequest, context: Context) -> empty_pb2.Empty:
-        raise _not_implemented("Logout")
+        await self._sessions.log_out(request.refresh_token, all_sessions=request.all_sessions)
+        return empty_pb2.Empty()
+
+    async def GetJwks(
+        self, request: user_pb2.GetJwksRequest, context: Context
+    ) -> httpbody_pb2.HttpBody:
+        document = await self._keys.publish()
+        return httpbody_pb2.HttpBody(content_type="application/jwk-set+json", data=document)
+
+    async def WatchRevocations(
+        self, request: user_pb2.WatchRevocationsRequest, context: Context
+    ) -> AsyncIterator[user_pb2.WatchRevocationsResponse]:
+        async with aclosing(self._revocations.watch()) as watched:
+            async for revocations in watched:
+                yield messages.to_revocations(revocations)
 
     async def BatchGetUsers(
         self, request: user_pb2.BatchGetUsersRequest, context: Context
@@ -121,7 +181,3 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
             lambda message, user: mask.MergeMessage(messages.to_message(user), message),
         )
         return response
-
-
-def _not_implemented(method: str) -> errors.Unimplemented:
-    return errors.Unimplemented("NOT_IMPLEMENTED", f"{method} is not implemented yet.")

@@ -1,39 +1,20 @@
 """UserService through a channel, on a real database."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 import psycopg
 import pytest
 from google.protobuf import field_mask_pb2
 
-from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis.database import Database
-from chassis.service import Resources
-from chassis.testing import held_back, refusal, serving_service
-from services.user.main import SERVICE
+from bazaar.user.v1 import user_pb2
+from chassis.testing import held_back, refusal
+from services.user.testing import Users, new_user
 
-pytest_plugins = ("tools.postgres.testing",)
+pytest_plugins = ("tools.postgres.testing", "services.user.testing")
 DATABASE = "user"
-Users: TypeAlias = "user_pb2_grpc.UserServiceAsyncStub"
 UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
-
-
-@pytest.fixture
-async def users(clean_database_url: str) -> AsyncIterator[Users]:
-    async with serving_service(SERVICE, Resources(Database(clean_database_url))) as channel:
-        yield user_pb2_grpc.UserServiceStub(channel)
-
-
-def new_user(email: str = "ada@example.com") -> user_pb2.CreateUserRequest:
-    return user_pb2.CreateUserRequest(
-        email=email,
-        password="correct horse",
-        display_name="Ada",
-        addresses=[user_pb2.Address(lines=["1 Way"], city="London", region_code="GB")],
-    )
 
 
 async def test_create_user_returns_what_get_user_finds(users: Users) -> None:
@@ -294,11 +275,6 @@ async def test_batch_get_users_bounds_the_batch(users: Users) -> None:
     request = user_pb2.BatchGetUsersRequest(user_ids=[UNKNOWN_ID] * 1_001)
     refused = await refusal(users.BatchGetUsers(request))
     assert refused.reason == "BATCH_TOO_LARGE"
-
-
-async def test_login_is_unimplemented(users: Users) -> None:
-    refused = await refusal(users.Login(user_pb2.LoginRequest()))
-    assert refused.code == grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_batch_get_users_rejects_what_exceeds_a_message(

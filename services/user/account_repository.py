@@ -1,0 +1,205 @@
+"""The SQL of what users prove themselves by: addresses, passwords, roles and tokens of mails.
+
+Callers own the connections and their transactions. Profiles are in `repository`.
+"""
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass
+from typing import LiteralString
+
+import psycopg
+
+from chassis import errors
+from chassis.caller import Role
+from chassis.database import Connection, fetch
+from services.user.mail import Purpose
+
+# An arbitrary key, which nothing else in this database locks.
+_ADMIN_LOCK_KEY = 0x61646D696E
+
+_SAME_EMAIL: LiteralString = (
+    "casefold(email COLLATE pg_unicode_fast) = casefold(%s COLLATE pg_unicode_fast)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a login looks at."""
+
+    user_id: uuid.UUID
+    email: str
+    email_verified: bool
+    password_hash: str
+
+
+async def find_account(connection: Connection, email: str) -> Account | None:
+    """Return the account with an e-mail address, in whatever case; None if there is none."""
+    query: LiteralString = (
+        f"SELECT user_id, email, email_verified, password_hash FROM users WHERE {_SAME_EMAIL}"
+    )
+    found = await fetch(connection, Account, query, (email,))
+    return found[0] if found else None
+
+
+async def lock_account(connection: Connection, user_id: uuid.UUID) -> Account | None:
+    """Return the account of a user, whose row is locked until the transaction ends, or None."""
+    query: LiteralString = (
+        "SELECT user_id, email, email_verified, password_hash FROM users WHERE user_id = %s"
+        " FOR UPDATE"
+    )
+    found = await fetch(connection, Account, query, (user_id,))
+    return found[0] if found else None
+
+
+async def insert_unless_taken(
+    connection: Connection, email: str, display_name: str, password_hash: str
+) -> uuid.UUID | None:
+    """Insert a customer and return the id, or None if the e-mail address is taken."""
+    cursor = await connection.execute(
+        "INSERT INTO users (email, display_name, password_hash) VALUES (%s, %s, %s)"
+        " ON CONFLICT DO NOTHING RETURNING user_id",
+        (email, display_name, password_hash),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else row[0]
+
+
+async def set_password_hash(connection: Connection, user_id: uuid.UUID, password_hash: str) -> None:
+    """Replace the password hash of a user, whose row is locked."""
+    await connection.execute(
+        "UPDATE users SET password_hash = %s, version = version + 1, update_time = now()"
+        " WHERE user_id = %s",
+        (password_hash, user_id),
+    )
+
+
+async def rehash(
+    connection: Connection, user_id: uuid.UUID, current: str, replacement: str
+) -> bool:
+    """Replace a hash by another one of the same password, and return True, if it is `current`.
+
+    To clients nothing has changed: the version stays.
+    """
+    cursor = await connection.execute(
+        "UPDATE users SET password_hash = %s WHERE user_id = %s AND password_hash = %s",
+        (replacement, user_id, current),
+    )
+    return cursor.rowcount == 1
+
+
+async def set_verified_email(connection: Connection, user_id: uuid.UUID, email: str) -> None:
+    """Set the e-mail address of a user, whose row is locked, as one that is verified.
+
+    Raises:
+        errors.AlreadyExists: the e-mail address is taken.
+    """
+    try:
+        await connection.execute(
+            "UPDATE users SET email = %(email)s, email_verified = true, version = version + 1,"
+            " update_time = now()"
+            " WHERE user_id = %(user_id)s AND (email <> %(email)s OR NOT email_verified)",
+            {"email": email, "user_id": user_id},
+        )
+    except psycopg.errors.UniqueViolation as error:
+        message = "Another user has this e-mail address meanwhile."
+        raise errors.AlreadyExists("EMAIL_TAKEN", message) from error
+
+
+async def set_role(connection: Connection, user_id: uuid.UUID, role: Role) -> None:
+    """Set the role of a user, whose row is locked."""
+    await connection.execute(
+        "UPDATE users SET role = %s, version = version + 1, update_time = now() WHERE user_id = %s",
+        (role.value, user_id),
+    )
+
+
+async def make_first_admin(
+    connection: Connection, email: str, password_hash: str
+) -> uuid.UUID | None:
+    """Make a user an admin, and return the id, unless there is an admin.
+
+    A user who has the e-mail address already gets the password, as it may not be theirs. Of
+    concurrent calls, one makes an admin.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ADMIN_LOCK_KEY,))
+    cursor = await connection.execute(
+        """
+        INSERT INTO users (email, display_name, password_hash, role, email_verified)
+        SELECT %s, 'Admin', %s, 'admin', true
+         WHERE NOT EXISTS (SELECT FROM users WHERE role = 'admin')
+            ON CONFLICT (casefold(email COLLATE pg_unicode_fast)) DO UPDATE
+           SET role = 'admin', email_verified = true, password_hash = excluded.password_hash,
+               version = users.version + 1, update_time = now()
+        RETURNING user_id
+        """,
+        (email, password_hash),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else row[0]
+
+
+async def has_admin(connection: Connection) -> bool:
+    """Return whether there is an admin."""
+    cursor = await connection.execute("SELECT FROM users WHERE role = 'admin' LIMIT 1")
+    return cursor.rowcount == 1
+
+
+async def insert_mail_token(
+    connection: Connection,
+    digest: bytes,
+    purpose: Purpose,
+    user_id: uuid.UUID,
+    email: str,
+    lifetime: dt.timedelta,
+    most: int,
+) -> bool:
+    """Store a token and return True, unless `most` of the user are unexpired for the purpose."""
+    cursor = await connection.execute(
+        "INSERT INTO mail_tokens (digest, purpose, user_id, email, expire_time)"
+        " SELECT %(digest)s, %(purpose)s, %(user_id)s, %(email)s, now() + %(lifetime)s"
+        " WHERE (SELECT count(*) FROM mail_tokens WHERE user_id = %(user_id)s"
+        "        AND purpose = %(purpose)s AND expire_time > now()) < %(most)s",
+        {
+            "digest": digest,
+            "purpose": purpose.value,
+            "user_id": user_id,
+            "email": email,
+            "lifetime": lifetime,
+            "most": most,
+        },
+    )
+    return cursor.rowcount == 1
+
+
+async def find_mail_token(
+    connection: Connection, digest: bytes, purpose: Purpose
+) -> tuple[uuid.UUID, str] | None:
+    """Return whose token it is, and the address that it was sent to; None if it is not valid."""
+    cursor = await connection.execute(
+        "SELECT user_id, email FROM mail_tokens"
+        " WHERE digest = %s AND purpose = %s AND expire_time > now()",
+        (digest, purpose.value),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+async def delete_mail_token(connection: Connection, digest: bytes) -> bool:
+    """Delete a token; return whether it existed, which is so for one caller only."""
+    cursor = await connection.execute("DELETE FROM mail_tokens WHERE digest = %s", (digest,))
+    return cursor.rowcount == 1
+
+
+async def cancel_mails(connection: Connection, user_id: uuid.UUID) -> None:
+    """Delete all tokens of a user, and what waits to be sent: no mail proves anything any more."""
+    await connection.execute(
+        "WITH mail AS (DELETE FROM mails WHERE user_id = %(user_id)s)"
+        " DELETE FROM mail_tokens WHERE user_id = %(user_id)s",
+        {"user_id": user_id},
+    )
+
+
+async def delete_expired_mail_tokens(connection: Connection) -> None:
+    """Delete all tokens that have expired."""
+    await connection.execute("DELETE FROM mail_tokens WHERE expire_time < now()")

@@ -1,0 +1,217 @@
+"""Accounts: registration, verified addresses, passwords and roles.
+
+What a stranger may ask for takes the same steps whether an e-mail address is known or not: which
+mail is sent, if any, is decided when it is sent.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+from chassis import call_context, errors
+from chassis.caller import Role
+from chassis.database import Connection, Database
+from services.user import (
+    account_repository,
+    domain,
+    mail_repository,
+    opaque_tokens,
+    repository,
+    session_repository,
+)
+from services.user.domain import Profile, User
+from services.user.mail import Purpose, Template
+from services.user.passwords import Passwords
+
+
+class Accounts:
+    """Makes and changes accounts."""
+
+    def __init__(self, database: Database, passwords: Passwords) -> None:
+        self._database = database
+        self._passwords = passwords
+
+    async def register(self, profile: Profile, password: str) -> None:
+        """Make a customer, unless the e-mail address is taken, and send a mail to it.
+
+        Raises:
+            passwords.TooManyPasswords: too many passwords wait to be hashed.
+        """
+        password_hash = await self._passwords.hash(password)
+        async with self._database.transaction() as connection:
+            user_id = await account_repository.insert_unless_taken(
+                connection, profile.email, profile.display_name, password_hash
+            )
+            template = Template.ALREADY_REGISTERED if user_id is None else Template.VERIFY_EMAIL
+            await mail_repository.add(connection, template, profile.email, user_id)
+
+    async def create(self, profile: Profile, password: str) -> User:
+        """Make a customer, and send a mail to verify the e-mail address.
+
+        Raises:
+            errors.AlreadyExists: the e-mail address is taken.
+            passwords.TooManyPasswords: too many passwords wait to be hashed.
+        """
+        password_hash = await self._passwords.hash(password)
+        async with self._database.transaction() as connection:
+            user = await repository.insert_user(connection, profile, password_hash)
+            await mail_repository.add(
+                connection, Template.VERIFY_EMAIL, profile.email, user.user_id
+            )
+        return user
+
+    async def verify_email(self, token: str) -> None:
+        """Use the token of a mail to verify its address, and make it that of its user.
+
+        Raises:
+            errors.InvalidArgument: the token is not valid.
+            errors.AlreadyExists: another user has the address meanwhile.
+        """
+        async with self._database.transaction() as connection:
+            account, email = await _use_token(connection, token, Purpose.VERIFY_EMAIL)
+            await account_repository.set_verified_email(connection, account.user_id, email)
+            if email != account.email:
+                await account_repository.cancel_mails(connection, account.user_id)
+                await mail_repository.add(connection, Template.EMAIL_CHANGED, account.email)
+
+    async def request_password_reset(self, email: str) -> None:
+        """Send a mail with a token to the user with an e-mail address, if there is one."""
+        async with self._database.connection() as connection:
+            await mail_repository.add(connection, Template.RESET_PASSWORD, email)
+
+    async def reset_password(self, token: str, password: str) -> None:
+        """Use the token of a mail to set a password; end all sessions of the user.
+
+        Raises:
+            errors.InvalidArgument: the token is not valid.
+            passwords.TooManyPasswords: too many passwords wait to be hashed.
+        """
+        digest = opaque_tokens.digest(token)
+        async with self._database.connection() as connection:
+            # A stranger who has no token does not have us hash passwords.
+            if not await account_repository.find_mail_token(
+                connection, digest, Purpose.RESET_PASSWORD
+            ):
+                raise _invalid_token()
+        password_hash = await self._passwords.hash(password)
+        async with self._database.transaction() as connection:
+            account, email = await _use_token(connection, token, Purpose.RESET_PASSWORD)
+            if email != account.email:
+                raise _invalid_token()
+            await account_repository.set_password_hash(connection, account.user_id, password_hash)
+            await account_repository.set_verified_email(connection, account.user_id, email)
+            await account_repository.cancel_mails(connection, account.user_id)
+            await session_repository.end_sessions_of_user(connection, account.user_id)
+
+    async def change_password(
+        self, user_id: uuid.UUID, current_password: str, password: str, kept: uuid.UUID | None
+    ) -> None:
+        """Replace a password; end the sessions of the user, but the one that is kept.
+
+        Passwords are verified and hashed outside of a transaction.
+
+        Raises:
+            errors.NotFound: the user does not exist.
+            errors.PermissionDenied: the current password is another one.
+            errors.Aborted: the password was changed meanwhile.
+            passwords.TooManyPasswords: too many passwords wait to be hashed.
+        """
+        async with self._database.connection() as connection:
+            current = await repository.get_password_hash(connection, user_id)
+        if not await self._passwords.verify(current, current_password):
+            raise errors.PermissionDenied("WRONG_PASSWORD", "The current password is wrong.")
+        replacement = await self._passwords.hash(password)
+        async with self._database.transaction() as connection:
+            if not await repository.replace_password_hash(
+                connection, user_id, current, replacement
+            ):
+                message = "The password was changed meanwhile. Try again."
+                raise errors.Aborted("PASSWORD_CHANGED", message)
+            await account_repository.cancel_mails(connection, user_id)
+            await session_repository.end_sessions_of_user(connection, user_id, kept=kept)
+
+    async def update(
+        self, user_id: uuid.UUID, etag: str, change: Callable[[User], Profile]
+    ) -> User:
+        """Change the profile of a user, whose row is locked, and write it only if it differs.
+
+        `change` returns the new profile of the user that it is called with. A new e-mail address of
+        a caller who is not staff is not written: a mail to verify it is sent there.
+
+        Raises:
+            errors.NotFound: the user does not exist.
+            errors.Aborted: the user has changed since the etag, if it is not empty.
+            errors.AlreadyExists: the e-mail address is taken.
+        """
+        async with self._database.transaction() as connection:
+            user = await repository.get_user(connection, user_id, lock=True)
+            domain.check_etag(user, etag)
+            profile = change(user)
+            if profile.email != user.profile.email:
+                await mail_repository.add(connection, Template.VERIFY_EMAIL, profile.email, user_id)
+                if _is_customer():
+                    profile = replace(profile, email=user.profile.email)
+            if profile != user.profile:
+                user = await repository.update_profile(connection, user_id, profile)
+        return user
+
+    async def delete(self, user_id: uuid.UUID) -> None:
+        """Delete a user, and end all sessions of the user.
+
+        Raises:
+            errors.NotFound: the user does not exist.
+        """
+        async with self._database.transaction() as connection:
+            await repository.get_user(connection, user_id, lock=True)
+            await session_repository.end_sessions_of_user(connection, user_id)
+            await repository.delete_user(connection, user_id)
+
+    async def set_role(self, user_id: uuid.UUID, role: Role) -> User:
+        """Set the role of a user; end the sessions of the user if it was another one.
+
+        Raises:
+            errors.NotFound: the user does not exist.
+        """
+        async with self._database.transaction() as connection:
+            user = await repository.get_user(connection, user_id, lock=True)
+            if user.role is role:
+                return user
+            await account_repository.set_role(connection, user_id, role)
+            await session_repository.end_sessions_of_user(connection, user_id)
+            return await repository.get_user(connection, user_id)
+
+    async def sweep(self) -> None:
+        """Delete tokens of mails that have expired.
+
+        Raises:
+            errors.Unavailable: the database is down.
+        """
+        async with self._database.connection() as connection:
+            await account_repository.delete_expired_mail_tokens(connection)
+
+
+def _is_customer() -> bool:
+    caller = call_context.find_caller()
+    return caller is not None and not caller.is_staff
+
+
+async def _use_token(
+    connection: Connection, token: str, purpose: Purpose
+) -> tuple[account_repository.Account, str]:
+    """Use a token; return its user, whose row is locked, and the address it was sent to.
+
+    The row of a user is locked before those of the user's tokens, here as where a user is deleted.
+    """
+    digest = opaque_tokens.digest(token)
+    found = await account_repository.find_mail_token(connection, digest, purpose)
+    account = found and await account_repository.lock_account(connection, found[0])
+    if not found or not account:
+        raise _invalid_token()
+    if not await account_repository.delete_mail_token(connection, digest):
+        raise _invalid_token()
+    return account, found[1]
+
+
+def _invalid_token() -> errors.InvalidArgument:
+    message = "The link is not valid any more. Ask for a new mail."
+    return errors.InvalidArgument("INVALID_MAIL_TOKEN", message)

@@ -1,0 +1,119 @@
+"""The settings of the user service: its secrets, its first admin, and how it sends mail."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
+
+from chassis.service import ServiceSettings
+
+Environment = Literal["development", "production"]
+
+DEVELOPMENT_SECRET = "change-me-in-production"  # noqa: S105 - It is refused elsewhere.
+"""What secrets are in development, and nowhere else."""
+
+_MIN_SECRET_CHARACTERS = 32
+_DAY_SECONDS = 86_400.0
+
+
+def _is_development(info: ValidationInfo) -> bool:
+    return info.data.get("bazaar_environment") == "development"
+
+
+def _check_key_secret(secret: SecretStr, info: ValidationInfo) -> SecretStr:
+    value = secret.get_secret_value()
+    if value == DEVELOPMENT_SECRET:
+        if not _is_development(info):
+            raise ValueError("must be set, unless BAZAAR_ENVIRONMENT is development")
+    elif len(value) < _MIN_SECRET_CHARACTERS:
+        raise ValueError(f"must have at least {_MIN_SECRET_CHARACTERS} random characters")
+    return secret
+
+
+def _check_notice(notice_seconds: float, info: ValidationInfo) -> float:
+    if notice_seconds >= info.data.get("userservice_key_lifetime_seconds", float("inf")):
+        raise ValueError("must be less than USERSERVICE_KEY_LIFETIME_SECONDS")
+    return notice_seconds
+
+
+def _require_verification(required: bool | None, info: ValidationInfo) -> bool:
+    return not _is_development(info) if required is None else required
+
+
+def _check_admin_password(password: SecretStr, info: ValidationInfo) -> SecretStr:
+    value = password.get_secret_value()
+    if not info.data.get("userservice_admin_email"):
+        return password
+    if not 8 <= len(value) <= 128:
+        raise ValueError("must have 8 to 128 characters, because USERSERVICE_ADMIN_EMAIL is set")
+    if value == DEVELOPMENT_SECRET and not _is_development(info):
+        raise ValueError("must not be the default, unless BAZAAR_ENVIRONMENT is development")
+    return password
+
+
+def _check_smtp_url(url: SecretStr, info: ValidationInfo) -> SecretStr:
+    value = url.get_secret_value()
+    if not value:
+        if not _is_development(info):
+            raise ValueError("must be set, unless BAZAAR_ENVIRONMENT is development")
+        return url
+    try:
+        parts = urlsplit(value)
+        is_valid = parts.scheme in {"smtp", "smtps"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ValueError("must be like smtp://USER:PASSWORD@HOST:587 or smtps://HOST")
+    return url
+
+
+def _setting(default: object) -> Any:
+    return Field(default=default, validate_default=True)
+
+
+class UserSettings(ServiceSettings):
+    """Settings of the user service beside those of every service."""
+
+    bazaar_environment: Environment = "production"
+    """Where the shop runs: default secrets, and mails in files, are for `development` only."""
+    userservice_key_secret: Annotated[SecretStr, AfterValidator(_check_key_secret)] = _setting(
+        SecretStr(DEVELOPMENT_SECRET)
+    )
+    """What the keys that sign access tokens are encrypted with in the database. All replicas have
+    the same; after a change, delete the rows of signing_keys: access tokens are then refused until
+    they are refreshed."""
+    userservice_key_lifetime_seconds: Annotated[float, Field(ge=1)] = 30 * _DAY_SECONDS
+    """How long a key signs access tokens before the next one does."""
+    userservice_key_notice_seconds: Annotated[float, Field(gt=0), AfterValidator(_check_notice)] = (
+        3_600.0
+    )
+    """How long before it signs a key is published."""
+    userservice_verification_required: Annotated[
+        bool | None, AfterValidator(_require_verification)
+    ] = _setting(None)
+    """Whether users must verify their e-mail addresses before they log in: by default, unless
+    BAZAAR_ENVIRONMENT is development."""
+    userservice_admin_email: Annotated[str, Field(max_length=254)] = ""
+    """Who becomes an admin when there is none; empty for nobody."""
+    userservice_admin_password: Annotated[SecretStr, AfterValidator(_check_admin_password)] = (
+        _setting(SecretStr(""))
+    )
+    """The password of that admin."""
+    userservice_smtp_url: Annotated[SecretStr, AfterValidator(_check_smtp_url)] = _setting(
+        SecretStr("")
+    )
+    """The mail server: `smtps://` with TLS from the start, by default on port 465, or `smtp://`
+    with STARTTLS, by default on port 587. Only a server on this machine may be without TLS. The
+    certificate is verified by the system's authorities, or those of SSL_CERT_FILE. Where it is
+    empty, mails are files in USERSERVICE_MAIL_DIRECTORY."""
+    userservice_mail_directory: Annotated[str, Field(min_length=1)] = ".data/mail"
+    """Where mails are written in development, by default beside `.env`."""
+    userservice_mail_sender: Annotated[str, Field(min_length=3, max_length=254)] = (
+        "shop@bazaar.example"
+    )
+    """The sender of mails."""
+    userservice_link_url: Annotated[str, Field(pattern=r"^https?://[^?#\s]+$")] = (
+        "http://localhost:8080"
+    )
+    """The base URL of the shop's pages, to which the links in mails lead: `/verify-email` and
+    `/reset-password`, with the token in the fragment, which no server sees."""
