@@ -89,7 +89,7 @@ class Service(Generic[ServicerT]):
     """The simple names of the proto services that it calls."""
     settings_class: type[ServiceSettings] = ServiceSettings
     """The settings that the service has beside those of every service."""
-    make_verifier: Callable[[Resources], Verifier] | None = None
+    make_verifier: Callable[[Resources, ServicerT], Verifier] | None = None
     """Makes what verifies the tokens of its callers, and adds the tasks that it needs."""
 
     def run(self) -> None:
@@ -122,11 +122,12 @@ class Service(Generic[ServicerT]):
         Raises:
             ValueError: an RPC does not declare who may call it.
         """
+        servicer = self.make_servicer(resources)
         control = None
         if self.make_verifier is not None:
             rules = access.read_rules(self.descriptor)
-            control = AccessControl(rules, self.make_verifier(resources))
-        register = partial(self.add_to_server, self.make_servicer(resources))
+            control = AccessControl(rules, self.make_verifier(resources, servicer))
+        register = partial(self.add_to_server, servicer)
         name = self.descriptor.full_name
         return Server(name, register, control, resources.database, address, limits)
 

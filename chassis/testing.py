@@ -168,7 +168,7 @@ async def serving_service(
 ) -> AsyncIterator[Any]:
     """Start a service that trusts a test issuer, and yield a channel whose calls are an admin's."""
     issuer = issuer or Issuer()
-    trusting = replace(service, make_verifier=lambda _: issuer.verifier())
+    trusting = replace(service, make_verifier=lambda *_: issuer.verifier())
     async with serving(trusting.make_server(resources, "127.0.0.1:0")) as channel:
         yield authorized(channel, issuer.token())
 

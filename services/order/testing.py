@@ -27,6 +27,7 @@ from chassis.database import Database
 from chassis.server import Server
 from chassis.service import Resources, Service, ServiceSettings
 from chassis.supervision import BackgroundTask
+from chassis.testing import authorized
 from services.order import main as order
 from services.order.checkout import Checkout
 from services.order.event import Cause
@@ -40,6 +41,7 @@ from services.payment.testing import SETTINGS as PAYMENT_SETTINGS
 from services.payment.testing import Hooks
 from services.product import main as product
 from services.user import main as user
+from services.user.testing import ISSUER
 from services.user.testing import SETTINGS as USER_SETTINGS
 from tools.postgres.testing import Databases, clear
 from tools.reconcile.compare import compare
@@ -86,7 +88,7 @@ class Shop:
         self._servers: dict[str, Server] = {}
         self.tasks: dict[str, list[BackgroundTask]] = {}
         self._services: Mapping[str, Service[Any]] = {
-            "user": user.SERVICE,
+            "user": replace(user.SERVICE, make_verifier=lambda *_: ISSUER.verifier()),
             "product": product.SERVICE,
             "payment": payment.SERVICE,
             "order": replace(order.SERVICE, make_servicer=self._make_orders),
@@ -107,7 +109,7 @@ class Shop:
         channels = {name: await self._start(name) for name in ("user", "product", "payment")}
         peers = Peers(channels["user"], channels["product"], channels["payment"])
         self.peers = self.hooks.surround(peers, *CALLS)
-        self.users = user_pb2_grpc.UserServiceStub(channels["user"])
+        self.users = user_pb2_grpc.UserServiceStub(authorized(channels["user"], ISSUER.token()))
         self.products = product_pb2_grpc.ProductServiceStub(channels["product"])
         self.orders = order_pb2_grpc.OrderServiceStub(await self._start("order"))
 

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
-from chassis import call_context, errors
-from chassis.caller import Role
+from chassis import errors
+from chassis.caller import Caller, Role
 from chassis.database import Connection, Database
 from services.user import (
     account_repository,
@@ -104,7 +104,7 @@ class Accounts:
             await session_repository.end_sessions_of_user(connection, account.user_id)
 
     async def change_password(
-        self, user_id: uuid.UUID, current_password: str, password: str, kept: uuid.UUID | None
+        self, user_id: uuid.UUID, current_password: str, password: str, *, kept: uuid.UUID
     ) -> None:
         """Replace a password; end the sessions of the user, but the one that is kept.
 
@@ -131,38 +131,40 @@ class Accounts:
             await session_repository.end_sessions_of_user(connection, user_id, kept=kept)
 
     async def update(
-        self, user_id: uuid.UUID, etag: str, change: Callable[[User], Profile]
+        self, caller: Caller, user_id: uuid.UUID, etag: str, change: Callable[[User], Profile]
     ) -> User:
         """Change the profile of a user, whose row is locked, and write it only if it differs.
 
         `change` returns the new profile of the user that it is called with. A new e-mail address of
-        a caller who is not staff is not written: a mail to verify it is sent there.
+        the caller's own is not written: a mail to verify it is sent there.
 
         Raises:
-            errors.NotFound: the user does not exist.
+            errors.NotFound: the user does not exist for the caller.
+            errors.PermissionDenied: the caller may not change the user.
             errors.Aborted: the user has changed since the etag, if it is not empty.
             errors.AlreadyExists: the e-mail address is taken.
         """
         async with self._database.transaction() as connection:
-            user = await repository.get_user(connection, user_id, lock=True)
+            user = await _lock_changeable(connection, caller, user_id)
             domain.check_etag(user, etag)
             profile = change(user)
             if profile.email != user.profile.email:
                 await mail_repository.add(connection, Template.VERIFY_EMAIL, profile.email, user_id)
-                if _is_customer():
+                if user_id == caller.user_id:
                     profile = replace(profile, email=user.profile.email)
             if profile != user.profile:
                 user = await repository.update_profile(connection, user_id, profile)
         return user
 
-    async def delete(self, user_id: uuid.UUID) -> None:
+    async def delete(self, caller: Caller, user_id: uuid.UUID) -> None:
         """Delete a user, and end all sessions of the user.
 
         Raises:
-            errors.NotFound: the user does not exist.
+            errors.NotFound: the user does not exist for the caller.
+            errors.PermissionDenied: the caller may not change the user.
         """
         async with self._database.transaction() as connection:
-            await repository.get_user(connection, user_id, lock=True)
+            await _lock_changeable(connection, caller, user_id)
             await session_repository.end_sessions_of_user(connection, user_id)
             await repository.delete_user(connection, user_id)
 
@@ -190,9 +192,12 @@ class Accounts:
             await account_repository.delete_expired_mail_tokens(connection)
 
 
-def _is_customer() -> bool:
-    caller = call_context.find_caller()
-    return caller is not None and not caller.is_staff
+async def _lock_changeable(connection: Connection, caller: Caller, user_id: uuid.UUID) -> User:
+    """Lock a user whom the caller may change."""
+    domain.check_exists_for(caller, user_id)
+    user = await repository.get_user(connection, user_id, lock=True)
+    domain.check_may_change(caller, user)
+    return user
 
 
 async def _use_token(

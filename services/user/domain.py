@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from email_validator import EmailNotValidError, validate_email
 
 from chassis import errors
-from chassis.caller import Role
+from chassis.caller import Caller, Role
 from chassis.violations import Violations
 
 UPDATABLE = frozenset({"email", "display_name", "addresses"})
@@ -75,6 +75,29 @@ def check_etag(user: User, etag: str) -> None:
     """
     if etag and etag != str(user.version):
         raise errors.Aborted("ETAG_MISMATCH", "The user was changed meanwhile: get it again.")
+
+
+def check_exists_for(caller: Caller, user_id: uuid.UUID) -> None:
+    """Check that a user exists for a caller: users do for themselves, and all do for staff.
+
+    Raises:
+        errors.NotFound: the user does not.
+    """
+    if caller.owner not in {None, user_id}:
+        raise errors.not_found("user", user_id)
+
+
+def check_may_change(caller: Caller, user: User) -> None:
+    """Check that a caller may change a user: themselves, staff also customers, admins everybody.
+
+    Otherwise staff could give an admin an e-mail address of their own, and a new password with it.
+
+    Raises:
+        errors.PermissionDenied: they may not.
+    """
+    is_outranked = caller.role is not Role.ADMIN and user.role is not Role.CUSTOMER
+    if is_outranked and user.user_id != caller.user_id:
+        raise errors.PermissionDenied("ROLE_MISSING", "Only admins may change staff.")
 
 
 def check_email(email: str) -> str:

@@ -1,13 +1,17 @@
 """The user service as a program."""
 
 import datetime as dt
+from contextlib import aclosing
 from pathlib import Path
 from typing import cast
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis import settings
+from chassis import settings, tokens
+from chassis.jwks import KeySet
+from chassis.revocations import Revocations
 from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
+from chassis.tokens import Verifier
 from services.user import first_admin, mail_worker, sessions
 from services.user.accounts import Accounts
 from services.user.cipher import Cipher
@@ -61,6 +65,25 @@ def make_servicer(resources: Resources) -> UserServicer:
     return UserServicer(database, accounts, logins, keys, revocations, admin)
 
 
+def make_verifier(resources: Resources, servicer: UserServicer) -> Verifier:
+    """Make what verifies access tokens, by the keys and the sessions of this process."""
+    keys = KeySet(servicer.keys.publish)
+    revocations = Revocations(tokens.LIFETIME_SECONDS)
+
+    async def follow() -> None:
+        async with aclosing(servicer.revocations.watch()) as watched:
+            async for ended in watched:
+                for each in ended:
+                    revocations.revoke(each.session_id)
+
+    tasks = [
+        BackgroundTask("key_set", keys.refresh, servicer.keys.interval_seconds),
+        BackgroundTask("apply_revocations", follow, 0.0),
+    ]
+    resources.tasks.extend(tasks)
+    return Verifier(keys, revocations)
+
+
 def make_keys(resources: Resources) -> SigningKeys:
     """Make the keys that sign access tokens."""
     config = cast(UserSettings, resources.settings)
@@ -87,6 +110,7 @@ SERVICE = Service(
     make_servicer,
     database_name="userdb",
     settings_class=UserSettings,
+    make_verifier=make_verifier,
 )
 
 

@@ -9,7 +9,7 @@ from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis import call_context, conversion, ids, paging, rules
+from chassis import call_context, conversion, errors, ids, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
 from services.user import domain, messages, repository
@@ -39,8 +39,8 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self._database = database
         self._accounts = accounts
         self._sessions = sessions
-        self._keys = keys
-        self._revocations = revocations
+        self.keys = keys
+        self.revocations = revocations
         self._first_admin = first_admin
 
     async def Register(
@@ -78,6 +78,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
 
     async def GetUser(self, request: user_pb2.GetUserRequest, context: Context) -> user_pb2.User:
         user_id = uuid.UUID(request.user_id)
+        domain.check_exists_for(call_context.get_caller(), user_id)
         async with self._database.connection() as connection:
             user = await repository.get_user(connection, user_id)
         return messages.to_message(user)
@@ -93,13 +94,14 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
             rules.check(updated)
             return domain.check_profile(messages.parse_profile(updated))
 
-        user = await self._accounts.update(user_id, request.user.etag, change)
+        caller = call_context.get_caller()
+        user = await self._accounts.update(caller, user_id, request.user.etag, change)
         return messages.to_message(user)
 
     async def DeleteUser(
         self, request: user_pb2.DeleteUserRequest, context: Context
     ) -> empty_pb2.Empty:
-        await self._accounts.delete(uuid.UUID(request.user_id))
+        await self._accounts.delete(call_context.get_caller(), uuid.UUID(request.user_id))
         return empty_pb2.Empty()
 
     async def ListUsers(
@@ -124,13 +126,11 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def ChangePassword(
         self, request: user_pb2.ChangePasswordRequest, context: Context
     ) -> empty_pb2.Empty:
-        user_id = uuid.UUID(request.user_id)
-        caller = call_context.find_caller()
+        user_id, caller = uuid.UUID(request.user_id), call_context.get_caller()
+        if user_id != caller.user_id:
+            raise errors.not_found("user", user_id)
         await self._accounts.change_password(
-            user_id,
-            request.current_password,
-            request.new_password,
-            None if caller is None else caller.session_id,
+            user_id, request.current_password, request.new_password, kept=caller.session_id
         )
         return empty_pb2.Empty()
 
@@ -156,13 +156,13 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def GetJwks(
         self, request: user_pb2.GetJwksRequest, context: Context
     ) -> httpbody_pb2.HttpBody:
-        document = await self._keys.publish()
+        document = await self.keys.publish()
         return httpbody_pb2.HttpBody(content_type="application/jwk-set+json", data=document)
 
     async def WatchRevocations(
         self, request: user_pb2.WatchRevocationsRequest, context: Context
     ) -> AsyncIterator[user_pb2.WatchRevocationsResponse]:
-        async with aclosing(self._revocations.watch()) as watched:
+        async with aclosing(self.revocations.watch()) as watched:
             async for revocations in watched:
                 yield messages.to_revocations(revocations)
 

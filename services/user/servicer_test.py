@@ -10,7 +10,7 @@ from google.protobuf import field_mask_pb2
 
 from bazaar.user.v1 import user_pb2
 from chassis.testing import held_back, refusal
-from services.user.testing import Users, new_user
+from services.user.testing import Users, as_user, new_user
 
 pytest_plugins = ("tools.postgres.testing", "services.user.testing")
 DATABASE = "user"
@@ -212,8 +212,11 @@ async def test_list_users_rejects_an_invalid_page_token(users: Users, token: str
     assert refused.reason == "INVALID_PAGE_TOKEN"
 
 
-async def test_change_password_requires_the_current_one(users: Users) -> None:
+async def test_change_password_requires_the_current_one(
+    users: Users, channel: grpc.aio.Channel
+) -> None:
     created = await users.CreateUser(new_user())
+    users = as_user(channel, created.user_id)
     request = user_pb2.ChangePasswordRequest(
         user_id=created.user_id, current_password="correct horse", new_password="battery staple"
     )
@@ -223,8 +226,9 @@ async def test_change_password_requires_the_current_one(users: Users) -> None:
     assert refused.reason == "WRONG_PASSWORD"
 
 
-async def test_change_password_bounds_the_new_one(users: Users) -> None:
+async def test_change_password_bounds_the_new_one(users: Users, channel: grpc.aio.Channel) -> None:
     created = await users.CreateUser(new_user())
+    users = as_user(channel, created.user_id)
     request = user_pb2.ChangePasswordRequest(
         user_id=created.user_id, current_password="correct horse", new_password="x" * 7
     )
@@ -232,9 +236,10 @@ async def test_change_password_bounds_the_new_one(users: Users) -> None:
 
 
 async def test_change_password_sees_a_concurrent_change(
-    users: Users, clean_database_url: str
+    users: Users, channel: grpc.aio.Channel, clean_database_url: str
 ) -> None:
     created = await users.CreateUser(new_user())
+    users = as_user(channel, created.user_id)
     request = user_pb2.ChangePasswordRequest(
         user_id=created.user_id, current_password="correct horse", new_password="battery staple"
     )
@@ -301,10 +306,10 @@ async def test_batch_get_users_rejects_what_exceeds_a_message(
 
 
 async def test_change_password_changes_the_etag_and_the_update_time(
-    users: Users,
+    users: Users, channel: grpc.aio.Channel
 ) -> None:
     created = await users.CreateUser(new_user())
-    await users.ChangePassword(
+    await as_user(channel, created.user_id).ChangePassword(
         user_pb2.ChangePasswordRequest(
             user_id=created.user_id, current_password="correct horse", new_password="battery staple"
         )

@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import time
+import uuid
 from typing import LiteralString
 
 import argon2
@@ -14,7 +15,7 @@ import pytest
 from bazaar.user.v1 import user_pb2
 from chassis.testing import Events, refusal
 from services.user.passwords import Passwords
-from services.user.testing import PASSWORD, Users, log_in, new_user, refresh
+from services.user.testing import PASSWORD, Users, as_user, log_in, new_user, refresh
 
 pytest_plugins = ("tools.postgres.testing", "services.user.testing", "chassis.testing")
 DATABASE = "user"
@@ -273,15 +274,17 @@ async def test_a_client_cannot_choose_the_role_or_verify_an_address_by_itself(
 
 
 async def test_changing_the_password_ends_the_other_sessions(
-    users: Users, user: user_pb2.User
+    users: Users, user: user_pb2.User, channel: grpc.aio.Channel
 ) -> None:
-    first = await log_in(users)
-    await users.ChangePassword(
+    first, own = await log_in(users), await log_in(users)
+    claims = jwt.decode(own.access_token, options={"verify_signature": False})
+    await as_user(channel, user.user_id, session_id=uuid.UUID(claims["sid"])).ChangePassword(
         user_pb2.ChangePasswordRequest(
             user_id=user.user_id, current_password=PASSWORD, new_password="battery staple"
         )
     )
     await refuse(users, first.refresh_token)
+    await refresh(users, own.refresh_token)
     refused = await refusal(log_in(users))
     assert refused.reason == "INVALID_CREDENTIALS"
     await log_in(users, password="battery staple")

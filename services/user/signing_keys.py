@@ -73,10 +73,14 @@ class SigningKeys:
         self._ring: _KeyRing | None = None
         self._lock = asyncio.Lock()
 
+    @property
+    def interval_seconds(self) -> float:
+        """How often the keys are to be read, so that none is missed before it signs."""
+        return min(MAX_REFRESH_SECONDS, self._notice.total_seconds() / 4)
+
     def task(self) -> BackgroundTask:
         """Make the task that rotates the keys."""
-        interval_seconds = min(MAX_REFRESH_SECONDS, self._notice.total_seconds() / 4)
-        return BackgroundTask("signing_keys", self.refresh, interval_seconds)
+        return BackgroundTask("signing_keys", self.refresh, self.interval_seconds)
 
     async def find_current(self) -> SigningKey:
         """Return the key that signs now.
