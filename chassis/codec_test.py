@@ -10,7 +10,7 @@ from google.protobuf import wrappers_pb2
 from chassis.codec import Context
 from chassis.database import Database
 from chassis.server import Server
-from chassis.testing import Refusal, refusal, serving
+from chassis.testing import Refusal, access_control, refusal, serving
 from chassis.transport import MAX_MESSAGE_BYTES
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -61,7 +61,9 @@ def register(server: grpc.aio.Server) -> None:
 
 @pytest.fixture
 async def channel(database_url: str) -> AsyncIterator[grpc.aio.Channel]:
-    server = Server(SERVICE, register, None, Database(database_url), "127.0.0.1:0")
+    kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+    access = access_control(kinds)
+    server = Server(SERVICE, register, access, Database(database_url), "127.0.0.1:0")
     async with serving(server) as opened:
         yield opened
 

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -36,7 +37,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     does not allow before it is parsed. Calls of QUIET_METHODS are neither wrapped nor counted.
     """
 
-    def __init__(self, calls: CallsInFlight, access: AccessControl | None) -> None:
+    def __init__(self, calls: CallsInFlight, access: AccessControl) -> None:
         self._calls = calls
         self._access = access
         self._handlers: dict[str, Handler] = {}
@@ -77,15 +78,12 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                 aclosing(behaviour(request, context)) as responses,
             ):
                 # Only the wait for a response ends with the access: gRPC ends no call in a write.
-                while (response := await self._next(responses)) is not None:
+                read = partial(anext, responses, None)
+                while (response := await self._access.while_allowed(read())) is not None:
                     await self._write(context, response)
             self._calls.finish()
 
         return call
-
-    async def _next(self, responses: AsyncIterator[bytes]) -> bytes | None:
-        following = anext(responses, None)
-        return await (self._access.while_allowed(following) if self._access else following)
 
     async def _write(self, context: Context, response: Any) -> None:
         self._calls.begin_sending()
@@ -104,8 +102,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         code = "OK"
         refusal: errors.Error | None = None
         try:
-            if self._access is not None:
-                await self._access.check(method, context)
+            await self._access.check(method, context)
             yield
         except errors.Error as error:
             code = error.code

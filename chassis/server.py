@@ -61,7 +61,7 @@ class Server:
         self,
         service: str,
         register: Register,
-        access: AccessControl | None,
+        access: AccessControl,
         database: Database,
         address: str,
         limits: Limits = DEFAULT_LIMITS,

@@ -11,7 +11,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from chassis import client, errors
 from chassis.database import Database
 from chassis.server import Server
-from chassis.testing import SERVICE, Events, Waiting, echo, is_served, make_server, serving, unary
+from chassis.testing import (
+    SERVICE,
+    Events,
+    Waiting,
+    access_control,
+    echo,
+    is_served,
+    make_server,
+    serving,
+    unary,
+)
 from tools.postgres.freezing import find_server, frozen, list_backends
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing")
@@ -109,7 +119,7 @@ async def test_an_address_in_use_ends_the_program_with_a_clear_error(
 ) -> None:
     address = f"127.0.0.1:{server.port}"
     with pytest.raises(SystemExit, match=f"cannot listen on {address}"):
-        Server(SERVICE, lambda _: None, None, database, address)
+        Server(SERVICE, lambda _: None, access_control(()), database, address)
 
 
 async def test_stop_finishes_calls_in_flight(database: Database) -> None:

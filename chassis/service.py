@@ -83,14 +83,14 @@ class Service(Generic[ServicerT]):
     add_to_server: Callable[[ServicerT, grpc.aio.Server], None]
     """The generated function that adds the servicer to a server."""
     make_servicer: Callable[[Resources], ServicerT]
+    make_verifier: Callable[[Resources, ServicerT], Verifier]
+    """Makes what verifies the tokens of its callers, and adds the tasks that it needs."""
     database_name: str
     """The database on the server of POSTGRES_*, where USERSERVICE_DATABASE_URL is not set."""
     peers: Sequence[str] = ()
     """The simple names of the proto services that it calls."""
     settings_class: type[ServiceSettings] = ServiceSettings
     """The settings that the service has beside those of every service."""
-    make_verifier: Callable[[Resources, ServicerT], Verifier] | None = None
-    """Makes what verifies the tokens of its callers, and adds the tasks that it needs."""
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; exit with status 78 at once if a setting is bad."""
@@ -123,10 +123,8 @@ class Service(Generic[ServicerT]):
             ValueError: an RPC does not declare who may call it.
         """
         servicer = self.make_servicer(resources)
-        control = None
-        if self.make_verifier is not None:
-            rules = access.read_rules(self.descriptor)
-            control = AccessControl(rules, self.make_verifier(resources, servicer))
+        rules = access.read_rules(self.descriptor)
+        control = AccessControl(rules, self.make_verifier(resources, servicer))
         register = partial(self.add_to_server, servicer)
         name = self.descriptor.full_name
         return Server(name, register, control, resources.database, address, limits)

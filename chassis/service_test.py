@@ -7,6 +7,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from chassis.service import Service, ServiceSettings
+from chassis.token_testing import Issuer
 
 # Its stub has another type for it than the generated code of ours.
 DESCRIPTOR: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -14,6 +15,7 @@ SERVICE = Service(
     DESCRIPTOR,
     lambda servicer, server: None,
     lambda resources: None,
+    lambda resources, servicer: Issuer().verifier(),
     database_name="healthdb",
     peers=("LampService",),
 )

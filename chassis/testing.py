@@ -13,6 +13,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Iterable,
     Mapping,
     MutableMapping,
     Sequence,
@@ -101,16 +102,25 @@ def make_server(
     An async generator streams its responses. Methods are public that have no rule under their name.
     """
     handlers = {method.__name__: _make_handler(method) for method in methods}
-    by_path = {f"/{SERVICE}/{name}": rules.get(name, access.PUBLIC) for name in handlers}
     generic = grpc.method_handlers_generic_handler(SERVICE, handlers)
     return Server(
         SERVICE,
         lambda server: server.add_generic_rpc_handlers((generic,)),
-        AccessControl(by_path, (issuer or Issuer()).verifier()),
+        access_control(handlers, rules, issuer),
         database,
         "127.0.0.1:0",
         limits,
     )
+
+
+def access_control(
+    methods: Iterable[str],
+    rules: Mapping[str, Rule] = MappingProxyType({}),
+    issuer: Issuer | None = None,
+) -> AccessControl:
+    """Return the access to methods of SERVICE; those that have no rule are public."""
+    by_path = {f"/{SERVICE}/{name}": rules.get(name, access.PUBLIC) for name in methods}
+    return AccessControl(by_path, (issuer or Issuer()).verifier())
 
 
 def unary(channel: grpc.aio.Channel, method: str) -> Any:

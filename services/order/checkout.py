@@ -74,8 +74,10 @@ class Checkout:
             for order in accepted
         ]
 
-    async def cancel(self, order_id: uuid.UUID) -> Order:
+    async def cancel(self, order_id: uuid.UUID, owner: uuid.UUID | None = None) -> Order:
         """Cancel an order that is not charged yet, and return it cancelled.
+
+        If an `owner` is given, the orders of others do not exist.
 
         Raises:
             errors.NotFound: the order does not exist.
@@ -83,7 +85,7 @@ class Checkout:
             errors.Unavailable: a service is down; a repeated call continues.
         """
         async with self._database.connection() as connection:
-            order = await repository.get_order(connection, order_id)
+            order = await repository.get_order(connection, order_id, owner)
         while (cancelling := domain.request_cancel(order)) is not order:
             (order,) = await self._save([cancelling])
         driven = (await self.drive([order]))[order_id]

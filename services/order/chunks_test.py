@@ -17,7 +17,7 @@ from services.order.testing import DECLINED_CARD, Shop, Urls, audit, new_order
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
 UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
-INVALID_ORDER = order_pb2.CreateOrderRequest(idempotency_key="no ids")
+INVALID_ORDER = order_pb2.CreateOrderRequest(user_id="Ada", idempotency_key="no ids")
 
 
 async def test_create_orders_responds_to_each_chunk_in_order(shop: Shop, urls: Urls) -> None:

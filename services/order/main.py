@@ -5,6 +5,7 @@ from typing import cast
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
+from services.identity import issuer
 from services.order.checkout import Checkout
 from services.order.event import Cause
 from services.order.event_log import EventLog
@@ -45,6 +46,7 @@ SERVICE = Service(
     order_pb2.DESCRIPTOR.services_by_name["OrderService"],
     order_pb2_grpc.add_OrderServiceServicer_to_server,
     make_servicer,
+    make_verifier=issuer.make_verifier,
     database_name="orderdb",
     peers=("UserService", "ProductService", "PaymentService"),
     settings_class=OrderSettings,

@@ -14,7 +14,9 @@ import grpc
 import pytest
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
+from bazaar.user.v1 import user_pb2
 from chassis import client, settings
+from chassis.testing import authorized
 from services.order.testing import Orders, Shop, Urls, audit, new_order, read
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
@@ -38,6 +40,13 @@ def environment(shop: Shop, port: int) -> dict[str, str]:
     }
 
 
+async def log_in(shop: Shop) -> str:
+    """Return a token of Ada's, by a key that the process has to get from the user service."""
+    email = "ada@example.com"
+    request = user_pb2.LoginRequest(email=email, password=f"password of {email}")
+    return (await shop.users.Login(request)).access_token
+
+
 @asynccontextmanager
 async def running(
     shop: Shop, stderr: int | IO[bytes] = PIPE
@@ -49,7 +58,8 @@ async def running(
     )
     try:
         async with client.open_channel("127.0.0.1", port) as channel:
-            yield process, order_pb2_grpc.OrderServiceStub(channel)
+            logged_in = authorized(channel, await log_in(shop))
+            yield process, order_pb2_grpc.OrderServiceStub(logged_in)
     finally:
         if process.returncode is None:
             process.kill()
@@ -131,6 +141,7 @@ async def test_a_stop_during_a_stream_loses_no_order_of_a_response(
     port = await shop.start("order")
     async with client.open_channel("127.0.0.1", port) as channel:
         rest = new_chunk(len(responses), user_id, product)
-        stream = order_pb2_grpc.OrderServiceStub(channel).CreateOrders(iter([rest]))
+        orders = order_pb2_grpc.OrderServiceStub(authorized(channel, shop.issuer.token()))
+        stream = orders.CreateOrders(iter([rest]))
         assert [response.seq async for response in stream] == [len(responses)]
     assert audit(urls) == []

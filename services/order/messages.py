@@ -19,14 +19,17 @@ _NEXT_STATES = {
 
 
 def parse_order(
-    request: order_pb2.CreateOrderRequest, idempotency_key: str, captured_manually: tuple[str, ...]
+    request: order_pb2.CreateOrderRequest,
+    user_id: uuid.UUID,
+    idempotency_key: str,
+    captured_manually: tuple[str, ...],
 ) -> NewOrder:
-    """Convert an order that a client places, whose ids are UUIDs by the contract.
+    """Convert an order that is placed for a user; its ids are UUIDs by the contract.
 
     `captured_manually` are prefixes of payment methods.
     """
     return NewOrder(
-        user_id=uuid.UUID(request.user_id),
+        user_id=user_id,
         idempotency_key=idempotency_key,
         payment_method=request.payment_method,
         lines=tuple(Line(uuid.UUID(line.product_id), line.quantity) for line in request.lines),

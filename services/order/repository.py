@@ -102,6 +102,9 @@ WITH locked AS (
 )
 SELECT order_id, version, update_time, action_expire_time FROM saved
 """
+_OWNED: LiteralString = """
+orders.order_id = %(order_id)s AND (%(owner)s::uuid IS NULL OR orders.user_id = %(owner)s)
+"""
 
 
 async def accept_orders(
@@ -132,8 +135,16 @@ async def find_orders(connection: Connection, keys: Sequence[OrderKey]) -> dict[
     return {order.key: order for order in found}
 
 
-async def get_order(connection: Connection, order_id: uuid.UUID, *, lock: bool = False) -> Order:
+async def get_order(
+    connection: Connection,
+    order_id: uuid.UUID,
+    owner: uuid.UUID | None = None,
+    *,
+    lock: bool = False,
+) -> Order:
     """Get an order; `lock` locks the row until the transaction ends.
+
+    If an `owner` is given, the orders of others do not exist.
 
     Raises:
         errors.NotFound: the order does not exist.
@@ -141,13 +152,24 @@ async def get_order(connection: Connection, order_id: uuid.UUID, *, lock: bool =
     found = await fetch(
         connection,
         order_rows.to_order,
-        f"{order_rows.SELECT} WHERE orders.order_id = %s"
-        + (" FOR UPDATE OF orders" if lock else ""),
-        (order_id,),
+        f"{order_rows.SELECT} WHERE {_OWNED}" + (" FOR UPDATE OF orders" if lock else ""),
+        {"order_id": order_id, "owner": owner},
     )
     if not found:
         raise errors.not_found("order", order_id)
     return found[0]
+
+
+async def check_order(connection: Connection, order_id: uuid.UUID, owner: uuid.UUID | None) -> None:
+    """Check that an order exists, as for `get_order`.
+
+    Raises:
+        errors.NotFound: it does not.
+    """
+    query: LiteralString = f"SELECT FROM orders WHERE {_OWNED}"
+    cursor = await connection.execute(query, {"order_id": order_id, "owner": owner})
+    if cursor.rowcount == 0:
+        raise errors.not_found("order", order_id)
 
 
 async def get_orders(connection: Connection, order_ids: Sequence[uuid.UUID]) -> list[Order]:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import final
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
-from chassis import errors, paging, rules
+from chassis import call_context, errors, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
 from services.order import (
@@ -94,13 +94,14 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     ) -> order_pb2.Order:
         order_id = uuid.UUID(request.order_id)
         async with self._database.connection() as connection:
-            return messages.to_message(await repository.get_order(connection, order_id))
+            found = await repository.get_order(connection, order_id, _owner())
+        return messages.to_message(found)
 
     async def ListOrders(
         self, request: order_pb2.ListOrdersRequest, context: Context
     ) -> AsyncIterator[order_pb2.ListOrdersResponse]:
         """Read message after message: no connection is held while the client reads."""
-        user_id = uuid.UUID(request.user_id)
+        user_id = call_context.get_caller().act_for(request.user_id)
         progress = paging.Progress(("orders", str(user_id)), request.page_token, request.page_size)
         while not progress.is_done:
             # Not kept in a variable: the client may take long to read the response.
@@ -110,7 +111,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, request: order_pb2.CancelOrderRequest, context: Context
     ) -> order_pb2.Order:
         order_id = uuid.UUID(request.order_id)
-        return messages.to_message(await self._checkout.cancel(order_id))
+        return messages.to_message(await self._checkout.cancel(order_id, _owner()))
 
     async def UpdateOrderStatus(
         self, request: order_pb2.UpdateOrderStatusRequest, context: Context
@@ -154,7 +155,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         tokens = paging.Tokens(("events", order_id))
         (version,) = paging.parse_numbers(tokens.decode(request.resume_token), 1)
         async with self._database.connection() as connection:
-            order = await repository.get_order(connection, order_id)
+            order = await repository.get_order(connection, order_id, _owner())
         if order.state in domain.FINAL and version >= order.version:
             return
         watching = self._event_log.watch_order(order_id, version)
@@ -215,9 +216,8 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         (version,) = paging.parse_numbers(progress.position, 1)
         limit = progress.limit
         async with self._database.connection() as connection:
+            await repository.check_order(connection, order_id, _owner())
             found = await event_repository.list_of_order(connection, order_id, version, limit + 1)
-        if not found and version == 0:
-            raise errors.not_found("order", order_id)
         page = found[:limit]
         progress.advance(found, len(page), lambda event: [str(event.version)])
         return order_pb2.ListOrderEventsResponse(
@@ -231,7 +231,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         (number,) = paging.parse_numbers(progress.position, 1)
         limit = progress.limit
         async with self._database.connection() as connection:
-            await repository.get_order(connection, order_id)
+            await repository.check_order(connection, order_id, _owner())
             found = await refund_repository.list_of_order(connection, order_id, number, limit + 1)
         response = order_pb2.ListRefundsResponse()
         count = paging.fill(response.refunds.add, found[:limit], messages.fill_refund_message)
@@ -291,6 +291,12 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             return error
 
     def _parse(self, request: order_pb2.CreateOrderRequest, idempotency_key: str) -> NewOrder:
-        order = messages.parse_order(request, idempotency_key, self._captured_manually)
+        user_id = call_context.get_caller().act_for(request.user_id)
+        order = messages.parse_order(request, user_id, idempotency_key, self._captured_manually)
         placement.check_new_order(order)
         return order
+
+
+def _owner() -> uuid.UUID | None:
+    """Return whose orders exist for the caller; None for those of everybody."""
+    return call_context.get_caller().owner

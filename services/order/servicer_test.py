@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from bazaar.order.v1 import order_pb2
+from chassis import call_context
 from chassis.database import Database
 from chassis.testing import bytes_kept, held_back, refusal
 from chassis.transport import MAX_MESSAGE_BYTES
@@ -113,6 +114,7 @@ async def test_list_orders_retains_nothing_while_the_client_does_not_read(
     await database.open()
     event_log = EventLog(database, shop.draining)
     servicer = OrderServicer(database, shop.checkout, shop.refunds, event_log, shop.draining)
+    call_context.set_caller(await shop.issuer.verifier().verify(shop.issuer.token()))
     request = order_pb2.ListOrdersRequest(user_id=UNKNOWN_ID, page_size=1_000)
     kept = await bytes_kept(servicer.ListOrders, request)
     await database.close()

@@ -1,5 +1,7 @@
 """The settings of the order service, and what they mean for payment methods."""
 
+import uuid
+
 import pytest
 from pydantic import ValidationError
 
@@ -30,7 +32,7 @@ def test_payments_are_captured_manually_by_the_prefixes_of_their_methods(
     requests = [
         order_pb2.CreateOrderRequest(user_id=USER_ID, payment_method=each) for each in methods
     ]
-    orders = [parse_order(request, "k", prefixes) for request in requests]
+    orders = [parse_order(request, uuid.UUID(USER_ID), "k", prefixes) for request in requests]
     assert [each.payment_method for each in orders if each.manual_capture] == captured_manually
 
 

@@ -28,6 +28,7 @@ from chassis.server import Server
 from chassis.service import Resources, Service, ServiceSettings
 from chassis.supervision import BackgroundTask
 from chassis.testing import authorized
+from chassis.token_testing import Issuer
 from services.order import main as order
 from services.order.checkout import Checkout
 from services.order.event import Cause
@@ -41,7 +42,6 @@ from services.payment.testing import SETTINGS as PAYMENT_SETTINGS
 from services.payment.testing import Hooks
 from services.product import main as product
 from services.user import main as user
-from services.user.testing import ISSUER
 from services.user.testing import SETTINGS as USER_SETTINGS
 from tools.postgres.testing import Databases, clear
 from tools.reconcile.compare import compare
@@ -85,13 +85,18 @@ class Shop:
         self.urls = urls
         self.draining = asyncio.Event()
         self._stack = stack
+        self.issuer = Issuer()
         self._servers: dict[str, Server] = {}
         self.tasks: dict[str, list[BackgroundTask]] = {}
-        self._services: Mapping[str, Service[Any]] = {
-            "user": replace(user.SERVICE, make_verifier=lambda *_: ISSUER.verifier()),
+        services: Mapping[str, Service[Any]] = {
+            "user": user.SERVICE,
             "product": product.SERVICE,
             "payment": payment.SERVICE,
             "order": replace(order.SERVICE, make_servicer=self._make_orders),
+        }
+        self._services: Mapping[str, Service[Any]] = {
+            name: replace(service, make_verifier=lambda *_: self.issuer.verifier())
+            for name, service in services.items()
         }
         self.users: Users
         self.products: Products
@@ -109,9 +114,11 @@ class Shop:
         channels = {name: await self._start(name) for name in ("user", "product", "payment")}
         peers = Peers(channels["user"], channels["product"], channels["payment"])
         self.peers = self.hooks.surround(peers, *CALLS)
-        self.users = user_pb2_grpc.UserServiceStub(authorized(channels["user"], ISSUER.token()))
-        self.products = product_pb2_grpc.ProductServiceStub(channels["product"])
-        self.orders = order_pb2_grpc.OrderServiceStub(await self._start("order"))
+        token = self.issuer.token()
+        self.users = user_pb2_grpc.UserServiceStub(authorized(channels["user"], token))
+        self.products = product_pb2_grpc.ProductServiceStub(authorized(channels["product"], token))
+        orders = authorized(await self._start("order"), token)
+        self.orders = order_pb2_grpc.OrderServiceStub(orders)
 
     async def stop(self, name: str) -> int:
         """Stop a service without a grace period, and return its port."""

@@ -7,6 +7,7 @@ from bazaar.payment.v1 import payment_pb2, payment_pb2_grpc
 from chassis.database import Database
 from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
+from services.identity import issuer
 from services.payment import releases, webhooks
 from services.payment.providers.paypal import PayPalProvider
 from services.payment.providers.provider import Provider
@@ -62,7 +63,9 @@ SERVICE = Service(
     payment_pb2.DESCRIPTOR.services_by_name["PaymentService"],
     payment_pb2_grpc.add_PaymentServiceServicer_to_server,
     make_servicer,
+    make_verifier=issuer.make_verifier,
     database_name="paymentdb",
+    peers=(issuer.PEER,),
     settings_class=PaymentSettings,
 )
 

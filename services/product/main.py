@@ -5,6 +5,7 @@ from functools import partial
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from chassis.service import Resources, Service
 from chassis.supervision import BackgroundTask
+from services.identity import issuer
 from services.product.expiry import INTERVAL_SECONDS, sweep
 from services.product.servicer import ProductServicer
 
@@ -20,7 +21,9 @@ SERVICE = Service(
     product_pb2.DESCRIPTOR.services_by_name["ProductService"],
     product_pb2_grpc.add_ProductServiceServicer_to_server,
     make_servicer,
+    make_verifier=issuer.make_verifier,
     database_name="productdb",
+    peers=(issuer.PEER,),
 )
 
 

@@ -190,9 +190,9 @@ class Schedule:
         with suppress(errors.Unavailable, errors.DeadlineExceeded, domain.Conflict):
             match driver:
                 case Driver.PLACE:
-                    order = messages.parse_order(
-                        self._order, self._order.idempotency_key, CAPTURED_MANUALLY
-                    )
+                    user_id = uuid.UUID(self._order.user_id)
+                    key = self._order.idempotency_key
+                    order = messages.parse_order(self._order, user_id, key, CAPTURED_MANUALLY)
                     await self._shop.checkout.place([order])
                 case Driver.CANCEL:
                     for order_id in self._read_orders():
