@@ -24,6 +24,7 @@ from gateway.calls.unary import UnaryCalls
 from gateway.docs import page
 from gateway.health import Liveness, Readiness
 from gateway.http.asgi import Send
+from gateway.http.client_address import TrustedProxies
 from gateway.http.compression import GzipSender, accepts_gzip
 from gateway.http.cors import CrossOrigin
 from gateway.http.error_handlers import add_error_handlers
@@ -92,6 +93,7 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         streams: OpenStreams,
         middleware: Sequence[object],
         connection_limits: ConnectionLimits,
+        proxies: TrustedProxies,
         *,
         compression: bool,
     ) -> None:
@@ -99,6 +101,7 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         self.connection_limits = connection_limits
         """The limits on connections that the server of the application enforces."""
         self._streams = streams
+        self._proxies = proxies
         self._compression = compression
 
     async def __call__(  # type: ignore[override]
@@ -108,7 +111,7 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        exchange = scope[SCOPE_KEY] = Exchange(scope, receive, send)
+        exchange = scope[SCOPE_KEY] = Exchange(scope, receive, send, self._proxies)
         exchange.bind_log()
         try:
             # Falcon would parse the query, which is parsed by the descriptors instead.
@@ -149,7 +152,11 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
         max_age_seconds=settings.apigateway_connection_seconds,
     )
     app = GatewayApp(
-        dependencies.streams, middleware, limits, compression=settings.apigateway_compression
+        dependencies.streams,
+        middleware,
+        limits,
+        TrustedProxies(settings.apigateway_trusted_proxies),
+        compression=settings.apigateway_compression,
     )
     add_error_handlers(app)
     app.add_route("/healthz", Liveness())

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -14,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis import settings
 from chassis.database import CONNECTIONS
+from gateway.http.client_address import Network
 from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
 
 DESCRIPTOR_SET = Path(__file__).parents[1] / "proto" / "bazaar_descriptors.binpb"
@@ -37,6 +39,18 @@ def _split_origins(text: str | frozenset[str]) -> frozenset[str]:
     return origins
 
 
+def _split_networks(text: str | frozenset[Network]) -> frozenset[Network]:
+    """Read a list of networks in CIDR notation, or of single addresses."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return frozenset(map(ip_network, _split_names(text)))
+    except ValueError as error:
+        message = "must be networks such as 10.0.0.0/8, separated by commas, without host bits"
+        raise ValueError(message) from error
+
+
+Networks = Annotated[frozenset[Network], NoDecode, BeforeValidator(_split_networks)]
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_origins)]
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_names)]
 
@@ -82,6 +96,8 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     """How long the response to a request with an Idempotency-Key is stored."""
     apigateway_compression: bool = True
     """Whether responses are compressed with gzip for clients that accept it."""
+    apigateway_trusted_proxies: Networks = frozenset()
+    """The networks of proxies whose X-Forwarded-For names the client, separated by commas."""
     apigateway_cors_origins: Origins = frozenset()
     """The web origins that may read responses, separated by commas, or `*` for all."""
     apigateway_ready_services: Names = frozenset({ALL})

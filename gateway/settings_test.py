@@ -1,5 +1,7 @@
 """The variables with the addresses of services, and those that must be ready."""
 
+from ipaddress import ip_network
+
 import pytest
 
 from gateway.settings import load
@@ -118,3 +120,21 @@ def test_required_services_must_be_in_the_descriptor_set(
         load(["a.B", "a.C"])
     errors = capsys.readouterr().err
     assert "APIGATEWAY_READY_SERVICES: Value error, must be * or some of a.B, a.C" in errors
+
+
+def test_trusted_proxies_are_networks_and_single_addresses(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("APIGATEWAY_TRUSTED_PROXIES", "10.0.0.0/8, ::1")
+    networks = {ip_network("10.0.0.0/8"), ip_network("::1/128")}
+    assert load([]).apigateway_trusted_proxies == networks
+
+
+@pytest.mark.parametrize("text", ["proxy", "10.0.0.1/8", "10.0.0.0/33", "*"])
+def test_trusted_proxies_must_be_networks(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    environment.setenv("APIGATEWAY_TRUSTED_PROXIES", text)
+    with pytest.raises(SystemExit):
+        load([])
+    assert "APIGATEWAY_TRUSTED_PROXIES: " in capsys.readouterr().err

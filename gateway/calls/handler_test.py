@@ -189,6 +189,7 @@ async def test_only_allowed_headers_are_forwarded(setup: Setup) -> None:
     seen = {key: value for key, value in setup.metadata().items() if key != "user-agent"}
     assert seen == {
         "authorization": "Bearer a.b.c",
+        "x-forwarded-for": "127.0.0.1",
         "x-request-id": "my-id.1",
         "traceparent": trace,
     }

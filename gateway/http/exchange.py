@@ -15,11 +15,14 @@ import structlog
 from chassis import log
 from gateway.http.asgi import Receive, Send
 from gateway.http.body import RequestBody
+from gateway.http.client_address import TrustedProxies
 from gateway.http.compression import VARY, varies_by_encoding
 from gateway.http.problems import Problem
 
 SCOPE_KEY = "gateway.http.exchange"
 REQUEST_ID_HEADER = b"x-request-id"
+FORWARDED_FOR_HEADER = b"x-forwarded-for"
+NO_PROXIES = TrustedProxies()
 
 _LOG = log.logger()
 """One for all requests, because structlog would assemble a new logger for each."""
@@ -30,7 +33,13 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 class Exchange:
     """The state of a request while it is served."""
 
-    def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        scope: Mapping[str, Any],
+        receive: Receive,
+        send: Send,
+        proxies: TrustedProxies = NO_PROXIES,
+    ) -> None:
         self._start = time.perf_counter()
         self._send = send
         self._scope = scope
@@ -42,6 +51,9 @@ class Exchange:
         self.query: bytes = scope["query_string"]
         """The query, still percent-encoded."""
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        peer, _ = scope.get("client") or ("", 0)
+        self.client = proxies.find_client(peer, self.list_header(FORWARDED_FOR_HEADER))
+        """The address of the client; empty if it is not known."""
         given = self.header(REQUEST_ID_HEADER)
         valid = _REQUEST_ID.fullmatch(given) is not None
         self.request_id = given if valid else secrets.token_hex(16)
@@ -99,7 +111,6 @@ class Exchange:
 
     def write_log(self) -> None:
         """Log the request: one event, without query, headers or bodies."""
-        client = self._scope.get("client") or ("", 0)
         optional = {"rpc": self.rpc, "code": self.code, "cause": self._cause}
         _LOG.info(
             "request",
@@ -108,6 +119,6 @@ class Exchange:
             status=self._status,
             duration_ms=round((time.perf_counter() - self._start) * 1_000, 3),
             bytes=self._bytes,
-            client=client[0],
+            client=self.client,
             **{name: value for name, value in optional.items() if value},
         )

@@ -20,6 +20,7 @@ _NOT_FORWARDED = frozenset(
         "te",
         "traceparent",
         "user-agent",
+        "x-forwarded-for",
         "x-request-id",
     }
 )
@@ -54,6 +55,8 @@ def call_metadata(exchange: Exchange, request_headers: Iterable[str] = ()) -> li
         Problem: gRPC cannot carry the value of a header.
     """
     metadata = [("x-request-id", exchange.request_id)]
+    if exchange.client:
+        metadata.append(("x-forwarded-for", exchange.client))
     for name in (*_FORWARDED, *request_headers):
         value = exchange.header(name.encode())
         if value:
