@@ -31,6 +31,9 @@ from gateway.http.error_handlers import add_error_handlers
 from gateway.http.exchange import SCOPE_KEY, Exchange
 from gateway.openapi import resource
 from gateway.openapi.document import make_document
+from gateway.rates.limiter import RateLimiter
+from gateway.rates.quotas import parse_quotas
+from gateway.rates.store import Counters
 from gateway.routing.routes import Route, compile_routes
 from gateway.routing.templates import PathTree
 from gateway.server.limits import ConnectionLimits
@@ -71,6 +74,8 @@ class Dependencies:
     records: IdempotencyRecords
     sweeper: BackgroundTask
     streams: OpenStreams
+    counters: Counters
+    """The requests that rate limits have counted."""
 
     async def process_startup(self, _scope: object, _event: object) -> None:
         """Open everything; neither services nor database need to be up yet."""
@@ -82,7 +87,20 @@ class Dependencies:
         """Close everything."""
         await self.sweeper.stop()
         await self.upstream.close()
+        await self.counters.close()
         await self.database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """A middleware of Falcon that counts every request but those for health."""
+
+    limiter: RateLimiter
+
+    async def process_request(self, req: falcon.asgi.Request, _resp: falcon.asgi.Response) -> None:
+        """Refuse a request that exceeds a quota of its client or account."""
+        if req.path not in QUIET_PATHS:
+            await self.limiter.admit(req.scope[SCOPE_KEY])
 
 
 class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
@@ -147,6 +165,8 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     middleware: list[object] = [dependencies]
     if settings.apigateway_cors_origins:
         middleware.append(CrossOrigin(settings.apigateway_cors_origins))
+    limiter = _make_limiter(settings, dependencies.counters)
+    middleware.append(RateLimits(limiter))
     limits = ConnectionLimits(
         max_connections=settings.apigateway_max_connections,
         max_age_seconds=settings.apigateway_connection_seconds,
@@ -165,7 +185,7 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     app.add_route(resource.PATH, resource.OpenApi(plan.document))
     for path, content in page.find_contents().items():
         app.add_route(path, content)
-    handler = _make_handler(plan, dependencies)
+    handler = _make_handler(plan, dependencies, limiter)
 
     async def serve(req: falcon.asgi.Request, resp: falcon.asgi.Response, **_: str) -> None:
         await handler.serve(req.scope[SCOPE_KEY], req.method, resp)
@@ -174,16 +194,26 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     return app
 
 
-def _make_handler(plan: Plan, dependencies: Dependencies) -> Handler:
+def _make_limiter(settings: GatewaySettings, counters: Counters) -> RateLimiter:
+    return RateLimiter(
+        counters,
+        client_quotas=parse_quotas("client", settings.apigateway_rate_limit),
+        account_quotas=parse_quotas("account", settings.apigateway_account_rate_limit),
+    )
+
+
+def _make_handler(plan: Plan, dependencies: Dependencies, limiter: RateLimiter) -> Handler:
     return Handler(
         routes=plan.routes,
         unary_calls=UnaryCalls(
             upstream=dependencies.upstream,
             records=dependencies.records,
+            rate_limiter=limiter,
             call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
         ),
         stream_calls=StreamCalls(dependencies.upstream, dependencies.streams),
         call_limit=CallLimit(plan.settings.apigateway_max_calls),
+        rate_limiter=limiter,
     )
 
 
@@ -205,6 +235,7 @@ def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
             idle_seconds=settings.apigateway_stream_idle_seconds,
             drain_seconds=drain_seconds,
         ),
+        counters=Counters(settings.apigateway_rate_limit_url.get_secret_value()),
     )
 
 

@@ -11,6 +11,7 @@ ROOMS = (
     {"calls"},
     {"routing"},
     {"protojson"},
+    {"rates"},
     {"server"},
     {"http"},
     {"upstream"},

@@ -9,13 +9,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-from pydantic import AfterValidator, BeforeValidator, Field, create_model
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis import settings
 from chassis.database import CONNECTIONS
 from gateway.http.client_address import Network
+from gateway.rates.quotas import parse_quotas
 from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
 
 DESCRIPTOR_SET = Path(__file__).parents[1] / "proto" / "bazaar_descriptors.binpb"
@@ -50,6 +51,23 @@ def _split_networks(text: str | frozenset[Network]) -> frozenset[Network]:
         raise ValueError(message) from error
 
 
+def _check_rates(text: str) -> str:
+    parse_quotas("", text)
+    return text
+
+
+def _check_store(url: SecretStr) -> SecretStr:
+    """Check the URL of a store; Valkey speaks the protocol of Redis, whose client it gets."""
+    text = url.get_secret_value()
+    for name, meant in (("valkey://", "redis://"), ("valkeys://", "rediss://")):
+        text = meant + text.removeprefix(name) if text.startswith(name) else text
+    if text and not text.startswith(("redis://", "rediss://")):
+        raise ValueError("must be a URL of redis, rediss, valkey or valkeys")
+    return SecretStr(text)
+
+
+Rates = Annotated[str, AfterValidator(_check_rates)]
+RateLimitUrl = Annotated[SecretStr, AfterValidator(_check_store)]
 Networks = Annotated[frozenset[Network], NoDecode, BeforeValidator(_split_networks)]
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_origins)]
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_names)]
@@ -98,6 +116,14 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     """Whether responses are compressed with gzip for clients that accept it."""
     apigateway_trusted_proxies: Networks = frozenset()
     """The networks of proxies whose X-Forwarded-For names the client, separated by commas."""
+    apigateway_rate_limit: Rates = "1000/second"
+    """How many requests each client address may make of one worker, or of all gateways that share
+    APIGATEWAY_RATE_LIMIT_URL: numbers per time such as `50/second; 1000/minute`; empty for any."""
+    apigateway_account_rate_limit: Rates = "1000/second"
+    """The same for each account, from any address."""
+    apigateway_rate_limit_url: RateLimitUrl = SecretStr("")
+    """The URL of a Redis or Valkey in which several gateways count together, for example
+    `redis://127.0.0.1:6379/0`; without it, each worker counts in its own memory."""
     apigateway_cors_origins: Origins = frozenset()
     """The web origins that may read responses, separated by commas, or `*` for all."""
     apigateway_ready_services: Names = frozenset({ALL})

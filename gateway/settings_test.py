@@ -138,3 +138,45 @@ def test_trusted_proxies_must_be_networks(
     with pytest.raises(SystemExit):
         load([])
     assert "APIGATEWAY_TRUSTED_PROXIES: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["many", "0/second", "10/second;;", "10"])
+def test_rate_limits_must_be_requests_per_time(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    environment.setenv("APIGATEWAY_RATE_LIMIT", text)
+    environment.setenv("APIGATEWAY_ACCOUNT_RATE_LIMIT", text)
+    with pytest.raises(SystemExit):
+        load([])
+    errors = capsys.readouterr().err
+    for name in ("APIGATEWAY_RATE_LIMIT", "APIGATEWAY_ACCOUNT_RATE_LIMIT"):
+        assert f"{name}: Value error, must be numbers of requests per time" in errors
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("redis://a:1/0", "redis://a:1/0"),
+        ("rediss://:p@a", "rediss://:p@a"),
+        ("valkey://a:1/0", "redis://a:1/0"),
+        ("valkeys://a", "rediss://a"),
+        ("", ""),
+    ],
+)
+def test_rate_limits_are_shared_by_a_redis_or_valkey(
+    environment: pytest.MonkeyPatch, text: str, url: str
+) -> None:
+    environment.setenv("APIGATEWAY_RATE_LIMIT_URL", text)
+    assert load([]).apigateway_rate_limit_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize("text", ["http://secret", "secret:6379", "unix://secret"])
+def test_rate_limits_are_shared_by_nothing_else(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    environment.setenv("APIGATEWAY_RATE_LIMIT_URL", text)
+    with pytest.raises(SystemExit):
+        load([])
+    errors = capsys.readouterr().err
+    assert "APIGATEWAY_RATE_LIMIT_URL: " in errors
+    assert "secret" not in errors

@@ -12,6 +12,7 @@ from gateway.calls.unary import UnaryCalls
 from gateway.http.conditions import read_conditions
 from gateway.http.exchange import Exchange
 from gateway.http.problems import Problem, invalid_argument
+from gateway.rates.limiter import RateLimiter
 from gateway.routing.routes import Route
 from gateway.routing.templates import ANY_METHOD, Match, PathError, PathTree
 from gateway.routing.transcoding import QueryPairs, RequestParts
@@ -30,6 +31,7 @@ class Handler:
     unary_calls: UnaryCalls
     stream_calls: StreamCalls
     call_limit: CallLimit
+    rate_limiter: RateLimiter
 
     async def serve(self, exchange: Exchange, method: str, resp: falcon.asgi.Response) -> None:
         """Serve a request.
@@ -48,6 +50,8 @@ class Handler:
             return
         route = match.target
         exchange.rpc = route.rpc.name
+        if route.rate_limit is not None:
+            await self.rate_limiter.count(exchange, route.rate_limit.client(exchange.client))
         if exchange.has_header(b"idempotency-key"):
             check_key(exchange.header(b"idempotency-key"))
         parts = RequestParts(route, match.variables, _query_pairs(exchange.query))

@@ -22,6 +22,7 @@ from gateway.http.metadata import (
     success_headers,
 )
 from gateway.http.statuses import from_rpc_error
+from gateway.rates.limiter import RateLimiter
 from gateway.routing.routes import Route
 from gateway.routing.transcoding import RequestParts
 from gateway.upstream.channels import Upstream
@@ -39,6 +40,7 @@ class UnaryCalls:
 
     upstream: Upstream
     records: IdempotencyRecords
+    rate_limiter: RateLimiter
     call_timeout_seconds: float
     client_watch: ClientWatch = field(default_factory=ClientWatch)
 
@@ -58,6 +60,9 @@ class UnaryCalls:
         route = parts.route
         conditions = read_conditions(exchange)
         request = await read_message(parts, exchange)
+        value = None if route.rate_limit is None else route.rate_limit.value(request)
+        if value is not None:
+            await self.rate_limiter.count(exchange, value)
         if conditions is not None:
             route.preconditions.admit(conditions, request)
         timeout = call_timeout_seconds(exchange, MAX_TIMEOUT_SECONDS)

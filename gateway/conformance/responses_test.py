@@ -261,6 +261,8 @@ async def test_other_metadata_is_not_returned(notes: Notes) -> None:
             "content-length",
             "date",
             "etag",
+            "ratelimit",
+            "ratelimit-policy",
             "server",
             "x-request-id",
         }

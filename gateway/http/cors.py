@@ -5,7 +5,10 @@ from typing import Any
 
 import falcon
 
-EXPOSED_HEADERS = "Allow, ETag, Idempotent-Replayed, Location, Retry-After, X-Request-Id"
+EXPOSED_HEADERS = (
+    "Allow, ETag, Idempotent-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After,"
+    " X-Request-Id"
+)
 """The headers that a page may read in addition to those that the standard exposes always."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from chassis import log
-from gateway.http.asgi import Receive, Send
+from gateway.http.asgi import Headers, Receive, Send
 from gateway.http.body import RequestBody
 from gateway.http.client_address import TrustedProxies
 from gateway.http.compression import VARY, varies_by_encoding
@@ -67,6 +67,8 @@ class Exchange:
         """The response cannot be completed, and the connection is to be closed."""
         self.sets_vary = False
         """Responses that depend on Accept-Encoding get a Vary header, for caches."""
+        self.rate_limits: list[tuple[str, str]] = []
+        """The quotas that the request counts for: items of RateLimit-Policy and RateLimit."""
         self._status = 0
         self._bytes = 0
 
@@ -94,16 +96,25 @@ class Exchange:
             self._cause = cause
 
     async def send(self, event: dict[str, Any]) -> None:
-        """Pass an ASGI event on to the server, with the request id in the headers."""
+        """Pass an ASGI event on to the server, with the headers that every response has."""
         if event["type"] == "http.response.start":
             self._status = event["status"]
             headers = [*event["headers"], (REQUEST_ID_HEADER, self.request_id.encode())]
+            if self.rate_limits:
+                headers += self._rate_limit_headers()
             if self.sets_vary and varies_by_encoding(self._status, headers):
                 headers.append(VARY)
             event = {**event, "headers": headers}
         else:
             self._bytes += len(event.get("body", b""))
         await self._send(event)
+
+    def _rate_limit_headers(self) -> Headers:
+        policies, usages = zip(*self.rate_limits, strict=True)
+        return [
+            (b"ratelimit-policy", ", ".join(policies).encode()),
+            (b"ratelimit", ", ".join(usages).encode()),
+        ]
 
     def bind_log(self) -> None:
         """Add the request id to every log event of this request."""

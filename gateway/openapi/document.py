@@ -12,7 +12,12 @@ from gateway.openapi.comments import Comments
 from gateway.openapi.info import make_info
 from gateway.openapi.operations import Operations
 from gateway.openapi.paths import REST, path_parameters, shape_of, write_path
-from gateway.openapi.problems import COMMON_RESPONSE, common_response
+from gateway.openapi.problems import (
+    COMMON_RESPONSE,
+    LIMITED_RESPONSE,
+    common_response,
+    limited_response,
+)
 from gateway.openapi.schemas import Schemas
 from gateway.routing.names import shortest_names
 from gateway.routing.routes import Route
@@ -56,7 +61,10 @@ def make_document(descriptors: DescriptorSet, tree: PathTree[Route]) -> Part:
         "tags": [_tag(tag, comments.of(service)) for service, tag in tags.items()],
         "paths": _paths(routes, reasons, tags, Operations(schemas)),
         "components": {
-            "responses": {COMMON_RESPONSE: common_response(schemas)},
+            "responses": {
+                COMMON_RESPONSE: common_response(schemas),
+                LIMITED_RESPONSE: limited_response(schemas),
+            },
             "schemas": schemas.components(),
             "securitySchemes": {_AUTHORIZATION: _AUTHORIZATION_SCHEME},
         },

@@ -101,13 +101,9 @@ message Author {
 """
 
 
-def make_paths() -> dict[str, Any]:
-    descriptors = compile_library(TEXT)
-    paths: dict[str, Any] = make_document(descriptors, compile_routes(descriptors))["paths"]
-    return paths
-
-
-PATHS = make_paths()
+LIBRARY = compile_library(TEXT)
+DOCUMENT = make_document(LIBRARY, compile_routes(LIBRARY))
+PATHS: dict[str, Any] = DOCUMENT["paths"]
 GET = PATHS["/v1/books/{bookId}"]["get"]
 BOOK = {"$ref": "#/components/schemas/Book"}
 FAILURE = {"$ref": "#/components/schemas/Failure"}
@@ -191,7 +187,7 @@ def test_stream_of_requests_is_lines() -> None:
 
 
 def test_response_is_json_with_its_version() -> None:
-    assert list(GET["responses"]) == ["200", "304", "404", "default"]
+    assert list(GET["responses"]) == ["200", "304", "404", "429", "default"]
     assert GET["responses"]["200"]["content"]["application/json"]["schema"] == BOOK
     assert list(GET["responses"]["200"]["headers"]) == ["ETag"]
     assert list(GET["responses"]["304"]["headers"]) == ["ETag"]
@@ -206,7 +202,7 @@ def test_response_can_be_a_field() -> None:
 
 def test_empty_response_is_204() -> None:
     responses = PATHS["/v1/books/{bookId}:return"]["post"]["responses"]
-    assert list(responses) == ["204", "415", "default"]
+    assert list(responses) == ["204", "415", "429", "default"]
     assert responses["204"] == {"description": "Done."}
     assert responses["default"] == {"$ref": "#/components/responses/Problem"}
 
@@ -233,7 +229,7 @@ def test_bytes_may_have_any_type_but_no_encoding() -> None:
 )
 def test_creation_has_a_location(path: str, nothing: str, sent: set[str]) -> None:
     responses = PATHS[path]["post"]["responses"]
-    assert set(responses) - {"202"} == {"200", "201", "415", "default"}
+    assert set(responses) - {"202"} == {"200", "201", "415", "429", "default"}
     assert responses["200"]["description"].startswith(nothing)
     assert "headers" not in responses["200"]
     assert set(responses["201"]["headers"]) == sent
@@ -255,7 +251,7 @@ def test_header_that_an_rpc_asks_for_is_a_parameter() -> None:
 
 def test_update_of_another_version_is_412() -> None:
     responses = PATHS["/v1/books/{bookId}"]["patch"]["responses"]
-    assert list(responses) == ["200", "412", "415", "default"]
+    assert list(responses) == ["200", "412", "415", "429", "default"]
     assert list(responses["200"]["headers"]) == ["ETag"]
     assert responses["412"]["content"] == PROBLEM
 
@@ -269,7 +265,7 @@ def test_failure_that_a_comment_names_is_a_response() -> None:
 
 def test_stream_has_three_formats() -> None:
     responses = PATHS["/v1/books/{bookId}:watch"]["get"]["responses"]
-    assert list(responses) == ["200", "default"]
+    assert list(responses) == ["200", "429", "default"]
     content = responses["200"]["content"]
     # Clients that send no Accept header get the first.
     assert list(content) == ["application/x-ndjson", "text/event-stream", "application/json"]
@@ -291,7 +287,7 @@ def test_stream_can_be_of_a_field() -> None:
 
 
 def test_stream_that_can_be_resumed_may_be_over() -> None:
-    assert list(PATHS["/v1/books"]["get"]["responses"]) == ["200", "204", "default"]
+    assert list(PATHS["/v1/books"]["get"]["responses"]) == ["200", "204", "429", "default"]
 
 
 def test_stream_of_bytes_has_one_format() -> None:
@@ -303,3 +299,12 @@ def test_stream_of_nothing_has_records() -> None:
     responses = PATHS["/v1/books/{bookId}:tick"]["get"]["responses"]
     empty = {"$ref": "#/components/schemas/Empty"}
     assert responses["200"]["content"]["application/x-ndjson"]["x-item-schema"]["anyOf"][0] == empty
+
+
+def test_too_many_requests_are_refused_by_every_operation() -> None:
+    reference = {"$ref": "#/components/responses/TooManyRequests"}
+    for item in PATHS.values():
+        for operation in item.values():
+            assert operation["responses"]["429"] == reference
+    response = DOCUMENT["components"]["responses"]["TooManyRequests"]
+    assert list(response["headers"]) == ["RateLimit", "RateLimit-Policy", "Retry-After"]

@@ -9,6 +9,9 @@ from gateway.openapi.values import Schema
 COMMON_RESPONSE = "Problem"
 """The name of the response to any failure."""
 
+LIMITED_RESPONSE = "TooManyRequests"
+"""The name of the response to a client that sends too many requests."""
+
 _STRING: Schema = {"type": "string"}
 _EXAMPLE = Problem(
     status=400,
@@ -45,6 +48,24 @@ def common_response(schemas: Schemas) -> dict[str, Any]:
         " precise than is usual for that code.",
         "content": {PROBLEM_JSON: {"schema": problem(schemas), "example": _EXAMPLE.as_object()}},
     }
+
+
+def limited_response(schemas: Schemas) -> dict[str, Any]:
+    """Return the response to a client that sends too many requests."""
+    return {
+        "description": "`RESOURCE_EXHAUSTED` (reason RATE_LIMITED) if the client or the account has"
+        " made too many requests. The RateLimit headers are on other responses too.",
+        "headers": {
+            "RateLimit": _header("What is left of each quota: requests `r` for `t` seconds."),
+            "RateLimit-Policy": _header("Each quota: `q` requests in a window of `w` seconds."),
+            "Retry-After": _header("After how many seconds the request may succeed."),
+        },
+        "content": {PROBLEM_JSON: {"schema": problem(schemas)}},
+    }
+
+
+def _header(description: str) -> dict[str, Any]:
+    return {"description": description, "schema": _STRING}
 
 
 def _problem() -> Schema:

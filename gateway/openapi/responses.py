@@ -7,7 +7,7 @@ from gateway.http.problems import PROBLEM_JSON
 from gateway.openapi.contents import Contents
 from gateway.openapi.failures import named_failures
 from gateway.openapi.headers import response_headers, retry_header
-from gateway.openapi.problems import COMMON_RESPONSE, problem
+from gateway.openapi.problems import COMMON_RESPONSE, LIMITED_RESPONSE, problem
 from gateway.openapi.schemas import Schemas
 from gateway.routing.routes import Route
 
@@ -55,6 +55,7 @@ def failures(route: Route, schemas: Schemas) -> Responses:
         str(status): {"description": text, "content": content}
         for status, text in sorted(named.items())
     }
+    responses.setdefault("429", {"$ref": f"#/components/responses/{LIMITED_RESPONSE}"})
     responses["default"] = {"$ref": f"#/components/responses/{COMMON_RESPONSE}"}
     return responses
 

