@@ -1,0 +1,266 @@
+"""Servers and channels with mutual TLS: who is let in, and new certificates while calls go on."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from chassis.secure_channel import SecureChannel, open_channel
+from chassis.tls import Certificates, server_credentials
+from tools.certs.authority import Authority, KeyPair, spiffe_id
+from tools.certs.directories import write_directory
+
+NAMES = ("user", "order")
+AUTHORITY = Authority.create(NAMES)
+OTHER = Authority.create(NAMES)
+METHOD = "/test.Service/describe"
+STREAM = "/test.Service/repeat"
+SECONDS = 5.0
+
+Peer = Mapping[str, Sequence[bytes]]
+
+
+class Handler(grpc.GenericRpcHandler):
+    """Two methods, of which one notes the peers of its calls, and one streams until it may end."""
+
+    def __init__(self) -> None:
+        self.peers: list[Peer] = []
+        self.may_end = asyncio.Event()
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        if details.method == METHOD:
+            return grpc.unary_unary_rpc_method_handler(self.describe)
+        return grpc.unary_stream_rpc_method_handler(self.repeat)
+
+    async def describe(self, request: bytes, context: Any) -> bytes:
+        self.peers.append(context.auth_context())
+        return request
+
+    async def repeat(self, request: bytes, _context: object) -> AsyncIterator[bytes]:
+        yield request
+        await self.may_end.wait()
+        yield request
+
+
+@pytest.fixture
+def handler() -> Handler:
+    return Handler()
+
+
+@pytest.fixture(autouse=True)
+def _reloading_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chassis.tls.RELOAD_SECONDS", 0.0)
+
+
+@pytest.fixture
+def server_directory(tmp_path: Path) -> Path:
+    return write_directory(tmp_path / "user", AUTHORITY, AUTHORITY.issue("user"))
+
+
+@pytest.fixture
+def client_directory(tmp_path: Path) -> Path:
+    return write_directory(tmp_path / "order", AUTHORITY, AUTHORITY.issue("order"))
+
+
+@pytest.fixture
+async def port(handler: Handler, server_directory: Path) -> AsyncIterator[int]:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((handler,))
+    credentials = server_credentials(Certificates(server_directory, "user"))
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    await server.start()
+    yield port
+    await server.stop(grace=0)
+
+
+@pytest.fixture
+async def channel(port: int, client_directory: Path) -> AsyncIterator[SecureChannel]:
+    certificates = Certificates(client_directory)
+    async with SecureChannel(f"127.0.0.1:{port}", (), certificates, "user") as opened:
+        yield opened
+
+
+def connect(port: int, pair: KeyPair | None, *, authority: Authority = AUTHORITY) -> Any:
+    """Open a channel with a certificate that no program would start with."""
+    own = (pair.key, pair.certificate) if pair else ()
+    credentials = grpc.ssl_channel_credentials(authority.pair.certificate, *own)
+    options = (("grpc.ssl_target_name_override", "user"), ("grpc.enable_retries", 0))
+    return grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options)
+
+
+async def test_the_server_knows_the_spiffe_id_of_its_client(
+    channel: SecureChannel, handler: Handler
+) -> None:
+    assert await channel.unary_unary(METHOD)(b"hello", timeout=SECONDS) == b"hello"
+    assert handler.peers[0]["peer_spiffe_id"] == [b"spiffe://bazaar/order"]
+
+
+@pytest.mark.parametrize(
+    ("pair", "authority"),
+    [
+        (None, AUTHORITY),
+        (OTHER.issue("order"), AUTHORITY),
+        (AUTHORITY.issue("order", lifetime=timedelta(minutes=-1)), AUTHORITY),
+        # The client does not accept the server.
+        (AUTHORITY.issue("order"), OTHER),
+    ],
+    ids=["no certificate", "other authority", "expired", "other authority of the server"],
+)
+async def test_a_client_without_a_valid_certificate_is_rejected(
+    port: int, handler: Handler, pair: KeyPair | None, authority: Authority
+) -> None:
+    async with connect(port, pair, authority=authority) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert handler.peers == []
+
+
+async def test_a_client_in_plain_text_is_rejected(port: int, handler: Handler) -> None:
+    channel: Any
+    async with open_channel(f"127.0.0.1:{port}", (), None, "user") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert handler.peers == []
+
+
+async def test_a_client_with_two_spiffe_ids_has_none(port: int, handler: Handler) -> None:
+    pair = AUTHORITY.issue("order", uris=[spiffe_id("order"), spiffe_id("gateway")])
+    async with connect(port, pair) as channel:
+        await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+    assert "peer_spiffe_id" not in handler.peers[0]
+
+
+async def test_a_server_of_another_name_is_rejected(
+    port: int, handler: Handler, client_directory: Path
+) -> None:
+    target, certificates = f"127.0.0.1:{port}", Certificates(client_directory)
+    channel: Any
+    async with open_channel(target, (), certificates, "order") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert handler.peers == []
+
+
+@asynccontextmanager
+async def load(channel: SecureChannel) -> AsyncIterator[Callable[[], int]]:
+    """Make calls one after another, ten at a time; a call that fails fails the test.
+
+    Yield what returns how many calls have succeeded.
+    """
+    call = channel.unary_unary(METHOD)
+    succeeded = 0
+    is_over = False
+
+    async def make_calls() -> None:
+        nonlocal succeeded
+        while not is_over:
+            await call(b"", timeout=SECONDS)
+            succeeded += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(10):
+            group.create_task(make_calls())
+        yield lambda: succeeded
+        is_over = True
+
+
+async def more(count: Callable[[], int]) -> None:
+    """Wait until more calls have succeeded than can have been in flight."""
+    wanted = count() + 50
+    async with asyncio.timeout(SECONDS):
+        while count() < wanted:  # noqa: ASYNC110 - every call is a chance.
+            await asyncio.sleep(0.001)
+
+
+def read_server_certificate(port: int, directory: Path) -> str:
+    """Return the certificate that the server has for a new connection, as PEM."""
+    context = ssl.create_default_context(cafile=directory / "ca.crt")
+    context.load_cert_chain(directory / "tls.crt", directory / "tls.key")
+    context.set_alpn_protocols(["h2"])
+    context.check_hostname = False
+    with (
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        context.wrap_socket(plain) as secure,
+    ):
+        return ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True) or b"")
+
+
+async def test_certificates_are_renewed_under_load_without_a_failed_call(
+    channel: SecureChannel,
+    handler: Handler,
+    port: int,
+    server_directory: Path,
+    client_directory: Path,
+) -> None:
+    async with load(channel) as count:
+        for _ in range(20):
+            await more(count)
+            handler.peers.clear()
+            server_pair, client_pair = AUTHORITY.issue("user"), AUTHORITY.issue("order")
+            write_directory(server_directory, AUTHORITY, server_pair)
+            write_directory(client_directory, AUTHORITY, client_pair)
+            await more(count)
+            assert handler.peers[-1]["x509_pem_cert"] == [client_pair.certificate]
+            shown = await asyncio.to_thread(read_server_certificate, port, client_directory)
+            assert shown.split() == server_pair.certificate.decode().split()
+
+
+async def test_a_call_goes_on_while_the_certificate_is_replaced(
+    channel: SecureChannel, handler: Handler, client_directory: Path
+) -> None:
+    stream = channel.unary_stream(STREAM)(b"still there", timeout=SECONDS)
+    assert await stream.read() == b"still there"
+    before = channel.current()
+    write_directory(client_directory, AUTHORITY, AUTHORITY.issue("order"))
+    assert channel.current() is not before
+    await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+    handler.may_end.set()
+    assert await stream.read() == b"still there"
+    assert await stream.read() is grpc.aio.EOF
+
+
+async def test_the_previous_connection_is_closed_when_its_calls_have_ended(
+    channel: SecureChannel, handler: Handler, client_directory: Path
+) -> None:
+    stream = channel.unary_stream(STREAM)(b"", timeout=SECONDS)
+    await stream.read()
+    before = channel.current()
+    write_directory(client_directory, AUTHORITY, AUTHORITY.issue("order"))
+    channel.current()
+    assert before.get_state() is grpc.ChannelConnectivity.READY
+    handler.may_end.set()
+    assert [await stream.read(), await stream.read()] == [b"", grpc.aio.EOF]
+    await asyncio.wait_for(asyncio.gather(*channel._draining), SECONDS)
+    assert before.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+async def test_calls_of_the_previous_certificate_end_at_last(
+    channel: SecureChannel, client_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.secure_channel.DRAIN_SECONDS", 0.1)
+    stream = channel.unary_stream(STREAM)(b"", timeout=SECONDS)
+    await stream.read()
+    write_directory(client_directory, AUTHORITY, AUTHORITY.issue("order"))
+    channel.current()
+    with pytest.raises(asyncio.CancelledError):
+        await stream.read()
+
+
+async def test_a_mismatching_pair_leaves_the_connection_as_it_is(
+    channel: SecureChannel, handler: Handler, client_directory: Path
+) -> None:
+    before = channel.current()
+    (client_directory / "tls.key").write_bytes(AUTHORITY.issue("order").key)
+    await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+    assert channel.current() is before
+    assert len(handler.peers) == 1
