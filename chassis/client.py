@@ -11,7 +11,9 @@ from typing import Any, Final, NoReturn, TypeVar
 import grpc
 
 from chassis import call_context, errors
+from chassis.secure_channel import open_channel as open_secure_channel
 from chassis.settings import address
+from chassis.tls import Certificates, server_name
 from chassis.transport import MESSAGE_OPTIONS
 
 TIMEOUT_SECONDS = 10.0
@@ -59,12 +61,17 @@ _TRANSIENT = frozenset(
 Response = TypeVar("Response")
 
 
-def open_channel(host: str, port: int) -> grpc.aio.Channel:
-    """Open a channel, which connects when it is first used and reconnects by itself."""
-    service_config = ("grpc.service_config", json.dumps(_SERVICE_CONFIG))
-    return grpc.aio.insecure_channel(
-        address(host, port), options=[*CONNECTION_OPTIONS, service_config]
-    )
+def open_channel(
+    host: str, port: int, certificates: Certificates | None = None, service: str = ""
+) -> grpc.aio.Channel:
+    """Open a channel, which connects when it is first used and reconnects by itself.
+
+    With the program's certificates it is to the server of a proto service, by its simple name, and
+    refuses any other; without them it is in plain text.
+    """
+    options = [*CONNECTION_OPTIONS, ("grpc.service_config", json.dumps(_SERVICE_CONFIG))]
+    target = address(host, port)
+    return open_secure_channel(target, options, certificates, server_name(service))
 
 
 async def call(method: grpc.aio.UnaryUnaryMultiCallable[Any, Response], request: Any) -> Response:

@@ -54,7 +54,8 @@ class Server:
     """A server of one proto service.
 
     `service` is its full name, `register` adds its servicer, and `access` decides who may call it.
-    The program exits if it cannot listen on the address.
+    Without `credentials` it serves in plain text. The program exits if it cannot listen on the
+    address.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Server:
         database: Database,
         address: str,
         limits: Limits = DEFAULT_LIMITS,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self._service = service
         self._database = database
@@ -88,7 +90,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        self.port = self._listen(address)
+        self.port = self._listen(address, credentials)
         self._serving: bool | None = None
         self._good_probes = 0
         """How many probes in a row have succeeded."""
@@ -113,9 +115,11 @@ class Server:
         await self._database.close()
         self._log.info("server_stopped", service=self._service)
 
-    def _listen(self, address: str) -> int:
+    def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:
-            return self._server.add_insecure_port(address)
+            if credentials is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, credentials)
         except RuntimeError:
             sys.exit(f"{self._service} cannot listen on {address}: is the address in use?")
 

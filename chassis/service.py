@@ -16,11 +16,12 @@ import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 from pydantic import Field, SecretStr, create_model
 
-from chassis import access, client, log, settings
+from chassis import access, client, log, settings, tls
 from chassis.access import AccessControl
 from chassis.database import CONNECTIONS, Database
 from chassis.server import DEFAULT_LIMITS, Limits, Server
 from chassis.supervision import BackgroundTask
+from chassis.tls_settings import find_certificates, tls_fields
 from chassis.tokens import Verifier
 
 ServicerT = TypeVar("ServicerT")
@@ -29,7 +30,7 @@ ServicerT = TypeVar("ServicerT")
 class ServiceSettings(settings.DatabaseSettings):
     """Settings of every service, each of which reads them from its own environment.
 
-    `Service.load_settings` adds where the service and its peers listen.
+    `Service.load_settings` adds where the service and its peers listen, and its certificates.
     """
 
     service_database_connections: Annotated[int, Field(ge=1, le=1_000)] = CONNECTIONS
@@ -52,6 +53,10 @@ class ServiceSettings(settings.DatabaseSettings):
         """Return the URL of the service's database."""
         url: SecretStr = getattr(self, f"{service.lower()}_database_url")
         return url.get_secret_value()
+
+    def find_certificates(self, service: str) -> tls.Certificates | None:
+        """Return the certificates of the service; None if it is to run in plain text."""
+        return find_certificates(self, service.lower())
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,8 @@ class Service(Generic[ServicerT]):
     """A proto service as a program.
 
     The variables of a proto service begin with its simple name: USERSERVICE_HOST and
-    USERSERVICE_PORT are where it listens, USERSERVICE_DATABASE_URL is its database.
+    USERSERVICE_PORT are where it listens, USERSERVICE_DATABASE_URL is its database,
+    USERSERVICE_TLS_DIRECTORY has its certificate, in which it has the name `user`.
     """
 
     descriptor: ServiceDescriptor
@@ -109,15 +115,20 @@ class Service(Generic[ServicerT]):
             ),
             **{f"{prefix}_host": (settings.Host, ...) for prefix in prefixes},
             **{f"{prefix}_port": (settings.Port, ...) for prefix in prefixes},
+            **tls_fields(own, [f"{prefix}_host" for prefix in prefixes], tls.server_name(own)),
             "own_prefix": (ClassVar[str], f"{own}_".upper()),
         }
         name = f"{self.descriptor.name}Settings"
         return settings.load(create_model(name, __base__=self.settings_class, **fields))
 
     def make_server(
-        self, resources: Resources, address: str, limits: Limits = DEFAULT_LIMITS
+        self,
+        resources: Resources,
+        address: str,
+        limits: Limits = DEFAULT_LIMITS,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> Server:
-        """Make a servicer and the server around it.
+        """Make a servicer and the server around it, in plain text without credentials.
 
         Raises:
             ValueError: an RPC does not declare who may call it.
@@ -126,8 +137,8 @@ class Service(Generic[ServicerT]):
         rules = access.read_rules(self.descriptor)
         control = AccessControl(rules, self.make_verifier(resources, servicer))
         register = partial(self.add_to_server, servicer)
-        name = self.descriptor.full_name
-        return Server(name, register, control, resources.database, address, limits)
+        name, database = self.descriptor.full_name, resources.database
+        return Server(name, register, control, database, address, limits, credentials)
 
     async def _run(self, config: ServiceSettings) -> None:
         """Serve until a signal sets `draining`; then stop everything in reverse order."""
@@ -135,11 +146,16 @@ class Service(Generic[ServicerT]):
         database = Database(
             config.find_database(name), connections=config.service_database_connections
         )
-        channels = {peer: client.open_channel(*config.find_address(peer)) for peer in self.peers}
+        certificates = config.find_certificates(name)
+        channels = {
+            peer: client.open_channel(*config.find_address(peer), certificates, peer)
+            for peer in self.peers
+        }
         resources = Resources(database, config, channels)
         address = settings.address(*config.find_address(name))
         limits = Limits(config.service_max_calls, config.service_max_send_seconds)
-        server = self.make_server(resources, address, limits)
+        credentials = tls.server_credentials(certificates) if certificates else None
+        server = self.make_server(resources, address, limits, credentials)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, resources.draining.set)

@@ -8,6 +8,8 @@ from grpc_health.v1 import health_pb2
 
 from chassis.service import Service, ServiceSettings
 from chassis.token_testing import Issuer
+from tools.certs.authority import Authority
+from tools.certs.directories import write_directory
 
 # Its stub has another type for it than the generated code of ours.
 DESCRIPTOR: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -25,12 +27,18 @@ ENVIRONMENT = {
     "HEALTH_DATABASE_URL": "postgresql://elsewhere/health",
     "LAMPSERVICE_HOST": "lamp",
     "LAMPSERVICE_PORT": "2",
+    "HEALTH_TLS_DIRECTORY": "tls/health",
 }
+AUTHORITY = Authority.create(["health"])
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """Return the environment, where POSTGRES_* are not set and there is no `.env`."""
+    """Return the environment, where POSTGRES_* are not set and there is no `.env`.
+
+    The TLS directory is where `.env` would be.
+    """
+    write_directory(tmp_path / "tls" / "health", AUTHORITY, AUTHORITY.issue("health"))
     monkeypatch.setenv("BUILD_WORKSPACE_DIRECTORY", str(tmp_path))
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
@@ -70,3 +78,60 @@ def test_every_bad_setting_is_named(
     environment.setenv("HEALTH_COLOUR", "red")
     named = {line.partition(" ")[0].rstrip(":") for line in refused(capsys)}
     assert named == {"HEALTH_HOST", "HEALTH_DATABASE_URL", "LAMPSERVICE_PORT", "HEALTH_COLOUR"}
+
+
+def test_certificates_are_read_from_the_directory(tmp_path: Path) -> None:
+    certificates = load().find_certificates("Health")
+    assert certificates is not None
+    path = tmp_path / "tls" / "health" / "tls.crt"
+    assert certificates.current().certificate == path.read_bytes()
+
+
+def test_a_service_without_certificates_is_refused(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.delenv("HEALTH_TLS_DIRECTORY")
+    assert refused(capsys) == [
+        "HEALTH_TLS_DIRECTORY: Value error, must be a directory with ca.crt, tls.crt and tls.key,"
+        " such as ./bazelw run //tools/certs makes, unless BAZAAR_PLAINTEXT is true"
+    ]
+
+
+def test_bad_certificates_are_refused_without_the_values(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_directory(tmp_path / "secret", AUTHORITY, AUTHORITY.issue("elsewhere"))
+    environment.setenv("HEALTH_TLS_DIRECTORY", "secret")
+    assert refused(capsys) == [
+        "HEALTH_TLS_DIRECTORY: Value error, tls.crt must have the DNS name health"
+    ]
+
+
+def test_plain_text_is_served_on_loopback(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("BAZAAR_PLAINTEXT", "true")
+    environment.setenv("LAMPSERVICE_HOST", "localhost")
+    # It may name a directory that is not there: .env does.
+    environment.setenv("HEALTH_TLS_DIRECTORY", "missing")
+    assert load().find_certificates("Health") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("HEALTH_HOST", "0.0.0.0"),
+        ("HEALTH_HOST", "::"),
+        ("LAMPSERVICE_HOST", "lamp"),
+        ("LAMPSERVICE_HOST", "192.0.2.1"),
+        ("LAMPSERVICE_HOST", "localhost.example"),
+    ],
+)
+def test_plain_text_beyond_loopback_is_refused(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, host: str
+) -> None:
+    environment.setenv("BAZAAR_PLAINTEXT", "true")
+    environment.setenv("LAMPSERVICE_HOST", "127.0.0.2")
+    environment.setenv(name, host)
+    assert refused(capsys) == [
+        "BAZAAR_PLAINTEXT: Value error, must be false, because not every address is loopback:"
+        f" see {name}"
+    ]

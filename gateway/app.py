@@ -14,6 +14,7 @@ import falcon.asgi
 from chassis import log
 from chassis.database import Database
 from chassis.supervision import BackgroundTask
+from chassis.tls import Certificates
 from gateway.calls.call_limit import CallLimit
 from gateway.calls.formats import AbortResponseError
 from gateway.calls.handler import Handler
@@ -60,6 +61,8 @@ class Plan:
     addresses: Mapping[str, str]
     document: Mapping[str, Any]
     """The OpenAPI document of the routes."""
+    certificates: Certificates | None = None
+    """What the gateway shows the services; without it they are called in plain text."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,7 @@ def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
     )
     records = IdempotencyRecords(database, settings.apigateway_idempotency_seconds)
     return Dependencies(
-        upstream=Upstream(plan.descriptors.methods(), plan.addresses),
+        upstream=Upstream(plan.descriptors.methods(), plan.addresses, plan.certificates),
         database=database,
         records=records,
         sweeper=BackgroundTask("sweep_idempotency_records", records.sweep_all, SWEEP_SECONDS),
@@ -254,7 +257,8 @@ def load_plan() -> Plan:
     services = {rpc.service for rpc in descriptors.methods()}
     settings = load(services)
     document = make_document(descriptors, routes)
-    return Plan(descriptors, routes, settings, settings.addresses(services), document)
+    addresses = settings.addresses(services)
+    return Plan(descriptors, routes, settings, addresses, document, settings.certificates())
 
 
 def get_app() -> GatewayApp:

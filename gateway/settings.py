@@ -17,6 +17,8 @@ from chassis import settings
 from chassis.database import CONNECTIONS
 from gateway.http.client_address import Network
 from gateway.rates.quotas import parse_quotas
+from chassis.tls import Certificates
+from chassis.tls_settings import find_certificates, tls_fields
 from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
 
 DESCRIPTOR_SET = Path(__file__).parents[1] / "proto" / "bazaar_descriptors.binpb"
@@ -71,6 +73,8 @@ RateLimitUrl = Annotated[SecretStr, AfterValidator(_check_store)]
 Networks = Annotated[frozenset[Network], NoDecode, BeforeValidator(_split_networks)]
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_origins)]
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split_names)]
+
+_PREFIX = "apigateway"
 
 ALL = "*"
 """In place of names: all of them."""
@@ -142,6 +146,10 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
             for service, prefix in _prefixes(services).items()
         }
 
+    def certificates(self) -> Certificates | None:
+        """Return the gateway's certificates; None if services are called in plain text."""
+        return find_certificates(self, _PREFIX)
+
     def required_services(self, services: Iterable[str]) -> frozenset[str]:
         """Return the services that must serve for the gateway to be ready."""
         required = self.apigateway_ready_services
@@ -175,6 +183,7 @@ def load(services: Iterable[str]) -> GatewaySettings:
     for prefix in _prefixes(names).values():
         fields[f"{prefix}_host"] = (settings.Host, ...)
         fields[f"{prefix}_port"] = (settings.Port, ...)
+    fields |= tls_fields(_PREFIX, [name for name in fields if name.endswith("_host")])
     model: type[GatewaySettings] = create_model(  # type: ignore[call-overload]
         "Settings", __base__=GatewaySettings, **fields
     )
@@ -194,7 +203,8 @@ def explain_variables() -> Iterator[tuple[str, str]]:
         "The address of each service of the descriptor set, by its simple name: USERSERVICE_HOST."
         " Two with the same simple name go by their full names: USER_V1_USERSERVICE_HOST.",
     )
-    fields = {**_DescriptorSetSettings.model_fields, **GatewaySettings.model_fields}
+    tls = {name: field for name, (_, field) in tls_fields(_PREFIX, ()).items()}
+    fields = {**_DescriptorSetSettings.model_fields, **GatewaySettings.model_fields, **tls}
     for name, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):
         yield name.upper(), _explain(field)
 

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from gateway.settings import load
+from tools.certs.directories import renew
 
 OWN = {
     "APIGATEWAY_HOST": "127.0.0.1",
@@ -13,6 +14,7 @@ OWN = {
     "POSTGRES_PORT": "5432",
     "POSTGRES_USER": "nobody",
     "POSTGRES_PASSWORD": "nothing",
+    "APIGATEWAY_TLS_DIRECTORY": "gateway",
 }
 
 
@@ -21,7 +23,9 @@ def environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> pytest.MonkeyPatch:
     """Return an environment with the gateway's own settings, without a .env file."""
-    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+    directory = tmp_path_factory.mktemp("workspace")
+    renew(directory, ["gateway"])
+    monkeypatch.chdir(directory)
     for name, value in OWN.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
@@ -180,3 +184,28 @@ def test_rate_limits_are_shared_by_nothing_else(
     errors = capsys.readouterr().err
     assert "APIGATEWAY_RATE_LIMIT_URL: " in errors
     assert "secret" not in errors
+
+
+def test_services_are_called_with_certificates(environment: pytest.MonkeyPatch) -> None:
+    set_address(environment, "B", 2)
+    assert load(["a.B"]).certificates()
+
+
+def test_services_on_loopback_may_be_called_in_plain_text(environment: pytest.MonkeyPatch) -> None:
+    set_address(environment, "B", 2, host="::1")
+    environment.setenv("BAZAAR_PLAINTEXT", "true")
+    # Who may call the gateway is another matter.
+    environment.setenv("APIGATEWAY_HOST", "0.0.0.0")
+    assert load(["a.B"]).certificates() is None
+
+
+def test_services_elsewhere_are_not_called_in_plain_text(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_address(environment, "B", 2, host="elsewhere")
+    environment.setenv("BAZAAR_PLAINTEXT", "true")
+    with pytest.raises(SystemExit):
+        load(["a.B"])
+    errors = capsys.readouterr().err
+    assert "BAZAAR_PLAINTEXT: Value error, must be false" in errors
+    assert "see B_HOST" in errors

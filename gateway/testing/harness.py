@@ -151,6 +151,7 @@ def program_environment(
         "APIGATEWAY_HOST": "127.0.0.1",
         "APIGATEWAY_PORT": str(_free_port()),
         "APIGATEWAY_DESCRIPTOR_SET": str(path),
+        "BAZAAR_PLAINTEXT": "true",
         "POSTGRES_HOST": "127.0.0.1",
         "POSTGRES_PORT": "1",
         "POSTGRES_USER": "nobody",

@@ -12,6 +12,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis.client import CONNECTION_OPTIONS
+from chassis.secure_channel import open_channel
+from chassis.tls import Certificates, server_name
 from gateway.upstream.descriptors import Method
 
 HEALTH_TIMEOUT_SECONDS = 1.0
@@ -38,10 +40,19 @@ _RETRY_POLICY = {
 class Upstream:
     """The methods of a set of services, ready to be called."""
 
-    def __init__(self, methods: Iterable[Method], addresses: Mapping[str, str]) -> None:
-        """Take the methods to call, and `host:port` of each service by its full name."""
+    def __init__(
+        self,
+        methods: Iterable[Method],
+        addresses: Mapping[str, str],
+        certificates: Certificates | None = None,
+    ) -> None:
+        """Take the methods to call, and `host:port` of each service by its full name.
+
+        Without certificates the services are called in plain text.
+        """
         self._methods = list(methods)
         self._addresses = addresses
+        self._certificates = certificates
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._calls: dict[str, Any] = {}
 
@@ -49,7 +60,9 @@ class Upstream:
         """Make the channels; they connect when they are first used."""
         for service, address in self._addresses.items():
             safe = [rpc for rpc in self._methods if rpc.service == service and _is_safe(rpc)]
-            self._channels[service] = grpc.aio.insecure_channel(address, options=_options(safe))
+            self._channels[service] = open_channel(
+                address, _options(safe), self._certificates, server_name(service)
+            )
         for rpc in self._methods:
             self._calls[rpc.path] = _multicallable(self._channels[rpc.service], rpc)
 

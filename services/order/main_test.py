@@ -33,6 +33,7 @@ def environment(shop: Shop, port: int) -> dict[str, str]:
         "ORDERSERVICE_HOST": "127.0.0.1",
         "ORDERSERVICE_PORT": str(port),
         "ORDERSERVICE_DATABASE_URL": shop.urls["order"],
+        "BAZAAR_PLAINTEXT": "true",
     } | {
         f"{name.upper()}SERVICE_{key}": value
         for name in ("user", "product", "payment")

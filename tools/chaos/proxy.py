@@ -6,7 +6,7 @@ It forwards messages as bytes, of any method. Which call has which fault is deci
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from random import Random
@@ -19,7 +19,10 @@ from bazaar.payment.v1 import payment_pb2
 from bazaar.product.v1 import product_pb2
 from bazaar.user.v1 import user_pb2
 from chassis.client import CONNECTION_OPTIONS
+from chassis.secure_channel import open_channel
+from chassis.tls import Certificates, server_credentials
 from chassis.transport import MESSAGE_OPTIONS
+from tools.certs.authority import spiffe_id
 
 LATE_SECONDS = 3.0
 """How late a late call is, on average."""
@@ -59,14 +62,28 @@ class CallFault(StrEnum):
 
 
 class FaultProxy:
-    """A proxy in front of one service. Only unary calls have faults, from `begin` to `end`."""
+    """A proxy in front of one service. Only unary calls have faults, from `begin` to `end`.
 
-    def __init__(self, choose_fault: Callable[[], CallFault | None], random: Random) -> None:
+    To its callers it is the service, and to the service it is the caller of each call. Therefore it
+    has the certificates of all programs, by their names.
+    """
+
+    def __init__(
+        self,
+        choose_fault: Callable[[], CallFault | None],
+        random: Random,
+        service: str,
+        certificates: Mapping[str, Certificates],
+    ) -> None:
         self.faults: Counter[str] = Counter()
         """How many calls had each CallFault."""
         self.port = 0
         self._choose_fault = choose_fault
         self._random = random
+        self._service = service
+        self._certificates = certificates
+        self._upstreams: dict[str, grpc.aio.Channel] = {}
+        """Channels to the replicas, by the SPIFFE id of the caller."""
         self._calm = asyncio.Event()
         self._calm.set()
         self._late: set[asyncio.Task[None]] = set()
@@ -76,16 +93,20 @@ class FaultProxy:
         options = [*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)]
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_Forwarding(self),))
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        credentials = server_credentials(self._certificates[self._service])
+        self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
         target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
-        self._upstream = grpc.aio.insecure_channel(target, options=_UPSTREAM_OPTIONS)
+        for name, certificates in self._certificates.items():
+            channel = open_channel(target, _UPSTREAM_OPTIONS, certificates, self._service)
+            self._upstreams[spiffe_id(name)] = channel
         await self._server.start()
 
     async def stop(self) -> None:
         """End all calls."""
         await self.end()
         await self._server.stop(None)
-        await self._upstream.close()
+        for channel in self._upstreams.values():
+            await channel.close()
 
     def begin(self) -> None:
         """Let faults happen from now on."""
@@ -101,7 +122,8 @@ class FaultProxy:
         """Forward a unary call, with or without a fault."""
         fault = self._begin_fault()
         metadata = _select_metadata(context.invocation_metadata() or ())
-        forward = partial(self._forward, method, request, metadata)
+        upstream = self._find_upstream(context)
+        forward = partial(_forward, upstream, method, request, metadata)
         match fault:
             case CallFault.REQUEST_LOST:
                 await _lose(context)
@@ -122,7 +144,7 @@ class FaultProxy:
     ) -> AsyncIterator[bytes]:
         """Forward a stream as it is."""
         metadata = _select_metadata(context.invocation_metadata() or ())
-        forward: Streaming = self._upstream.stream_stream(method)
+        forward: Streaming = self._find_upstream(context).stream_stream(method)
         call = forward(requests, timeout=context.time_remaining(), metadata=metadata)
         try:
             async for response in call:
@@ -157,11 +179,9 @@ class FaultProxy:
         await asyncio.wait([waiting], timeout=seconds)
         waiting.cancel()
 
-    def _forward(
-        self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float | None
-    ) -> "grpc.aio.UnaryUnaryCall[bytes, bytes]":
-        call: Calling = self._upstream.unary_unary(method)
-        return call(request, timeout=timeout_seconds, metadata=metadata)
+    def _find_upstream(self, context: Context) -> grpc.aio.Channel:
+        (caller,) = context.auth_context()["peer_spiffe_id"]
+        return self._upstreams[caller.decode()]
 
     async def _respond(self, forward: "partial[Any]", context: Context) -> bytes:
         call = forward(context.time_remaining())
@@ -171,6 +191,17 @@ class FaultProxy:
             await _abort(context, error)
         context.set_trailing_metadata(tuple(await call.trailing_metadata()))
         return response
+
+
+def _forward(
+    upstream: grpc.aio.Channel,
+    method: str,
+    request: bytes,
+    metadata: Metadata,
+    timeout_seconds: float | None,
+) -> "grpc.aio.UnaryUnaryCall[bytes, bytes]":
+    call: Calling = upstream.unary_unary(method)
+    return call(request, timeout=timeout_seconds, metadata=metadata)
 
 
 class _Forwarding(grpc.GenericRpcHandler):

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from random import Random
 from typing import Any
@@ -11,6 +11,9 @@ import grpc
 import pytest
 
 from chassis import errors, status
+from chassis.secure_channel import open_channel
+from chassis.tls import Certificates, server_credentials
+from tools.certs.directories import renew
 from tools.chaos.proxy import CallFault, FaultProxy
 from tools.chaos.spells import Spells
 
@@ -24,9 +27,11 @@ STREAM = "/bazaar.order.v1.OrderService/CreateOrders"
 class Shop:
     """Two replicas of a service behind a proxy, and a client of it."""
 
-    def __init__(self, fault: CallFault | None) -> None:
-        self.proxy = FaultProxy(lambda: fault, Random(1))
+    def __init__(self, fault: CallFault | None, certificates: Mapping[str, Certificates]) -> None:
+        self.proxy = FaultProxy(lambda: fault, Random(1), "order", certificates)
+        self._certificates = certificates
         self.received: list[bytes] = []
+        self.callers: list[bytes] = []
         self.metadata: dict[str, str | bytes] = {}
         self.changed = asyncio.Event()
 
@@ -34,8 +39,11 @@ class Shop:
         ports = [await self._serve(stack) for _ in range(2)]
         await self.proxy.start(ports)
         stack.push_async_callback(self.proxy.stop)
+        self.channel = await stack.enter_async_context(self.open_channel("gateway"))
+
+    def open_channel(self, caller: str) -> grpc.aio.Channel:
         target = f"127.0.0.1:{self.proxy.port}"
-        self.channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
+        return open_channel(target, (), self._certificates[caller], "order")
 
     async def call(self, request: bytes = b"order", seconds: float = 10) -> bytes:
         metadata = (("idempotency-key", "k1"),)
@@ -52,13 +60,15 @@ class Shop:
     async def _serve(self, stack: AsyncExitStack) -> int:
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((_Handlers(self),))
-        port = server.add_insecure_port("127.0.0.1:0")
+        credentials = server_credentials(self._certificates["order"])
+        port = server.add_secure_port("127.0.0.1:0", credentials)
         await server.start()
         stack.push_async_callback(server.stop, None)
         return port
 
     async def respond(self, request: bytes, context: Any) -> bytes:
         self.received.append(request)
+        self.callers += context.auth_context()["peer_spiffe_id"]
         self.metadata = dict(context.invocation_metadata())
         self.changed.set()
         if request == b"refused":
@@ -84,10 +94,18 @@ class _Handlers(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(self._shop.echo)
 
 
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Certificates]:
+    directory = tmp_path_factory.mktemp("tls")
+    return {name: Certificates(directory / name, name) for name in renew(directory)}
+
+
 @pytest.fixture
-async def shop(request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
+async def shop(
+    request: pytest.FixtureRequest, certificates: Mapping[str, Certificates]
+) -> AsyncIterator[Shop]:
     """A shop whose calls have the fault that is the parameter, once the proxy has begun."""
-    made = Shop(getattr(request, "param", None))
+    made = Shop(getattr(request, "param", None), certificates)
     async with AsyncExitStack() as stack:
         await made.start(stack)
         made.proxy.begin()
@@ -111,6 +129,14 @@ async def test_a_call_passes_with_its_metadata_both_ways(shop: Shop) -> None:
     assert shop.metadata["idempotency-key"] == "k1"
     assert ("retry-after", "1") in tuple(await call.trailing_metadata())
     assert shop.proxy.faults.total() == 0
+
+
+async def test_a_service_sees_the_certificate_of_the_caller(shop: Shop) -> None:
+    await shop.call()
+    channel: Any
+    async with shop.open_channel("payment") as channel:
+        await channel.unary_unary(METHOD)(b"order", timeout=10)
+    assert shop.callers == [b"spiffe://bazaar/gateway", b"spiffe://bazaar/payment"]
 
 
 async def test_a_refusal_passes_with_its_details(shop: Shop) -> None:

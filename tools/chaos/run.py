@@ -18,6 +18,7 @@ from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis.client import CONNECTION_OPTIONS
+from chassis.secure_channel import open_channel
 from tools.chaos.clients import Clients
 from tools.chaos.customers import Customers
 from tools.chaos.faults import Faults
@@ -137,13 +138,18 @@ class Run:
         async with AsyncExitStack() as stack:
             await self._shop.start(stack)
             channels = {
-                name: await stack.enter_async_context(_open_channel(proxy.port))
-                for name, proxy in self._shop.proxies.items()
+                name: await stack.enter_async_context(self._open_channel(name))
+                for name in self._shop.proxies
             }
             session = await stack.enter_async_context(aiohttp.ClientSession())
             await self._run(channels, session, result)
         result.seconds = time.monotonic() - began
         return result
+
+    def _open_channel(self, service: str) -> grpc.aio.Channel:
+        """Open a channel to the proxy of a service, as the gateway would."""
+        target = f"127.0.0.1:{self._shop.proxies[service].port}"
+        return open_channel(target, CONNECTION_OPTIONS, self._shop.certificates["gateway"], service)
 
     async def _run(
         self,
@@ -240,10 +246,6 @@ class Run:
         result.responses = self._record.responses
         for proxy in self._shop.proxies.values():
             result.call_faults += proxy.faults
-
-
-def _open_channel(port: int) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CONNECTION_OPTIONS)
 
 
 async def _fill(channels: Mapping[str, grpc.aio.Channel], scarce_units: int) -> Catalogue:

@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from chassis.tls import Certificates
 from migrations import schema
+from tools.certs.directories import renew
 from tools.chaos.orders import MANUAL_CAPTURE
 from tools.chaos.proxy import FaultProxy
 from tools.chaos.spells import Spells
@@ -23,6 +25,7 @@ from tools.dev.threads import run_in_thread
 
 REPLICAS = 2
 _POLL_SECONDS = 0.05
+_TLS = "tls"
 
 # What was killed restarts soon, and as soon after its hundredth death as after its first.
 _PATIENCE = Patience(first_delay_seconds=0.1, last_delay_seconds=0.1)
@@ -48,9 +51,17 @@ class ReplicatedShop:
     def __init__(self, directory: Path, report: Report, random: Random) -> None:
         self.programs: dict[str, RunningProgram] = {}
         """By name, such as `order-1`."""
-        self.proxies = {name: FaultProxy(Spells(random), random) for name in shop.SERVICES}
-        self.gateway_urls: list[str] = []
         self._directory = directory
+        self.certificates = {
+            name: Certificates(self._tls_directory(name), name)
+            for name in renew(directory / _TLS, everything=True)
+        }
+        """The certificates of all programs, by their names."""
+        self.proxies = {
+            name: FaultProxy(Spells(random), random, name, self.certificates)
+            for name in shop.SERVICES
+        }
+        self.gateway_urls: list[str] = []
         self._report = report
         names = (*shop.SERVICES, "gateway")
         ports = find_ports(1 + len(names) * REPLICAS)
@@ -128,6 +139,9 @@ class ReplicatedShop:
             program = shop.describe_gateway(self._load_settings(environment), self._directory)
             yield self._name(program, number, environment)
 
+    def _tls_directory(self, name: str) -> Path:
+        return self._directory / _TLS / name
+
     def _name(self, program: Program, number: int, environment: Mapping[str, str]) -> Program:
         name = f"{program.name}-{number}"
         log_path = program.log_path.with_name(f"{name}.log")
@@ -136,12 +150,15 @@ class ReplicatedShop:
     def _environment(self, **ports: int) -> dict[str, str]:
         """Return the whole environment of a program: nothing of this process's own gets in."""
         every = {f"{name.upper()}SERVICE_PORT": proxy.port for name, proxy in self.proxies.items()}
+        tls = {f"{name.upper()}SERVICE": self._tls_directory(name) for name in shop.SERVICES}
+        tls["APIGATEWAY"] = self._tls_directory("gateway")
         every |= {"APIGATEWAY_PORT": 1, "POSTGRES_PORT": self._postgres_port, **ports}
         return {
             "PATH": os.environ["PATH"],
             "BUILD_WORKSPACE_DIRECTORY": str(self._directory),
             **dict.fromkeys(HOST_VARIABLES, "127.0.0.1"),
             **{name: str(port) for name, port in every.items()},
+            **{f"{prefix}_TLS_DIRECTORY": str(path) for prefix, path in tls.items()},
             **_LOGIN,
             **_OPTIONS,
         }

@@ -21,7 +21,7 @@ import httpx
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from tools.dev.running_shop import Shop, process_name
-from tools.dev.testing import ShopProcess, open_environment
+from tools.dev.testing import ShopProcess, make_credentials, open_environment
 
 ORDERS = 50_000
 STREAMS = 4
@@ -110,7 +110,11 @@ async def _place(
             placed += len(response.results)
             print(f"\r{placed:,} orders", end="", file=sys.stderr, flush=True)
 
-    async with grpc.aio.insecure_channel(address) as channel, asyncio.TaskGroup() as group:
+    credentials = make_credentials(environment)
+    async with (
+        grpc.aio.secure_channel(address, credentials) as channel,
+        asyncio.TaskGroup() as group,
+    ):
         stub = order_pb2_grpc.OrderServiceStub(channel)
         for number in range(streams):
             group.create_task(follow(stub.CreateOrders(_renumber(chunks[number::streams]))))

@@ -20,7 +20,7 @@ import httpx
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from tools.dev.running_shop import Shop, process_name, requesting
 from tools.dev.shop import SERVICES
-from tools.dev.testing import ShopProcess, open_environment
+from tools.dev.testing import ShopProcess, make_credentials, open_environment
 from tools.postgres.freezing import frozen, list_backends
 
 FREEZE_SECONDS = 12.0
@@ -118,7 +118,9 @@ async def _open_stub(stack: contextlib.AsyncExitStack, shop: Shop) -> Any:
         ("grpc.http2.lookahead_bytes", 64 * 1024),
     ]
     address = f"127.0.0.1:{shop.environment['ORDERSERVICE_PORT']}"
-    channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options))
+    credentials = make_credentials(shop.environment)
+    opened = grpc.aio.secure_channel(address, credentials, options=options)
+    channel = await stack.enter_async_context(opened)
     return order_pb2_grpc.OrderServiceStub(channel)
 
 

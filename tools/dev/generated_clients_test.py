@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from tools.dev.testing import ShopProcess, open_environment
+from tools.dev.testing import ShopProcess, make_credentials, open_environment
 
 PACKAGE = "shop_client"
 # The generator knows no NDJSON; a stream of orders is bytes to it.
@@ -86,7 +86,7 @@ class ReflectedService:
     def __init__(self, environment: Mapping[str, str], name: str) -> None:
         simple_name = name.rpartition(".")[2]
         port = environment[f"{simple_name.upper()}_PORT"]
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self._channel = grpc.secure_channel(f"127.0.0.1:{port}", make_credentials(environment))
         pool = DescriptorPool(ProtoReflectionDescriptorDatabase(self._channel))
         self._service = pool.FindServiceByName(name)
 

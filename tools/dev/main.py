@@ -8,6 +8,7 @@ import time
 from contextlib import AsyncExitStack
 
 from chassis import settings
+from chassis.tls import TlsError
 from migrations.schema import SchemaError
 from tools.dev import fakes
 from tools.dev.lock import LockError
@@ -23,8 +24,8 @@ Settings come from .env, and from the environment before that. The runner starts
 server, on POSTGRES_HOST and POSTGRES_PORT, for the databases that have no URL of their own; a URL
 is DATABASE_URL for the gateway's, and USERSERVICE_DATABASE_URL and so on for the services'. It
 starts none when all five have one, when POSTGRES_HOST is another machine, or with
---existing-postgres. Its data is in .data/postgres and all logs are in .data/logs; remove .data to
-begin anew.
+--existing-postgres. Its data is in .data/postgres, all logs are in .data/logs, and the certificates
+of the programs, which it renews when it starts, are in .data/tls; remove .data to begin anew.
 """
 _HINTS = """\
 Ready in {seconds:.1f} s at {url}, logs in {logs}. Try:
@@ -45,7 +46,7 @@ def main() -> None:
     config = settings.load(ShopSettings)
     try:
         asyncio.run(_run_until_signal(config, arguments))
-    except (LockError, ProgramError, ProgramsError, SchemaError, SeedError) as error:
+    except (LockError, ProgramError, ProgramsError, SchemaError, SeedError, TlsError) as error:
         sys.exit(f"\n{error}")
 
 

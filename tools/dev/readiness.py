@@ -4,11 +4,14 @@ None of them gives up: the caller does.
 """
 
 import asyncio
+from typing import Any
 
 import grpc
 import httpx
 from grpc_health.v1 import health_pb2
 
+from chassis.secure_channel import open_channel
+from chassis.tls import Certificates
 from tools.postgres.server import Server
 
 _POLL_SECONDS = 0.02
@@ -29,9 +32,13 @@ async def wait_for_postgres(server: Server, process_id: int) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def wait_for_grpc(address: str) -> None:
-    """Return when the gRPC health service at the address reports SERVING."""
-    async with grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
+async def wait_for_grpc(address: str, certificates: Certificates | None, name: str) -> None:
+    """Return when the gRPC health service of the server of that name reports SERVING.
+
+    Without certificates it is asked in plain text.
+    """
+    channel: Any
+    async with open_channel(address, _CHANNEL_OPTIONS, certificates, name) as channel:
         watch = channel.unary_stream(
             "/grpc.health.v1.Health/Watch",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,

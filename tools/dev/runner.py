@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from migrations import schema
+from tools.certs import directories
 from tools.dev import fakes, lock, ports, seed, shop
 from tools.dev.program import Program, ProgramError, Report, RunningProgram
 from tools.dev.shop import ShopSettings
@@ -44,12 +45,14 @@ class Runner:
         Raises:
             LockError: Another runner uses the data directory.
             ProgramError: A port is in use, or something did not start.
+            TlsError: The gateway's certificate cannot be used.
             SchemaError: A database could not be migrated.
             SeedError: The shop refused a resource of the catalogue.
         """
         (self._directory / "logs").mkdir(parents=True, exist_ok=True)
         self._inherited = (await stack.enter_async_context(lock.hold(self._directory)),)
         await self._check_ports(own_postgres=own_postgres)
+        await self._renew_certificates()
         if own_postgres:
             await self._start(stack, [shop.describe_postgres(self._config, self._directory)])
         await self._migrate(own_postgres=own_postgres)
@@ -76,6 +79,14 @@ class Runner:
             conflicts.append("To use the PostgreSQL server that is there, add --existing-postgres.")
         if conflicts:
             raise ProgramError("\n".join(conflicts))
+
+    async def _renew_certificates(self) -> None:
+        """Make the certificates that `.env` names; settings may name others instead."""
+        if not self._config.bazaar_plaintext:
+            try:
+                await run_in_thread(directories.renew, self._directory / "tls")
+            except OSError as error:
+                raise ProgramError(f"{error.filename}: {error.strerror}") from error
 
     async def _start_services(self, stack: AsyncExitStack) -> None:
         environment: dict[str, Mapping[str, str]] = {}

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 
 from chassis import settings
+from chassis.tls import Certificates
 from migrations.settings import MigrationSettings
 from tools.dev import readiness
 from tools.dev.ports import Endpoint
@@ -41,6 +42,9 @@ class ShopSettings(MigrationSettings):
     paymentservice_port: settings.Port
     apigateway_host: settings.Host
     apigateway_port: settings.Port
+    apigateway_tls_directory: Path | None = None
+    """The certificate with which services are asked whether they are ready."""
+    bazaar_plaintext: bool = False
     bazaar_fake_port: settings.Port = 12111
     """Where the fake of a payment provider listens, if the shop runs on one."""
 
@@ -62,6 +66,16 @@ class ShopSettings(MigrationSettings):
     def fake_endpoint(self) -> Endpoint:
         """Return where the fake of a payment provider listens."""
         return Endpoint("fake", "BAZAAR_FAKE", "127.0.0.1", self.bazaar_fake_port)
+
+    def find_certificates(self) -> Certificates | None:
+        """Return the gateway's certificates; None if the programs call each other in plain text.
+
+        Raises:
+            TlsError: they cannot be used.
+        """
+        if self.bazaar_plaintext or self.apigateway_tls_directory is None:
+            return None
+        return Certificates(settings.dotenv_path().parent / self.apigateway_tls_directory)
 
     def gateway_endpoint(self) -> Endpoint:
         """Return where the REST API is."""
@@ -100,8 +114,10 @@ def describe_service(
     """Return one of SERVICES."""
     address = config.service_endpoint(service).address
 
+    certificates = config.find_certificates()
+
     async def wait_until_ready(_process_id: int) -> None:
-        await readiness.wait_for_grpc(address)
+        await readiness.wait_for_grpc(address, certificates, service)
 
     path = RUNFILES / "services" / service / service
     return Program(

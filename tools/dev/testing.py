@@ -16,9 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
 
+import grpc
 import httpx
 
 from chassis.settings import address
+from chassis.tls import KeyMaterial
 from tools.dev.holders import find_file_holders, find_port_holders
 from tools.postgres.throwaway import find_fast_directory
 
@@ -32,6 +34,10 @@ _PORT_VARIABLES = (
     "APIGATEWAY_PORT",
 )
 HOST_VARIABLES = tuple(name.replace("_PORT", "_HOST") for name in _PORT_VARIABLES)
+_TLS_DIRECTORIES = {
+    **{f"{name.upper()}SERVICE": name for name in ("user", "product", "order", "payment")},
+    "APIGATEWAY": "gateway",
+}
 _FAKE_PORT_VARIABLE = "BAZAAR_FAKE_PORT"
 _WAIT_SECONDS = 40.0
 _POLL_SECONDS = 0.02
@@ -55,13 +61,27 @@ def _make_environment(directory: str) -> dict[str, str]:
     variables = (*_PORT_VARIABLES, _FAKE_PORT_VARIABLE)
     ports = find_ports(len(variables))
     environment |= dict(zip(variables, map(str, ports), strict=True))
-    return environment | {
-        "BAZAAR_ENVIRONMENT": "development",
-        "BUILD_WORKSPACE_DIRECTORY": directory,
-        "PATH": os.environ["PATH"],
-        "POSTGRES_PASSWORD": "secret",
-        "POSTGRES_USER": "shop",
+    tls = {
+        f"{prefix}_TLS_DIRECTORY": f".data/tls/{name}" for prefix, name in _TLS_DIRECTORIES.items()
     }
+    return (
+        environment
+        | tls
+        | {
+            "BAZAAR_ENVIRONMENT": "development",
+            "BUILD_WORKSPACE_DIRECTORY": directory,
+            "PATH": os.environ["PATH"],
+            "POSTGRES_PASSWORD": "secret",
+            "POSTGRES_USER": "shop",
+        }
+    )
+
+
+def make_credentials(environment: Mapping[str, str]) -> grpc.ChannelCredentials:
+    """Return the gateway's credentials, with which a test calls the services of a shop itself."""
+    workspace = Path(environment["BUILD_WORKSPACE_DIRECTORY"])
+    material = KeyMaterial.read(workspace / environment["APIGATEWAY_TLS_DIRECTORY"])
+    return grpc.ssl_channel_credentials(material.authorities, material.key, material.certificate)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

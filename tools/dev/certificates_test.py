@@ -1,0 +1,100 @@
+"""The programs of a running shop call each other with mutual TLS, also while it is renewed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from tools.certs.directories import renew
+from tools.dev.testing import ShopProcess, make_credentials, open_environment
+
+PROGRAMS = ("user", "product", "order", "payment")
+CHECK = "/grpc.health.v1.Health/Check"
+RENEWALS = 5
+SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    with open_environment() as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def shop(environment: dict[str, str]) -> Iterator[ShopProcess]:
+    with ShopProcess(environment, "--seed") as shop:
+        shop.wait_until_ready()
+        yield shop
+
+
+def has_reloaded(environment: Mapping[str, str], program: str, times: int) -> bool:
+    logs = Path(environment["BUILD_WORKSPACE_DIRECTORY"], ".data", "logs")
+    return (logs / f"{program}.log").read_text().count("certificates_reloaded") >= times
+
+
+def has_grown(statuses: list[int], length: int) -> bool:
+    return len(statuses) >= length
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.usefixtures("shop")
+async def test_a_service_is_not_served_in_plain_text(
+    environment: Mapping[str, str], program: str
+) -> None:
+    target = f"127.0.0.1:{environment[f'{program.upper()}SERVICE_PORT']}"
+    channel: Any
+    async with grpc.aio.secure_channel(target, make_credentials(environment)) as channel:
+        assert await channel.unary_unary(CHECK)(b"", timeout=SECONDS)
+    async with grpc.aio.insecure_channel(target) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(CHECK)(b"", timeout=SECONDS)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@asynccontextmanager
+async def requests(url: str) -> AsyncIterator[list[int]]:
+    """Send requests to the product service, and to all for their health, one after another.
+
+    Yield the list of the statuses of their responses.
+    """
+    statuses: list[int] = []
+    is_over = False
+
+    async def send(client: httpx.AsyncClient, path: str) -> None:
+        while not is_over:
+            statuses.append((await client.get(path)).status_code)
+
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=SECONDS, trust_env=False) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        for path in ("/v1/products?pageSize=1", "/readyz") * 2:
+            group.create_task(send(client, path))
+        yield statuses
+        is_over = True
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110 - other processes bring it about.
+            await asyncio.sleep(0.02)
+
+
+async def test_no_request_fails_while_all_certificates_are_renewed(
+    shop: ShopProcess, environment: Mapping[str, str]
+) -> None:
+    directory = Path(environment["BUILD_WORKSPACE_DIRECTORY"], ".data", "tls")
+    async with requests(shop.url) as statuses:
+        for renewals in range(1, RENEWALS + 1):
+            renew(directory, everything=True)
+            await wait_until(partial(has_reloaded, environment, "gateway", renewals))
+            await wait_until(partial(has_grown, statuses, len(statuses) + 50))
+    assert set(statuses) == {200}
+    # A server reads its files when a client connects, and at most once a second.
+    assert all(has_reloaded(environment, program, 1) for program in PROGRAMS)
