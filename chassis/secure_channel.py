@@ -63,7 +63,7 @@ class SecureChannel(grpc.aio.Channel):
         return self._channel
 
     async def close(self, grace: float | None = None) -> None:
-        """Close the channel; the calls of an earlier certificate end with the process at last."""
+        """Close the channel; what drains with earlier certificates is left to itself."""
         await self._channel.close(grace)
         for task in list(self._draining):
             task.cancel()

@@ -22,7 +22,7 @@ AUTHORITY = Authority.create(NAMES)
 OTHER = Authority.create(NAMES)
 METHOD = "/test.Service/describe"
 STREAM = "/test.Service/repeat"
-SECONDS = 5.0
+SECONDS = 20.0
 
 Peer = Mapping[str, Sequence[bytes]]
 
@@ -213,6 +213,26 @@ async def test_certificates_are_renewed_under_load_without_a_failed_call(
             assert handler.peers[-1]["x509_pem_cert"] == [client_pair.certificate]
             shown = await asyncio.to_thread(read_server_certificate, port, client_directory)
             assert shown.split() == server_pair.certificate.decode().split()
+
+
+async def test_the_authority_is_replaced_under_load_without_a_failed_call(
+    channel: SecureChannel, handler: Handler, server_directory: Path, client_directory: Path
+) -> None:
+    directories = {"user": server_directory, "order": client_directory}
+    both = AUTHORITY.pair.certificate + OTHER.pair.certificate
+    async with load(channel) as count:
+        for directory in directories.values():
+            (directory / "ca.crt").write_bytes(both)
+            await more(count)
+        for name, directory in directories.items():
+            pair = OTHER.issue(name)
+            (directory / "tls.key").write_bytes(pair.key)
+            (directory / "tls.crt").write_bytes(pair.certificate)
+            await more(count)
+        for directory in directories.values():
+            (directory / "ca.crt").write_bytes(OTHER.pair.certificate)
+            await more(count)
+    assert handler.peers[-1]["x509_pem_cert"] == [(client_directory / "tls.crt").read_bytes()]
 
 
 async def test_a_call_goes_on_while_the_certificate_is_replaced(

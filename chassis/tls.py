@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import grpc
 from cryptography import x509
@@ -48,7 +48,7 @@ class KeyMaterial:
     key: bytes = field(repr=False)
 
     @classmethod
-    def read(cls, directory: Path) -> "KeyMaterial":
+    def read(cls, directory: Path) -> Self:
         """Read the files.
 
         Raises:

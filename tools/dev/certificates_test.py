@@ -57,6 +57,27 @@ async def test_a_service_is_not_served_in_plain_text(
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+def test_a_shop_runs_in_plain_text_if_it_is_told_to() -> None:
+    with open_environment() as environment:
+        environment["BAZAAR_PLAINTEXT"] = "true"
+        with ShopProcess(environment) as shop:
+            shop.wait_until_ready()
+            assert shop.count_products() == 0
+        assert not Path(environment["BUILD_WORKSPACE_DIRECTORY"], ".data", "tls").exists()
+
+
+def test_a_bad_certificate_is_explained() -> None:
+    with open_environment() as environment:
+        workspace = Path(environment["BUILD_WORKSPACE_DIRECTORY"])
+        renew(workspace / "own")
+        environment["ORDERSERVICE_TLS_DIRECTORY"] = "own/order"
+        (workspace / "own" / "order" / "tls.crt").write_bytes(b"no PEM")
+        with ShopProcess(environment) as shop:
+            assert shop.wait() == 1
+    assert "order ended with exit status 78" in shop.output
+    assert "ORDERSERVICE_TLS_DIRECTORY: Value error, tls.crt cannot be parsed" in shop.output
+
+
 @asynccontextmanager
 async def requests(url: str) -> AsyncIterator[list[int]]:
     """Send requests to the product service, and to all for their health, one after another.

@@ -8,7 +8,6 @@ import time
 from contextlib import AsyncExitStack
 
 from chassis import settings
-from chassis.tls import TlsError
 from migrations.schema import SchemaError
 from tools.dev import fakes
 from tools.dev.lock import LockError
@@ -46,7 +45,7 @@ def main() -> None:
     config = settings.load(ShopSettings)
     try:
         asyncio.run(_run_until_signal(config, arguments))
-    except (LockError, ProgramError, ProgramsError, SchemaError, SeedError, TlsError) as error:
+    except (LockError, ProgramError, ProgramsError, SchemaError, SeedError) as error:
         sys.exit(f"\n{error}")
 
 

@@ -45,7 +45,6 @@ class Runner:
         Raises:
             LockError: Another runner uses the data directory.
             ProgramError: A port is in use, or something did not start.
-            TlsError: The gateway's certificate cannot be used.
             SchemaError: A database could not be migrated.
             SeedError: The shop refused a resource of the catalogue.
         """

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 
 from chassis import settings
-from chassis.tls import Certificates
+from chassis.tls import Certificates, TlsError
 from migrations.settings import MigrationSettings
 from tools.dev import readiness
 from tools.dev.ports import Endpoint
@@ -71,11 +71,14 @@ class ShopSettings(MigrationSettings):
         """Return the gateway's certificates; None if the programs call each other in plain text.
 
         Raises:
-            TlsError: they cannot be used.
+            ProgramError: they cannot be used.
         """
         if self.bazaar_plaintext or self.apigateway_tls_directory is None:
             return None
-        return Certificates(settings.dotenv_path().parent / self.apigateway_tls_directory)
+        try:
+            return Certificates(settings.dotenv_path().parent / self.apigateway_tls_directory)
+        except TlsError as error:
+            raise ProgramError(f"APIGATEWAY_TLS_DIRECTORY: {error}") from error
 
     def gateway_endpoint(self) -> Endpoint:
         """Return where the REST API is."""
