@@ -15,10 +15,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis import settings
 from chassis.database import CONNECTIONS
-from gateway.http.client_address import Network
-from gateway.rates.quotas import parse_quotas
 from chassis.tls import Certificates
 from chassis.tls_settings import find_certificates, tls_fields
+from gateway.http.client_address import Network
+from gateway.rates.quotas import parse_quotas
 from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
 
 DESCRIPTOR_SET = Path(__file__).parents[1] / "proto" / "bazaar_descriptors.binpb"
