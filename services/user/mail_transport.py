@@ -100,7 +100,8 @@ def make_message(mail: Mail, recipient: str, sender: str, text: Text) -> EmailMe
     message["Message-ID"] = f"<{mail.mail_id}@{sender.rpartition('@')[2]}>"
     # No vacation notice replies to it (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(text.body)
+    # Not quoted-printable, which would cut the links of files in pieces.
+    message.set_content(text.body, cte="7bit")
     return message
 
 

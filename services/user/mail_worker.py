@@ -73,6 +73,7 @@ class MailWorker:
                 self._log.warning("mail_server_unavailable", error=type(error).__name__)
                 for each in mails:
                     await self._postpone(each)
+                return
 
     async def _claim(self) -> list[Mail]:
         """Claim mails that are due; give up those that are too old."""
@@ -98,12 +99,12 @@ class MailWorker:
             await mail_repository.delete(connection, [each.mail_id])
 
     async def _send(self, each: Mail, prepared: _Prepared, send: Send) -> bool:
-        message = make_message(each, prepared.recipient, self._sender, prepared.text)
         try:
+            message = make_message(each, prepared.recipient, self._sender, prepared.text)
             async with asyncio.timeout(SEND_SECONDS):
                 await send(message)
-        except (OSError, aiosmtplib.SMTPException) as error:
-            # The text of the error may have the address.
+        except (OSError, ValueError, aiosmtplib.SMTPException) as error:
+            # ValueError is for an address that SMTP cannot have. The text has the address.
             self._log.warning(
                 "mail_failed",
                 mail_id=str(each.mail_id),

@@ -112,7 +112,7 @@ class UserSettings(ServiceSettings):
         "shop@bazaar.example"
     )
     """The sender of mails."""
-    userservice_link_url: Annotated[str, Field(pattern=r"^https?://[^?#\s]+$")] = (
+    userservice_link_url: Annotated[str, Field(pattern=r"^https?://[!-~]+$")] = (
         "http://localhost:8080"
     )
     """The base URL of the shop's pages, to which the links in mails lead: `/verify-email` and
