@@ -32,6 +32,12 @@ KEY_FILE = "tls.key"
 RELOAD_SECONDS = 1.0
 """How often the files are read at most to see whether they have changed."""
 
+_POLICY = verification.ExtensionPolicy.webpki_defaults_ee()
+# Not that of the web, by which the authorities that openssl makes by default would be refused.
+_CA_POLICY = verification.ExtensionPolicy.permit_all().require_present(
+    x509.BasicConstraints, verification.Criticality.AGNOSTIC, None
+)
+
 Parsed = TypeVar("Parsed")
 
 
@@ -197,7 +203,11 @@ def _check_chain(
     chain: list[x509.Certificate], authorities: list[x509.Certificate], server_name: str
 ) -> None:
     """Check a chain for both sides of a connection, as far as the program has them."""
-    policies = verification.PolicyBuilder().store(verification.Store(authorities))
+    policies = (
+        verification.PolicyBuilder()
+        .store(verification.Store(authorities))
+        .extension_policies(ca_policy=_CA_POLICY, ee_policy=_POLICY)
+    )
     try:
         policies.build_client_verifier().verify(chain[0], chain[1:])
         if server_name:

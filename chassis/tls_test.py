@@ -1,10 +1,14 @@
 """Which TLS directories can be used, and how the certificates follow their files."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from chassis.testing import Events
 from chassis.tls import Certificates, TlsError, server_name
@@ -89,6 +93,19 @@ def test_an_authority_signs_for_no_name_but_those_that_it_was_made_for(tmp_path:
     directory = write_directory(tmp_path / "payment", AUTHORITY, AUTHORITY.issue("payment"))
     with pytest.raises(TlsError, match=r"tls\.crt is not verified by ca\.crt"):
         Certificates(directory, "payment")
+
+
+def test_an_authority_needs_no_extension_but_that_it_is_one(tmp_path: Path) -> None:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "as openssl makes it")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=365))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    authority = Authority(certificate, key)
+    directory = write_directory(tmp_path / "user", authority, authority.issue("user"))
+    Certificates(directory, "user")
 
 
 def test_a_certificate_may_be_followed_by_others(directory: Path) -> None:
