@@ -23,12 +23,12 @@ SECONDS = 30.0
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
     with open_environment() as environment:
-        yield environment
+        yield environment | {"APIGATEWAY_RATE_LIMIT": ""}
 
 
 @pytest.fixture(scope="module")
 def shop(environment: dict[str, str]) -> Iterator[ShopProcess]:
-    with ShopProcess(environment, "--seed") as shop:
+    with ShopProcess(environment) as shop:
         shop.wait_until_ready()
         yield shop
 
