@@ -23,6 +23,7 @@ from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import client, errors
+from chassis.caller import Role
 from chassis.database import Database
 from chassis.server import Server
 from chassis.service import Resources, Service, ServiceSettings
@@ -103,6 +104,7 @@ class Shop:
         self.orders: Orders
         self.hooks = Hooks()
         """Around the calls of the order service: "before charge", "after charge" and so on."""
+        self._order_channel: grpc.aio.Channel
         self.peers: Peers
         self.checkout: Checkout
         self.refunds: Refunds
@@ -117,8 +119,8 @@ class Shop:
         token = self.issuer.token()
         self.users = user_pb2_grpc.UserServiceStub(authorized(channels["user"], token))
         self.products = product_pb2_grpc.ProductServiceStub(authorized(channels["product"], token))
-        orders = authorized(await self._start("order"), token)
-        self.orders = order_pb2_grpc.OrderServiceStub(orders)
+        self._order_channel = await self._start("order")
+        self.orders = order_pb2_grpc.OrderServiceStub(authorized(self._order_channel, token))
 
     async def stop(self, name: str) -> int:
         """Stop a service without a grace period, and return its port."""
@@ -147,6 +149,11 @@ class Shop:
     def port(self, name: str) -> int:
         """Return the port of a running service."""
         return self._servers[name].port
+
+    def orders_of(self, user_id: str) -> Orders:
+        """Return a client of the order service for a customer."""
+        token = self.issuer.token(user_id, Role.CUSTOMER)
+        return order_pb2_grpc.OrderServiceStub(authorized(self._order_channel, token))
 
     async def new_user(self, email: str = "ada@example.com") -> str:
         """Create a user and return the id."""

@@ -1,0 +1,107 @@
+"""Services trust the tokens of the user service, and no longer than their sessions."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from bazaar.user.v1 import user_pb2, user_pb2_grpc
+from chassis import client, errors
+from chassis.database import Database
+from chassis.server import Server
+from chassis.service import Resources
+from chassis.tokens import Verifier
+from services.identity import issuer
+from services.user.main import SERVICE
+from services.user.testing import PASSWORD, SETTINGS, Users, log_in
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "user"
+
+
+@asynccontextmanager
+async def user_service(url: str, port: int = 0) -> AsyncIterator[Server]:
+    """Run the user service with its own keys and tasks."""
+    resources = Resources(Database(url), SETTINGS)
+    server = SERVICE.make_server(resources, f"127.0.0.1:{port}")
+    async with AsyncExitStack() as stack:
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        for task in resources.tasks:
+            task.start()
+            stack.push_async_callback(task.stop)
+        yield server
+
+
+@asynccontextmanager
+async def clients(port: int) -> AsyncIterator[tuple[Users, Verifier]]:
+    """Yield a client of the user service, and what another service verifies tokens with."""
+    async with AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(client.open_channel("127.0.0.1", port))
+        resources = Resources(Database(""), channels={issuer.PEER: channel})
+        verifier = issuer.make_verifier(resources, None)
+        for task in resources.tasks:
+            task.start()
+            stack.push_async_callback(task.stop)
+        yield user_pb2_grpc.UserServiceStub(channel), verifier
+
+
+async def register(users: Users) -> None:
+    request = user_pb2.RegisterRequest(
+        email="ada@example.com", password=PASSWORD, display_name="Ada"
+    )
+    await users.Register(request, wait_for_ready=True)
+
+
+async def wait_until_refused(verifier: Verifier, token: str) -> str:
+    """Return why a token is refused; it may take a moment until it is."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await verifier.verify(token)
+            except errors.Unauthenticated as error:
+                return error.reason
+            await asyncio.sleep(0.01)
+
+
+async def test_a_token_of_a_login_is_valid_until_the_logout(clean_database_url: str) -> None:
+    async with (
+        user_service(clean_database_url) as server,
+        clients(server.port) as (users, verifier),
+    ):
+        await register(users)
+        tokens, others = await log_in(users), await log_in(users)
+        for each in (tokens, others):
+            await verifier.verify(each.access_token)
+        await users.Logout(user_pb2.LogoutRequest(refresh_token=tokens.refresh_token))
+        assert await wait_until_refused(verifier, tokens.access_token) == "TOKEN_REVOKED"
+        await verifier.verify(others.access_token)
+
+
+async def test_tokens_are_verified_while_the_user_service_is_down(clean_database_url: str) -> None:
+    async with AsyncExitStack() as stack:
+        running = await stack.enter_async_context(AsyncExitStack())
+        server = await running.enter_async_context(user_service(clean_database_url))
+        users, verifier = await stack.enter_async_context(clients(server.port))
+        await register(users)
+        known, new = await log_in(users), await log_in(users)
+        await verifier.verify(known.access_token)
+        await running.aclose()
+        for each in (known, new):
+            await verifier.verify(each.access_token)
+
+
+async def test_a_logout_reaches_services_that_were_cut_off(clean_database_url: str) -> None:
+    async with AsyncExitStack() as stack:
+        running = await stack.enter_async_context(AsyncExitStack())
+        server = await running.enter_async_context(user_service(clean_database_url))
+        users, verifier = await stack.enter_async_context(clients(server.port))
+        await register(users)
+        tokens = await log_in(users)
+        await verifier.verify(tokens.access_token)
+        await running.aclose()
+        async with user_service(clean_database_url) as other, clients(other.port) as (elsewhere, _):
+            request = user_pb2.LogoutRequest(refresh_token=tokens.refresh_token)
+            await elsewhere.Logout(request, wait_for_ready=True)
+        await verifier.verify(tokens.access_token)
+        async with user_service(clean_database_url, server.port):
+            assert await wait_until_refused(verifier, tokens.access_token) == "TOKEN_REVOKED"
