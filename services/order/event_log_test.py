@@ -168,7 +168,7 @@ async def test_watchers_end_when_the_server_drains(shop: Shop) -> None:
     for _ in CONFIRMED:
         await asyncio.gather(anext(watching), anext(everything))
     shop.draining.set()
-    stopping = asyncio.create_task(shop.stop("order"))
+    stopping = asyncio.create_task(shop.stop("order", grace_seconds=10))
     refused = [await refusal(anext(stream)) for stream in (watching, everything)]
     await stopping
     assert [each.reason for each in refused] == ["SERVER_STOPPING"] * 2

@@ -122,12 +122,12 @@ class Shop:
         self._order_channel = await self._start("order")
         self.orders = order_pb2_grpc.OrderServiceStub(authorized(self._order_channel, token))
 
-    async def stop(self, name: str) -> int:
-        """Stop a service without a grace period, and return its port."""
+    async def stop(self, name: str, grace_seconds: float = 0) -> int:
+        """Stop a service, by default without a grace period, and return its port."""
         for task in self.tasks.pop(name):
             await task.stop()
         server = self._servers.pop(name)
-        await server.stop(grace_seconds=0)
+        await server.stop(grace_seconds)
         return server.port
 
     async def start(self, name: str, port: int = 0) -> int:
