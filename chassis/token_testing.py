@@ -193,7 +193,7 @@ class Forger:
             "a signature in DER": f"{header}.{claims}.{_base64(self._der_signature())}",
             "a cut signature": self._token[:-8],
             "a header that is a list": f"{_encode([])}.{claims}.{signature}",
-            "a header that is nested deeply": f"{_base64(b'[' * 1_400)}.{claims}.{signature}",
+            "a header that is nested deeply": f"{_base64(b'[' * 1_000)}.{claims}.{signature}",
             "a header that is no JSON": f"{_base64(b'{')}.{claims}.{signature}",
             "claims that are a list": self._sign_bytes(b"[]"),
             "claims that are no JSON": self._sign_bytes(b"\xff"),
