@@ -81,7 +81,8 @@ class Service(Generic[ServicerT]):
     """A proto service as a program.
 
     The variables of a proto service begin with its simple name: USERSERVICE_HOST and
-    USERSERVICE_PORT are where it listens, USERSERVICE_DATABASE_URL is its database,
+    USERSERVICE_PORT are where it listens, USERSERVICE_DATABASE_URL is its database (or else
+    USERSERVICE_DATABASE_PASSWORD is the password of its role on the server of POSTGRES_*), and
     USERSERVICE_TLS_DIRECTORY has its certificate, in which it has the name `user`.
     """
 
@@ -109,9 +110,10 @@ class Service(Generic[ServicerT]):
         own = self.descriptor.name.lower()
         prefixes = [own, *map(str.lower, self.peers)]
         fields: dict[str, Any] = {
+            f"{own}_database_password": (settings.Password | None, None),
             f"{own}_database_url": (
                 settings.DatabaseUrl,
-                settings.own_database(self.database_name),
+                settings.own_database(f"{own}_database_password", self.database_name),
             ),
             **{f"{prefix}_host": (settings.Host, ...) for prefix in prefixes},
             **{f"{prefix}_port": (settings.Port, ...) for prefix in prefixes},

@@ -65,9 +65,10 @@ def test_settings_are_named_after_the_service_and_its_peers() -> None:
 
 def test_database_is_on_the_server_where_it_has_no_url(environment: pytest.MonkeyPatch) -> None:
     environment.delenv("HEALTH_DATABASE_URL")
-    for name, value in (("HOST", "h"), ("PORT", "3"), ("USER", "u"), ("PASSWORD", "p")):
-        environment.setenv(f"POSTGRES_{name}", value)
-    assert load().find_database("Health") == "postgresql://u:p@h:3/healthdb"
+    environment.setenv("POSTGRES_HOST", "h")
+    environment.setenv("POSTGRES_PORT", "3")
+    environment.setenv("HEALTH_DATABASE_PASSWORD", "p")
+    assert load().find_database("Health") == "postgresql://healthdb_app:p@h:3/healthdb"
 
 
 def test_every_bad_setting_is_named(

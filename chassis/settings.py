@@ -8,9 +8,10 @@ import ipaddress
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
 from urllib.parse import quote
 
 from pydantic import (
@@ -53,27 +54,69 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class _OnServer(str):
-    """The name of a database on the server of POSTGRES_*, in place of a URL."""
+DEVELOPMENT_SECRET = "change-me-in-production"  # noqa: S105 - It is refused elsewhere.
+"""What passwords and other secrets are in `.env`, and nowhere else."""
 
-    __slots__ = ()
+
+def is_development(info: ValidationInfo) -> bool:
+    """Return whether BAZAAR_ENVIRONMENT is development, while a field of Settings is validated."""
+    return info.data.get("bazaar_environment") == "development"
+
+
+def _refuse_development_secret(password: SecretStr, info: ValidationInfo) -> SecretStr:
+    if password.get_secret_value() == DEVELOPMENT_SECRET and not is_development(info):
+        raise ValueError("must not be that of .env unless BAZAAR_ENVIRONMENT is development")
+    return password
+
+
+Password = Annotated[SecretStr, Field(min_length=1), AfterValidator(_refuse_development_secret)]
+"""A password that is not DEVELOPMENT_SECRET, except in development."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnServer:
+    """A database on the server of POSTGRES_*, as the default of a field of type DatabaseUrl."""
+
+    database: str
+    """Its name; if that is empty, POSTGRES_DATABASE has it."""
+    password: str
+    """The setting with the password. It is declared before the field, like `user`."""
+    user: str = ""
+    """The setting with the role; without one, it is the app role."""
+
+    def make_url(self, values: Mapping[str, Any]) -> str:
+        """Return the URL, from the settings that are good.
+
+        Raises:
+            ValueError: one is missing.
+        """
+        needed = [*_SERVER, *filter(None, (self.user, self.password))]
+        missing = [name.upper() for name in needed if values.get(name) is None]
+        if missing:
+            raise ValueError(f"must be set, or else {', '.join(missing)}")
+        database = self.database or values.get("postgres_database", "")
+        user = values[self.user] if self.user else app_role(database)
+        password = values[self.password].get_secret_value()
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        server = address(values["postgres_host"], values["postgres_port"])
+        return f"postgresql://{login}@{server}/{quote(database, safe='')}"
+
+
+def app_role(database: str) -> str:
+    """Return the role that a program connects to its database as, unless a URL names another."""
+    return f"{database}_app"
 
 
 def _to_url(value: object, info: ValidationInfo) -> object:
-    if not isinstance(value, _OnServer):
-        return value
-    missing = [name.upper() for name in _SERVER if info.data.get(name) is None]
-    if missing:
-        raise ValueError(f"must be set, or else {', '.join(missing)}")
-    host, port, user, password = (info.data[name] for name in _SERVER)
-    login = f"{quote(user, safe='')}:{quote(password.get_secret_value(), safe='')}"
-    database = value or info.data.get("postgres_database")
-    return f"postgresql://{login}@{address(host, port)}/{database}"
+    return value.make_url(info.data) if isinstance(value, OnServer) else value
 
 
-def _check_url(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+def _check_url(url: SecretStr, info: ValidationInfo) -> SecretStr:
+    text = url.get_secret_value()
+    if not text.startswith(("postgresql://", "postgres://")):
         raise ValueError("must be a postgresql:// URL")
+    if DEVELOPMENT_SECRET in text:
+        _refuse_development_secret(SecretStr(DEVELOPMENT_SECRET), info)
     return url
 
 
@@ -85,6 +128,9 @@ def split(names: object) -> object:
     if not isinstance(names, str):
         return names
     return [name.strip() for name in names.split(",")] if names else []
+
+
+Environment = Literal["development", "production"]
 
 
 class Settings(BaseSettings):
@@ -102,6 +148,8 @@ class Settings(BaseSettings):
     own_prefix: ClassVar[str] = ""
     """The prefix of the settings that only this program has, such as `APIGATEWAY_`."""
 
+    bazaar_environment: Environment = "production"
+    """Where the shop runs: known passwords, test keys and the like are for `development` only."""
     log_format: log.Format = "json"
     """`json` for programs, or `console` for people."""
     log_level: log.Level = "info"
@@ -115,22 +163,19 @@ class DatabaseSettings(Settings):
     """Where the PostgreSQL server listens."""
     postgres_port: Port | None = None
     """The port of the PostgreSQL server."""
-    postgres_user: Annotated[str, Field(min_length=1)] | None = None
-    """The role that owns the databases."""
-    postgres_password: SecretStr | None = None
-    """The password of that role."""
 
 
 _SERVER = tuple(DatabaseSettings.__annotations__)
 
 
-def own_database(name: str = "") -> Any:
+def own_database(password: str, name: str = "") -> Any:
     """Declare a field of type DatabaseUrl for a database of the program's own.
 
-    By default it is the database of this name on the server of POSTGRES_*; without a name, that of
-    the setting POSTGRES_DATABASE.
+    By default it is the database of this name on the server of POSTGRES_*, as its app role, whose
+    password is in a setting that is declared before; without a name, the name is in the setting
+    POSTGRES_DATABASE.
     """
-    return Field(default=_OnServer(name), validate_default=True)
+    return Field(default=OnServer(name, password), validate_default=True)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

@@ -9,8 +9,7 @@ from chassis import settings
 GOOD = {
     "POSTGRES_HOST": "127.0.0.1",
     "POSTGRES_PORT": "5432",
-    "POSTGRES_USER": "bazaar",
-    "POSTGRES_PASSWORD": "p@ss/word",
+    "LAMP_DATABASE_PASSWORD": "p@ss/word",
 }
 
 
@@ -27,7 +26,8 @@ class LampSettings(settings.DatabaseSettings):
 
     lamp_brightness: int = 1
     postgres_database: str = "lampdb"
-    lamp_database_url: settings.DatabaseUrl = settings.own_database()
+    lamp_database_password: settings.Password | None = None
+    lamp_database_url: settings.DatabaseUrl = settings.own_database("lamp_database_password")
 
 
 def refused(capsys: pytest.CaptureFixture[str]) -> str:
@@ -59,9 +59,13 @@ def test_load_names_every_bad_variable_and_no_value(
 ) -> None:
     monkeypatch.setenv("POSTGRES_PORT", "70000")
     monkeypatch.setenv("LOG_FORMAT", "hunter2")
-    monkeypatch.delenv("POSTGRES_PASSWORD")
+    monkeypatch.delenv("LAMP_DATABASE_PASSWORD")
     printed = refused(capsys)
-    for line in ("POSTGRES_PORT: ", "LOG_FORMAT: ", "or else POSTGRES_PORT, POSTGRES_PASSWORD"):
+    for line in (
+        "POSTGRES_PORT: ",
+        "LOG_FORMAT: ",
+        "or else POSTGRES_PORT, LAMP_DATABASE_PASSWORD",
+    ):
         assert line in printed
     assert "70000" not in printed
     assert "hunter2" not in printed
@@ -75,10 +79,38 @@ def test_load_rejects_invalid_ports(
     assert refused(capsys).startswith("POSTGRES_PORT: ")
 
 
-def test_own_database_is_on_the_server() -> None:
+def test_own_database_is_on_the_server_as_the_app_role() -> None:
     found = settings.load(LampSettings)
     url = found.lamp_database_url.get_secret_value()
-    assert url == "postgresql://bazaar:p%40ss%2Fword@127.0.0.1:5432/lampdb"
+    assert url == "postgresql://lampdb_app:p%40ss%2Fword@127.0.0.1:5432/lampdb"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LAMP_DATABASE_PASSWORD": settings.DEVELOPMENT_SECRET},
+        {"LAMP_DATABASE_URL": f"postgresql://a:{settings.DEVELOPMENT_SECRET}@elsewhere/lamps"},
+    ],
+)
+@pytest.mark.parametrize("environment", ["production", None])
+def test_the_password_of_dotenv_is_refused_outside_development(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    environment: str | None,
+) -> None:
+    monkeypatch.setenv("BAZAAR_ENVIRONMENT", "development")
+    settings.load(LampSettings, variables)
+    if environment is None:
+        monkeypatch.delenv("BAZAAR_ENVIRONMENT")
+    else:
+        monkeypatch.setenv("BAZAAR_ENVIRONMENT", environment)
+    with pytest.raises(SystemExit):
+        settings.load(LampSettings, variables)
+    (name,) = variables
+    printed = capsys.readouterr().err
+    assert f"{name}: Value error, must not be that of .env unless BAZAAR_ENVIRONMENT" in printed
+    assert settings.DEVELOPMENT_SECRET not in printed
 
 
 def test_own_database_with_a_url_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,22 +125,24 @@ def test_own_database_without_a_url_names_what_is_missing_of_the_server(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("POSTGRES_HOST")
-    monkeypatch.delenv("POSTGRES_PASSWORD")
+    monkeypatch.delenv("LAMP_DATABASE_PASSWORD")
     with pytest.raises(SystemExit) as raised:
         settings.load(LampSettings)
     assert raised.value.code == 78
     expected = (
-        "LAMP_DATABASE_URL: Value error, must be set, or else POSTGRES_HOST, POSTGRES_PASSWORD"
+        "LAMP_DATABASE_URL: Value error, must be set, or else POSTGRES_HOST, LAMP_DATABASE_PASSWORD"
     )
     assert capsys.readouterr().err.startswith(f"{expected}\n")
 
 
 def test_own_database_has_the_name_that_it_is_declared_with() -> None:
     class ShelfSettings(LampSettings):
-        shelf_database_url: settings.DatabaseUrl = settings.own_database("shelfdb")
+        shelf_database_url: settings.DatabaseUrl = settings.own_database(
+            "lamp_database_password", "shelfdb"
+        )
 
     url = settings.load(ShelfSettings).shelf_database_url.get_secret_value()
-    assert url == "postgresql://bazaar:p%40ss%2Fword@127.0.0.1:5432/shelfdb"
+    assert url == "postgresql://shelfdb_app:p%40ss%2Fword@127.0.0.1:5432/shelfdb"
 
 
 @pytest.mark.parametrize("url", ["mysql://secret@elsewhere/lamps", "secret", ""])
@@ -157,7 +191,7 @@ def test_an_ipv6_address_is_in_brackets_before_a_port(monkeypatch: pytest.Monkey
     assert settings.address("localhost", 5432) == "localhost:5432"
     monkeypatch.setenv("POSTGRES_HOST", "::1")
     url = settings.load(LampSettings).lamp_database_url.get_secret_value()
-    assert url == "postgresql://bazaar:p%40ss%2Fword@[::1]:5432/lampdb"
+    assert url == "postgresql://lampdb_app:p%40ss%2Fword@[::1]:5432/lampdb"
 
 
 @pytest.mark.parametrize("value", ["[::1]", "localhost:5432", "::1:x", "a b", ""])

@@ -38,6 +38,7 @@ from chassis.database import VOLATILE_SETTINGS, Connection, Database
 from chassis.server import DEFAULT_LIMITS, Limits, Server
 from chassis.service import Resources, Service
 from chassis.token_testing import Issuer
+from tools.postgres.testing import app_url
 
 SERVICE = "test.Service"
 """The full name of the service of `make_server`."""
@@ -84,7 +85,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 @pytest.fixture
 async def database(clean_database_url: str) -> AsyncIterator[Database]:
     """Yield the database of `tools.postgres.testing`, open."""
-    opened = Database(clean_database_url)
+    opened = Database(app_url(clean_database_url))
     await opened.open()
     yield opened
     await opened.close()

@@ -135,8 +135,11 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     `*` for all. A service without the gRPC health service counts as serving if it is reachable."""
     postgres_database: Annotated[str, Field(min_length=1)] = "gatewaydb"
     """The name of the gateway's own database."""
-    database_url: settings.DatabaseUrl = settings.own_database()
-    """The URL of the gateway's own database, in place of POSTGRES_*."""
+    apigateway_database_password: settings.Password | None = None
+    """The password of the role that the gateway connects as, which is named after its database:
+    `gatewaydb_app`."""
+    database_url: settings.DatabaseUrl = settings.own_database("apigateway_database_password")
+    """The URL of the gateway's own database, in place of POSTGRES_* and this password."""
 
     def addresses(self, services: Iterable[str]) -> Mapping[str, str]:
         """Return `host:port` of services by their full names."""

@@ -12,8 +12,7 @@ OWN = {
     "APIGATEWAY_PORT": "1",
     "POSTGRES_HOST": "127.0.0.1",
     "POSTGRES_PORT": "5432",
-    "POSTGRES_USER": "nobody",
-    "POSTGRES_PASSWORD": "nothing",
+    "APIGATEWAY_DATABASE_PASSWORD": "nothing",
     "APIGATEWAY_TLS_DIRECTORY": "gateway",
 }
 
@@ -75,9 +74,9 @@ def test_service_named_like_a_setting_of_the_gateway_has_its_full_name(
 def test_own_database_needs_either_the_server_or_a_url(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("POSTGRES_DATABASE", "keys")
     url = load([]).database_url.get_secret_value()
-    assert url == "postgresql://nobody:nothing@127.0.0.1:5432/keys"
-    for name in ("HOST", "PORT", "USER", "PASSWORD"):
-        environment.delenv(f"POSTGRES_{name}")
+    assert url == "postgresql://keys_app:nothing@127.0.0.1:5432/keys"
+    for name in ("POSTGRES_HOST", "POSTGRES_PORT", "APIGATEWAY_DATABASE_PASSWORD"):
+        environment.delenv(name)
     environment.setenv("DATABASE_URL", "postgresql://elsewhere/keys")
     assert load([]).database_url.get_secret_value() == "postgresql://elsewhere/keys"
 

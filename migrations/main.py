@@ -1,6 +1,6 @@
 """The command line of the migrations: `./bazelw run //migrations -- upgrade`.
 
-The server and the user come from the settings.
+The server, its administrator and the passwords of the roles come from the settings.
 """
 
 import argparse
@@ -14,16 +14,17 @@ from migrations.settings import MigrationSettings
 def main() -> None:
     """Run the command line; exit with status 1 after an error, 78 for invalid settings."""
     arguments = _parse_arguments()
-    urls = settings.load(MigrationSettings).database_urls()
+    config = settings.load(MigrationSettings)
     try:
-        _run(arguments, urls)
+        _run(arguments, config.database_urls(), config.app_urls())
     except schema.SchemaError as error:
         sys.exit(f"{error}")
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="migrations", description="Migrates the schemas of the databases."
+        prog="migrations",
+        description="Migrates the schemas of the databases, and makes their roles.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
@@ -50,10 +51,10 @@ def _parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def _run(arguments: argparse.Namespace, urls: dict[str, str]) -> None:
+def _run(arguments: argparse.Namespace, urls: dict[str, str], app_urls: dict[str, str]) -> None:
     if arguments.command == "downgrade":
         database = arguments.database
-        schema.downgrade(database, urls[database], arguments.revision)
+        schema.downgrade(database, urls[database], arguments.revision, app_url=app_urls[database])
         _print_current(database, urls[database])
         return
     for database in arguments.databases:
@@ -62,7 +63,7 @@ def _run(arguments: argparse.Namespace, urls: dict[str, str]) -> None:
                 print(f"{database:8} {script.revision}  {script.doc}")
             continue
         if arguments.command == "upgrade":
-            schema.upgrade(database, urls[database])
+            schema.upgrade(database, urls[database], app_url=app_urls[database])
         _print_current(database, urls[database])
 
 

@@ -6,6 +6,7 @@ The databases are configured in alembic.ini; callers provide their URLs.
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, LiteralString, cast
 
 import psycopg
 import sqlalchemy
@@ -15,6 +16,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from psycopg import conninfo, sql
+
+from migrations.roles import LEDGERS, RoleError, Roles, create, grant, take_over
 
 DATABASES = ("user", "product", "order", "payment", "gateway")
 """The databases by their short names, which are the sections of alembic.ini."""
@@ -27,6 +30,10 @@ _MAINTENANCE_DATABASE = "postgres"
 # An arbitrary key, which nothing else in these databases locks.
 _LOCK_KEY = 0x62617A616172
 _LOCK_TIMEOUT_SECONDS = 60
+_LOCK: LiteralString = (
+    f"SELECT set_config('lock_timeout', '{_LOCK_TIMEOUT_SECONDS}s', false),"
+    f" pg_advisory_lock({_LOCK_KEY})"
+)
 _CONNECT_TIMEOUT_SECONDS = 10
 
 
@@ -34,29 +41,36 @@ class SchemaError(Exception):
     """A schema could not be read or changed; the message has the database and the cause."""
 
 
-def upgrade(database: str, url: str, revision: str = HEAD) -> None:
-    """Upgrade a database to a revision; create the database if it does not exist.
+def upgrade(database: str, url: str, revision: str = HEAD, *, app_url: str | None = None) -> None:
+    """Upgrade a database to a revision; create it and its roles if they do not exist.
+
+    The URL is that of an administrator, `app_url` that of the service: its role is the app role,
+    which by default is named after the database and has no password. See roles.py.
 
     Concurrent runs are safe: the second waits up to a minute for the first. A revision that fails
     is rolled back, and those before it remain.
 
     Raises:
-        SchemaError: the server cannot be reached, a revision failed, or another run took too long.
+        SchemaError: the server cannot be reached, a revision failed, another run took too long, or
+            the app role may do too much.
     """
     with _errors_of(database):
-        _create_if_missing(url)
-        with _locked_connection(url) as connection:
+        roles = Roles.of(url, app_url)
+        _prepare_server(url, roles)
+        with _owner_connection(database, url, roles) as connection:
             command.upgrade(_configure(database, connection), revision)
 
 
-def downgrade(database: str, url: str, revision: str) -> None:
-    """Downgrade a database to a revision; `BASE` leaves it empty.
+def downgrade(database: str, url: str, revision: str, *, app_url: str | None = None) -> None:
+    """Downgrade a database, of which `upgrade` was run, to a revision; `BASE` leaves it empty.
 
     Raises:
         SchemaError: as for `upgrade`.
     """
-    with _errors_of(database), _locked_connection(url) as connection:
-        command.downgrade(_configure(database, connection), revision)
+    with _errors_of(database):
+        roles = Roles.of(url, app_url)
+        with _owner_connection(database, url, roles) as connection:
+            command.downgrade(_configure(database, connection), revision)
 
 
 def read_revision(database: str, url: str) -> str | None:
@@ -90,7 +104,7 @@ def _configure(database: str, connection: sqlalchemy.Connection | None = None) -
 def _errors_of(database: str) -> Iterator[None]:
     try:
         yield
-    except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError, CommandError) as error:
+    except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError, CommandError, RoleError) as error:
         raise SchemaError(f"{database}: {error}") from error
 
 
@@ -107,36 +121,38 @@ def _connect(url: str) -> Iterator[sqlalchemy.Connection]:
 
 
 @contextlib.contextmanager
+def _owner_connection(database: str, url: str, roles: Roles) -> Iterator[sqlalchemy.Connection]:
+    """Act as the owner of a database within the block, and grant what the app role needs then."""
+    with _locked_connection(url) as connection:
+        raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
+        take_over(raw, roles)
+        raw.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(roles.owner)))
+        raw.commit()
+        yield connection
+        connection.commit()
+        grant(raw, roles, LEDGERS[database])
+
+
+@contextlib.contextmanager
 def _locked_connection(url: str) -> Iterator[sqlalchemy.Connection]:
     """Connect, with an advisory lock until the connection is closed."""
     with _connect(url) as connection:
         # The timeout also bounds how long a revision waits for, and thereby blocks, a table in use.
-        connection.execute(
-            sqlalchemy.text(
-                "SELECT set_config('lock_timeout', :timeout, false), pg_advisory_lock(:key)"
-            ),
-            {"timeout": f"{_LOCK_TIMEOUT_SECONDS}s", "key": _LOCK_KEY},
-        )
+        connection.execute(sqlalchemy.text(_LOCK))
         connection.commit()
         yield connection
 
 
-def _create_if_missing(url: str) -> None:
-    try:
-        psycopg.connect(url, connect_timeout=_CONNECT_TIMEOUT_SECONDS).close()
-    except psycopg.OperationalError:
-        # libpq does not distinguish its failures: look whether the database is missing.
-        name = str(conninfo.conninfo_to_dict(url)["dbname"])
-        maintenance = conninfo.make_conninfo(
-            url, dbname=_MAINTENANCE_DATABASE, connect_timeout=_CONNECT_TIMEOUT_SECONDS
-        )
-        with psycopg.connect(maintenance, autocommit=True) as connection:
-            query = "SELECT FROM pg_database WHERE datname = %s"
-            if connection.execute(query, [name]).rowcount:
-                return  # The failure was another one, or a concurrent run has created the database.
-            create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
-            # A concurrent run may have created it.
-            with contextlib.suppress(
-                psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation
-            ):
-                connection.execute(create)
+def _prepare_server(url: str, roles: Roles) -> None:
+    """Create the roles and the database, under a lock of the whole server."""
+    maintenance = conninfo.make_conninfo(
+        url, dbname=_MAINTENANCE_DATABASE, connect_timeout=_CONNECT_TIMEOUT_SECONDS
+    )
+    name = str(conninfo.conninfo_to_dict(url)["dbname"])
+    with psycopg.connect(maintenance, autocommit=True) as connection:
+        connection.execute(_LOCK)
+        create(connection, roles)
+        query = "SELECT FROM pg_database WHERE datname = %s"
+        if not connection.execute(query, [name]).rowcount:
+            statement = sql.SQL("CREATE DATABASE {} OWNER {}")
+            connection.execute(statement.format(*map(sql.Identifier, (name, roles.owner))))

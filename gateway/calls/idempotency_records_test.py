@@ -12,6 +12,7 @@ from gateway.calls import idempotency
 from gateway.calls.idempotency import SWEEP_BATCH, Claim, IdempotencyRecords, make_claim
 from gateway.calls.responses import Response
 from gateway.http.problems import Problem
+from tools.postgres.testing import app_url
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "gateway"
@@ -24,7 +25,7 @@ LEASE_SECONDS = 30.0
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def records(clean_database_url: str) -> AsyncIterator[IdempotencyRecords]:
-    database = Database(clean_database_url)
+    database = Database(app_url(clean_database_url))
     await database.open()
     yield IdempotencyRecords(database, retention_seconds=60)
     await database.close()
@@ -86,7 +87,7 @@ async def test_released_key_does_not_repeat_its_former_response(
     clean_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0)
-    database = Database(clean_database_url)
+    database = Database(app_url(clean_database_url))
     await database.open()
     brief = IdempotencyRecords(database, retention_seconds=0)
     await brief.perform_once(CLAIM, perform, LEASE_SECONDS)
@@ -107,7 +108,7 @@ async def test_cancelled_request_releases_the_key(records: IdempotencyRecords) -
 
 
 async def test_record_expires_and_is_swept(clean_database_url: str) -> None:
-    database = Database(clean_database_url)
+    database = Database(app_url(clean_database_url))
     await database.open()
     brief = IdempotencyRecords(database, retention_seconds=0)
     for number in range(3):

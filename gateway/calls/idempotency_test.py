@@ -12,6 +12,7 @@ from note.v1 import note_pb2
 from gateway.testing import fixtures
 from gateway.testing.harness import descriptor_set, make_app, serve_app
 from gateway.testing.note_servicer import NoteServicer, serve_notes
+from tools.postgres.testing import app_url
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "gateway"
@@ -32,7 +33,7 @@ class Setup(fixtures.Setup):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(database_url: str) -> AsyncIterator[Setup]:
-    async with Setup.serve(database_url=database_url) as setup:
+    async with Setup.serve(database_url=app_url(database_url)) as setup:
         yield setup
 
 
@@ -66,7 +67,9 @@ async def test_second_request_gets_the_first_response(setup: Setup) -> None:
 @pytest_asyncio.fixture(loop_scope="module")
 async def notes(clean_database_url: str) -> AsyncIterator[tuple[httpx.AsyncClient, NoteServicer]]:
     async with serve_notes() as (servicer, port):
-        app = make_app(descriptor_set(note_pb2.DESCRIPTOR), port, database_url=clean_database_url)
+        app = make_app(
+            descriptor_set(note_pb2.DESCRIPTOR), port, database_url=app_url(clean_database_url)
+        )
         async with serve_app(app) as url, httpx.AsyncClient(base_url=url) as client:
             client.headers["Idempotency-Key"] = "key"
             yield client, servicer

@@ -154,8 +154,6 @@ def program_environment(
         "BAZAAR_PLAINTEXT": "true",
         "POSTGRES_HOST": "127.0.0.1",
         "POSTGRES_PORT": "1",
-        "POSTGRES_USER": "nobody",
-        "POSTGRES_PASSWORD": "nothing",
         "DATABASE_URL": NO_DATABASE,
     }
     for prefix, port in ports.items():

@@ -27,6 +27,7 @@ from services.order.testing import (
     states,
 )
 from services.payment.providers.sandbox import SandboxProvider
+from tools.postgres.testing import app_url
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
@@ -38,7 +39,7 @@ APPROVED = "sandbox:pm_card_visa"
 
 async def approve(urls: Urls, order: order_pb2.Order, *, approved: bool = True) -> None:
     """Do what the customer does at the payment provider."""
-    database = Database(urls["payment"])
+    database = Database(app_url(urls["payment"]))
     await database.open()
     secret = order.payment_action.client_secret
     body = json.dumps({"client_secret": secret, "approved": approved})

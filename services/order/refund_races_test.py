@@ -25,6 +25,7 @@ from services.order.testing import (
     read,
 )
 from services.payment.testing import expire_keys
+from tools.postgres.testing import app_url
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing", "services.order.testing")
 
@@ -78,7 +79,7 @@ async def test_who_changes_an_order_waits_for_a_refund_that_is_being_accepted(
 ) -> None:
     order_id, _ = await shop.buy()
     new = NewRefund("full", None, ())
-    database = Database(urls["order"])
+    database = Database(app_url(urls["order"]))
     await database.open()
     async with database.connection() as watching, database.transaction() as other:
         order = await repository.get_order(other, uuid.UUID(order_id), lock=True)
@@ -116,7 +117,7 @@ async def test_a_refund_that_another_process_is_settling_is_settled_once(
     shop.hooks["before refund_payments"] = lose
     await shop.orders.RefundOrder(new_refund(str(order_id), 5))
     shop.hooks.clear()
-    database = Database(urls["order"])
+    database = Database(app_url(urls["order"]))
     await database.open()
     async with database.connection() as watching, database.transaction() as other:
         orders = await refund_repository.lock_orders(other, [order_id])

@@ -20,6 +20,7 @@ from services.order.domain import Line, NewOrder
 from services.order.event_log import EventLog
 from services.order.servicer import OrderServicer
 from services.order.testing import Shop, Urls, audit, new_order
+from tools.postgres.testing import app_url
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 UNKNOWN_ID = "0199aaaa-0000-7000-8000-000000000000"
@@ -35,7 +36,7 @@ async def list_orders(
 
 
 async def insert_orders(url: str, orders: Sequence[NewOrder]) -> None:
-    database = Database(url)
+    database = Database(app_url(url))
     await database.open()
     async with database.transaction() as connection:
         await repository.accept_orders(connection, orders)
@@ -110,7 +111,7 @@ async def test_list_orders_retains_nothing_while_the_client_does_not_read(
     user_id = uuid.UUID(UNKNOWN_ID)
     orders = [NewOrder(user_id, f"key {number}", "pm", lines) for number in range(501)]
     await insert_orders(urls["order"], orders)
-    database = Database(urls["order"])
+    database = Database(app_url(urls["order"]))
     await database.open()
     event_log = EventLog(database, shop.draining)
     servicer = OrderServicer(database, shop.checkout, shop.refunds, event_log, shop.draining)

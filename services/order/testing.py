@@ -44,7 +44,7 @@ from services.payment.testing import Hooks
 from services.product import main as product
 from services.user import main as user
 from services.user.testing import SETTINGS as USER_SETTINGS
-from tools.postgres.testing import Databases, clear
+from tools.postgres.testing import Databases, app_url, clear
 from tools.reconcile.compare import compare
 
 CARD = "pm_card_visa"
@@ -144,7 +144,7 @@ class Shop:
 
     def make_database(self, name: str) -> Database:
         """Make the database of a service, which its server opens."""
-        return Database(self.urls[name])
+        return Database(app_url(self.urls[name]))
 
     def port(self, name: str) -> int:
         """Return the port of a running service."""

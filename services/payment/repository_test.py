@@ -123,10 +123,15 @@ async def test_update_payments_increments_the_version(connection: Connection) ->
         "DELETE FROM sandbox.movements",
     ],
 )
-async def test_the_ledger_is_append_only(connection: Connection, statement: LiteralString) -> None:
+async def test_the_ledger_is_append_only_for_its_owner_too(
+    connection: Connection, clean_database_url: str, statement: LiteralString
+) -> None:
     payment = await insert_charged(connection)
-    with pytest.raises(psycopg.errors.RestrictViolation):
-        await connection.execute(statement)
+    with (
+        psycopg.connect(clean_database_url) as administrator,
+        pytest.raises(psycopg.errors.RestrictViolation),
+    ):
+        administrator.execute(statement)
     (transaction,) = await repository.list_transactions(connection, None, None, 10)
     assert transaction.entry == domain.charge_entries([payment])[0]
 

@@ -17,6 +17,7 @@ from chassis.testing import bytes_kept, refusal, serving_service
 from services.payment.main import SERVICE
 from services.payment.servicer import PaymentServicer
 from services.payment.testing import SETTINGS, find_discrepancies, sandbox
+from tools.postgres.testing import app_url
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "payment"
@@ -31,7 +32,7 @@ PART = money_pb2.Money(currency_code="GBP", units=5)
 
 @pytest.fixture
 async def payments(clean_database_url: str) -> AsyncIterator[Payments]:
-    resources = Resources(Database(clean_database_url), SETTINGS)
+    resources = Resources(Database(app_url(clean_database_url)), SETTINGS)
     async with serving_service(SERVICE, resources) as channel:
         yield payment_pb2_grpc.PaymentServiceStub(channel)
     assert find_discrepancies(clean_database_url) == []
@@ -269,7 +270,7 @@ async def test_list_transactions_retains_nothing_while_the_client_does_not_read(
     payments: Payments, clean_database_url: str
 ) -> None:
     await process(payments, *[new_charge() for _ in range(501)])
-    database = Database(clean_database_url)
+    database = Database(app_url(clean_database_url))
     await database.open()
     servicer = PaymentServicer(database, sandbox(database))
     request = payment_pb2.ListTransactionsRequest(page_size=1_000)

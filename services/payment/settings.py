@@ -9,7 +9,6 @@ from pydantic_settings import NoDecode
 from chassis import settings
 from chassis.service import ServiceSettings
 
-Environment = Literal["development", "production"]
 ProviderName = Literal["sandbox", "stripe", "paypal"]
 
 
@@ -49,8 +48,6 @@ def _setting(default: object) -> Any:
 class PaymentSettings(ServiceSettings):
     """Settings of the payment service beside those of every service."""
 
-    bazaar_environment: Environment = "production"
-    """Where the shop runs: the sandbox and test keys are for `development` only."""
     paymentservice_providers: Annotated[
         tuple[ProviderName, ...],
         NoDecode,

@@ -19,6 +19,7 @@ from chassis.database import Database
 from services.payment.providers.registry import Providers
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.settings import PaymentSettings
+from tools.postgres.testing import app_url
 from tools.reconcile.compare import compare
 from tools.reconcile.comparisons import COMPARISONS
 
@@ -97,7 +98,7 @@ def sandbox(database: Database, hooks: Mapping[str, Hook] = MappingProxyType({})
 @pytest.fixture
 async def database(clean_database_url: str) -> AsyncIterator[Database]:
     """Yield an open database; after the test, audit it."""
-    opened = Database(clean_database_url)
+    opened = Database(app_url(clean_database_url))
     await opened.open()
     yield opened
     await opened.close()

@@ -14,6 +14,7 @@ from chassis.database import Database
 from chassis.testing import bytes_kept, refusal
 from services.product.servicer import ProductServicer
 from services.product.testing import Products, add, lamp, listed
+from tools.postgres.testing import app_url
 
 pytest_plugins = ("tools.postgres.testing", "services.product.testing")
 DATABASE = "product"
@@ -209,7 +210,7 @@ async def test_list_products_retains_nothing_while_the_client_does_not_read(
     products: Products, clean_database_url: str
 ) -> None:
     await add(products, *(lamp(f"{number:03}", **LARGEST) for number in range(60)))
-    database = Database(clean_database_url)
+    database = Database(app_url(clean_database_url))
     await database.open()
     servicer = ProductServicer(database)
     kept = await bytes_kept(servicer.ListProducts, product_pb2.ListProductsRequest())

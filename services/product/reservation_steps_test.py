@@ -19,6 +19,7 @@ from services.product import repository, reservation_steps
 from services.product.domain import Details
 from services.product.reservation import Line, ReservationRequest, ReservationResult, State
 from services.product.testing import find_discrepancies
+from tools.postgres.testing import app_url
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "product"
@@ -29,7 +30,7 @@ Step = Callable[[], Awaitable[object]]
 
 @pytest.fixture
 async def database(clean_database_url: str) -> AsyncIterator[Database]:
-    opened = Database(clean_database_url, connections=CONNECTIONS)
+    opened = Database(app_url(clean_database_url), connections=CONNECTIONS)
     await opened.open()
     async with contextlib.AsyncExitStack() as stack:
         # A pool grows while it is used: with all connections there, steps meet from the start.

@@ -19,6 +19,7 @@ from chassis.database import Database
 from chassis.service import Resources
 from chassis.testing import serving_service
 from services.product.main import SERVICE
+from tools.postgres.testing import app_url
 
 Products: TypeAlias = "product_pb2_grpc.ProductServiceAsyncStub"
 
@@ -48,7 +49,9 @@ SELECT format('%s: stock %s, orders %s, returns %s, adjustments %s', product_id,
 @pytest.fixture
 async def products(clean_database_url: str) -> AsyncIterator[Products]:
     """Serve products out of the module's database, and yield a stub."""
-    async with serving_service(SERVICE, Resources(Database(clean_database_url))) as channel:
+    async with serving_service(
+        SERVICE, Resources(Database(app_url(clean_database_url)))
+    ) as channel:
         yield product_pb2_grpc.ProductServiceStub(channel)
 
 

@@ -1,29 +1,21 @@
 """The settings of the user service: its secrets, its first admin, and how it sends mail."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
 
 from chassis.service import ServiceSettings
-
-Environment = Literal["development", "production"]
-
-DEVELOPMENT_SECRET = "change-me-in-production"  # noqa: S105 - It is refused elsewhere.
-"""What secrets are in development, and nowhere else."""
+from chassis.settings import DEVELOPMENT_SECRET, is_development
 
 _MIN_SECRET_CHARACTERS = 32
 _DAY_SECONDS = 86_400.0
 
 
-def _is_development(info: ValidationInfo) -> bool:
-    return info.data.get("bazaar_environment") == "development"
-
-
 def _check_key_secret(secret: SecretStr, info: ValidationInfo) -> SecretStr:
     value = secret.get_secret_value()
     if value == DEVELOPMENT_SECRET:
-        if not _is_development(info):
+        if not is_development(info):
             raise ValueError("must be set, unless BAZAAR_ENVIRONMENT is development")
     elif len(value) < _MIN_SECRET_CHARACTERS:
         raise ValueError(f"must have at least {_MIN_SECRET_CHARACTERS} random characters")
@@ -37,7 +29,7 @@ def _check_notice(notice_seconds: float, info: ValidationInfo) -> float:
 
 
 def _require_verification(required: bool | None, info: ValidationInfo) -> bool:
-    return not _is_development(info) if required is None else required
+    return not is_development(info) if required is None else required
 
 
 def _check_admin_password(password: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -46,7 +38,7 @@ def _check_admin_password(password: SecretStr, info: ValidationInfo) -> SecretSt
         return password
     if not 8 <= len(value) <= 128:
         raise ValueError("must have 8 to 128 characters, because USERSERVICE_ADMIN_EMAIL is set")
-    if value == DEVELOPMENT_SECRET and not _is_development(info):
+    if value == DEVELOPMENT_SECRET and not is_development(info):
         raise ValueError("must not be the default, unless BAZAAR_ENVIRONMENT is development")
     return password
 
@@ -54,7 +46,7 @@ def _check_admin_password(password: SecretStr, info: ValidationInfo) -> SecretSt
 def _check_smtp_url(url: SecretStr, info: ValidationInfo) -> SecretStr:
     value = url.get_secret_value()
     if not value:
-        if not _is_development(info):
+        if not is_development(info):
             raise ValueError("must be set, unless BAZAAR_ENVIRONMENT is development")
         return url
     try:
@@ -74,8 +66,6 @@ def _setting(default: object) -> Any:
 class UserSettings(ServiceSettings):
     """Settings of the user service beside those of every service."""
 
-    bazaar_environment: Environment = "production"
-    """Where the shop runs: default secrets, and mails in files, are for `development` only."""
     userservice_key_secret: Annotated[SecretStr, AfterValidator(_check_key_secret)] = _setting(
         SecretStr(DEVELOPMENT_SECRET)
     )

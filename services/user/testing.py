@@ -23,6 +23,7 @@ from chassis.testing import authorized, serving
 from chassis.token_testing import SESSION_ID, USER_ID, Issuer
 from services.user.main import SERVICE
 from services.user.settings import UserSettings
+from tools.postgres.testing import app_url
 
 SETTINGS = UserSettings(bazaar_environment="development")
 """Settings of a service that sends no mails by itself, and has no first admin."""
@@ -42,7 +43,7 @@ Those of logins are verified where the service runs as it is: in identity_test.
 @pytest.fixture
 async def channel(clean_database_url: str) -> AsyncIterator[grpc.aio.Channel]:
     """Serve users out of the module's database."""
-    resources = Resources(Database(clean_database_url), SETTINGS)
+    resources = Resources(Database(app_url(clean_database_url)), SETTINGS)
     trusting = replace(SERVICE, make_verifier=lambda *_: ISSUER.verifier())
     async with serving(trusting.make_server(resources, "127.0.0.1:0")) as channel:
         yield channel

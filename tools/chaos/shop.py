@@ -5,12 +5,13 @@ What goes wrong, and when, does not belong here.
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from chassis.settings import app_role
 from chassis.tls import Certificates
 from migrations import schema
 from tools.certs.directories import renew
@@ -30,7 +31,8 @@ _TLS = "tls"
 # What was killed restarts soon, and as soon after its hundredth death as after its first.
 _PATIENCE = Patience(first_delay_seconds=0.1, last_delay_seconds=0.1)
 _DATABASES = {name: f"{name}db" for name in schema.DATABASES}
-_LOGIN = {"POSTGRES_USER": "chaos", "POSTGRES_PASSWORD": "chaos"}
+_USER = "chaos"
+_PASSWORD = "chaos"  # noqa: S105 - of a server that lives as long as the run.
 _OPTIONS = {
     "BAZAAR_ENVIRONMENT": "development",
     "ORDERSERVICE_MANUAL_CAPTURE": MANUAL_CAPTURE,
@@ -70,10 +72,11 @@ class ReplicatedShop:
 
     @property
     def database_urls(self) -> Mapping[str, str]:
-        """The URLs of the databases, by the names of `schema.DATABASES`."""
-        user, password = _LOGIN.values()
-        server = f"postgresql://{user}:{password}@127.0.0.1:{self._postgres_port}"
-        return {name: f"{server}/{database}" for name, database in _DATABASES.items()}
+        """The administrator's URLs of the databases, by the names of `schema.DATABASES`."""
+        return {name: self._url(_USER, database) for name, database in _DATABASES.items()}
+
+    def _url(self, role: str, database: str) -> str:
+        return f"postgresql://{role}:{_PASSWORD}@127.0.0.1:{self._postgres_port}/{database}"
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Bring the shop up, without faults; taking it down is left on the stack.
@@ -88,8 +91,9 @@ class ReplicatedShop:
             stack.push_async_callback(proxy.stop)
         settings = self._load_settings(self._environment())
         await self._start(stack, [shop.describe_postgres(settings, self._directory)])
+        app_urls = settings.app_urls()
         for name, url in self.database_urls.items():
-            await run_in_thread(schema.upgrade, name, url)
+            await run_in_thread(schema.upgrade, name, url, app_url=app_urls[name])
         await self._start(
             stack, [each for name in shop.SERVICES for each in self._describe_service(name)]
         )
@@ -159,16 +163,24 @@ class ReplicatedShop:
             **dict.fromkeys(HOST_VARIABLES, "127.0.0.1"),
             **{name: str(port) for name, port in every.items()},
             **{f"{prefix}_TLS_DIRECTORY": str(path) for prefix, path in tls.items()},
-            **_LOGIN,
+            **dict(self._url_variables()),
+            "POSTGRES_USER": _USER,
+            "POSTGRES_PASSWORD": _PASSWORD,
             **_OPTIONS,
         }
 
+    def _url_variables(self) -> Iterator[tuple[str, str]]:
+        for name, database in _DATABASES.items():
+            variable = (
+                "DATABASE_URL" if name == "gateway" else f"{name}SERVICE_DATABASE_URL".upper()
+            )
+            yield variable, self._url(app_role(database), database)
+            yield f"MIGRATIONS_{variable}", self.database_urls[name]
+
     def _load_settings(self, environment: Mapping[str, str]) -> ShopSettings:
-        # All URLs are given: one in the environment of this process must not be used.
-        urls = {f"{name}service_database_url": url for name, url in self.database_urls.items()}
-        urls["database_url"] = urls.pop("gatewayservice_database_url")
+        # With all URLs: one in the environment of this process must not be used.
         values = {name.lower(): value for name, value in environment.items()}
-        return ShopSettings.model_validate({**values, **urls})
+        return ShopSettings.model_validate(values)
 
 
 async def _stop(programs: Iterable[RunningProgram]) -> None:

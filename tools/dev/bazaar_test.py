@@ -12,7 +12,9 @@ import psycopg
 import pytest
 
 from migrations import schema
+from migrations.roles import Roles
 from tools.dev.testing import HOST_VARIABLES, ShopProcess, open_environment, wait_until
+from tools.postgres.freezing import APPLICATION_NAME
 from tools.postgres.testing import Databases
 from tools.postgres.throwaway import run_throwaway_server
 
@@ -84,6 +86,25 @@ def test_a_database_that_dies_is_restarted_with_its_data(shop: ShopProcess) -> N
     assert shop.count_products() == 12
 
 
+def test_each_program_connects_as_the_role_of_its_own_database(
+    shop: ShopProcess, shared_environment: dict[str, str]
+) -> None:
+    server = f"127.0.0.1:{shared_environment['POSTGRES_PORT']}"
+    query = "SELECT DISTINCT datname, usename FROM pg_stat_activity WHERE application_name = %s"
+    with psycopg.connect(f"postgresql://shop:secret@{server}/postgres") as connection:
+        found = connection.execute(query, [APPLICATION_NAME]).fetchall()
+    assert set(found) == {(f"{name}db", f"{name}db_app") for name in schema.DATABASES}
+    password = shared_environment["USERSERVICE_DATABASE_PASSWORD"]
+    user_service = f"host=127.0.0.1 port={shared_environment['POSTGRES_PORT']} user=userdb_app"
+    for refused in (
+        f"dbname=userdb password='not {password}'",
+        f"dbname=orderdb password='{password}'",
+    ):
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(f"{user_service} {refused}")
+    psycopg.connect(f"{user_service} dbname=userdb password='{password}'").close()
+
+
 def test_the_shop_runs_on_ipv6(environment: dict[str, str]) -> None:
     environment |= dict.fromkeys(HOST_VARIABLES, "::1")
     with ShopProcess(environment, "--seed") as shop:
@@ -118,7 +139,8 @@ def test_urls_point_at_an_existing_server(
     urls = {name: databases.create_empty() for name in schema.DATABASES}
     for name, url in urls.items():
         variable = "DATABASE_URL" if name == "gateway" else f"{name.upper()}SERVICE_DATABASE_URL"
-        environment[variable] = url
+        environment[f"MIGRATIONS_{variable}"] = url
+        environment[variable] = url.replace("postgres@", f"{Roles.of(url).app}:secret@")
     with ShopProcess(environment, "--seed") as shop:
         shop.wait_until_ready()
         assert shop.stop() == 0

@@ -20,11 +20,12 @@ from tools.postgres.programs import ProgramsError
 _DESCRIPTION = "Runs the whole shop on this machine, until Ctrl-C."
 _EPILOG = """\
 Settings come from .env, and from the environment before that. The runner starts a PostgreSQL
-server, on POSTGRES_HOST and POSTGRES_PORT, for the databases that have no URL of their own; a URL
-is DATABASE_URL for the gateway's, and USERSERVICE_DATABASE_URL and so on for the services'. It
-starts none when all five have one, when POSTGRES_HOST is another machine, or with
---existing-postgres. Its data is in .data/postgres, all logs are in .data/logs, and the certificates
-of the programs, which it renews when it starts, are in .data/tls; remove .data to begin anew.
+server, on POSTGRES_HOST and POSTGRES_PORT, for the databases that are not elsewhere. One that is
+has two URLs: USERSERVICE_DATABASE_URL and so on for its service (DATABASE_URL for the gateway), and
+the same name after MIGRATIONS_ for who administers that server. The runner starts none when all
+five are elsewhere, when POSTGRES_HOST is another machine, or with --existing-postgres. Its data is
+in .data/postgres, all logs are in .data/logs, and the certificates of the programs, which it renews
+when it starts, are in .data/tls; remove .data to begin anew.
 """
 _HINTS = """\
 Ready in {seconds:.1f} s at {url}, logs in {logs}. Try:

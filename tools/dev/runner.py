@@ -4,6 +4,7 @@ The programs are listed in shop.py; how one of them is supervised is in program.
 """
 
 import asyncio
+import functools
 import os
 import time
 from collections.abc import Mapping
@@ -132,9 +133,11 @@ class Runner:
 
     async def _migrate(self, *, own_postgres: bool) -> None:
         began = time.monotonic()
+        app_urls = self._config.app_urls()
         for database, url in self._config.database_urls().items():
+            upgrade = functools.partial(schema.upgrade, database, url, app_url=app_urls[database])
             try:
-                await run_in_thread(schema.upgrade, database, url)
+                await run_in_thread(upgrade)
             except schema.SchemaError as error:
                 if own_postgres and "password authentication failed" in str(error):
                     raise ProgramError(f"{error}\n{_KEPT_ROLE}") from error

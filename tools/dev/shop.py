@@ -50,7 +50,7 @@ class ShopSettings(MigrationSettings):
 
     def has_local_databases(self) -> bool:
         """Return whether POSTGRES_HOST is this machine and some database is on that server."""
-        urls = {name for name in type(self).model_fields if name.endswith("database_url")}
+        urls = {name for name in type(self).model_fields if name.startswith("migrations_")}
         return not urls <= self.model_fields_set and self.postgres_host in _LOOPBACK
 
     def postgres_endpoint(self) -> Endpoint:

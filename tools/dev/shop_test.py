@@ -39,6 +39,8 @@ def _settings(**values: object) -> ShopSettings:
     ports = {f"{name}service_port": 1 for name in shop.SERVICES}
     rest = {"apigateway_host": "127.0.0.1", "apigateway_port": 1, "postgres_host": "127.0.0.1"}
     rest |= {"postgres_port": 1, "postgres_user": "shop", "postgres_password": "secret"}
+    rest |= {f"{name}service_database_password": "secret" for name in shop.SERVICES}
+    rest |= {"apigateway_database_password": "secret"}
     return ShopSettings.model_validate({**hosts, **ports, **rest, **values})
 
 

@@ -38,6 +38,9 @@ _TLS_DIRECTORIES = {
     **{f"{name.upper()}SERVICE": name for name in ("user", "product", "order", "payment")},
     "APIGATEWAY": "gateway",
 }
+_PASSWORD_VARIABLES = tuple(
+    name.replace("_PORT", "_DATABASE_PASSWORD") for name in _PORT_VARIABLES[1:]
+)
 _FAKE_PORT_VARIABLE = "BAZAAR_FAKE_PORT"
 _WAIT_SECONDS = 40.0
 _POLL_SECONDS = 0.02
@@ -61,20 +64,17 @@ def _make_environment(directory: str) -> dict[str, str]:
     variables = (*_PORT_VARIABLES, _FAKE_PORT_VARIABLE)
     ports = find_ports(len(variables))
     environment |= dict(zip(variables, map(str, ports), strict=True))
-    tls = {
+    environment |= dict.fromkeys(_PASSWORD_VARIABLES, "secret of a role")
+    environment |= {
         f"{prefix}_TLS_DIRECTORY": f".data/tls/{name}" for prefix, name in _TLS_DIRECTORIES.items()
     }
-    return (
-        environment
-        | tls
-        | {
-            "BAZAAR_ENVIRONMENT": "development",
-            "BUILD_WORKSPACE_DIRECTORY": directory,
-            "PATH": os.environ["PATH"],
-            "POSTGRES_PASSWORD": "secret",
-            "POSTGRES_USER": "shop",
-        }
-    )
+    return environment | {
+        "BAZAAR_ENVIRONMENT": "development",
+        "BUILD_WORKSPACE_DIRECTORY": directory,
+        "PATH": os.environ["PATH"],
+        "POSTGRES_PASSWORD": "secret",
+        "POSTGRES_USER": "shop",
+    }
 
 
 def make_credentials(environment: Mapping[str, str]) -> grpc.ChannelCredentials:

@@ -7,7 +7,7 @@ A test module loads the plugin and names its schema:
 
 One server serves a test process. Each schema is migrated once, by its real revisions, into a
 template that is then copied. TEST_POSTGRES_URL points at a server to use instead of a new one; its
-user must be allowed to create databases.
+user must be a superuser.
 
 PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
 """
@@ -22,6 +22,7 @@ import pytest
 from psycopg import conninfo, sql
 
 from migrations import schema
+from migrations.roles import Roles
 from tools.postgres.throwaway import run_throwaway_server
 
 
@@ -38,29 +39,34 @@ class Databases:
         template = self._templates.get(schema_name)
         if template is None:
             template = f"{self.prefix}_{schema_name}"
-            schema.upgrade(schema_name, self._url(template))
+            url = self._url(template)
+            schema.upgrade(schema_name, url, app_url=_login(url, Roles.of(url).app))
             self._templates[schema_name] = template
-        return self._copy(template)
+        owner = sql.Identifier(Roles.of(self._url(template)).owner)
+        return self._copy(f"{template}_{uuid.uuid4().hex[:12]}", template, owner)
 
     def create_empty(self) -> str:
         """Make a database with nothing in it, and return its URL."""
-        return self._copy("template0")
+        name = f"{self.prefix}_{uuid.uuid4().hex[:12]}"
+        return self._copy(name, "template0", sql.SQL("DEFAULT"))
 
     def drop(self, url: str) -> None:
-        """Drop a database, whoever is connected to it."""
+        """Drop a database, whoever is connected to it, and the roles that are named after it."""
         name = str(conninfo.conninfo_to_dict(url)["dbname"])
         self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        roles = Roles.of(url)
+        for role in (roles.owner, roles.app):
+            self._execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
 
     def drop_templates(self) -> None:
         """Drop what `create` copies from."""
         while self._templates:
             self.drop(self._url(self._templates.popitem()[1]))
 
-    def _copy(self, template: str) -> str:
-        name = f"{self.prefix}_{uuid.uuid4().hex[:12]}"
+    def _copy(self, name: str, template: str, owner: sql.Composable) -> str:
         self._execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                sql.Identifier(name), sql.Identifier(template)
+            sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY file_copy").format(
+                sql.Identifier(name), owner, sql.Identifier(template)
             )
         )
         return self._url(name)
@@ -72,6 +78,20 @@ class Databases:
     def _url(self, name: str) -> str:
         base, _, query = self.maintenance_url.partition("?")
         return base.rpartition("/")[0] + f"/{name}" + (f"?{query}" if query else "")
+
+
+def app_url(url: str) -> str:
+    """Return the URL with which a service opens a database that `Databases.create` made.
+
+    Its role is that of the template. Tests look behind the service as the administrator.
+    """
+    template = str(conninfo.conninfo_to_dict(url)["dbname"]).rpartition("_")[0]
+    return _login(url, f"{template}_app")
+
+
+def _login(url: str, role: str) -> str:
+    """Return the URL for a role whose password is its name."""
+    return conninfo.make_conninfo(url, user=role, password=role)
 
 
 def clear(url: str) -> None:

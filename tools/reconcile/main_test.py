@@ -18,7 +18,9 @@ def run(urls: Urls, *arguments: str, **overrides: str) -> "subprocess.CompletedP
         "BAZAAR_ENVIRONMENT": "development",
         "PATH": os.environ["PATH"],
         "DATABASE_URL": urls["user"],
+        "MIGRATIONS_DATABASE_URL": urls["user"],
         **{f"{name.upper()}SERVICE_DATABASE_URL": url for name, url in urls.items()},
+        **{f"MIGRATIONS_{name.upper()}SERVICE_DATABASE_URL": url for name, url in urls.items()},
         **overrides,
     }
     command = [str(PROGRAM), *arguments]
@@ -46,7 +48,7 @@ async def test_a_difference_that_lasts_is_described(shop: Shop, urls: Urls) -> N
 
 
 def test_a_database_that_is_down_is_no_difference(urls: Urls) -> None:
-    done = run(urls, PAYMENTSERVICE_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    done = run(urls, MIGRATIONS_PAYMENTSERVICE_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert done.returncode == 2
     assert done.stderr.startswith("reconcile: ")
 

@@ -48,7 +48,7 @@ from services.payment.domain import RefundResult
 from services.payment.providers.provider import Intent, IntentRequest, RefundRequest
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.testing import CALLS
-from tools.postgres.testing import clear
+from tools.postgres.testing import app_url, clear
 
 SECONDS = 30
 """How long a case may take."""
@@ -84,7 +84,7 @@ class ScheduledShop(Shop):
     def make_database(self, name: str) -> Database:
         """Make a database; who waits for a peer that was killed gets no response."""
         die = self._die if name == "order" else lose
-        return HookedDatabase(self.urls[name], self.commits, die)
+        return HookedDatabase(app_url(self.urls[name]), self.commits, die)
 
     def open_provider(self, _name: str, _config: object, database: Database) -> SandboxProvider:
         """Make the payment provider, instead of `services.payment.main`."""
