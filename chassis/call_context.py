@@ -1,8 +1,8 @@
-"""The context of the call that is being served: its request id, its deadline and its caller.
+"""The context of the call that is being served: its method, request id, deadline and caller.
 
-The server sets them. The client passes the first two on to other services, and the database bounds
-its waits by the deadline. Outside of a call there is no deadline, and each wait has a limit of its
-own.
+The server sets them. The client passes the request id and the deadline on to other services, and
+the database bounds its waits by the deadline. Outside of a call there is no deadline, and each wait
+has a limit of its own.
 """
 
 import time
@@ -13,6 +13,13 @@ from contextvars import ContextVar
 from chassis.caller import Caller
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+method: ContextVar[str] = ContextVar("method", default="")
+"""The path of the RPC, such as "/bazaar.user.v1.UserService/Login"."""
+client: ContextVar[str] = ContextVar("client", default="")
+"""The address of the client: as the gateway says, or else of who has connected, as gRPC says.
+
+Whoever connects has the certificate of a service or of the gateway, and is believed.
+"""
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 """In seconds on the clock of `time.monotonic`; None where the caller set no deadline."""
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)

@@ -97,8 +97,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     @asynccontextmanager
     async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
         start = time.monotonic()
-        _bind(context, start)
         peer = context.peer()
+        _bind(method, peer, context, start)
         code = "OK"
         refusal: errors.Error | None = None
         try:
@@ -131,11 +131,13 @@ async def _refuse(_requests: object, context: Context) -> None:
 _REFUSAL: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
 
 
-def _bind(context: Context, start: float) -> None:
-    metadata = context.invocation_metadata() or ()
-    found = next((value for key, value in metadata if key == "x-request-id"), None)
+def _bind(method: str, peer: str, context: Context, start: float) -> None:
+    metadata = dict(context.invocation_metadata() or ())
+    found = metadata.get("x-request-id")
     request_id = found if isinstance(found, str) and found else uuid.uuid4().hex
     call_context.request_id.set(request_id)
+    call_context.method.set(method)
+    call_context.client.set(str(metadata.get("x-forwarded-for") or peer))
     structlog.contextvars.bind_contextvars(request_id=request_id)
     remaining = context.time_remaining()
     call_context.deadline.set(None if remaining is None else start + remaining)

@@ -18,8 +18,8 @@ from chassis.settings import app_role
 
 LEDGERS: Mapping[str, Collection[str]] = {
     "user": (),
-    "product": ("public.stock_adjustments", "public.stock_returns"),
-    "order": ("public.order_events",),
+    "product": ("public.audit_events", "public.stock_adjustments", "public.stock_returns"),
+    "order": ("public.audit_events", "public.order_events"),
     "payment": ("public.transactions", "sandbox.movements"),
     "gateway": (),
 }

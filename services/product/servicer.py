@@ -7,7 +7,7 @@ from typing import final
 from google.protobuf import empty_pb2
 
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
-from chassis import conversion, ids, paging, rules
+from chassis import audit, conversion, ids, paging, rules
 from chassis.codec import Context
 from chassis.database import Connection, Database
 from services.product import (
@@ -37,7 +37,9 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         opening = request.product.stock.available
         async with self._database.transaction() as connection:
             (product,) = await repository.insert_products(connection, [(details, opening)])
-        return messages.to_message(product)
+            added = messages.to_message(product)
+            await audit.record(connection, [_change(product.product_id, None, added)])
+        return added
 
     async def GetProduct(
         self, request: product_pb2.GetProductRequest, context: Context
@@ -58,14 +60,18 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         async with self._database.transaction() as connection:
             product = await repository.get_product(connection, product_id, lock=True)
             domain.check_etag(product, request.product.etag)
+            before = messages.to_message(product)
             updated = conversion.update(messages.to_message(product), request.product, fields)
             rules.check(updated)
             details = domain.check_details(messages.parse_details(updated))
-            if domain.is_changed(product.details, details):
+            is_changed = domain.is_changed(product.details, details)
+            if is_changed:
                 await repository.update_details(connection, product_id, details)
             # Read again, so that the stock is as of the same moment as the details.
-            product = await repository.get_product(connection, product_id)
-        return messages.to_message(product)
+            after = messages.to_message(await repository.get_product(connection, product_id))
+            if is_changed:
+                await audit.record(connection, [_change(product_id, before, after)])
+        return after
 
     async def DeleteProduct(
         self, request: product_pb2.DeleteProductRequest, context: Context
@@ -75,7 +81,9 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         async with self._database.transaction() as connection:
             stock = await stock_repository.lock_stock(connection, product_id)
             domain.check_deletable(product_id, stock)
+            deleted = messages.to_message(await repository.get_product(connection, product_id))
             await repository.delete_product(connection, product_id)
+            await audit.record(connection, [_change(product_id, deleted, None)])
         return empty_pb2.Empty()
 
     async def ListProducts(
@@ -103,10 +111,15 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         self, request: product_pb2.AdjustStockRequest, context: Context
     ) -> product_pb2.Product:
         adjustment = domain.check_adjustment(messages.parse_adjustment(request))
+        product_id = adjustment.product_id
         async with self._database.transaction() as connection:
-            await _adjust(connection, adjustment)
-            product = await repository.get_product(connection, adjustment.product_id)
-        return messages.to_message(product)
+            stock = await stock_repository.lock_stock(connection, product_id)
+            before = messages.to_message(await repository.get_product(connection, product_id))
+            is_new = await _adjust(connection, stock, adjustment)
+            after = messages.to_message(await repository.get_product(connection, product_id))
+            if is_new:
+                await audit.record(connection, [_change(product_id, before, after)])
+        return after
 
     async def ReserveStock(
         self, request: product_pb2.ReserveStockRequest, context: Context
@@ -148,6 +161,17 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
             results=[messages.to_return_result(each, refused.get(each.key)) for each in requests]
         )
 
+    async def ListAuditEvents(
+        self, request: product_pb2.ListAuditEventsRequest, context: Context
+    ) -> AsyncIterator[product_pb2.ListAuditEventsResponse]:
+        """Read message after message, as ListProducts does."""
+        query = audit.Query(request.user_id, request.resource)
+        progress = paging.Progress(query, request.page_token, request.page_size)
+        while not progress.is_done:
+            yield await audit.read_page(
+                self._database, query, progress, product_pb2.ListAuditEventsResponse()
+            )
+
     async def _read_products(
         self, parsed: listing.Listing, progress: paging.Progress
     ) -> product_pb2.ListProductsResponse:
@@ -172,13 +196,22 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         return [messages.to_result(result) for result in results]
 
 
-async def _adjust(connection: Connection, adjustment: domain.Adjustment) -> None:
-    stock = await stock_repository.lock_stock(connection, adjustment.product_id)
+async def _adjust(
+    connection: Connection, stock: domain.Stock, adjustment: domain.Adjustment
+) -> bool:
+    """Adjust stock, which is locked; return False for an adjustment that is repeated."""
     recorded = None
     if adjustment.idempotency_key:
         recorded = await stock_repository.find_adjustment(connection, adjustment)
     if recorded is not None:
         domain.check_repeated(adjustment, recorded)
-        return
+        return False
     adjusted = domain.adjust_stock(stock, adjustment)
     await stock_repository.record_adjustment(connection, adjustment, adjusted)
+    return True
+
+
+def _change(
+    product_id: uuid.UUID, before: product_pb2.Product | None, after: product_pb2.Product | None
+) -> audit.Change:
+    return audit.Change(f"products/{product_id}", before, after)

@@ -44,7 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         before = describe_revision(given.protoc.absolute(), given.revision, Path(directory))
         options = ["--against", before, "--config", given.config]
-        options += ["--path", "access", "--path", "bazaar", "--path", "rest"]
+        options += ["--path", "access", "--path", "audit", "--path", "bazaar", "--path", "rest"]
         command = [given.buf, "breaking", given.descriptors, *options]
         return subprocess.run(command, check=False).returncode
 

@@ -1,0 +1,169 @@
+"""The audit log of a service: what staff and admins changed, who, when and from where.
+
+The table audit_events, to which services can only add, is the same in every database that has it.
+What is recorded is committed with the change, or neither is.
+"""
+
+import datetime as dt
+import ipaddress
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, LiteralString, Protocol, TypeVar
+from urllib.parse import unquote
+
+from audit.v1 import audit_pb2
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from psycopg.types.json import Jsonb
+
+from chassis import call_context, conversion, paging
+from chassis.database import Connection, Database, fetch
+
+_INSERT: LiteralString = """
+INSERT INTO audit_events
+    (user_id, role, session_id, client_address, request_id, method, resource, before, after)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+_SELECT: LiteralString = """
+SELECT audit_event_id, create_time, user_id, role, session_id,
+    coalesce(host(client_address), '') AS client_address, request_id, method, resource,
+    before, after
+FROM audit_events WHERE (%(before)s::uuid IS NULL OR audit_event_id < %(before)s)
+    AND (%(user_id)s::uuid IS NULL OR user_id = %(user_id)s)
+    AND (%(resource)s = '' OR resource = %(resource)s)
+ORDER BY audit_event_id DESC LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of a resource, whose messages lose their fields with `debug_redact`."""
+
+    resource: str
+    """Its name, such as `products/0199aaaa-0000-7000-8000-000000000000`."""
+    before: Message | None
+    """None if it was created."""
+    after: Message | None
+    """None if it was deleted."""
+
+
+async def record(connection: Connection, changes: Iterable[Change]) -> None:
+    """Record changes in the transaction that makes them, if staff or an admin calls.
+
+    For anybody else, and outside of a call, the changes are not even read.
+    """
+    caller = call_context.find_caller()
+    if caller is None or not caller.is_staff:
+        return
+    who = (
+        caller.user_id,
+        caller.role,
+        caller.session_id,
+        _parse_address(call_context.client.get()),
+        call_context.request_id.get(),
+        call_context.method.get(),
+    )
+    rows = [
+        (*who, change.resource, _to_json(change.before), _to_json(change.after))
+        for change in changes
+    ]
+    if rows:
+        await connection.cursor().executemany(_INSERT, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which events are listed: those of a user, of a resource, or of all where a text is empty."""
+
+    user_id: str
+    resource: str
+
+
+class Page(Protocol):
+    """A response with audit events."""
+
+    next_page_token: str
+
+    @property
+    def audit_events(self) -> Any:
+        """The repeated field."""
+
+
+PageT = TypeVar("PageT", bound=Page)
+
+
+async def read_page(
+    database: Database, query: Query, progress: paging.Progress, page: PageT
+) -> PageT:
+    """Fill an empty response with the next events, newest first, and return it."""
+    parameters = {
+        "before": progress.last_id,
+        "user_id": uuid.UUID(query.user_id) if query.user_id else None,
+        "resource": query.resource,
+        "limit": progress.limit + 1,
+    }
+    async with database.connection() as connection:
+        found = await fetch(connection, _to_message, _SELECT, parameters)
+    add = page.audit_events.add
+    count = paging.fill(add, found[: progress.limit], audit_pb2.AuditEvent.CopyFrom)
+    progress.advance(found, count, lambda event: [event.audit_event_id])
+    page.next_page_token = progress.next_page_token
+    return page
+
+
+def _to_message(
+    audit_event_id: uuid.UUID,
+    create_time: dt.datetime,
+    user_id: uuid.UUID,
+    role: str,
+    session_id: uuid.UUID,
+    *texts_and_resources: Any,
+) -> audit_pb2.AuditEvent:
+    client_address, request_id, method, resource, before, after = texts_and_resources
+    event = audit_pb2.AuditEvent(
+        audit_event_id=str(audit_event_id),
+        create_time=conversion.to_timestamp(create_time),
+        user_id=str(user_id),
+        role=role,
+        session_id=str(session_id),
+        client_address=client_address,
+        request_id=request_id,
+        method=method,
+        resource=resource,
+    )
+    for found, struct in ((before, event.before), (after, event.after)):
+        if found is not None:
+            json_format.ParseDict(found, struct)
+    return event
+
+
+def _parse_address(client: str) -> str | None:
+    """Return the IP address in a client's address, which gRPC writes as `ipv4:ADDRESS:PORT`."""
+    if client.startswith(("ipv4:", "ipv6:")):
+        client = unquote(client[len("ipv4:") :]).rpartition(":")[0].strip("[]")
+    try:
+        return str(ipaddress.ip_address(client))
+    except ValueError:
+        return None
+
+
+def _to_json(message: Message | None) -> Jsonb | None:
+    if message is None:
+        return None
+    shown = type(message)()
+    shown.CopyFrom(message)
+    _redact(shown)
+    return Jsonb(json_format.MessageToDict(shown))
+
+
+def _redact(message: Message) -> None:
+    """Clear the fields with the option `debug_redact`, at any depth."""
+    for field, value in message.ListFields():
+        if field.GetOptions().debug_redact:
+            message.ClearField(field.name)
+        elif field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        else:
+            for part in value if field.is_repeated else (value,):
+                _redact(part)
