@@ -4,7 +4,7 @@ import asyncio
 
 from chassis import log
 from chassis.database import Database
-from services.user import account_repository, domain, session_repository
+from services.user import account_repository, session_repository
 from services.user.passwords import Passwords
 
 INTERVAL_SECONDS = 60.0
@@ -14,7 +14,8 @@ INTERVAL_SECONDS = 60.0
 class FirstAdmin:
     """Makes an admin once per process, if the database has none.
 
-    A shop that has lost its last admin therefore gets one when the service starts again.
+    `email` is in normal form, or empty for no admin. A shop that has lost its last admin gets one
+    when the service starts again.
     """
 
     def __init__(self, database: Database, passwords: Passwords, email: str, password: str) -> None:
@@ -43,10 +44,11 @@ class FirstAdmin:
         async with self._database.connection() as connection:
             if await account_repository.has_admin(connection):
                 return
-        email = domain.check_email(self._email)
         password_hash = await self._passwords.hash(self._password)
         async with self._database.transaction() as connection:
-            user_id = await account_repository.make_first_admin(connection, email, password_hash)
+            user_id = await account_repository.make_first_admin(
+                connection, self._email, password_hash
+            )
             if user_id is not None:
                 await account_repository.cancel_mails(connection, user_id)
                 await session_repository.end_sessions_of_user(connection, user_id)

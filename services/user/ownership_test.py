@@ -1,6 +1,7 @@
 """Which users exist for whom, and who may change them."""
 
 import uuid
+from collections.abc import Awaitable
 
 import grpc
 import psycopg
@@ -36,7 +37,7 @@ async def test_users_do_not_exist_for_other_customers(
 ) -> None:
     other = as_user(channel, str(uuid.uuid4()))
     user_id = user.user_id
-    calls = [
+    calls: list[Awaitable[object]] = [
         other.GetUser(user_pb2.GetUserRequest(user_id=user_id)),
         other.UpdateUser(name(user_id)),
         other.DeleteUser(user_pb2.DeleteUserRequest(user_id=user_id)),

@@ -1,6 +1,7 @@
 """Login, refresh and logout through a channel, on a real database."""
 
 import asyncio
+import datetime as dt
 import statistics
 import time
 import uuid
@@ -13,8 +14,12 @@ import psycopg
 import pytest
 
 from bazaar.user.v1 import user_pb2
+from chassis.database import Database
 from chassis.testing import Events, refusal
+from services.user.cipher import Cipher
 from services.user.passwords import Passwords
+from services.user.sessions import Sessions
+from services.user.signing_keys import SigningKeys
 from services.user.testing import PASSWORD, Users, as_user, log_in, new_user, refresh
 
 pytest_plugins = ("tools.postgres.testing", "services.user.testing", "chassis.testing")
@@ -288,6 +293,27 @@ async def test_changing_the_password_ends_the_other_sessions(
     refused = await refusal(log_in(users))
     assert refused.reason == "INVALID_CREDENTIALS"
     await log_in(users, password="battery staple")
+
+
+async def test_sessions_that_ended_long_ago_are_deleted_with_their_tokens(
+    users: Users, user: user_pb2.User, database: Database, clean_database_url: str
+) -> None:
+    for _ in range(5):
+        await log_in(users)
+    execute(
+        clean_database_url,
+        "WITH numbered AS (SELECT session_id, row_number() OVER () AS number FROM sessions)"
+        " UPDATE sessions SET create_time = now() - interval '40 days',"
+        " expire_time = now() + CASE number WHEN 1 THEN interval '-2 days'"
+        "                       WHEN 2 THEN interval '-1 hour' ELSE interval '1 day' END,"
+        " revoke_time = now() - CASE number WHEN 3 THEN interval '2 days'"
+        "                       WHEN 4 THEN interval '1 hour' END"
+        " FROM numbered WHERE sessions.session_id = numbered.session_id",
+    )
+    keys = SigningKeys(database, Cipher("x"), dt.timedelta(days=30), dt.timedelta(hours=1))
+    await Sessions(database, Passwords(), keys, verification_required=False).sweep()
+    assert execute(clean_database_url, "SELECT count(*) FROM sessions") == [(3,)]
+    assert execute(clean_database_url, "SELECT count(*) FROM refresh_tokens") == [(3,)]
 
 
 async def test_a_flood_of_logins_is_refused_at_once(

@@ -5,8 +5,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
 
+from chassis import errors
 from chassis.service import ServiceSettings
 from chassis.settings import DEVELOPMENT_SECRET, is_development
+from services.user import domain
 
 _MIN_SECRET_CHARACTERS = 32
 _DAY_SECONDS = 86_400.0
@@ -30,6 +32,13 @@ def _check_notice(notice_seconds: float, info: ValidationInfo) -> float:
 
 def _require_verification(required: bool | None, info: ValidationInfo) -> bool:
     return not is_development(info) if required is None else required
+
+
+def _check_admin_email(email: str) -> str:
+    try:
+        return domain.check_email(email) if email else email
+    except errors.Unprocessable as error:
+        raise ValueError("must be an e-mail address") from error
 
 
 def _check_admin_password(password: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -83,7 +92,7 @@ class UserSettings(ServiceSettings):
     ] = _setting(None)
     """Whether users must verify their e-mail addresses before they log in: by default, unless
     BAZAAR_ENVIRONMENT is development."""
-    userservice_admin_email: Annotated[str, Field(max_length=254)] = ""
+    userservice_admin_email: Annotated[str, AfterValidator(_check_admin_email)] = ""
     """Who becomes an admin when there is none; empty for nobody."""
     userservice_admin_password: Annotated[SecretStr, AfterValidator(_check_admin_password)] = (
         _setting(SecretStr(""))

@@ -50,7 +50,7 @@ class Mailbox:
             )
             self.mails.append(message)
             self.recipients.append([str(each) for each in envelope.rcpt_tos])
-            self.encrypted.append(server.transport.get_extra_info("ssl_object") is not None)
+            self.encrypted.append(_is_encrypted(server))
         return self.response
 
 
@@ -89,6 +89,11 @@ async def run_mail_server(
     )
     async with server:
         yield MailServer(server.sockets[0].getsockname()[1], mailbox, client_tls)
+
+
+def _is_encrypted(server: SMTP) -> bool:
+    transport = server.transport
+    return transport is not None and transport.get_extra_info("ssl_object") is not None
 
 
 def _authenticate(
