@@ -30,7 +30,8 @@ class Account:
     user_id: uuid.UUID
     email: str
     email_verified: bool
-    password_hash: str
+    password_hash: str | None
+    """None for a user of an outside identity provider who has not set a password."""
 
 
 async def find_account(connection: Connection, email: str) -> Account | None:
@@ -53,16 +54,48 @@ async def lock_account(connection: Connection, user_id: uuid.UUID) -> Account | 
 
 
 async def insert_unless_taken(
-    connection: Connection, email: str, display_name: str, password_hash: str
+    connection: Connection,
+    email: str,
+    display_name: str,
+    password_hash: str | None,
+    *,
+    email_verified: bool = False,
 ) -> uuid.UUID | None:
     """Insert a customer and return the id, or None if the e-mail address is taken."""
     cursor = await connection.execute(
-        "INSERT INTO users (email, display_name, password_hash) VALUES (%s, %s, %s)"
-        " ON CONFLICT DO NOTHING RETURNING user_id",
-        (email, display_name, password_hash),
+        "INSERT INTO users (email, display_name, password_hash, email_verified)"
+        " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING user_id",
+        (email, display_name, password_hash, email_verified),
     )
     row = await cursor.fetchone()
     return None if row is None else row[0]
+
+
+async def lock_identity(connection: Connection, issuer: str, subject: str) -> uuid.UUID | None:
+    """Return the user with an outside identity, or None.
+
+    Until the transaction ends, another one that asks for the same identity waits.
+    """
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended(%s, hashtextextended(%s, 0)))",
+        (subject, issuer),
+    )
+    cursor = await connection.execute(
+        "SELECT user_id FROM outside_identities WHERE issuer = %s AND subject = %s",
+        (issuer, subject),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else row[0]
+
+
+async def insert_identity(
+    connection: Connection, issuer: str, subject: str, user_id: uuid.UUID
+) -> None:
+    """Link an outside identity, which is locked, to a user."""
+    await connection.execute(
+        "INSERT INTO outside_identities (issuer, subject, user_id) VALUES (%s, %s, %s)",
+        (issuer, subject, user_id),
+    )
 
 
 async def set_password_hash(connection: Connection, user_id: uuid.UUID, password_hash: str) -> None:

@@ -19,7 +19,9 @@ from services.user import (
     repository,
     session_repository,
 )
+from services.user.account_repository import Account
 from services.user.domain import Profile, User
+from services.user.id_tokens import OutsideIdentity
 from services.user.mail import Purpose, Template
 from services.user.passwords import Passwords
 
@@ -59,6 +61,26 @@ class Accounts:
                 connection, Template.VERIFY_EMAIL, profile.email, user.user_id
             )
         return user
+
+    async def find_or_make(self, identity: OutsideIdentity) -> Account:
+        """Return the account of an outside identity, which is made or linked at the first login.
+
+        An account with the e-mail address exists already where its user has verified the address,
+        as the issuer has: otherwise whoever registered it first would share it with its owner.
+
+        Raises:
+            errors.PermissionDenied: the address is not verified here, or not by the issuer.
+        """
+        async with self._database.transaction() as connection:
+            user_id = await account_repository.lock_identity(
+                connection, identity.issuer, identity.subject
+            )
+            if user_id is None:
+                user_id = await self._link(connection, identity)
+            account = await account_repository.lock_account(connection, user_id)
+        if account is None:
+            raise _not_linked()
+        return account
 
     async def verify_email(self, token: str) -> None:
         """Use the token of a mail to verify its address, and make it that of its user.
@@ -118,7 +140,7 @@ class Accounts:
         """
         async with self._database.connection() as connection:
             current = await repository.get_password_hash(connection, user_id)
-        if not await self._passwords.verify(current, current_password):
+        if current is None or not await self._passwords.verify(current, current_password):
             raise errors.PermissionDenied("WRONG_PASSWORD", "The current password is wrong.")
         replacement = await self._passwords.hash(password)
         async with self._database.transaction() as connection:
@@ -182,6 +204,25 @@ class Accounts:
             await session_repository.end_sessions_of_user(connection, user_id)
             return await repository.get_user(connection, user_id)
 
+    async def _link(self, connection: Connection, identity: OutsideIdentity) -> uuid.UUID:
+        """Link an identity to the user with its e-mail address, who is made if there is none."""
+        email = domain.find_email(identity.email)
+        if not email:
+            raise _not_linked()
+        name = domain.find_display_name(identity.name, email)
+        user_id = await account_repository.insert_unless_taken(
+            connection, email, name, None, email_verified=True
+        )
+        if user_id is None:
+            account = await account_repository.find_account(connection, email)
+            if account is None or not account.email_verified or account.email != email:
+                raise _not_linked()
+            user_id = account.user_id
+        await account_repository.insert_identity(
+            connection, identity.issuer, identity.subject, user_id
+        )
+        return user_id
+
     async def sweep(self) -> None:
         """Delete tokens of mails that have expired.
 
@@ -200,9 +241,7 @@ async def _lock_changeable(connection: Connection, caller: Caller, user_id: uuid
     return user
 
 
-async def _use_token(
-    connection: Connection, token: str, purpose: Purpose
-) -> tuple[account_repository.Account, str]:
+async def _use_token(connection: Connection, token: str, purpose: Purpose) -> tuple[Account, str]:
     """Use a token; return its user, whose row is locked, and the address it was sent to.
 
     The row of a user is locked before those of the user's tokens, here as where a user is deleted.
@@ -215,6 +254,11 @@ async def _use_token(
     if not await account_repository.delete_mail_token(connection, digest):
         raise _invalid_token()
     return account, found[1]
+
+
+def _not_linked() -> errors.PermissionDenied:
+    message = "Log in with a password, and verify your e-mail address here and at the provider."
+    return errors.PermissionDenied("IDENTITY_NOT_LINKED", message)
 
 
 def _invalid_token() -> errors.InvalidArgument:

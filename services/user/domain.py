@@ -120,6 +120,17 @@ def find_email(email: str) -> str:
         return ""
 
 
+def find_display_name(name: str, email: str) -> str:
+    """Return a name in normal form if it may be stored, or else what is before the @."""
+    violations = Violations()
+    display_name = violations.check_text(name, "display_name", 1, 200)
+    try:
+        violations.raise_any()
+    except errors.Unprocessable:
+        return email.partition("@")[0]
+    return display_name
+
+
 def _check_email(violations: Violations, email: str) -> str:
     """Check an e-mail address; return it in NFC, with its domain in lower case and in Unicode."""
     try:

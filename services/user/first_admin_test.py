@@ -5,7 +5,8 @@ import asyncio
 import psycopg
 
 from chassis.database import Database
-from chassis.testing import Events
+from chassis.testing import Events, wait_for_blocked
+from services.user import account_repository
 from services.user.first_admin import FirstAdmin
 from services.user.passwords import Passwords
 
@@ -41,6 +42,18 @@ async def test_concurrent_processes_make_one_admin(
     addresses = [f"admin{number}@example.com" for number in range(8)]
     await asyncio.gather(*(make(database, email).ensure() for email in addresses))
     assert len(read(clean_database_url)) == 1
+
+
+async def test_a_process_waits_for_the_admin_that_another_one_makes(
+    database: Database, clean_database_url: str
+) -> None:
+    async with database.connection() as watching:
+        async with database.transaction() as connection:
+            await account_repository.make_first_admin(connection, EMAIL, "$argon2id$")
+            making = asyncio.ensure_future(make(database, "other@example.com").ensure())
+            await wait_for_blocked(watching)
+        await making
+    assert read(clean_database_url) == [(EMAIL, "admin", True)]
 
 
 async def test_nobody_is_an_admin_if_none_is_configured(

@@ -5,6 +5,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import cast
 
+import httpx
+
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import settings, tokens
 from chassis.jwks import KeySet
@@ -16,6 +18,7 @@ from services.user import first_admin, mail_worker, sessions
 from services.user.accounts import Accounts
 from services.user.cipher import Cipher
 from services.user.first_admin import FirstAdmin
+from services.user.id_tokens import IdTokens, TrustedIssuer
 from services.user.mail_transport import FileTransport, SmtpTransport, Transport
 from services.user.mail_worker import MailWorker
 from services.user.passwords import Passwords
@@ -62,7 +65,8 @@ def make_servicer(resources: Resources) -> UserServicer:
         BackgroundTask("mail_token_sweep", accounts.sweep, sessions.SWEEP_SECONDS),
     ]
     resources.tasks.extend(tasks)
-    return UserServicer(database, accounts, logins, keys, revocations, admin)
+    outside = open_id_tokens(resources)
+    return UserServicer(database, accounts, logins, keys, revocations, admin, outside)
 
 
 def make_verifier(resources: Resources, servicer: UserServicer) -> Verifier:
@@ -93,6 +97,15 @@ def make_keys(resources: Resources) -> SigningKeys:
         lifetime=dt.timedelta(seconds=config.userservice_key_lifetime_seconds),
         notice=dt.timedelta(seconds=config.userservice_key_notice_seconds),
     )
+
+
+def open_id_tokens(resources: Resources) -> IdTokens:
+    """Make what verifies the tokens of outside identity providers."""
+    config = cast(UserSettings, resources.settings)
+    client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
+    resources.stack.push_async_callback(client.aclose)
+    pairs = [each.rpartition("=") for each in config.userservice_trusted_issuers]
+    return IdTokens([TrustedIssuer(url, audience) for url, _, audience in pairs], client)
 
 
 def open_transport(config: UserSettings) -> Transport:

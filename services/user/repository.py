@@ -106,17 +106,18 @@ async def delete_user(connection: Connection, user_id: uuid.UUID) -> None:
         raise errors.not_found("user", user_id)
 
 
-async def get_password_hash(connection: Connection, user_id: uuid.UUID) -> str:
-    """Get the password hash of a user.
+async def get_password_hash(connection: Connection, user_id: uuid.UUID) -> str | None:
+    """Get the password hash of a user, who may have no password.
 
     Raises:
         errors.NotFound: the user does not exist.
     """
     query: LiteralString = "SELECT password_hash FROM users WHERE user_id = %s"
-    found = await fetch(connection, str, query, (user_id,))
-    if not found:
+    row = await (await connection.execute(query, (user_id,))).fetchone()
+    if row is None:
         raise errors.not_found("user", user_id)
-    return found[0]
+    password_hash: str | None = row[0]
+    return password_hash
 
 
 async def replace_password_hash(

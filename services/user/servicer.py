@@ -16,6 +16,7 @@ from services.user import domain, messages, repository
 from services.user.accounts import Accounts
 from services.user.domain import Profile, User
 from services.user.first_admin import FirstAdmin
+from services.user.id_tokens import IdTokens
 from services.user.revocation_log import RevocationLog
 from services.user.sessions import Sessions
 from services.user.signing_keys import SigningKeys
@@ -35,6 +36,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         keys: SigningKeys,
         revocations: RevocationLog,
         first_admin: FirstAdmin,
+        id_tokens: IdTokens,
     ) -> None:
         self._database = database
         self._accounts = accounts
@@ -42,6 +44,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self.keys = keys
         self.revocations = revocations
         self._first_admin = first_admin
+        self._id_tokens = id_tokens
 
     async def Register(
         self, request: user_pb2.RegisterRequest, context: Context
@@ -141,6 +144,14 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         await self._first_admin.ensure()
         email = domain.find_email(request.email)
         issued = await self._sessions.log_in(email, request.password)
+        return user_pb2.LoginResponse(**messages.to_fields(issued))
+
+    async def LoginWithIdToken(
+        self, request: user_pb2.LoginWithIdTokenRequest, context: Context
+    ) -> user_pb2.LoginResponse:
+        identity = await self._id_tokens.verify(request.id_token)
+        account = await self._accounts.find_or_make(identity)
+        issued = await self._sessions.open(account.user_id, account.password_hash)
         return user_pb2.LoginResponse(**messages.to_fields(issued))
 
     async def RefreshToken(

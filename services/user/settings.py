@@ -1,14 +1,16 @@
 """The settings of the user service: its secrets, its first admin, and how it sends mail."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+from pydantic_settings import NoDecode
 
-from chassis import errors
+from chassis import errors, settings
 from chassis.service import ServiceSettings
 from chassis.settings import DEVELOPMENT_SECRET, is_development
-from services.user import domain
+from services.user import domain, id_tokens
 
 _MIN_SECRET_CHARACTERS = 32
 _DAY_SECONDS = 86_400.0
@@ -32,6 +34,18 @@ def _check_notice(notice_seconds: float, info: ValidationInfo) -> float:
 
 def _require_verification(required: bool | None, info: ValidationInfo) -> bool:
     return not is_development(info) if required is None else required
+
+
+def _check_issuers(issuers: Sequence[str], info: ValidationInfo) -> Sequence[str]:
+    for each in issuers:
+        url, _, audience = each.rpartition("=")
+        if not audience:
+            raise ValueError("must be like https://ISSUER=AUDIENCE,https://ISSUER=AUDIENCE")
+        if id_tokens.check_url(url).startswith("http:") and not is_development(info):
+            raise ValueError("must have https URLs, unless BAZAAR_ENVIRONMENT is development")
+    if len({each.rpartition("=")[0] for each in issuers}) < len(issuers):
+        raise ValueError("must not repeat an issuer")
+    return issuers
 
 
 def _check_admin_email(email: str) -> str:
@@ -98,6 +112,16 @@ class UserSettings(ServiceSettings):
         _setting(SecretStr(""))
     )
     """The password of that admin."""
+    userservice_trusted_issuers: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(settings.split),
+        AfterValidator(_check_issuers),
+    ] = ()
+    """Outside identity providers whose users may log in, separated by commas: `ISSUER=AUDIENCE`,
+    for example `https://accounts.google.com=our-client-id`. An issuer is trusted to know whose an
+    e-mail address is, also that of an admin. It must be an https URL, or in development an http
+    URL of this machine."""
     userservice_smtp_url: Annotated[SecretStr, AfterValidator(_check_smtp_url)] = _setting(
         SecretStr("")
     )

@@ -100,6 +100,33 @@ def test_the_url_of_the_mail_server_is_one(
     assert refused(monkeypatch, capsys, **given) == {"USERSERVICE_SMTP_URL"}
 
 
+def test_issuers_are_trusted_with_their_audiences(monkeypatch: pytest.MonkeyPatch) -> None:
+    issuers = "https://one.example/a?b=c=client-1, https://two.example=client-2"
+    found = load(monkeypatch, **PRODUCTION, USERSERVICE_TRUSTED_ISSUERS=issuers)
+    assert len(found.userservice_trusted_issuers) == 2
+    given = {"BAZAAR_ENVIRONMENT": "development"}
+    load(monkeypatch, **given, USERSERVICE_TRUSTED_ISSUERS="http://localhost:1=hunter2")
+
+
+@pytest.mark.parametrize(
+    "issuers",
+    [
+        "https://hunter2.example",
+        "https://hunter2.example=",
+        "hunter2=client",
+        "http://hunter2.example=client",
+        "http://localhost=hunter2",
+        "https://a.example=hunter2,https://a.example=other",
+        "https://a.example=hunter2,",
+    ],
+)
+def test_issuers_of_production_are_https_urls_each_with_one_audience(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], issuers: str
+) -> None:
+    given = PRODUCTION | {"USERSERVICE_TRUSTED_ISSUERS": issuers}
+    assert refused(monkeypatch, capsys, **given) == {"USERSERVICE_TRUSTED_ISSUERS"}
+
+
 def test_a_key_is_not_published_longer_than_it_signs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,13 +9,17 @@ import uuid
 import jwt
 import psycopg
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from chassis import errors, tokens
 from chassis.caller import Role
 from chassis.database import Database
 from chassis.jwks import KeySet
 from chassis.revocations import Revocations
+from chassis.testing import wait_for_blocked
 from chassis.tokens import Verifier
+from services.user import key_repository
 from services.user.cipher import Cipher
 from services.user.signing_keys import RETENTION, SigningKeys
 
@@ -24,6 +28,10 @@ DATABASE = "user"
 SECRET = "0123456789abcdef0123456789abcdef"
 LIFETIME = dt.timedelta(days=30)
 NOTICE = dt.timedelta(hours=1)
+KEY_ID = uuid.UUID(int=1)
+PRIVATE_KEY = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+    serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+)
 
 
 def make_keys(
@@ -53,6 +61,24 @@ async def test_concurrent_processes_agree_on_one_first_key(database: Database) -
     current = await asyncio.gather(*(keys.find_current() for keys in replicas))
     assert len({key.key_id for key in current}) == 1
     assert await published(replicas[0]) == [current[0].key_id]
+
+
+async def test_a_process_waits_for_the_key_that_another_one_makes(database: Database) -> None:
+    async with database.connection() as watching:
+        async with database.transaction() as connection:
+            await key_repository.rotate(
+                connection,
+                KEY_ID,
+                Cipher(SECRET).encrypt(PRIVATE_KEY, KEY_ID.bytes),
+                lifetime=LIFETIME,
+                notice=NOTICE,
+                retention=RETENTION,
+            )
+            other = make_keys(database)
+            finding = asyncio.ensure_future(other.find_current())
+            await wait_for_blocked(watching)
+        assert (await finding).key_id == KEY_ID.hex
+        assert await published(other) == [KEY_ID.hex]
 
 
 async def test_the_next_key_is_published_before_it_signs(

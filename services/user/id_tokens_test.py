@@ -1,0 +1,324 @@
+"""Logins by ID tokens of an issuer, which serves its keys over HTTP."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import jwt
+import psycopg
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from bazaar.user.v1 import user_pb2, user_pb2_grpc
+from chassis.database import Database
+from chassis.service import Resources
+from chassis.testing import Refusal, refusal, serving_service
+from chassis.token_testing import USER_ID
+from services.user import id_tokens
+from services.user.id_tokens import check_url
+from services.user.main import SERVICE
+from services.user.settings import UserSettings
+from services.user.testing import PASSWORD, Users, log_in, new_user
+
+pytest_plugins = ("tools.postgres.testing",)
+DATABASE = "user"
+AUDIENCE = "our-client-id"
+KEYS: dict[str, Any] = {
+    "RS256": rsa.generate_private_key(65537, 2048),
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+Claims = dict[str, Any]
+
+
+def make_jwk(algorithm: str) -> Claims:
+    public = KEYS[algorithm].public_key()
+    jwk: Claims = jwt.get_algorithm_by_name(algorithm).to_jwk(public, as_dict=True)
+    return {**jwk, "kid": algorithm, "alg": algorithm, "use": "sig"}
+
+
+@dataclass
+class Issuer:
+    """An identity provider on a free port."""
+
+    url: str = ""
+    requests: list[str] = field(default_factory=list)
+    configuration: Claims = field(default_factory=dict)
+    keys: str = field(
+        default_factory=lambda: json.dumps({"keys": [make_jwk(name) for name in KEYS]})
+    )
+
+    async def serve(self, request: web.BaseRequest) -> web.Response:
+        self.requests.append(request.path)
+        if request.path == "/.well-known/openid-configuration":
+            configuration = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
+            return web.json_response(configuration | self.configuration)
+        return web.Response(text=self.keys, content_type="application/json")
+
+    def token(self, algorithm: str = "ES256", header: Claims | None = None, **claims: Any) -> str:
+        now = int(time.time())
+        usual = {
+            "iss": self.url,
+            "aud": AUDIENCE,
+            "sub": "1234",
+            "iat": now,
+            "exp": now + 300,
+            "email": "ada@example.com",
+            "email_verified": True,
+            "name": "Ada Lovelace",
+        }
+        merged = {name: each for name, each in (usual | claims).items() if each is not None}
+        return jwt.encode(merged, KEYS[algorithm], algorithm, {"kid": algorithm} | (header or {}))
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    served = Issuer()
+    runner = web.ServerRunner(web.Server(served.serve))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    served.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield served
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def users(clean_database_url: str, issuer: Issuer) -> AsyncIterator[Users]:
+    config = UserSettings(
+        bazaar_environment="development",
+        userservice_trusted_issuers=(f"{issuer.url}={AUDIENCE}",),
+    )
+    resources = Resources(Database(clean_database_url), config)
+    async with resources.stack, serving_service(SERVICE, resources) as channel:
+        yield user_pb2_grpc.UserServiceStub(channel)
+
+
+async def exchange(users: Users, token: str) -> str:
+    """Log in, and return the id of the user."""
+    response = await users.LoginWithIdToken(user_pb2.LoginWithIdTokenRequest(id_token=token))
+    claims = jwt.decode(response.access_token, options={"verify_signature": False})
+    return str(claims["sub"])
+
+
+async def refuse(users: Users, token: str) -> Refusal:
+    return await refusal(exchange(users, token))
+
+
+@pytest.mark.parametrize("algorithm", KEYS)
+async def test_the_first_login_makes_a_user(users: Users, issuer: Issuer, algorithm: str) -> None:
+    user_id = await exchange(users, issuer.token(algorithm))
+    (user,) = (await users.ListUsers(user_pb2.ListUsersRequest())).users
+    assert (user.user_id, user.email, user.display_name) == (
+        user_id,
+        "ada@example.com",
+        "Ada Lovelace",
+    )
+    assert (user.email_verified, user.role) == (True, user_pb2.ROLE_CUSTOMER)
+    assert (await refusal(log_in(users, password=""))).reason == "INVALID_CREDENTIALS"
+
+
+async def test_later_logins_find_the_user_by_the_subject(users: Users, issuer: Issuer) -> None:
+    user_id = await exchange(users, issuer.token())
+    assert await exchange(users, issuer.token(email="new@example.com")) == user_id
+    assert await exchange(users, issuer.token(email_verified=False)) == user_id
+    other = await exchange(users, issuer.token(sub="5678", email="other@example.com"))
+    assert other != user_id
+    assert issuer.requests == ["/.well-known/openid-configuration", "/keys"]
+
+
+async def test_concurrent_first_logins_make_one_user(users: Users, issuer: Issuer) -> None:
+    found = await asyncio.gather(*(exchange(users, issuer.token()) for _ in range(10)))
+    assert len(set(found)) == 1
+
+
+async def test_an_identity_is_linked_to_a_user_who_has_verified_the_address(
+    users: Users, issuer: Issuer, clean_database_url: str
+) -> None:
+    user = await users.CreateUser(new_user())
+    refused = await refuse(users, issuer.token())
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.PERMISSION_DENIED,
+        "IDENTITY_NOT_LINKED",
+    )
+    with psycopg.connect(clean_database_url) as connection:
+        connection.execute("UPDATE users SET email_verified = true")
+    assert await exchange(users, issuer.token()) == user.user_id
+    await log_in(users, password=PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"email_verified": False},
+        {"email_verified": None},
+        {"email_verified": "false"},
+        {"email": None},
+        {"email": "nobody"},
+        {"email": ["ada@example.com"]},
+    ],
+)
+async def test_a_user_is_not_made_of_an_address_that_the_issuer_has_not_verified(
+    users: Users, issuer: Issuer, claims: Claims
+) -> None:
+    assert (await refuse(users, issuer.token(**claims))).reason == "IDENTITY_NOT_LINKED"
+    assert list((await users.ListUsers(user_pb2.ListUsersRequest())).users) == []
+
+
+@pytest.mark.parametrize("name", [None, "", "x" * 201, "A\x00da", 7])
+async def test_a_name_that_cannot_be_stored_is_replaced(
+    users: Users, issuer: Issuer, name: object
+) -> None:
+    await exchange(users, issuer.token(name=name))
+    (user,) = (await users.ListUsers(user_pb2.ListUsersRequest())).users
+    assert user.display_name == "ada"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iss": "https://evil.example"},
+        {"iss": None},
+        {"aud": "another-client"},
+        {"aud": None},
+        {"aud": []},
+        {"aud": [AUDIENCE, "another-client"]},
+        {"aud": [AUDIENCE, "another-client"], "azp": "another-client"},
+        {"azp": "another-client"},
+        {"exp": 1},
+        {"exp": None},
+        {"iat": 1},
+        {"iat": None},
+        {"iat": 2**33},
+        {"iat": True},
+        {"nbf": 2**33},
+        {"sub": None},
+        {"sub": ""},
+        {"sub": "x" * 256},
+        {"sub": "\x00"},
+    ],
+)
+async def test_a_token_that_is_not_for_us_is_refused(
+    users: Users, issuer: Issuer, claims: Claims
+) -> None:
+    refused = await refuse(users, issuer.token(**claims))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAUTHENTICATED, "INVALID_ID_TOKEN")
+
+
+async def test_a_token_for_several_audiences_names_us_as_its_party(
+    users: Users, issuer: Issuer
+) -> None:
+    await exchange(users, issuer.token(aud=[AUDIENCE, "another-client"], azp=AUDIENCE))
+    await exchange(users, issuer.token(aud=[AUDIENCE]))
+
+
+async def test_a_token_that_is_not_signed_by_the_issuer_is_refused(
+    users: Users, issuer: Issuer
+) -> None:
+    valid = issuer.token()
+    header, claims, signature = valid.split(".")
+    public = jwt.get_algorithm_by_name("ES256").to_jwk(KEYS["ES256"].public_key())
+    forged = [
+        "",
+        "x",
+        valid[:-8],
+        f"{header}.{claims}.",
+        f"{_encode({'alg': 'none', 'kid': 'ES256'})}.{claims}.",
+        jwt.encode(_decode(claims), public * 2, "HS256", {"kid": "ES256"}),
+        jwt.encode(_decode(claims), KEYS["EdDSA"], "EdDSA", {"kid": "ES256"}),
+        jwt.encode(
+            _decode(claims), ec.generate_private_key(ec.SECP256R1()), "ES256", {"kid": "ES256"}
+        ),
+        jwt.encode(_decode(claims), KEYS["RS256"], "RS512", {"kid": "RS256"}),
+        issuer.token(header={"kid": "unknown"}),
+        f"{_encode({'alg': 'ES256', 'kid': 7})}.{claims}.{signature}",
+        issuer.token(header={"typ": "at+jwt"}),
+        issuer.token(header={"typ": "logout+jwt"}),
+        f"{_encode([])}.{claims}.{signature}",
+        f"{header}.{_encode([])}.{signature}",
+    ]
+    reasons = [(await refuse(users, token)).reason for token in forged]
+    assert reasons == ["INVALID_ID_TOKEN"] * len(forged)
+
+
+async def test_our_own_access_token_is_no_id_token(users: Users, issuer: Issuer) -> None:
+    await users.CreateUser(new_user())
+    issued = await log_in(users)
+    assert (await refuse(users, issued.access_token)).reason == "INVALID_ID_TOKEN"
+
+
+async def test_unknown_issuers_are_not_asked(users: Users, issuer: Issuer) -> None:
+    await refuse(users, issuer.token(iss=f"{issuer.url}/other"))
+    assert issuer.requests == []
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        {"issuer": "https://evil.example"},
+        {"issuer": None},
+        {"jwks_uri": None},
+        {"jwks_uri": "http://keys.example/keys"},
+        {"jwks_uri": "file:///etc/passwd"},
+        {"jwks_uri": "https://user@keys.example/keys"},
+        {"x": "x" * id_tokens.MAX_DOCUMENT_BYTES},
+    ],
+)
+async def test_an_issuer_whose_configuration_is_wrong_is_unavailable(
+    users: Users, issuer: Issuer, configuration: Claims
+) -> None:
+    issuer.configuration = configuration
+    refused = await refuse(users, issuer.token())
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "KEYS_UNAVAILABLE")
+    assert issuer.requests == ["/.well-known/openid-configuration"]
+
+
+@pytest.mark.parametrize("keys", ["", "{}", "[]", "x" * (id_tokens.MAX_DOCUMENT_BYTES + 1)])
+async def test_an_issuer_whose_keys_are_none_is_unavailable(
+    users: Users, issuer: Issuer, keys: str
+) -> None:
+    issuer.keys = keys
+    assert (await refuse(users, issuer.token())).code == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_deleted_user_can_begin_again(users: Users, issuer: Issuer) -> None:
+    user_id = await exchange(users, issuer.token())
+    await users.DeleteUser(user_pb2.DeleteUserRequest(user_id=user_id))
+    assert await exchange(users, issuer.token()) != user_id
+
+
+async def test_a_user_without_a_password_cannot_change_it(
+    users: Users, clean_database_url: str
+) -> None:
+    with psycopg.connect(clean_database_url) as connection:
+        # The caller of `users`.
+        connection.execute(
+            "INSERT INTO users (user_id, email, display_name) VALUES (%s, 'a@b.de', 'Ada')",
+            [USER_ID],
+        )
+    request = user_pb2.ChangePasswordRequest(
+        user_id=str(USER_ID), current_password="None", new_password=PASSWORD
+    )
+    assert (await refusal(users.ChangePassword(request))).reason == "WRONG_PASSWORD"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://issuer.example", "ftp://x", "https://", "", "https://a@b", "https://a#b", 7]
+)
+def test_issuers_have_https_urls(url: object) -> None:
+    with pytest.raises(ValueError, match=r"must be an https URL|not a string"):
+        check_url(url)
+
+
+def _encode(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def _decode(claims: str) -> Claims:
+    decoded: Claims = json.loads(base64.urlsafe_b64decode(claims + "=="))
+    return decoded
