@@ -37,6 +37,7 @@ from gateway.rates.quotas import parse_quotas
 from gateway.rates.store import Counters
 from gateway.routing.routes import Route, compile_routes
 from gateway.routing.templates import PathTree
+from gateway.server.admission import Admission, AdmissionLimits
 from gateway.server.limits import ConnectionLimits
 from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
 from gateway.upstream.channels import Upstream
@@ -114,6 +115,7 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         streams: OpenStreams,
         middleware: Sequence[object],
         connection_limits: ConnectionLimits,
+        admission_limits: AdmissionLimits,
         proxies: TrustedProxies,
         *,
         compression: bool,
@@ -121,6 +123,9 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         super().__init__(middleware=middleware)  # type: ignore[arg-type]
         self.connection_limits = connection_limits
         """The limits on connections that the server of the application enforces."""
+        exempt = frozenset(path.encode() for path in QUIET_PATHS)
+        self.admission = Admission(admission_limits, exempt, proxies)
+        """Counts requests and connections in that server."""
         self._streams = streams
         self._proxies = proxies
         self._compression = compression
@@ -178,6 +183,11 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
         dependencies.streams,
         middleware,
         limits,
+        AdmissionLimits(
+            max_requests=settings.apigateway_max_requests,
+            max_client_requests=settings.apigateway_max_client_requests,
+            max_client_connections=settings.apigateway_max_client_connections,
+        ),
         TrustedProxies(settings.apigateway_trusted_proxies),
         compression=settings.apigateway_compression,
     )
@@ -215,7 +225,9 @@ def _make_handler(plan: Plan, dependencies: Dependencies, limiter: RateLimiter) 
             call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
         ),
         stream_calls=StreamCalls(dependencies.upstream, dependencies.streams),
-        call_limit=CallLimit(plan.settings.apigateway_max_calls),
+        call_limit=CallLimit(
+            plan.settings.apigateway_max_calls, plan.settings.apigateway_max_method_calls
+        ),
         rate_limiter=limiter,
     )
 
@@ -235,6 +247,7 @@ def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
         sweeper=BackgroundTask("sweep_idempotency_records", records.sweep_all, SWEEP_SECONDS),
         streams=OpenStreams(
             max_streams=settings.apigateway_max_streams,
+            max_client_streams=settings.apigateway_max_client_streams,
             idle_seconds=settings.apigateway_stream_idle_seconds,
             drain_seconds=drain_seconds,
         ),

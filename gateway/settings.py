@@ -104,14 +104,25 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     """How many connections to its own database one worker may have, besides one for readiness."""
     apigateway_call_timeout_seconds: Seconds = 10.0
     """The deadline of a unary call whose client does not set one."""
+    apigateway_max_requests: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """How many requests one worker may work on that began within the last second; streams and
+    health do not count."""
+    apigateway_max_client_requests: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """How many of them may be of one client address, unless it is a trusted proxy."""
     apigateway_max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """How many unary calls one worker may have in flight."""
+    apigateway_max_method_calls: Annotated[int, Field(ge=1, le=100_000)] = 500
+    """How many of them may be of one method."""
     apigateway_max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
     """How many connections one worker may have at once."""
+    apigateway_max_client_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """How many of them may be of one client address, unless it is a trusted proxy."""
     apigateway_connection_seconds: Seconds = 3_600.0
     """How long a connection takes requests; after that it is closed as soon as it is idle."""
     apigateway_max_streams: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """How many streams one worker may have open at once."""
+    apigateway_max_client_streams: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """How many of them may be of one client address."""
     apigateway_stream_idle_seconds: Seconds = 60.0
     """How long there may be no activity on a stream; a heartbeat of an event stream is activity."""
     apigateway_idempotency_seconds: Annotated[float, Field(ge=60, le=30 * 86_400)] = 86_400.0

@@ -41,7 +41,11 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         _allow_many_files()
         self.config.app = self.wsgi
-        self.config.http = partial(Connection, limits=self.wsgi.connection_limits)
+        self.config.http = partial(
+            Connection,
+            limits=self.wsgi.connection_limits,
+            admission=self.wsgi.admission,
+        )
         server = _DrainingServer(self.config, self.wsgi, self.ppid)
         # Gunicorn's master sends SIGQUIT to its workers when it receives SIGINT or SIGQUIT.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.stop)

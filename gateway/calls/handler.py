@@ -63,7 +63,7 @@ class Handler:
                 route.preconditions.admit(conditions, None)
             await self.stream_calls.serve(parts, exchange, resp)
         else:
-            with self.call_limit:
+            with self.call_limit.of(route.rpc.name):
                 (await self.unary_calls.serve(parts, exchange)).apply(resp)
         exchange.code = "OK"
 

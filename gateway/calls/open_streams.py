@@ -1,9 +1,11 @@
 """The streams that one process has open: how many there may be, for how long, and how they end."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.http.client_address import network_of
 from gateway.http.problems import Problem, unavailable
 
 HEARTBEAT_SECONDS = 15.0
@@ -26,6 +28,8 @@ class OpenStreams:
 
     max_streams: int
     """How many may be open at once."""
+    max_client_streams: int
+    """How many of them may be of one client."""
     idle_seconds: float
     """How long there may be no activity: no response arrives or leaves, no request is passed on.
 
@@ -36,7 +40,8 @@ class OpenStreams:
     """
     drain_seconds: float
     """How long a stream may continue after the server begins to stop."""
-    _streams: set[Stream] = field(default_factory=set, init=False)
+    _streams: dict[Stream, str] = field(default_factory=dict, init=False)
+    _streams_of: Counter[str] = field(default_factory=Counter, init=False)
     _draining: bool = field(default=False, init=False)
 
     @property
@@ -44,8 +49,8 @@ class OpenStreams:
         """The interval of heartbeats, which is less than `idle_seconds`."""
         return min(HEARTBEAT_SECONDS, self.idle_seconds / 2)
 
-    def add(self, stream: Stream) -> None:
-        """Count a stream as open.
+    def add(self, stream: Stream, client: str) -> None:
+        """Count a stream of a client address as open.
 
         Raises:
             Problem: the server is stopping, or the limit of open streams is reached.
@@ -55,11 +60,20 @@ class OpenStreams:
         if len(self._streams) >= self.max_streams:
             detail = "The server has reached its limit of open streams."
             raise unavailable(detail, "TOO_MANY_STREAMS", retry_seconds=5)
-        self._streams.add(stream)
+        client = network_of(client)
+        if self._streams_of.get(client, 0) >= self.max_client_streams:
+            detail = "The client has reached its limit of open streams."
+            raise unavailable(detail, "TOO_MANY_STREAMS", retry_seconds=5)
+        self._streams[stream] = client
+        self._streams_of[client] += 1
 
     def remove(self, stream: Stream) -> None:
         """Count a stream as closed."""
-        self._streams.discard(stream)
+        client = self._streams.pop(stream, None)
+        if client is not None:
+            self._streams_of[client] -= 1
+            if not self._streams_of[client]:
+                del self._streams_of[client]
 
     def drain(self) -> None:
         """Open no more streams, take no more of any upload, and end what is left after a while."""

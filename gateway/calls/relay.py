@@ -64,7 +64,8 @@ class Relay:
         Raises:
             Problem: the server is stopping, or the limit of open streams is reached.
         """
-        self._streams.add(self)
+        self._streams.add(self, self._exchange.client)
+        self._exchange.become_stream()
         self._call = self._make_call()
         if self._requests is not None:
             self._upload = Upload(self._requests, self._call, self._note_activity)

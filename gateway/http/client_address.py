@@ -47,6 +47,11 @@ class TrustedProxies:
                     break
         return str(address)
 
+    def trusts(self, peer: str) -> bool:
+        """Return whether a peer is a trusted proxy."""
+        address = _read(peer)
+        return address is not None and self._trusts(address)
+
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
 

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from chassis import log
-from gateway.http.asgi import Headers, Receive, Send
+from gateway.http.asgi import BECOME_STREAM, Headers, Receive, Send
 from gateway.http.body import RequestBody
 from gateway.http.client_address import TrustedProxies
 from gateway.http.compression import VARY, varies_by_encoding
@@ -116,6 +116,10 @@ class Exchange:
             (b"ratelimit", ", ".join(usages).encode()),
         ]
 
+    def become_stream(self) -> None:
+        """Tell the server, if it is ours, that the request mostly waits from now on."""
+        self._scope.get(BECOME_STREAM, _ignore)()
+
     def bind_log(self) -> None:
         """Add the request id to every log event of this request."""
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
@@ -133,3 +137,7 @@ class Exchange:
             client=self.client,
             **{name: value for name, value in optional.items() if value},
         )
+
+
+def _ignore() -> None:
+    pass

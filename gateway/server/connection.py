@@ -21,6 +21,7 @@ from chassis import log
 from gateway.http.asgi import Headers
 from gateway.http.deadline import Deadline
 from gateway.http.problems import Problem, unavailable
+from gateway.server.admission import LAST_REFUSAL, REFUSAL, Admission, AdmissionLimits
 from gateway.server.cycle import Cycle
 from gateway.server.limits import (
     BODY_BUFFER_BYTES,
@@ -61,6 +62,7 @@ class Connection(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         limits: ConnectionLimits | None = None,
+        admission: Admission | None = None,
     ) -> None:
         if not config.loaded:
             config.load()
@@ -69,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._limits = limits or ConnectionLimits()
+        self._admission = admission or Admission(AdmissionLimits())
         self._state = State.WAITING
         self._deadline = Deadline(self._loop, self._time_out)
         self._parser = RequestParser()
@@ -92,11 +95,14 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         server, client = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         self._addresses = (address_of(server), address_of(client))
+        peer, _ = self._addresses[1] or ("", 0)
+        self._client = self._admission.open(peer)
         self._expiry = self._loop.time() + self._limits.max_age_seconds
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         limit_unsent(transport.get_extra_info("socket"))
         self._enter(State.WAITING)
-        if len(self._server.connections) < self._limits.max_connections:
+        many = self._admission.has_too_many_connections(self._client)
+        if len(self._server.connections) < self._limits.max_connections and not many:
             self._server.connections.add(self)  # type: ignore[arg-type]
         else:
             self._stopping = True
@@ -109,6 +115,7 @@ class Connection(asyncio.Protocol):
         self._received.data = b""
         self._parser.close()
         self._server.connections.discard(self)
+        self._admission.close(self._client)
         self.resume_writing()
         self._deadline.close()
         if self._cycle is not None:
@@ -116,7 +123,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse the current request, and buffer the rest; discard what comes after the last one."""
-        if self._state is State.LINGERING:
+        if self._state is State.WAITING and self._admission.refuses_unread(self._client, data):
+            self._shed_unread(data)
+        elif self._state is State.LINGERING:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > self._limits.linger_bytes:
                 self._transport.abort()
@@ -227,13 +236,46 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, head: Head) -> None:
         self._first = False
+        exempt = self._admission.is_exempt(head.path)
+        if not exempt and self._admission.refuses(self._client):
+            self._shed(head)
+            return
         self._enter(State.SERVING)
-        self._cycle = cycle = Cycle(head, self)
-        scope = make_scope(head, self._config, self._app_state, self._addresses)
+        self._cycle = cycle = Cycle(head, self, None if exempt else self._admission)
+        if not exempt:
+            self._admission.begin(cycle, self._client)
+        scope = make_scope(head, self._config, self._app_state, self._addresses, cycle.leave)
         run = cycle.run(self._config.loaded_app, scope)
         task = self._loop.create_task(run, context=contextvars.Context())
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
+
+    # How requests are refused while there is too much work.
+
+    def _shed_unread(self, data: bytes) -> None:
+        """Refuse a request that is nothing but a head, or parse it if that is not all there is."""
+        if self._received.data or self._writable is not None or not self.may_stay_open():
+            self._received.add(data)
+            self.advance()
+            return
+        self._first = False
+        self._enter(State.WAITING)
+        self._admission.note_refusal()
+        self._transport.write(REFUSAL)
+
+    def _shed(self, head: Head) -> None:
+        """Refuse a request; the connection stays open if the whole request is there already."""
+        self._admission.note_refusal()
+        if head.has_body and self._received.data:
+            _, taken = self._parser.read_body(self._received.data[:BODY_BUFFER_BYTES])
+            self._received.take(taken)
+        whole = self._parser.complete and not self._received.data
+        if whole and head.keeps_alive and self._writable is None and self.may_stay_open():
+            self.write(REFUSAL)
+            self._enter(State.WAITING)
+        else:
+            self.write(LAST_REFUSAL)
+            self._linger()
 
     # How a connection ends.
 

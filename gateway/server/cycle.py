@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from chassis import log
 from gateway.http.asgi import Application, Headers
 from gateway.http.problems import Problem, internal, unavailable
+from gateway.server.admission import Admission
 from gateway.server.limits import BODY_BUFFER_BYTES
 from gateway.server.parser import Head
 from gateway.server.response import CONTINUE, Response, format_problem
@@ -42,7 +43,11 @@ class ClientConnection(Protocol):
 class Cycle:
     """Calls the application for one request; `receive` and `send` are the ASGI callables."""
 
-    def __init__(self, head: Head, connection: ClientConnection) -> None:
+    def __init__(
+        self, head: Head, connection: ClientConnection, admission: Admission | None = None
+    ) -> None:
+        """Take the head of a request, and what counts it, if anything does."""
+        self._admission = admission
         self.stays_open = head.keeps_alive
         """Whether the connection stays open after this response, as far as known."""
         self.body_complete = not head.has_body
@@ -76,6 +81,12 @@ class Cycle:
             raise
         finally:
             self._end(internal())
+            self.leave()
+
+    def leave(self) -> None:
+        """Let the request count no longer: it is done, or has become a stream."""
+        if self._admission is not None:
+            self._admission.end(self)
 
     async def receive(self) -> dict[str, Any]:
         """Return the next ASGI event: a piece of the body, or a disconnect."""

@@ -80,8 +80,8 @@ class Response:
                 self.closes = True
 
 
-def format_problem(problem: Problem) -> bytes:
-    """Return a whole response with `Connection: close`."""
+def format_problem(problem: Problem, *, closes: bool = True) -> bytes:
+    """Return a whole response, by default with `Connection: close`."""
     body = problem.as_json()
     headers = [
         (b"content-type", PROBLEM_JSON.encode()),
@@ -89,7 +89,7 @@ def format_problem(problem: Problem) -> bytes:
         *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
     ]
     start = {"status": problem.status, "headers": headers}
-    return Response(start, "GET", "1.1").head([], closes=True) + body
+    return Response(start, "GET", "1.1").head([], closes=closes) + body
 
 
 def _chunk(content: bytes) -> bytes:

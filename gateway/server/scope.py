@@ -1,18 +1,27 @@
 """ASGI scopes, made from the heads of requests."""
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
 from uvicorn.config import Config
 
+from gateway.http.asgi import BECOME_STREAM
 from gateway.server.parser import Head
 from gateway.server.sockets import Address
 
 
 def make_scope(
-    head: Head, config: Config, state: dict[str, Any], addresses: tuple[Address, Address]
+    head: Head,
+    config: Config,
+    state: dict[str, Any],
+    addresses: tuple[Address, Address],
+    become_stream: Callable[[], None],
 ) -> dict[str, Any]:
-    """Return the ASGI scope of a request; `addresses` are the server's and the client's."""
+    """Return the ASGI scope of a request; `addresses` are the server's and the client's.
+
+    The application calls `become_stream` when it begins to serve a stream.
+    """
     path = head.path.decode("ascii")
     server, client = addresses
     return {
@@ -29,4 +38,5 @@ def make_scope(
         "query_string": head.query,
         "headers": head.headers,
         "state": state.copy(),
+        BECOME_STREAM: become_stream,
     }

@@ -62,7 +62,9 @@ async def serve_app(
     """Serve an application with uvicorn in this process, and yield its URL."""
     config = uvicorn.Config(
         app,
-        http=partial(Connection, limits=limits),  # type: ignore[arg-type]
+        http=partial(  # type: ignore[arg-type]
+            Connection, limits=limits, admission=getattr(app, "admission", None)
+        ),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -97,10 +97,12 @@ class Wire:
 
 
 @asynccontextmanager
-async def connect(url: str) -> AsyncIterator[Wire]:
-    """Open a connection to a server."""
+async def connect(url: str, local_address: str = "127.0.0.1") -> AsyncIterator[Wire]:
+    """Open a connection to a server, from any address of 127.0.0.0/8."""
     address = urlsplit(url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    reader, writer = await asyncio.open_connection(
+        address.hostname, address.port, local_addr=(local_address, 0)
+    )
     try:
         yield Wire(reader, writer)
     finally:
