@@ -6,6 +6,7 @@ What a call does and which status it ends with is decided in the interceptor.
 import asyncio
 import gc
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from chassis import log
@@ -28,22 +29,30 @@ class CallsInFlight:
     `max_send_seconds` to read it.
     """
 
-    def __init__(self, max_calls: int, max_send_seconds: float) -> None:
+    def __init__(self, max_calls: int, max_method_calls: int, max_send_seconds: float) -> None:
         self._max_calls = max_calls
+        self._max_method_calls = max_method_calls
         self._max_send_seconds = max_send_seconds
         self._calls: dict[Task, _Call] = {}
+        self._calls_of: Counter[str] = Counter()
+        """How many calls of each method there are."""
         self._refused = 0
         self._log = log.logger()
 
     def admit(self, method: str) -> bool:
         """Count the call of the current task until it ends; return False if there are too many."""
-        if len(self._calls) >= self._max_calls:
+        too_many = len(self._calls) >= self._max_calls
+        if too_many or self._calls_of[method] >= self._max_method_calls:
             self._refused += 1
             return False
         task = _current_task()
         self._calls[task] = _Call(method)
-        task.add_done_callback(self._calls.pop)
+        self._calls_of[method] += 1
+        task.add_done_callback(self._end)
         return True
+
+    def _end(self, task: Task) -> None:
+        self._calls_of[self._calls.pop(task).method] -= 1
 
     def begin_sending(self) -> None:
         """Record that the current task hands a message of its call to gRPC."""

@@ -62,6 +62,21 @@ async def test_calls_beyond_the_limit_are_refused_and_probes_are_not(
     assert [each["count"] for each in events if each["event"] == "calls_refused"] == [3]
 
 
+async def test_slow_method_does_not_take_all_calls(database_url: str) -> None:
+    waiting = Waiting()
+    server = make(database_url, waiting, Limits(max_calls=10, max_method_calls=2))
+    async with asyncio.timeout(10), serving(server) as channel:
+        held = [asyncio.ensure_future(unary(channel, "wait")(b"")) for _ in range(2)]
+        await waiting.entered.wait()
+        refused = await refusal(unary(channel, "wait")(b""))
+        assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert refused.reason == "TOO_MANY_CALLS"
+        assert await is_served(channel)
+        waiting.proceed.set()
+        await asyncio.gather(*held)
+        assert await unary(channel, "wait")(b"") == b""
+
+
 async def test_client_that_does_not_read_loses_its_call_and_its_slot(
     database_url: str, events: Events
 ) -> None:

@@ -43,6 +43,8 @@ class Limits:
 
     max_calls: int = 1_000
     """How many calls may be in flight; those of health and reflection do not count."""
+    max_method_calls: int = 500
+    """How many of them may be of one method, so that a slow one does not take all."""
     max_send_seconds: float = 60.0
     """How long a client may take to read one message of a response."""
 
@@ -72,7 +74,7 @@ class Server:
         self._database = database
         self._health = health.aio.HealthServicer()
         self._log = log.logger()
-        calls = CallsInFlight(limits.max_calls, limits.max_send_seconds)
+        calls = CallsInFlight(limits.max_calls, limits.max_method_calls, limits.max_send_seconds)
         self._server = grpc.aio.server(
             interceptors=[RpcInterceptor(calls, access)],
             # gRPC would count probes as well, and refuse them when they matter most.

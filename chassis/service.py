@@ -37,6 +37,10 @@ class ServiceSettings(settings.DatabaseSettings):
     """How many connections to its database a service holds at most, beside one for probes."""
     service_max_calls: Annotated[int, Field(ge=1, le=100_000)] = DEFAULT_LIMITS.max_calls
     """How many calls a service has in flight at most; one more is refused."""
+    service_max_method_calls: Annotated[int, Field(ge=1, le=100_000)] = (
+        DEFAULT_LIMITS.max_method_calls
+    )
+    """How many of them are of one method at most."""
     service_max_send_seconds: Annotated[float, Field(gt=0, le=3_600)] = (
         DEFAULT_LIMITS.max_send_seconds
     )
@@ -155,7 +159,11 @@ class Service(Generic[ServicerT]):
         }
         resources = Resources(database, config, channels)
         address = settings.address(*config.find_address(name))
-        limits = Limits(config.service_max_calls, config.service_max_send_seconds)
+        limits = Limits(
+            max_calls=config.service_max_calls,
+            max_method_calls=config.service_max_method_calls,
+            max_send_seconds=config.service_max_send_seconds,
+        )
         credentials = tls.server_credentials(certificates) if certificates else None
         server = self.make_server(resources, address, limits, credentials)
         loop = asyncio.get_running_loop()
