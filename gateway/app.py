@@ -39,6 +39,7 @@ from gateway.routing.routes import Route, compile_routes
 from gateway.routing.templates import PathTree
 from gateway.server.admission import Admission, AdmissionLimits
 from gateway.server.limits import ConnectionLimits
+from gateway.server.tls import FOLLOW_SECONDS, ServerCertificate
 from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
 from gateway.upstream.channels import Upstream
 from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
@@ -76,20 +77,24 @@ class Dependencies:
     upstream: Upstream
     database: Database
     records: IdempotencyRecords
-    sweeper: BackgroundTask
     streams: OpenStreams
     counters: Counters
     """The requests that rate limits have counted."""
+    certificate: ServerCertificate | None
+    """What clients of the gateway see; None without TLS."""
+    tasks: Sequence[BackgroundTask]
 
     async def process_startup(self, _scope: object, _event: object) -> None:
         """Open everything; neither services nor database need to be up yet."""
         await self.upstream.open()
         await self.database.open()
-        self.sweeper.start()
+        for task in self.tasks:
+            task.start()
 
     async def process_shutdown(self, _scope: object, _event: object) -> None:
         """Close everything."""
-        await self.sweeper.stop()
+        for task in self.tasks:
+            await task.stop()
         await self.upstream.close()
         await self.counters.close()
         await self.database.close()
@@ -113,6 +118,7 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     def __init__(
         self,
         streams: OpenStreams,
+        certificate: ServerCertificate | None,
         middleware: Sequence[object],
         connection_limits: ConnectionLimits,
         admission_limits: AdmissionLimits,
@@ -123,6 +129,8 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         super().__init__(middleware=middleware)  # type: ignore[arg-type]
         self.connection_limits = connection_limits
         """The limits on connections that the server of the application enforces."""
+        self.certificate = certificate
+        """What that server shows to clients; None without TLS."""
         exempt = frozenset(path.encode() for path in QUIET_PATHS)
         self.admission = Admission(admission_limits, exempt, proxies)
         """Counts requests and connections in that server."""
@@ -181,6 +189,7 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     )
     app = GatewayApp(
         dependencies.streams,
+        dependencies.certificate,
         middleware,
         limits,
         AdmissionLimits(
@@ -240,11 +249,14 @@ def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
         connections=settings.apigateway_database_connections,
     )
     records = IdempotencyRecords(database, settings.apigateway_idempotency_seconds)
+    tasks = [BackgroundTask("sweep_idempotency_records", records.sweep_all, SWEEP_SECONDS)]
+    certificate = settings.edge_certificate()
+    if certificate is not None:
+        tasks.append(BackgroundTask("follow_certificate", certificate.follow, FOLLOW_SECONDS))
     return Dependencies(
         upstream=Upstream(plan.descriptors.methods(), plan.addresses, plan.certificates),
         database=database,
         records=records,
-        sweeper=BackgroundTask("sweep_idempotency_records", records.sweep_all, SWEEP_SECONDS),
         streams=OpenStreams(
             max_streams=settings.apigateway_max_streams,
             max_client_streams=settings.apigateway_max_client_streams,
@@ -252,6 +264,8 @@ def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
             drain_seconds=drain_seconds,
         ),
         counters=Counters(settings.apigateway_rate_limit_url.get_secret_value()),
+        certificate=certificate,
+        tasks=tasks,
     )
 
 

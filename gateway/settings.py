@@ -9,7 +9,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, create_model
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    create_model,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -19,6 +26,7 @@ from chassis.tls import Certificates
 from chassis.tls_settings import find_certificates, tls_fields
 from gateway.http.client_address import Network
 from gateway.rates.quotas import parse_quotas
+from gateway.server.tls import CertificateError, ServerCertificate
 from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
 
 DESCRIPTOR_SET = Path(__file__).parents[1] / "proto" / "bazaar_descriptors.binpb"
@@ -68,6 +76,19 @@ def _check_store(url: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def _check_key(key: Path | None, info: ValidationInfo) -> Path | None:
+    certificate: Path | None = info.data.get("apigateway_certificate")
+    if (key is None) is not (certificate is None):
+        raise ValueError("must be set where APIGATEWAY_CERTIFICATE is, and only there")
+    if key is not None and certificate is not None:
+        try:
+            ServerCertificate(certificate, key)
+        except CertificateError as error:
+            raise ValueError(str(error)) from error
+    return key
+
+
+EdgeKey = Annotated[Path | None, AfterValidator(_check_key)]
 Rates = Annotated[str, AfterValidator(_check_rates)]
 RateLimitUrl = Annotated[SecretStr, AfterValidator(_check_store)]
 Networks = Annotated[frozenset[Network], NoDecode, BeforeValidator(_split_networks)]
@@ -98,6 +119,11 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     """The address to listen on."""
     apigateway_port: settings.Port
     """The port to listen on."""
+    apigateway_certificate: Path | None = None
+    """The file with the certificate that clients see, followed by those that it is issued by, in
+    PEM. Without it the gateway speaks plain HTTP, for a proxy that terminates TLS."""
+    apigateway_key: EdgeKey = Field(default=None, validate_default=True)
+    """The file with the private key of that certificate."""
     apigateway_workers: Annotated[int, Field(ge=1, le=64)] = 1
     """How many worker processes serve."""
     apigateway_database_connections: Annotated[int, Field(ge=1, le=1_000)] = CONNECTIONS
@@ -151,6 +177,13 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     `gatewaydb_app`."""
     database_url: settings.DatabaseUrl = settings.own_database("apigateway_database_password")
     """The URL of the gateway's own database, in place of POSTGRES_* and this password."""
+
+    def edge_certificate(self) -> ServerCertificate | None:
+        """Load what clients see; None without TLS."""
+        certificate, key = self.apigateway_certificate, self.apigateway_key
+        if certificate is None or key is None:
+            return None
+        return ServerCertificate(certificate, key)
 
     def addresses(self, services: Iterable[str]) -> Mapping[str, str]:
         """Return `host:port` of services by their full names."""

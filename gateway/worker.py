@@ -46,6 +46,9 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
             limits=self.wsgi.connection_limits,
             admission=self.wsgi.admission,
         )
+        if self.wsgi.certificate is not None:
+            context = self.wsgi.certificate.context
+            self.config.ssl_context_factory = lambda _config, _default: context
         server = _DrainingServer(self.config, self.wsgi, self.ppid)
         # Gunicorn's master sends SIGQUIT to its workers when it receives SIGINT or SIGQUIT.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.stop)

@@ -259,10 +259,13 @@ async def test_other_metadata_is_not_returned(notes: Notes) -> None:
         assert set(response.headers) == {
             "content-type",
             "content-length",
+            "content-security-policy",
             "date",
             "etag",
             "ratelimit",
             "ratelimit-policy",
+            "referrer-policy",
             "server",
+            "x-content-type-options",
             "x-request-id",
         }

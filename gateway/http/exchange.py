@@ -18,6 +18,7 @@ from gateway.http.body import RequestBody
 from gateway.http.client_address import TrustedProxies
 from gateway.http.compression import VARY, varies_by_encoding
 from gateway.http.problems import Problem
+from gateway.http.security_headers import security_headers
 
 SCOPE_KEY = "gateway.http.exchange"
 REQUEST_ID_HEADER = b"x-request-id"
@@ -27,6 +28,7 @@ NO_PROXIES = TrustedProxies()
 _LOG = log.logger()
 """One for all requests, because structlog would assemble a new logger for each."""
 
+_CREDENTIALS = frozenset({b"authorization", b"cookie"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -67,6 +69,7 @@ class Exchange:
         """The response cannot be completed, and the connection is to be closed."""
         self.sets_vary = False
         """Responses that depend on Accept-Encoding get a Vary header, for caches."""
+        self._has_credentials = not _CREDENTIALS.isdisjoint(self._headers)
         self.rate_limits: list[tuple[str, str]] = []
         """The quotas that the request counts for: items of RateLimit-Policy and RateLimit."""
         self._status = 0
@@ -100,6 +103,9 @@ class Exchange:
         if event["type"] == "http.response.start":
             self._status = event["status"]
             headers = [*event["headers"], (REQUEST_ID_HEADER, self.request_id.encode())]
+            headers += security_headers(
+                headers, tls=self._scope["scheme"] == "https", credentials=self._has_credentials
+            )
             if self.rate_limits:
                 headers += self._rate_limit_headers()
             if self.sets_vary and varies_by_encoding(self._status, headers):

@@ -305,7 +305,15 @@ class Connection(asyncio.Protocol):
         self._received.data = b""
         self._enter(State.LINGERING)
         self._transport.resume_reading()
-        self._transport.write_eof()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _end_lingering(self) -> None:
+        """Close; under TLS the client is told, and has a while to take what is left."""
+        if self._transport.can_write_eof():
+            self._transport.abort()
+        else:
+            self._transport.close()
 
     def _enter(self, state: State) -> None:
         self._state = state
@@ -318,14 +326,18 @@ class Connection(asyncio.Protocol):
         if self._state is State.SERVING:
             return math.inf
         if self._state is State.LINGERING:
-            return LINGER_SECONDS_WHEN_STOPPING if self._stopping else limits.linger_seconds
+            # TLS cannot be closed for writing alone: the client waits for the end of it.
+            brief = self._stopping or not self._transport.can_write_eof()
+            return LINGER_SECONDS_WHEN_STOPPING if brief else limits.linger_seconds
         if self._state is State.HEAD or self._first:
             return limits.head_seconds
         return max(0.0, min(limits.keep_alive_seconds, self._expiry - self._loop.time()))
 
     def _time_out(self) -> None:
-        if self._writable is not None or self._state is State.LINGERING:
+        if self._writable is not None:
             self._transport.abort()
+        elif self._state is State.LINGERING:
+            self._end_lingering()
         elif self._state is State.HEAD or self._first:
             detail = "Request line and headers did not arrive in time."
             self._refuse(Problem(408, "DEADLINE_EXCEEDED", detail, "SLOW_HEADERS"))

@@ -47,4 +47,5 @@ class ConnectionLimits:
 
 
 LINGER_SECONDS_WHEN_STOPPING = 0.5
-"""How long a connection lingers when the server stops or has too many connections."""
+"""How long a connection lingers under TLS, and when the server stops or has too many
+connections."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.http.asgi import Headers
 from gateway.http.problems import PROBLEM_JSON, Problem
+from gateway.http.security_headers import ALWAYS
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -86,6 +87,7 @@ def format_problem(problem: Problem, *, closes: bool = True) -> bytes:
     headers = [
         (b"content-type", PROBLEM_JSON.encode()),
         (b"content-length", b"%d" % len(body)),
+        *ALWAYS,
         *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
     ]
     start = {"status": problem.status, "headers": headers}

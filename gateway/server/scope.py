@@ -30,7 +30,7 @@ def make_scope(
         "http_version": head.http_version,
         "server": server,
         "client": client,
-        "scheme": "http",
+        "scheme": "http" if config.ssl is None else "https",
         "method": head.method,
         "root_path": config.root_path,
         "path": config.root_path + (unquote(path) if "%" in path else path),

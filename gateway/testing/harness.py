@@ -110,11 +110,12 @@ class Program:
     process: asyncio.subprocess.Process
     port: int
     log: Path
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
         """The URL that it listens at."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def stop(self, asking: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop, and return its exit status."""
@@ -182,7 +183,8 @@ async def run_program(
                 stderr=output,
                 start_new_session=True,
             )
-        program = Program(process, int(environment["APIGATEWAY_PORT"]), log)
+        scheme = "https" if "APIGATEWAY_CERTIFICATE" in environment else "http"
+        program = Program(process, int(environment["APIGATEWAY_PORT"]), log, scheme)
         try:
             await _wait_until_live(program)
             yield program
@@ -193,7 +195,8 @@ async def run_program(
 
 
 async def _wait_until_live(program: Program) -> None:
-    async with httpx.AsyncClient() as client, asyncio.timeout(READY_TIMEOUT_SECONDS):
+    unverified = httpx.AsyncClient(verify=False)  # noqa: S501 - nothing is said to it.
+    async with unverified as client, asyncio.timeout(READY_TIMEOUT_SECONDS):
         while True:
             if program.process.returncode is not None:
                 raise ChildProcessError(program.log.read_text())
