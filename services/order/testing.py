@@ -153,7 +153,8 @@ class Shop:
     def orders_of(self, user_id: str) -> Orders:
         """Return a client of the order service for a customer."""
         token = self.issuer.token(user_id, Role.CUSTOMER)
-        return order_pb2_grpc.OrderServiceStub(authorized(self._order_channel, token))
+        stub: Orders = order_pb2_grpc.OrderServiceStub(authorized(self._order_channel, token))
+        return stub
 
     async def new_user(self, email: str = "ada@example.com") -> str:
         """Create a user and return the id."""
