@@ -76,7 +76,8 @@ def test_what_dies_is_restarted(shop: ShopProcess, name: str, variable: str) -> 
     os.kill(shop.find_listener(variable), signal.SIGKILL)
     shop.wait_for(f"{name} was killed by SIGKILL")
     shop.wait_for(f"{name} is ready again")
-    assert shop.get("/v1/users").json()["users"]
+    with shop.open_admin() as admin:
+        assert admin.get("/v1/users").json()["users"]
 
 
 def test_a_database_that_dies_is_restarted_with_its_data(shop: ShopProcess) -> None:

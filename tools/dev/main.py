@@ -31,10 +31,13 @@ _HINTS = """\
 Ready in {seconds:.1f} s at {url}, logs in {logs}. Try:
 
   curl {url}/v1/products
-  curl {url}/v1/users --json '{{"email": "grace@example.com", "password": "correct horse", \
-"displayName": "Grace"}}'
-  curl {url}/v1/products --json '{{"sku": "MUG-1", "name": "Mug", \
-"price": {{"currencyCode": "GBP", "units": "7"}}, "stock": {{"available": 12}}}}'
+  curl {url}/v1/users:register --json '{{"email": "grace@example.com", \
+"password": "correct horse", "displayName": "Grace"}}'
+  curl {url}/v1/sessions:login --json '{{"email": "grace@example.com", \
+"password": "correct horse"}}'
+
+The login returns the access token for: curl --oauth2-bearer TOKEN {url}/v1/orders
+The admin of .env may do everything.
 
 Ctrl-C stops everything.
 """

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from migrations import schema
 from tools.certs import directories
+from tools.client.session import Session
 from tools.dev import fakes, lock, ports, seed, shop
 from tools.dev.program import Program, ProgramError, Report, RunningProgram
 from tools.dev.shop import ShopSettings
@@ -47,7 +48,7 @@ class Runner:
             LockError: Another runner uses the data directory.
             ProgramError: A port is in use, or something did not start.
             SchemaError: A database could not be migrated.
-            SeedError: The shop refused a resource of the catalogue.
+            SeedError: The shop refused the admin, or a resource of the catalogue.
         """
         (self._directory / "logs").mkdir(parents=True, exist_ok=True)
         self._inherited = (await stack.enter_async_context(lock.hold(self._directory)),)
@@ -146,8 +147,10 @@ class Runner:
 
     async def _seed(self) -> None:
         began = time.monotonic()
-        endpoint = self._config.gateway_endpoint()
-        result = await run_in_thread(seed.load, endpoint.host, endpoint.port)
+        url = f"http://{self._config.gateway_endpoint().address}"
+        password = self._config.userservice_admin_password.get_secret_value()
+        admin = Session(self._config.userservice_admin_email, password)
+        result = await run_in_thread(seed.load, url, admin)
         self._report_done("seed", result, began)
 
     def _report_done(self, name: str, what: str, began: float) -> None:

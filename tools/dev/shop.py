@@ -26,7 +26,7 @@ RUNFILES = Path(__file__).parents[2]
 
 
 class ShopSettings(MigrationSettings):
-    """Where everything listens, and where the databases are."""
+    """Where everything listens, where the databases are, and who is the first admin."""
 
     postgres_host: settings.Host
     postgres_port: settings.Port
@@ -42,6 +42,9 @@ class ShopSettings(MigrationSettings):
     paymentservice_port: settings.Port
     apigateway_host: settings.Host
     apigateway_port: settings.Port
+    userservice_admin_email: str = ""
+    userservice_admin_password: SecretStr = SecretStr("")
+    """Who adds the catalogue."""
     apigateway_tls_directory: Path | None = None
     """The certificate with which services are asked whether they are ready."""
     bazaar_plaintext: bool = False

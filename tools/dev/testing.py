@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,8 @@ import httpx
 
 from chassis.settings import address
 from chassis.tls import KeyMaterial
+from tools.client.auth import Bearer
+from tools.client.session import Session
 from tools.dev.holders import find_file_holders, find_port_holders
 from tools.postgres.throwaway import find_fast_directory
 
@@ -41,6 +44,8 @@ _TLS_DIRECTORIES = {
 _PASSWORD_VARIABLES = tuple(
     name.replace("_PORT", "_DATABASE_PASSWORD") for name in _PORT_VARIABLES[1:]
 )
+ADMIN_EMAIL = "admin@bazaar.example"
+ADMIN_PASSWORD = "battery staple"  # noqa: S105 - of shops for tests.
 _FAKE_PORT_VARIABLE = "BAZAAR_FAKE_PORT"
 _WAIT_SECONDS = 40.0
 _POLL_SECONDS = 0.02
@@ -74,6 +79,8 @@ def _make_environment(directory: str) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "POSTGRES_PASSWORD": "secret",
         "POSTGRES_USER": "shop",
+        "USERSERVICE_ADMIN_EMAIL": ADMIN_EMAIL,
+        "USERSERVICE_ADMIN_PASSWORD": ADMIN_PASSWORD,
     }
 
 
@@ -124,6 +131,23 @@ class ShopProcess:
     def get(self, path: str) -> httpx.Response:
         """Return the gateway's response to a GET."""
         return httpx.get(self.url + path, timeout=30, trust_env=False)
+
+    def open_client(self, session: Session | None = None) -> httpx.Client:
+        """Open a client of the API that logs in with a session, by default as nobody."""
+        auth = None if session is None else Bearer(session)
+        return httpx.Client(base_url=self.url, auth=auth, timeout=30, trust_env=False)
+
+    def open_admin(self) -> httpx.Client:
+        """Open a client of the API that logs in as the first admin."""
+        return self.open_client(Session(ADMIN_EMAIL, ADMIN_PASSWORD))
+
+    def open_customer(self, email: str = "") -> httpx.Client:
+        """Register a customer, by default with a new e-mail address, and open their client."""
+        login = {"email": email or f"{uuid.uuid4().hex}@example.com", "password": "correct horse"}
+        with self.open_client() as client:
+            registration = {**login, "displayName": "Ada"}
+            client.post("/v1/users:register", json=registration).raise_for_status()
+        return self.open_client(Session(**login))
 
     def count_products(self) -> int:
         """Return how many products the first page of them has."""
