@@ -18,7 +18,7 @@ PRODUCT = {"sku": "LAMP", "name": "Lamp", "price": PRICE, "stock": {"available":
 DEEP_TOKEN = "W1tb" * 667
 """In Base64, 2,001 opening brackets."""
 TABLES = {
-    "userdb": ["users"],
+    "userdb": ["users", "sessions", "refresh_tokens"],
     "productdb": ["products", "stock", "stock_adjustments", "reservations"],
     "orderdb": ["orders", "order_lines", "order_events"],
     "paymentdb": ["payments", "transactions"],
@@ -27,7 +27,7 @@ TABLES = {
 
 
 class Shop:
-    """A shop that has one user and one product."""
+    """A shop that has one user and one product, and its admin."""
 
     def __init__(self, client: httpx.Client, database_url: str) -> None:
         self.client = client
@@ -62,7 +62,7 @@ def shop() -> Iterator[Shop]:
         process.wait_until_ready()
         login = f"{environment['POSTGRES_USER']}:{environment['POSTGRES_PASSWORD']}"
         url = f"postgresql://{login}@127.0.0.1:{environment['POSTGRES_PORT']}"
-        with httpx.Client(base_url=process.url, timeout=30, trust_env=False) as client:
+        with process.open_admin() as client:
             yield Shop(client, url)
 
 

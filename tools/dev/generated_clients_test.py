@@ -5,6 +5,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,13 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from tools.dev.testing import ShopProcess, make_credentials, open_environment
+from tools.dev.testing import (
+    ADMIN_EMAIL,
+    ADMIN_PASSWORD,
+    ShopProcess,
+    make_credentials,
+    open_environment,
+)
 
 PACKAGE = "shop_client"
 # The generator knows no NDJSON; a stream of orders is bytes to it.
@@ -42,6 +49,17 @@ class OpenApiClient:
 
     client: Any
     models: Any
+    package: Any
+
+    @contextmanager
+    def log_in(self, email: str, password: str) -> Iterator["OpenApiClient"]:
+        """Yield a client with the access token of a login."""
+        body = self.models.LoginRequest(email=email, password=password)
+        tokens = self.call("user_service", "login", body=body)
+        url = self.client.get_httpx_client().base_url
+        make_client = self.package.AuthenticatedClient
+        with make_client(base_url=str(url), token=tokens.access_token) as client:
+            yield OpenApiClient(client, self.models, self.package)
 
     def call(self, service: str, operation: str, **arguments: object) -> Any:
         """Call an operation by the function that stands for it."""
@@ -50,7 +68,7 @@ class OpenApiClient:
 
 
 @pytest.fixture(scope="module")
-def openapi(
+def anybody(
     environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OpenApiClient]:
     url = f"http://127.0.0.1:{environment['APIGATEWAY_PORT']}"
@@ -61,7 +79,7 @@ def openapi(
         package = importlib.import_module(PACKAGE)
         models = importlib.import_module(f"{PACKAGE}.models")
         with package.Client(base_url=url) as client:
-            yield OpenApiClient(client, models)
+            yield OpenApiClient(client, models, package)
 
 
 def generate(url: str, directory: Path) -> None:
@@ -80,6 +98,22 @@ def generate(url: str, directory: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.fixture(scope="module")
+def admin(anybody: OpenApiClient) -> Iterator[OpenApiClient]:
+    with anybody.log_in(ADMIN_EMAIL, ADMIN_PASSWORD) as client:
+        yield client
+
+
+@pytest.fixture
+def customer(anybody: OpenApiClient) -> Iterator[OpenApiClient]:
+    """A customer who has just registered."""
+    email, password = f"{uuid.uuid4().hex}@example.com", "correct horse"
+    body = anybody.models.RegisterRequest(email=email, password=password, display_name="Ada")
+    anybody.call("user_service", "register", body=body)
+    with anybody.log_in(email, password) as client:
+        yield client
+
+
 class ReflectedService:
     """A service as its server describes it."""
 
@@ -90,7 +124,7 @@ class ReflectedService:
         pool = DescriptorPool(ProtoReflectionDescriptorDatabase(self._channel))
         self._service = pool.FindServiceByName(name)
 
-    def call(self, method_name: str, request: dict[str, Any]) -> dict[str, Any]:
+    def call(self, method_name: str, request: dict[str, Any], token: str = "") -> dict[str, Any]:
         """Call a method; request and response are JSON objects with the names of the proto."""
         method = self._service.methods_by_name[method_name]
         message = message_factory.GetMessageClass(method.input_type)()
@@ -100,7 +134,9 @@ class ReflectedService:
             request_serializer=type(message).SerializeToString,
             response_deserializer=response_class.FromString,
         )
-        response = call(json_format.ParseDict(request, message), timeout=30)
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        parsed = json_format.ParseDict(request, message)
+        response = call(parsed, timeout=30, metadata=metadata)
         return json_format.MessageToDict(response, preserving_proto_field_name=True)
 
     def close(self) -> None:
@@ -120,34 +156,27 @@ def reflected(environment: Mapping[str, str]) -> Iterator[Mapping[str, Reflected
         service.close()
 
 
-def test_client_from_the_document_places_an_order(openapi: OpenApiClient) -> None:
-    models = openapi.models
-    user = create_user(openapi)
-    product = add_product(openapi, available=5)
-    order = place_order(openapi, user, product, quantity=2)
+def test_client_from_the_document_places_an_order(
+    anybody: OpenApiClient, admin: OpenApiClient, customer: OpenApiClient
+) -> None:
+    models = anybody.models
+    product = add_product(admin, available=5)
+    order = place_order(customer, product, quantity=2)
     assert order.state is models.OrderState.ORDER_STATE_CONFIRMED
     assert order.total == models.Money(currency_code="GBP", units="24", nanos=500_000_000)
-    assert openapi.call("order_service", "get_order", order_id=order.order_id) == order
-    left = openapi.call("product_service", "get_product", product_id=product.product_id)
+    assert customer.call("order_service", "get_order", order_id=order.order_id) == order
+    left = anybody.call("product_service", "get_product", product_id=product.product_id)
     assert left.stock == models.Stock(available=3, sold=2, stocked=5)
 
 
-def test_client_from_the_document_reads_why_an_order_is_refused(openapi: OpenApiClient) -> None:
-    models = openapi.models
-    problem = place_order(openapi, create_user(openapi), add_product(openapi, available=1), 2)
+def test_client_from_the_document_reads_why_an_order_is_refused(
+    admin: OpenApiClient, customer: OpenApiClient
+) -> None:
+    models = admin.models
+    problem = place_order(customer, add_product(admin, available=1), 2)
     assert isinstance(problem, models.Problem)
     assert (problem.status, problem.code) == (409, models.ProblemCode.FAILED_PRECONDITION)
     assert problem.reason == "OUT_OF_STOCK"
-
-
-def create_user(openapi: OpenApiClient) -> Any:
-    email = f"{uuid.uuid4().hex}@example.com"
-    body = openapi.models.CreateUserRequest(
-        email=email, password="correct horse", display_name="Ada"
-    )
-    user = openapi.call("user_service", "create_user", body=body)
-    assert isinstance(user, openapi.models.User)
-    return user
 
 
 def add_product(openapi: OpenApiClient, *, available: int) -> Any:
@@ -163,10 +192,9 @@ def add_product(openapi: OpenApiClient, *, available: int) -> Any:
     return product
 
 
-def place_order(openapi: OpenApiClient, user: Any, product: Any, quantity: int) -> Any:
+def place_order(openapi: OpenApiClient, product: Any, quantity: int) -> Any:
     models = openapi.models
     body = models.CreateOrderRequest(
-        user_id=user.user_id,
         lines=[models.Line(product_id=product.product_id, quantity=quantity)],
         payment_method="pm_card_visa",
     )
@@ -176,25 +204,22 @@ def place_order(openapi: OpenApiClient, user: Any, product: Any, quantity: int) 
 def test_client_by_reflection_places_an_order(
     reflected: Mapping[str, ReflectedService],
 ) -> None:
-    email = f"{uuid.uuid4().hex}@example.com"
-    person = {"email": email, "password": "correct horse", "display_name": "Grace"}
-    user = reflected["user"].call("CreateUser", person)
+    login = {"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD}
+    token = reflected["user"].call("Login", login)["access_token"]
     goods = {
         "sku": uuid.uuid4().hex,
         "name": "Tin mug",
         "price": {"currency_code": "GBP", "units": "7"},
         "stock": {"available": 12},
     }
-    product = reflected["product"].call("AddProduct", {"product": goods})
-    placed = reflected["order"].call(
-        "CreateOrder",
-        {
-            "user_id": user["user_id"],
-            "idempotency_key": "first",
-            "lines": [{"product_id": product["product_id"], "quantity": 3}],
-            "payment_method": "pm_card_visa",
-        },
-    )
+    product = reflected["product"].call("AddProduct", {"product": goods}, token)
+    order = {
+        "idempotency_key": "first",
+        "lines": [{"product_id": product["product_id"], "quantity": 3}],
+        "payment_method": "pm_card_visa",
+    }
+    placed = reflected["order"].call("CreateOrder", order, token)
     assert placed["state"] == "ORDER_STATE_CONFIRMED"
     assert placed["total"] == {"currency_code": "GBP", "units": "21"}
-    assert reflected["order"].call("GetOrder", {"order_id": placed["order_id"]}) == placed
+    found = reflected["order"].call("GetOrder", {"order_id": placed["order_id"]}, token)
+    assert found == placed

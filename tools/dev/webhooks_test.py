@@ -45,7 +45,7 @@ def shop() -> Iterator[Shop]:
         ShopProcess(environment, "--provider=stripe") as process,
     ):
         process.wait_until_ready()
-        with httpx.Client(base_url=process.url, timeout=30, trust_env=False) as client:
+        with process.open_admin() as client:
             url = f"postgresql://shop:secret@127.0.0.1:{environment['POSTGRES_PORT']}/paymentdb"
             yield Shop(client, url)
 
@@ -65,7 +65,6 @@ def test_a_webhook_without_a_valid_signature_is_a_bad_request(
 
 
 def test_an_order_is_confirmed_after_its_customer_has_approved_the_payment(shop: Shop) -> None:
-    user = {"email": f"{uuid.uuid4().hex}@example.com", "password": "correct horse"}
     product = {
         "sku": uuid.uuid4().hex,
         "name": "Paper lantern",
@@ -76,7 +75,6 @@ def test_an_order_is_confirmed_after_its_customer_has_approved_the_payment(shop:
     order = shop.post(
         "/v1/orders",
         {
-            "userId": shop.post("/v1/users", {**user, "displayName": "Ada"})["userId"],
             "idempotencyKey": uuid.uuid4().hex,
             "paymentMethod": "pm_card_threeDSecure2Required",
             "lines": [line],
