@@ -23,7 +23,11 @@ from chassis.database import Connection, Database, fetch
 _INSERT: LiteralString = """
 INSERT INTO audit_events
     (user_id, role, session_id, client_address, request_id, method, resource, before, after)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+SELECT %(user_id)s, %(role)s, %(session_id)s, %(client_address)s, %(request_id)s, %(method)s,
+    resource, before, after
+FROM unnest(%(resources)s::text[], %(befores)s::jsonb[], %(afters)s::jsonb[])
+    WITH ORDINALITY AS changes (resource, before, after, number)
+ORDER BY number
 """
 _SELECT: LiteralString = """
 SELECT audit_event_id, create_time, user_id, role, session_id,
@@ -56,20 +60,21 @@ async def record(connection: Connection, changes: Iterable[Change]) -> None:
     caller = call_context.find_caller()
     if caller is None or not caller.is_staff:
         return
-    who = (
-        caller.user_id,
-        caller.role,
-        caller.session_id,
-        _parse_address(call_context.client.get()),
-        call_context.request_id.get(),
-        call_context.method.get(),
-    )
-    rows = [
-        (*who, change.resource, _to_json(change.before), _to_json(change.after))
-        for change in changes
-    ]
-    if rows:
-        await connection.cursor().executemany(_INSERT, rows)
+    made = list(changes)
+    if not made:
+        return
+    parameters = {
+        "user_id": caller.user_id,
+        "role": caller.role,
+        "session_id": caller.session_id,
+        "client_address": _parse_address(call_context.client.get()),
+        "request_id": call_context.request_id.get(),
+        "method": call_context.method.get(),
+        "resources": [change.resource for change in made],
+        "befores": [_to_json(change.before) for change in made],
+        "afters": [_to_json(change.after) for change in made],
+    }
+    await connection.execute(_INSERT, parameters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
-from chassis import errors, log
+from chassis import audit, errors, log
 from chassis.database import Database
-from services.order import batches, domain, failure, placement, repository
+from services.order import batches, domain, failure, messages, placement, repository
 from services.order.domain import NewOrder, Order, OrderKey, State
 from services.order.event import Cause
 from services.order.event_log import EventLog
@@ -87,7 +87,7 @@ class Checkout:
         async with self._database.connection() as connection:
             order = await repository.get_order(connection, order_id, owner)
         while (cancelling := domain.request_cancel(order)) is not order:
-            (order,) = await self._save([cancelling])
+            order = await self._begin_to_cancel(order, cancelling)
         driven = (await self.drive([order]))[order_id]
         if isinstance(driven, errors.Error):
             raise driven
@@ -138,10 +138,14 @@ class Checkout:
         acceptable = [order for order in first.values() if order.user_id in users]
         of_missing_users = [order.key for order in first.values() if order.user_id not in users]
         async with self._database.transaction() as connection:
-            accepted = await repository.accept_orders(connection, acceptable) if acceptable else {}
+            accepted, existing = await repository.accept_orders(connection, acceptable)
+            await audit.record(
+                connection, (messages.to_change(None, order) for order in accepted.values())
+            )
             if of_missing_users:
                 # The orders of a deleted user remain.
-                accepted |= await repository.find_orders(connection, of_missing_users)
+                existing |= await repository.find_orders(connection, of_missing_users)
+            accepted |= existing
         self._event_log.note_change()
         return [_match(accepted.get(order.key), order) for order in orders]
 
@@ -164,6 +168,15 @@ class Checkout:
         after: dict[uuid.UUID, OrderResult] = {each.order.order_id: each for each in refused}
         after |= {order.order_id: _go_on(order) for order in changed}
         return [after.get(order.order_id) or not_finished(order) for order in batch]
+
+    async def _begin_to_cancel(self, order: Order, cancelling: Order) -> Order:
+        """Save an order that is to be cancelled; return it as it is now, as `_save` does."""
+        async with self._database.transaction() as connection:
+            saved = await repository.save_orders(connection, [cancelling], self._cause)
+            await audit.record(connection, (messages.to_change(order, each) for each in saved))
+            (found,) = saved or await repository.get_orders(connection, [order.order_id])
+        self._event_log.note_change()
+        return found
 
     async def _save(self, orders: Sequence[Order]) -> list[Order]:
         """Save orders; return all as they are now, also those that another process changed."""

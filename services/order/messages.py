@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from bazaar.order.v1 import order_pb2
 from chassis import conversion, errors, status
+from chassis.audit import Change
 from chassis.money import Amount
 from chassis.violations import Violations
 from services.order.domain import Line, NewOrder, Order, PaymentAction, State
@@ -99,6 +100,18 @@ def to_message(order: Order) -> order_pb2.Order:
     if order.action is not None:
         _set_action(message.payment_action, order.action)
     return message
+
+
+def to_change(before: Order | None, after: Order) -> Change:
+    """Convert an order that was accepted or changed, for the audit log."""
+    message = None if before is None else to_message(before)
+    return Change(f"orders/{after.order_id}", message, to_message(after))
+
+
+def to_refund_change(accepted: Refund) -> Change:
+    """Convert a refund that was accepted, for the audit log."""
+    resource = f"orders/{accepted.order_id}/refunds/{accepted.number}"
+    return Change(resource, None, to_refund_message(accepted))
 
 
 def to_refund_message(refund: Refund) -> order_pb2.Refund:

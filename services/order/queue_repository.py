@@ -146,16 +146,19 @@ async def count_stuck(connection: Connection) -> tuple[int, uuid.UUID | None]:
     return await cursor.fetchone() or (0, None)
 
 
-async def redrive(connection: Connection, order_id: uuid.UUID) -> None:
-    """Make an order that is active or has pending refunds due at once; others stay as they are.
+async def redrive(connection: Connection, order_id: uuid.UUID) -> bool:
+    """Make an order that is active or has pending refunds due at once; return False for any other.
 
     Raises:
         errors.NotFound: the order does not exist.
     """
     cursor = await connection.execute(
         "UPDATE orders SET attempts = 0, lease_until = NULL, failing_since = NULL, failure = NULL,"
-        " next_at = CASE WHEN next_at IS NOT NULL THEN now() END WHERE order_id = %s",
+        " next_at = CASE WHEN next_at IS NOT NULL THEN now() END WHERE order_id = %s"
+        " RETURNING next_at IS NOT NULL",
         (order_id,),
     )
-    if cursor.rowcount == 0:
+    found = await cursor.fetchone()
+    if found is None:
         raise errors.not_found("order", order_id)
+    return bool(found[0])

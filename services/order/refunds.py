@@ -12,9 +12,9 @@ import contextlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
-from chassis import log
+from chassis import audit, log
 from chassis.database import Database
-from services.order import batches, failure, refund, refund_repository, repository
+from services.order import batches, failure, messages, refund, refund_repository, repository
 from services.order.domain import Order
 from services.order.event import Cause
 from services.order.event_log import EventLog
@@ -88,6 +88,7 @@ class Refunds:
             changed, amount = refund.begin(order, new, restocked)
             accepted = await refund_repository.accept_refund(connection, order_id, new, amount)
             await refund_repository.note(connection, [(changed, accepted)], self._cause)
+            await audit.record(connection, [messages.to_refund_change(accepted)])
         self._event_log.note_change()
         return accepted
 

@@ -109,18 +109,18 @@ orders.order_id = %(order_id)s AND (%(owner)s::uuid IS NULL OR orders.user_id = 
 
 async def accept_orders(
     connection: Connection, orders: Sequence[NewOrder]
-) -> dict[OrderKey, Order]:
-    """Insert those orders whose keys are new; return the new and the existing ones by key.
+) -> tuple[dict[OrderKey, Order], dict[OrderKey, Order]]:
+    """Insert those orders whose keys are new; return the new and the existing ones, by key.
 
     No key may be repeated. The orders are accepted when the transaction commits.
     """
+    if not orders:
+        return {}, {}
     accepted = await _insert_orders(connection, orders)
     await _insert_lines(connection, accepted.values())
     existing = [order.key for order in orders if order.key not in accepted]
-    if existing:
-        # Unlike the insert, a new statement sees the orders that concurrent transactions inserted.
-        accepted |= await find_orders(connection, existing)
-    return accepted
+    # Unlike the insert, a new statement sees the orders that concurrent transactions inserted.
+    return accepted, await find_orders(connection, existing) if existing else {}
 
 
 async def find_orders(connection: Connection, keys: Sequence[OrderKey]) -> dict[OrderKey, Order]:

@@ -35,8 +35,8 @@ def new_orders(
 
 async def accept(database: Database, orders: list[NewOrder]) -> list[Order]:
     async with database.transaction() as connection:
-        accepted = await repository.accept_orders(connection, orders)
-    return [accepted[order.key] for order in orders]
+        new, existing = await repository.accept_orders(connection, orders)
+    return [(new | existing)[order.key] for order in orders]
 
 
 async def save(database: Database, orders: list[Order]) -> list[Order]:
@@ -78,7 +78,7 @@ async def test_accept_orders_waits_for_a_concurrent_transaction_with_the_key(
 ) -> None:
     """The second returns the order of the first, which its insert did not see."""
     async with database.transaction() as connection:
-        first = await repository.accept_orders(connection, new_orders(1))
+        first, _ = await repository.accept_orders(connection, new_orders(1))
         second = asyncio.create_task(accept(database, new_orders(2)))
         await wait_for_lock(database)
     assert (await second)[0] == first[USER, "key 0"]
@@ -88,11 +88,11 @@ async def test_accept_orders_never_deadlocks(database: Database) -> None:
     """A transaction that waits for a key has locked none that sorts after it."""
     first, second = new_orders(2)
     async with database.transaction() as connection:
-        accepted = await repository.accept_orders(connection, [first])
+        accepted, _ = await repository.accept_orders(connection, [first])
         late = asyncio.create_task(accept(database, [second, first]))
         await wait_for_lock(database)
-        accepted |= await repository.accept_orders(connection, [second])
-    assert await late == [accepted[second.key], accepted[first.key]]
+        also_accepted, _ = await repository.accept_orders(connection, [second])
+    assert await late == [also_accepted[second.key], accepted[first.key]]
 
 
 async def test_save_orders_stores_every_field(database: Database) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import final
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
-from chassis import call_context, errors, paging, rules
+from chassis import audit, call_context, errors, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
 from services.order import (
@@ -122,7 +122,9 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             order = await repository.get_order(connection, order_id, lock=True)
             changed = domain.update_status(order, state)
             if changed is not order:
-                (order,) = await repository.save_orders(connection, [changed], Cause.CLIENT)
+                (saved,) = await repository.save_orders(connection, [changed], Cause.CLIENT)
+                await audit.record(connection, [messages.to_change(order, saved)])
+                order = saved
         self._event_log.note_change()
         return messages.to_message(order)
 
@@ -206,9 +208,23 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, request: order_pb2.RedriveOrderRequest, context: Context
     ) -> order_pb2.Order:
         order_id = uuid.UUID(request.order_id)
-        async with self._database.connection() as connection:
-            await queue_repository.redrive(connection, order_id)
-            return messages.to_message(await repository.get_order(connection, order_id))
+        async with self._database.transaction() as connection:
+            is_due = await queue_repository.redrive(connection, order_id)
+            order = await repository.get_order(connection, order_id)
+            if is_due:
+                await audit.record(connection, [messages.to_change(order, order)])
+        return messages.to_message(order)
+
+    async def ListAuditEvents(
+        self, request: order_pb2.ListAuditEventsRequest, context: Context
+    ) -> AsyncIterator[order_pb2.ListAuditEventsResponse]:
+        """Read message after message, as ListOrders does."""
+        query = audit.Query(request.user_id, request.resource)
+        progress = paging.Progress(query, request.page_token, request.page_size)
+        while not progress.is_done:
+            yield await audit.read_page(
+                self._database, query, progress, order_pb2.ListAuditEventsResponse()
+            )
 
     async def _read_events(
         self, order_id: uuid.UUID, progress: paging.Progress
