@@ -114,13 +114,22 @@ async def test_a_session_whose_tokens_have_expired_is_not_listed(
 async def test_a_session_that_a_longer_transaction_ends_is_not_missed(
     database: Database, clean_database_url: str
 ) -> None:
-    (slow_user, slow), (fast_user, fast) = (add_session(clean_database_url) for _ in "12")
-    async with following(database) as log, aclosing(log.watch()) as watched:
+    _, slow = add_session(clean_database_url)
+    fast_user, fast = add_session(clean_database_url)
+    log = RevocationLog(database, asyncio.Event())
+    async with aclosing(log.watch()) as watched:
         await anext(watched)
         async with database.transaction() as connection:
-            await end_sessions_of_user(connection, slow_user)
+            # As of a transaction that began half a minute ago.
+            await connection.execute(
+                "UPDATE sessions SET revoke_time = now() - interval '30 seconds'"
+                " WHERE session_id = %s",
+                [slow],
+            )
             await end(database, fast_user)
+            await log._read_new()
             await wait_for(watched, fast)
+        await log._read_new()
         await wait_for(watched, slow)
 
 
@@ -128,20 +137,16 @@ async def test_what_ends_while_the_connection_is_lost_is_not_missed(
     database: Database, clean_database_url: str
 ) -> None:
     _, session_id = add_session(clean_database_url)
-    async with following(database) as log, aclosing(log.watch()) as watched:
+    log = RevocationLog(database, asyncio.Event())
+    async with aclosing(log.watch()) as watched:
         await anext(watched)
-        with psycopg.connect(clean_database_url, autocommit=True) as connection:
-            # As after a minute without a connection: the notification is gone, and the time, too.
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
-            )
-            connection.execute(
-                "UPDATE sessions SET revoke_time = now() - interval '100 seconds'"
-                " WHERE session_id = %s",
-                [session_id],
-            )
-        log._read_at = None if log._read_at is None else log._read_at - 60
+        await log._read_new()
+        # As if nothing had been read for two minutes, within which the session ended.
+        assert log._read_at is not None
+        log._read_at -= 120
+        with psycopg.connect(clean_database_url) as connection:
+            connection.execute("UPDATE sessions SET revoke_time = now() - interval '100 seconds'")
+        await log._read_new()
         await wait_for(watched, session_id)
 
 
