@@ -12,16 +12,13 @@ import falcon
 import falcon.asgi
 
 from chassis import log
-from chassis.database import Database
-from chassis.supervision import BackgroundTask
-from chassis.tls import Certificates
 from gateway.calls.call_limit import CallLimit
 from gateway.calls.formats import AbortResponseError
 from gateway.calls.handler import Handler
-from gateway.calls.idempotency import SWEEP_SECONDS, IdempotencyRecords
 from gateway.calls.open_streams import OpenStreams
 from gateway.calls.streaming import StreamCalls
 from gateway.calls.unary import UnaryCalls
+from gateway.dependencies import Dependencies, Plan, connect
 from gateway.docs import page
 from gateway.health import Liveness, Readiness
 from gateway.http.asgi import Send
@@ -34,70 +31,18 @@ from gateway.openapi import resource
 from gateway.openapi.document import make_document
 from gateway.rates.limiter import RateLimiter
 from gateway.rates.quotas import parse_quotas
-from gateway.rates.store import Counters
 from gateway.routing.routes import Route, compile_routes
 from gateway.routing.templates import PathTree
 from gateway.server.admission import Admission, AdmissionLimits
 from gateway.server.limits import ConnectionLimits
-from gateway.server.tls import FOLLOW_SECONDS, ServerCertificate
+from gateway.server.tls import ServerCertificate
 from gateway.settings import GatewaySettings, load, load_descriptor_set, refuse_descriptor_set
-from gateway.upstream.channels import Upstream
 from gateway.upstream.descriptors import DescriptorSet, DescriptorSetError
-
-DRAIN_SECONDS = 20.0
-"""How long a stream may continue when the server stops; less than the server waits for requests."""
 
 QUIET_PATHS = ("/healthz", "/readyz")
 
 OWN_PATHS = (*QUIET_PATHS, resource.PATH, page.PATH)
 """The gateway's own paths, which no http rule may have."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is fixed before any worker starts: the routes to serve, and the settings."""
-
-    descriptors: DescriptorSet
-    routes: PathTree[Route]
-    settings: GatewaySettings
-    addresses: Mapping[str, str]
-    document: Mapping[str, Any]
-    """The OpenAPI document of the routes."""
-    certificates: Certificates | None = None
-    """What the gateway shows the services; without it they are called in plain text."""
-
-
-@dataclass(frozen=True)
-class Dependencies:
-    """The connections and the state of one process and its event loop.
-
-    They are a middleware of Falcon, which opens and closes them in the process that serves.
-    """
-
-    upstream: Upstream
-    database: Database
-    records: IdempotencyRecords
-    streams: OpenStreams
-    counters: Counters
-    """The requests that rate limits have counted."""
-    certificate: ServerCertificate | None
-    """What clients of the gateway see; None without TLS."""
-    tasks: Sequence[BackgroundTask]
-
-    async def process_startup(self, _scope: object, _event: object) -> None:
-        """Open everything; neither services nor database need to be up yet."""
-        await self.upstream.open()
-        await self.database.open()
-        for task in self.tasks:
-            task.start()
-
-    async def process_shutdown(self, _scope: object, _event: object) -> None:
-        """Close everything."""
-        for task in self.tasks:
-            await task.stop()
-        await self.upstream.close()
-        await self.counters.close()
-        await self.database.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +126,7 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     middleware: list[object] = [dependencies]
     if settings.apigateway_cors_origins:
         middleware.append(CrossOrigin(settings.apigateway_cors_origins))
-    limiter = _make_limiter(settings, dependencies.counters)
+    limiter = _make_limiter(settings, dependencies)
     middleware.append(RateLimits(limiter))
     limits = ConnectionLimits(
         max_connections=settings.apigateway_max_connections,
@@ -216,9 +161,10 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     return app
 
 
-def _make_limiter(settings: GatewaySettings, counters: Counters) -> RateLimiter:
+def _make_limiter(settings: GatewaySettings, dependencies: Dependencies) -> RateLimiter:
     return RateLimiter(
-        counters,
+        dependencies.counters,
+        dependencies.accounts,
         client_quotas=parse_quotas("client", settings.apigateway_rate_limit),
         account_quotas=parse_quotas("account", settings.apigateway_account_rate_limit),
     )
@@ -230,6 +176,7 @@ def _make_handler(plan: Plan, dependencies: Dependencies, limiter: RateLimiter) 
         unary_calls=UnaryCalls(
             upstream=dependencies.upstream,
             records=dependencies.records,
+            accounts=dependencies.accounts,
             rate_limiter=limiter,
             call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
         ),
@@ -238,34 +185,6 @@ def _make_handler(plan: Plan, dependencies: Dependencies, limiter: RateLimiter) 
             plan.settings.apigateway_max_calls, plan.settings.apigateway_max_method_calls
         ),
         rate_limiter=limiter,
-    )
-
-
-def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
-    """Make the dependencies; they open when the application starts."""
-    settings = plan.settings
-    database = Database(
-        settings.database_url.get_secret_value(),
-        connections=settings.apigateway_database_connections,
-    )
-    records = IdempotencyRecords(database, settings.apigateway_idempotency_seconds)
-    tasks = [BackgroundTask("sweep_idempotency_records", records.sweep_all, SWEEP_SECONDS)]
-    certificate = settings.edge_certificate()
-    if certificate is not None:
-        tasks.append(BackgroundTask("follow_certificate", certificate.follow, FOLLOW_SECONDS))
-    return Dependencies(
-        upstream=Upstream(plan.descriptors.methods(), plan.addresses, plan.certificates),
-        database=database,
-        records=records,
-        streams=OpenStreams(
-            max_streams=settings.apigateway_max_streams,
-            max_client_streams=settings.apigateway_max_client_streams,
-            idle_seconds=settings.apigateway_stream_idle_seconds,
-            drain_seconds=drain_seconds,
-        ),
-        counters=Counters(settings.apigateway_rate_limit_url.get_secret_value()),
-        certificate=certificate,
-        tasks=tasks,
     )
 
 

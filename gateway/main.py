@@ -12,8 +12,9 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from chassis import log
 from chassis.settings import address
-from gateway.app import GatewayApp, Plan, connect, create_app, load_plan, load_routes
+from gateway.app import GatewayApp, create_app, load_plan, load_routes
 from gateway.commands import Command, parse_command
+from gateway.dependencies import Plan, connect
 from gateway.openapi.document import make_document
 from gateway.protojson.codec import JsonCodec
 from gateway.route_table import write_table

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOMS = (
     {"main", "commands", "route_table", "worker"},
-    {"app", "health", "settings"},
+    {"app", "dependencies", "health", "settings"},
     {"openapi", "docs"},
     {"calls"},
     {"routing"},

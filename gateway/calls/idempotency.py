@@ -84,12 +84,12 @@ class Claim:
     request_hash: bytes
 
 
-def make_claim(method: str, path: str, authorization: str, key: str, request: bytes) -> Claim:
+def make_claim(method: str, path: str, account: str, key: str, request: bytes) -> Claim:
     """Return the claim of a request; `request` is its whole content, serialized deterministically.
 
-    A key is scoped to method, path and caller: no client gets the response of another.
+    A key is scoped to method, path and account: nobody gets the response of another.
     """
-    identity = json.dumps([method, path, authorization, key]).encode()
+    identity = json.dumps([method, path, account, key]).encode()
     return Claim(hashlib.sha256(identity).digest(), hashlib.sha256(request).digest())
 
 

@@ -13,6 +13,7 @@ from gateway.calls.client_watch import ClientWatch
 from gateway.calls.idempotency import IdempotencyRecords, make_claim
 from gateway.calls.requests import read_message
 from gateway.calls.responses import Response, write_response
+from gateway.http.accounts import Accounts
 from gateway.http.conditions import Conditions, read_conditions
 from gateway.http.exchange import Exchange
 from gateway.http.metadata import (
@@ -40,6 +41,7 @@ class UnaryCalls:
 
     upstream: Upstream
     records: IdempotencyRecords
+    accounts: Accounts
     rate_limiter: RateLimiter
     call_timeout_seconds: float
     client_watch: ClientWatch = field(default_factory=ClientWatch)
@@ -78,7 +80,7 @@ class UnaryCalls:
         claim = make_claim(
             method=exchange.method,
             path=exchange.raw_path,
-            authorization=exchange.header(b"authorization"),
+            account=await self.accounts.find(exchange),
             key=key,
             request=request.SerializeToString(deterministic=True),
         )

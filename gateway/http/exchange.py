@@ -61,6 +61,8 @@ class Exchange:
         self.request_id = given if valid else secrets.token_hex(16)
         chunked = b"transfer-encoding" in self._headers
         self.body = RequestBody(receive, self.header(b"content-length"), chunked)
+        self.account: str | None = None
+        """Who sends the request, as soon as somebody has found out."""
         self.rpc = ""
         self.code = ""
         """The name of the gRPC status that the request ended with."""

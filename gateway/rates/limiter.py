@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.http.accounts import Accounts
 from gateway.http.client_address import network_of
 from gateway.http.exchange import Exchange
 from gateway.http.problems import Problem
@@ -19,6 +20,7 @@ class RateLimiter:
     """Counts the requests of a gateway, and refuses those that exceed a quota."""
 
     counters: Counters
+    accounts: Accounts
     client_quotas: Sequence[Quota] = ()
     """What each client address may do, whatever it asks for."""
     account_quotas: Sequence[Quota] = ()
@@ -30,23 +32,19 @@ class RateLimiter:
         Raises:
             Problem: the client or the account has made too many requests.
         """
-        subjects = []
         if self.client_quotas:
             client = digest("client", network_of(exchange.client))
-            subjects.append(Subject(self.client_quotas, client))
-        if self.account_quotas and exchange.has_header(b"authorization"):
-            account = digest("account", exchange.header(b"authorization"))
-            subjects.append(Subject(self.account_quotas, account))
-        if subjects:
-            await self.count(exchange, *subjects)
+            await self.count(exchange, Subject(self.client_quotas, client))
+        if self.account_quotas and (account := await self.accounts.find(exchange)):
+            await self.count(exchange, Subject(self.account_quotas, digest("account", account)))
 
-    async def count(self, exchange: Exchange, *subjects: Subject) -> None:
+    async def count(self, exchange: Exchange, subject: Subject) -> None:
         """Count a request of somebody.
 
         Raises:
             Problem: it exceeds one of their quotas.
         """
-        usages = await self.counters.hit(subjects)
+        usages = await self.counters.hit(subject)
         exchange.rate_limits += [(use.quota.policy, _item(use)) for use in usages]
         exceeded = [use for use in usages if use.exceeded]
         if exceeded:

@@ -6,7 +6,6 @@ is not open to guessing.
 
 import asyncio
 import time
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from limits.aio.storage import RedisStorage
@@ -51,20 +50,20 @@ class Counters:
         """How many requests the store has not counted."""
         self._log = log.logger()
 
-    async def hit(self, subjects: Iterable[Subject]) -> list[Usage]:
+    async def hit(self, subject: Subject) -> list[Usage]:
         """Count a request of somebody; a quota that it exceeds does not count it."""
-        hits = [(quota, subject.key) for subject in subjects for quota in subject.quotas]
+        quotas, key = subject
         if self._shared is not None and self._may_use_store():
             try:
                 async with asyncio.timeout(STORE_SECONDS):
-                    counting = (_hit(self._shared, quota, key) for quota, key in hits)
+                    counting = (_hit(self._shared, quota, key) for quota in quotas)
                     usages = await asyncio.gather(*counting)
             except (RedisError, OSError, TimeoutError) as error:
                 self._note_outage(error)
             else:
                 self._note_recovery()
                 return usages
-        return [await _hit(self._memory, quota, key) for quota, key in hits]
+        return [await _hit(self._memory, quota, key) for quota in quotas]
 
     async def close(self) -> None:
         """Close the connections to the store."""

@@ -162,7 +162,8 @@ def _compile(rpc: Method, rule: http_pb2.HttpRule, codec: JsonCodec) -> Route:
         preconditions=preconditions,
         version=preconditions.version if _is_tagged(rpc, http_method) else None,
         resumption=find_resumption(rpc) if result.raw_type is None else None,
-        takes_idempotency_key=not streams and http_method in ("POST", ANY_METHOD),
+        takes_idempotency_key=http_method in ("POST", ANY_METHOD)
+        and not (streams or rpc.not_recorded),
         may_validate_only=_is_flag(request.fields_by_name.get(VALIDATE_ONLY)),
         rate_limit=compile_rate_limit(rpc),
     )

@@ -22,7 +22,8 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor
 from pydantic import SecretStr
 
-from gateway.app import GatewayApp, Plan, connect, create_app
+from gateway.app import GatewayApp, create_app
+from gateway.dependencies import Plan, connect
 from gateway.http.asgi import Application
 from gateway.openapi.document import make_document
 from gateway.routing.routes import compile_routes

@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import grpc
+from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 from session.v1 import session_pb2, session_pb2_grpc
 
+from chassis.token_testing import Issuer
 from gateway.testing.serving import listening
 
 Context = grpc.aio.ServicerContext[Message, Message]
@@ -26,6 +28,10 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
 
     requests: list[Message] = field(default_factory=list)
     refresh_token: str = ""
+    issuer: Issuer = field(default_factory=Issuer)
+    """Whose keys are served; tests sign tokens by it."""
+    publishes: bool = True
+    """Whether the keys can be fetched."""
 
     async def Login(self, request: session_pb2.LoginRequest, _: Context) -> session_pb2.Tokens:
         """Begin the session."""
@@ -46,6 +52,15 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         await self._check(request.refresh_token, context)
         self.refresh_token = ""
         return empty_pb2.Empty()
+
+    async def GetKeys(
+        self, _request: session_pb2.GetKeysRequest, context: Context
+    ) -> httpbody_pb2.HttpBody:
+        """Return the keys of the issuer, if it publishes them."""
+        if not self.publishes:
+            await context.abort(grpc.StatusCode.INTERNAL, "The keys are locked away.")
+        data = await self.issuer.publish()
+        return httpbody_pb2.HttpBody(content_type="application/json", data=data)
 
     async def CountCalls(
         self, request: session_pb2.CountCallsRequest, _: Context

@@ -27,6 +27,7 @@ from google.rpc import error_details_pb2
 
 LOCATION_OPTION = "rest.v1.location"
 MAY_BE_ACCEPTED_OPTION = "rest.v1.may_be_accepted"
+NOT_RECORDED_OPTION = "rest.v1.not_recorded"
 RATE_LIMIT_OPTION = "rest.v1.rate_limit"
 REQUEST_HEADERS_OPTION = "rest.v1.request_headers"
 
@@ -69,6 +70,8 @@ class Method:
     """The option rest.v1.may_be_accepted: whether the RPC may return before it is done."""
     request_headers: Sequence[str]
     """The option rest.v1.request_headers: the names of headers that become metadata."""
+    not_recorded: bool
+    """The option rest.v1.not_recorded: whether responses may hold secrets."""
     rate_limit: Message | None
     """The option rest.v1.rate_limit, a rest.v1.RateLimit."""
 
@@ -137,6 +140,7 @@ class DescriptorSet:
             request_headers=tuple(
                 read_option(method.GetOptions(), self.pool, REQUEST_HEADERS_OPTION) or ()
             ),
+            not_recorded=bool(read_option(method.GetOptions(), self.pool, NOT_RECORDED_OPTION)),
             rate_limit=read_option(method.GetOptions(), self.pool, RATE_LIMIT_OPTION),
         )
 

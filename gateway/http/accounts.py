@@ -1,0 +1,51 @@
+"""Who sends a request: what it counts for, and what nobody else gets a recorded response of.
+
+What somebody may do is decided by services, which verify tokens themselves.
+"""
+
+import asyncio
+import hashlib
+
+from chassis import errors
+from chassis.jwks import KeySet
+from chassis.revocations import Revocations
+from chassis.tokens import LIFETIME_SECONDS, Verifier
+from gateway.http.exchange import Exchange
+
+VERIFY_SECONDS = 0.25
+"""How long a request waits for keys that are not known yet."""
+
+_BEARER = "bearer "
+
+
+class Accounts:
+    """Tells accounts apart: by the subjects of tokens, where there are keys to verify them."""
+
+    def __init__(self, keys: KeySet | None) -> None:
+        # Only services are told of sessions that have ended, and refuse their tokens.
+        nothing_revoked = Revocations(LIFETIME_SECONDS)
+        self._verifier = None if keys is None else Verifier(keys, nothing_revoked)
+
+    async def find(self, exchange: Exchange) -> str:
+        """Return the account of a request; empty without credentials.
+
+        It is the subject of a token that is valid, so that it stays the same when the token is
+        refreshed. What is no valid token counts as an account of its own; services refuse it.
+        """
+        credentials = exchange.header(b"authorization")
+        if not credentials:
+            return ""
+        if exchange.account is None:
+            exchange.account = await self._identify(credentials)
+        return exchange.account
+
+    async def _identify(self, credentials: str) -> str:
+        if self._verifier is not None and credentials[: len(_BEARER)].lower() == _BEARER:
+            try:
+                async with asyncio.timeout(VERIFY_SECONDS):
+                    caller = await self._verifier.verify(credentials[len(_BEARER) :].strip())
+            except (errors.Error, TimeoutError):
+                pass  # Counted as what it is: some credentials.
+            else:
+                return f"subject {caller.user_id}"
+        return f"credentials {hashlib.sha256(credentials.encode()).hexdigest()}"
