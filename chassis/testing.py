@@ -97,6 +97,7 @@ def make_server(
     limits: Limits = DEFAULT_LIMITS,
     rules: Mapping[str, Rule] = MappingProxyType({}),
     issuer: Issuer | None = None,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> Server:
     """Make a server of methods over plain bytes, so that no proto is needed.
 
@@ -111,6 +112,7 @@ def make_server(
         database,
         "127.0.0.1:0",
         limits,
+        credentials,
     )
 
 
