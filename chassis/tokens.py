@@ -121,7 +121,7 @@ class Verifier:
             return _Verified(_to_caller(claims), key_id)
         except jwt.ExpiredSignatureError as error:
             raise expired() from error
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError) as error:
             message = "The access token is not valid. Log in again."
             raise errors.Unauthenticated("TOKEN_INVALID", message) from error
 
