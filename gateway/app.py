@@ -167,6 +167,7 @@ def _make_limiter(settings: GatewaySettings, dependencies: Dependencies) -> Rate
         dependencies.accounts,
         client_quotas=parse_quotas("client", settings.apigateway_rate_limit),
         account_quotas=parse_quotas("account", settings.apigateway_account_rate_limit),
+        limits_methods=settings.apigateway_method_rate_limits,
     )
 
 

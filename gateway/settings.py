@@ -162,6 +162,8 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     APIGATEWAY_RATE_LIMIT_URL: numbers per time such as `50/second; 1000/minute`; empty for any."""
     apigateway_account_rate_limit: Rates = "1000/second"
     """The same for each account, from any address."""
+    apigateway_method_rate_limits: bool = True
+    """Whether the limits that protos declare for methods apply, such as that of a login."""
     apigateway_rate_limit_url: RateLimitUrl = SecretStr("")
     """The URL of a Redis or Valkey in which several gateways count together, for example
     `redis://127.0.0.1:6379/0`; without it, each worker counts in its own memory."""

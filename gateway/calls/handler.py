@@ -50,8 +50,9 @@ class Handler:
             return
         route = match.target
         exchange.rpc = route.rpc.name
+        exchange.is_confidential |= route.rpc.not_recorded
         if route.rate_limit is not None:
-            await self.rate_limiter.count(exchange, route.rate_limit.client(exchange.client))
+            await self.rate_limiter.admit_call(exchange, route.rate_limit.client(exchange.client))
         if exchange.has_header(b"idempotency-key"):
             check_key(exchange.header(b"idempotency-key"))
         parts = RequestParts(route, match.variables, _query_pairs(exchange.query))

@@ -24,6 +24,7 @@ from gateway.http.metadata import (
 )
 from gateway.http.statuses import from_rpc_error
 from gateway.rates.limiter import RateLimiter
+from gateway.routing.cookie import SESSION_HEADER, SESSION_VALUE, Cookie
 from gateway.routing.routes import Route
 from gateway.routing.transcoding import RequestParts
 from gateway.upstream.channels import Upstream
@@ -62,9 +63,12 @@ class UnaryCalls:
         route = parts.route
         conditions = read_conditions(exchange)
         request = await read_message(parts, exchange)
+        cookie = route.cookie if _asks_for_cookie(exchange) else None
+        if cookie is not None:
+            cookie.fill(request, exchange.header(b"cookie"))
         value = None if route.rate_limit is None else route.rate_limit.value(request)
         if value is not None:
-            await self.rate_limiter.count(exchange, value)
+            await self.rate_limiter.admit_call(exchange, value)
         if conditions is not None:
             route.preconditions.admit(conditions, request)
         timeout = call_timeout_seconds(exchange, MAX_TIMEOUT_SECONDS)
@@ -74,7 +78,9 @@ class UnaryCalls:
         key = exchange.header(b"idempotency-key") if route.takes_idempotency_key else ""
         # The route of any method takes a key too, but only with POST.
         recorded = bool(key) and exchange.method == "POST" and not route.only_validates(request)
-        attempt = _Attempt(route, request, timeout, metadata, conditions, exchange, recorded)
+        attempt = _Attempt(
+            route, request, timeout, metadata, conditions, cookie, exchange, recorded
+        )
         if not recorded:
             return await self._perform(attempt)
         claim = make_claim(
@@ -106,6 +112,9 @@ class UnaryCalls:
                 conditions.refine_status(problem)
             attempt.exchange.note_failure(problem, error.details() or "")
             raise problem from error
+        if attempt.cookie is not None:
+            secure = attempt.exchange.needs_secure_cookies
+            attempt.exchange.set_cookie = attempt.cookie.take(message, secure=secure)
         received = await call.initial_metadata(), await call.trailing_metadata()
         sent = success_headers(*received)
         if route.rpc.may_be_accepted:
@@ -118,6 +127,10 @@ class UnaryCalls:
         return response
 
 
+def _asks_for_cookie(exchange: Exchange) -> bool:
+    return exchange.header(SESSION_HEADER.lower().encode()) == SESSION_VALUE
+
+
 class _Attempt(NamedTuple):
     """One request and the call that it becomes."""
 
@@ -126,5 +139,6 @@ class _Attempt(NamedTuple):
     timeout_seconds: float
     metadata: list[tuple[str, str]]
     conditions: Conditions | None
+    cookie: Cookie | None
     exchange: Exchange
     recorded: bool

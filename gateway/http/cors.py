@@ -17,7 +17,9 @@ class CrossOrigin(falcon.CORSMiddleware[Any, Any]):
 
     def __init__(self, origins: Collection[str]) -> None:
         every = "*" in origins
-        super().__init__("*" if every else origins, EXPOSED_HEADERS)
+        # Pages of named origins may use cookies; those of any origin get none.
+        credentials = None if every else origins
+        super().__init__("*" if every else origins, EXPOSED_HEADERS, credentials)
         self._varies = not every
 
     def process_response(

@@ -15,7 +15,7 @@ import structlog
 from chassis import log
 from gateway.http.asgi import BECOME_STREAM, Headers, Receive, Send
 from gateway.http.body import RequestBody
-from gateway.http.client_address import TrustedProxies
+from gateway.http.client_address import TrustedProxies, is_loopback
 from gateway.http.compression import VARY, varies_by_encoding
 from gateway.http.problems import Problem
 from gateway.http.security_headers import security_headers
@@ -71,11 +71,22 @@ class Exchange:
         """The response cannot be completed, and the connection is to be closed."""
         self.sets_vary = False
         """Responses that depend on Accept-Encoding get a Vary header, for caches."""
-        self._has_credentials = not _CREDENTIALS.isdisjoint(self._headers)
+        self.is_confidential = not _CREDENTIALS.isdisjoint(self._headers)
+        """Nobody may store the response."""
+        self.set_cookie = ""
+        """The Set-Cookie header of the response, if it has one."""
         self.rate_limits: list[tuple[str, str]] = []
         """The quotas that the request counts for: items of RateLimit-Policy and RateLimit."""
         self._status = 0
         self._bytes = 0
+
+    @property
+    def needs_secure_cookies(self) -> bool:
+        """Whether browsers must keep cookies for TLS, which only a client on this machine may lack.
+
+        A proxy may have terminated TLS.
+        """
+        return self._scope["scheme"] == "https" or not is_loopback(self.client)
 
     def header(self, name: bytes) -> str:
         """Return a header by its name in lower case; empty if it is absent."""
@@ -106,8 +117,10 @@ class Exchange:
             self._status = event["status"]
             headers = [*event["headers"], (REQUEST_ID_HEADER, self.request_id.encode())]
             headers += security_headers(
-                headers, tls=self._scope["scheme"] == "https", credentials=self._has_credentials
+                headers, tls=self._scope["scheme"] == "https", confidential=self.is_confidential
             )
+            if self.set_cookie:
+                headers.append((b"set-cookie", self.set_cookie.encode()))
             if self.rate_limits:
                 headers += self._rate_limit_headers()
             if self.sets_vary and varies_by_encoding(self._status, headers):

@@ -12,17 +12,17 @@ ALWAYS: Headers = [
 _TLS = (b"strict-transport-security", b"max-age=31536000")
 """For a year, browsers do not try without TLS (RFC 6797)."""
 
-_CREDENTIALS = (b"cache-control", b"no-store")
-"""What somebody may see is stored for nobody (RFC 9111 section 5.2.2.5)."""
+_CONFIDENTIAL = (b"cache-control", b"no-store")
+"""What only somebody may see is stored by nobody (RFC 9111 section 5.2.2.5)."""
 
 _HEADERS: dict[tuple[bool, bool], Headers] = {
-    (tls, credentials): [*ALWAYS, *([_TLS] * tls), *([_CREDENTIALS] * credentials)]
+    (tls, confidential): [*ALWAYS, *([_TLS] * tls), *([_CONFIDENTIAL] * confidential)]
     for tls in (False, True)
-    for credentials in (False, True)
+    for confidential in (False, True)
 }
 
 
-def security_headers(headers: Headers, *, tls: bool, credentials: bool) -> Headers:
-    """Return what the headers of a response lack; `credentials` are those of its request."""
+def security_headers(headers: Headers, *, tls: bool, confidential: bool) -> Headers:
+    """Return the headers that a response lacks."""
     present = {name for name, _ in headers}
-    return [header for header in _HEADERS[tls, credentials] if header[0] not in present]
+    return [header for header in _HEADERS[tls, confidential] if header[0] not in present]

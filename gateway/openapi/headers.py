@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.calls.idempotency import HEADER, MAX_KEY_LENGTH, REPLAYED_HEADER
+from gateway.routing.cookie import SESSION_HEADER, SESSION_VALUE, Cookie
 from gateway.routing.routes import Route
 
 Header = dict[str, Any]
@@ -27,6 +28,10 @@ def header_parameters(route: Route) -> Iterator[Header]:
         yield _parameter("If-None-Match", "The ETag of the client's copy: 304 if it is current.")
     if route.resumption is not None:
         yield _parameter("Last-Event-ID", "The id of the last event: the stream resumes after it.")
+    if route.cookie is not None:
+        yield _parameter(
+            SESSION_HEADER, _describe(route.cookie), {"type": "string", "enum": [SESSION_VALUE]}
+        )
     for name in route.rpc.request_headers:
         yield _parameter(name.title(), "Passed on to the service.")
 
@@ -38,11 +43,26 @@ def response_headers(route: Route) -> dict[str, Header]:
         headers["Location"] = _header("The path of the new resource.", "uri-reference")
     if route.version is not None:
         headers["ETag"] = _header("The version of the resource.")
+    if route.cookie is not None:
+        headers["Set-Cookie"] = _header(f"`{route.cookie.name}`, if {SESSION_HEADER} asks for it.")
     if route.takes_idempotency_key:
         headers[REPLAYED_HEADER] = _header(
             f"`true` on a response that is repeated for its {HEADER}."
         )
     return headers
+
+
+def _describe(cookie: Cookie) -> str:
+    """Return what happens with a cookie."""
+    name = f"the cookie `{cookie.name}`"
+    parts = [f"`{SESSION_VALUE}`, for browsers, has secrets in {name}, which scripts cannot read."]
+    if cookie.request_field:
+        parts.append(f"It fills `{cookie.request_field}` if that is empty.")
+    if cookie.response_field:
+        parts.append(f"It gets `{cookie.response_field}`, which is left out of the body.")
+    if cookie.deleted:
+        parts.append("It is deleted.")
+    return " ".join(parts)
 
 
 def retry_header() -> Header:

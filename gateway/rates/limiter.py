@@ -25,6 +25,8 @@ class RateLimiter:
     """What each client address may do, whatever it asks for."""
     account_quotas: Sequence[Quota] = ()
     """What each account may do, from any address."""
+    limits_methods: bool = True
+    """Whether the quotas of methods apply."""
 
     async def admit(self, exchange: Exchange) -> None:
         """Count a request, before anything is known of it but its headers.
@@ -37,6 +39,15 @@ class RateLimiter:
             await self.count(exchange, Subject(self.client_quotas, client))
         if self.account_quotas and (account := await self.accounts.find(exchange)):
             await self.count(exchange, Subject(self.account_quotas, digest("account", account)))
+
+    async def admit_call(self, exchange: Exchange, subject: Subject) -> None:
+        """Count the call of a method that has quotas of its own, unless those are off.
+
+        Raises:
+            Problem: the call exceeds one of them.
+        """
+        if self.limits_methods:
+            await self.count(exchange, subject)
 
     async def count(self, exchange: Exchange, subject: Subject) -> None:
         """Count a request of somebody.

@@ -106,6 +106,12 @@ async def test_rpc_has_the_quota_of_its_option() -> None:
         assert (await sessions.client.post("/v1/calls:count", json={})).status_code == 200
 
 
+async def test_quotas_of_methods_can_be_turned_off() -> None:
+    async with Sessions.serve(apigateway_method_rate_limits=False) as sessions:
+        statuses = [(await sessions.login()).status_code for _ in range(7)]
+    assert statuses == [200] * 7
+
+
 async def test_value_of_a_field_has_one_quota_from_all_addresses() -> None:
     async with Sessions.serve(**BEHIND_PROXY) as sessions:
         emails = ("a@example.com", " A@example.com", "a@EXAMPLE.com", "a@example.com ")

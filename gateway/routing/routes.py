@@ -18,6 +18,7 @@ from gateway.routing.bodies import (
     compile_request_body,
     compile_response_body,
 )
+from gateway.routing.cookie import Cookie, compile_cookie
 from gateway.routing.location import Location, compile_location
 from gateway.routing.parameters import Parameter, ParameterError, Query, resolve
 from gateway.routing.preconditions import Preconditions, compile_preconditions
@@ -61,6 +62,8 @@ class Route:
     """Requests have `validate_only`, which means that nothing is to be done (AIP-163)."""
     rate_limit: RpcLimit | None
     """How often the RPC may be called, where it has a limit of its own."""
+    cookie: Cookie | None
+    """What browsers may keep in a cookie, where the RPC has such a secret."""
 
     def only_validates(self, request: Message) -> bool:
         """Return whether a request is to be validated only."""
@@ -166,6 +169,7 @@ def _compile(rpc: Method, rule: http_pb2.HttpRule, codec: JsonCodec) -> Route:
         and not (streams or rpc.not_recorded),
         may_validate_only=_is_flag(request.fields_by_name.get(VALIDATE_ONLY)),
         rate_limit=compile_rate_limit(rpc),
+        cookie=compile_cookie(rpc, template, result),
     )
 
 

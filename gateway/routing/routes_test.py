@@ -186,6 +186,52 @@ def test_rate_limit_of_a_field_of_a_stream_is_refused() -> None:
         compile_routes(books(f"server_streaming: true {option}"))
 
 
+COOKIE = """options {
+  [google.api.http] { get: "/v1/sessions/a" }
+  %s
+  [rest.v1.cookie] { %s }
+}"""
+NOT_RECORDED = "[rest.v1.not_recorded]: true"
+NAMED = 'name: "a" path: "/v1/sessions"'
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        'name: "a" path: "/v1/sessions" request_field: "id" response_field: "id"',
+        'name: "a" path: "/v1/sessions/a" request_field: "id" deleted: true',
+        'name: "a" path: "/" request_field: "id"',
+        'name: "a" path: "/v2" response_field: "id"',
+    ],
+)
+def test_cookie_is_taken_from_and_put_into_strings(option: str) -> None:
+    routes = compile_routes(books(COOKIE % (NOT_RECORDED, option))).targets
+    (route,) = [route for route in routes if route.cookie is not None]
+    assert route.template.text == "/v1/sessions/a"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "option", "why"),
+    [
+        ("", NAMED, "must be unary and not_recorded"),
+        (NOT_RECORDED, 'path: "/v1/sessions"', "the cookie must have a name and a path"),
+        (NOT_RECORDED, 'name: "a b" path: "/v1"', "the cookie must have a name and a path"),
+        (NOT_RECORDED, 'name: "a" path: "/v1; Domain=b"', "must have a name and a path"),
+        (NOT_RECORDED, f'{NAMED} request_field: "name"', "has no string field name"),
+        (NOT_RECORDED, f'{NAMED} response_field: "tags"', "has no string field tags"),
+        (NOT_RECORDED, f'{NAMED} expire_time_field: "id"', "has no Timestamp id"),
+        (
+            NOT_RECORDED,
+            'name: "a" path: "/v1/session" request_field: "id"',
+            "/v1/sessions/a is not within the path /v1/session of its cookie",
+        ),
+    ],
+)
+def test_cookie_that_cannot_work_is_refused_by_name(recorded: str, option: str, why: str) -> None:
+    with pytest.raises(DescriptorSetError, match=f"GetBook: .*{why}"):
+        compile_routes(books(COOKIE % (recorded, option)))
+
+
 def test_number_of_the_option_may_be_an_option_of_somebody_else() -> None:
     """Anybody may use extension numbers from 50000 on."""
     text = FILE % (OPTION % "/v1/nowhere", RULE)

@@ -25,6 +25,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 
+COOKIE_OPTION = "rest.v1.cookie"
 LOCATION_OPTION = "rest.v1.location"
 MAY_BE_ACCEPTED_OPTION = "rest.v1.may_be_accepted"
 NOT_RECORDED_OPTION = "rest.v1.not_recorded"
@@ -70,6 +71,8 @@ class Method:
     """The option rest.v1.may_be_accepted: whether the RPC may return before it is done."""
     request_headers: Sequence[str]
     """The option rest.v1.request_headers: the names of headers that become metadata."""
+    cookie: Message | None
+    """The option rest.v1.cookie, a rest.v1.Cookie."""
     not_recorded: bool
     """The option rest.v1.not_recorded: whether responses may hold secrets."""
     rate_limit: Message | None
@@ -140,6 +143,7 @@ class DescriptorSet:
             request_headers=tuple(
                 read_option(method.GetOptions(), self.pool, REQUEST_HEADERS_OPTION) or ()
             ),
+            cookie=read_option(method.GetOptions(), self.pool, COOKIE_OPTION),
             not_recorded=bool(read_option(method.GetOptions(), self.pool, NOT_RECORDED_OPTION)),
             rate_limit=read_option(method.GetOptions(), self.pool, RATE_LIMIT_OPTION),
         )
