@@ -16,7 +16,7 @@ def find_keys(routes: PathTree[Route], upstream: Upstream) -> KeySet | None:
     match = routes.find("GET", PATH)
     if not isinstance(match, Match) or match.target.rpc.server_streaming:
         return None
-    route = match.target
+    route: Route = match.target
 
     async def fetch() -> bytes:
         try:

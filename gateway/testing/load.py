@@ -56,7 +56,7 @@ class Load:
 
     def __init__(self, url: str, request: bytes) -> None:
         address = urlsplit(url)
-        self._address = (address.hostname, address.port)
+        self._address = (address.hostname or "", address.port or 0)
         self._request = request
         self._idle: deque[_Connection] = deque()
         self._connections: set[_Connection] = set()
