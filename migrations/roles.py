@@ -17,7 +17,7 @@ from psycopg import conninfo, sql
 from chassis.settings import app_role
 
 LEDGERS: Mapping[str, Collection[str]] = {
-    "user": (),
+    "user": ("public.audit_events",),
     "product": ("public.audit_events", "public.stock_adjustments", "public.stock_returns"),
     "order": ("public.audit_events", "public.order_events"),
     "payment": ("public.transactions", "sandbox.movements"),

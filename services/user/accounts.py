@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
-from chassis import errors
+from chassis import audit, errors
 from chassis.caller import Caller, Role
 from chassis.database import Connection, Database
 from services.user import (
     account_repository,
     domain,
     mail_repository,
+    messages,
     opaque_tokens,
     repository,
     session_repository,
@@ -60,6 +61,7 @@ class Accounts:
             await mail_repository.add(
                 connection, Template.VERIFY_EMAIL, profile.email, user.user_id
             )
+            await audit.record(connection, [messages.to_change(None, user)])
         return user
 
     async def find_or_make(self, identity: OutsideIdentity) -> Account:
@@ -174,9 +176,11 @@ class Accounts:
                 await mail_repository.add(connection, Template.VERIFY_EMAIL, profile.email, user_id)
                 if user_id == caller.user_id:
                     profile = replace(profile, email=user.profile.email)
-            if profile != user.profile:
-                user = await repository.update_profile(connection, user_id, profile)
-        return user
+            if profile == user.profile:
+                return user
+            updated = await repository.update_profile(connection, user_id, profile)
+            await audit.record(connection, [messages.to_change(user, updated)])
+        return updated
 
     async def delete(self, caller: Caller, user_id: uuid.UUID) -> None:
         """Delete a user, and end all sessions of the user.
@@ -186,9 +190,10 @@ class Accounts:
             errors.PermissionDenied: the caller may not change the user.
         """
         async with self._database.transaction() as connection:
-            await _lock_changeable(connection, caller, user_id)
+            user = await _lock_changeable(connection, caller, user_id)
             await session_repository.end_sessions_of_user(connection, user_id)
             await repository.delete_user(connection, user_id)
+            await audit.record(connection, [messages.to_change(user, None)])
 
     async def set_role(self, user_id: uuid.UUID, role: Role) -> User:
         """Set the role of a user; end the sessions of the user if it was another one.
@@ -202,7 +207,9 @@ class Accounts:
                 return user
             await account_repository.set_role(connection, user_id, role)
             await session_repository.end_sessions_of_user(connection, user_id)
-            return await repository.get_user(connection, user_id)
+            changed = await repository.get_user(connection, user_id)
+            await audit.record(connection, [messages.to_change(user, changed)])
+        return changed
 
     async def _link(self, connection: Connection, identity: OutsideIdentity) -> uuid.UUID:
         """Link an identity to the user with its e-mail address, who is made if there is none."""

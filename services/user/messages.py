@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from bazaar.user.v1 import user_pb2
 from chassis import conversion
+from chassis.audit import Change
 from chassis.caller import Role
 from services.user.domain import Address, Profile, User
 from services.user.session_repository import Revocation
@@ -39,6 +40,12 @@ def parse_profile(message: user_pb2.CreateUserRequest | user_pb2.User) -> Profil
             for address in message.addresses
         ),
     )
+
+
+def to_change(before: User | None, after: User | None) -> Change:
+    """Convert a user who was made, changed or deleted, for the audit log."""
+    (user_id,) = {user.user_id for user in (before, after) if user}
+    return Change(f"users/{user_id}", before and to_message(before), after and to_message(after))
 
 
 def to_message(user: User) -> user_pb2.User:

@@ -9,7 +9,7 @@ from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis import call_context, conversion, errors, ids, paging, rules
+from chassis import audit, call_context, conversion, errors, ids, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
 from services.user import domain, messages, repository
@@ -176,6 +176,18 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         async with aclosing(self.revocations.watch()) as watched:
             async for revocations in watched:
                 yield messages.to_revocations(revocations)
+
+    async def ListAuditEvents(
+        self, request: user_pb2.ListAuditEventsRequest, context: Context
+    ) -> AsyncIterator[user_pb2.ListAuditEventsResponse]:
+        """Read message after message: no connection is held while the client reads."""
+        query = audit.Query(request.user_id, request.resource)
+        progress = paging.Progress(query, request.page_token, request.page_size)
+        while not progress.is_done:
+            # Not kept in a variable: the client may take long to read the response.
+            yield await audit.read_page(
+                self._database, query, progress, user_pb2.ListAuditEventsResponse()
+            )
 
     async def BatchGetUsers(
         self, request: user_pb2.BatchGetUsersRequest, context: Context

@@ -1,0 +1,75 @@
+"""What staff and admins do with users is in the audit log, without any password."""
+
+import uuid
+from typing import Any
+
+import grpc
+import psycopg
+from google.protobuf import json_format
+
+from bazaar.user.v1 import user_pb2
+from chassis.caller import Role
+from services.user.testing import PASSWORD, Users, as_user, new_user
+
+pytest_plugins = ("tools.postgres.testing", "services.user.testing")
+DATABASE = "user"
+
+STAFF_ID = str(uuid.UUID(int=7))
+
+
+def to_json(user: user_pb2.User) -> dict[str, Any]:
+    found: dict[str, Any] = json_format.MessageToDict(user)
+    return found
+
+
+async def list_events(users: Users) -> list[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+    """Return the events, oldest first: who, the RPC, and the user before and after."""
+    call = users.ListAuditEvents(user_pb2.ListAuditEventsRequest())
+    events = [event async for page in call for event in page.audit_events]
+    return [
+        (
+            event.role,
+            event.method.rpartition("/")[2],
+            json_format.MessageToDict(event.before),
+            json_format.MessageToDict(event.after),
+        )
+        for event in reversed(events)
+    ]
+
+
+async def test_each_change_of_a_user_by_staff_is_recorded(
+    users: Users, channel: grpc.aio.Channel, clean_database_url: str
+) -> None:
+    staff = as_user(channel, STAFF_ID, Role.STAFF)
+    created = await staff.CreateUser(new_user())
+    named = {"user_id": created.user_id}
+    for _ in range(2):
+        rename = user_pb2.UpdateUserRequest(**named, user=user_pb2.User(display_name="Grace"))
+        updated = await staff.UpdateUser(rename)
+    for _ in range(2):
+        promote = user_pb2.SetRoleRequest(**named, role=user_pb2.ROLE_STAFF)
+        promoted = await users.SetRole(promote)
+    await users.DeleteUser(user_pb2.DeleteUserRequest(**named))
+    assert await list_events(users) == [
+        ("staff", "CreateUser", {}, to_json(created)),
+        ("staff", "UpdateUser", to_json(created), to_json(updated)),
+        ("admin", "SetRole", to_json(updated), to_json(promoted)),
+        ("admin", "DeleteUser", to_json(promoted), {}),
+    ]
+    with psycopg.connect(clean_database_url) as connection:
+        stored = connection.execute("SELECT audit_events::text FROM audit_events").fetchall()
+    assert PASSWORD not in str(stored)
+    assert "argon2" not in str(stored)
+
+
+async def test_what_customers_do_with_their_accounts_is_not_recorded(
+    users: Users, channel: grpc.aio.Channel
+) -> None:
+    created = await users.CreateUser(new_user())
+    own = as_user(channel, created.user_id)
+    named = {"user_id": created.user_id}
+    await own.UpdateUser(
+        user_pb2.UpdateUserRequest(**named, user=user_pb2.User(display_name="Grace"))
+    )
+    await own.DeleteUser(user_pb2.DeleteUserRequest(**named))
+    assert [method for _, method, _, _ in await list_events(users)] == ["CreateUser"]
