@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -31,7 +32,7 @@ message_type {
 """
 _POOL = descriptor_pool.DescriptorPool()
 _POOL.Add(text_format.Parse(_FILE, descriptor_pb2.FileDescriptorProto()))
-Account = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("test.Account"))
+Account: Any = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("test.Account"))
 
 
 def call_as(role: Role | None, client: str = "") -> None:

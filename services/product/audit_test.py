@@ -90,16 +90,18 @@ async def test_each_change_is_recorded_with_the_product_before_and_after(
     staff: Products, admin: Products
 ) -> None:
     (added,) = await add(staff, lamp(attributes={"watts": 60, "tags": ["new", None]}))
-    named = {"product_id": added.product_id}
+    product_id = added.product_id
     updated = await staff.UpdateProduct(
         product_pb2.UpdateProductRequest(
-            **named,
+            product_id=product_id,
             product=product_pb2.Product(name="Desk lamp"),
             update_mask=field_mask_pb2.FieldMask(paths=["name"]),
         )
     )
-    adjusted = await staff.AdjustStock(product_pb2.AdjustStockRequest(**named, delta=-2))
-    await staff.DeleteProduct(product_pb2.DeleteProductRequest(**named))
+    adjusted = await staff.AdjustStock(
+        product_pb2.AdjustStockRequest(product_id=product_id, delta=-2)
+    )
+    await staff.DeleteProduct(product_pb2.DeleteProductRequest(product_id=product_id))
     found = [
         (
             event.method.rpartition("/")[2],
@@ -144,14 +146,16 @@ async def test_a_change_that_cannot_be_recorded_is_not_made(
     refuse = "ALTER TABLE audit_events ADD CONSTRAINT full_disk CHECK (false) NOT VALID"
     with psycopg.connect(clean_database_url) as administrator:
         administrator.execute(refuse)
-    named = {"product_id": added.product_id}
+    product_id = added.product_id
     changes = (
         staff.AddProduct(product_pb2.AddProductRequest(product=lamp("B"))),
         staff.UpdateProduct(
-            product_pb2.UpdateProductRequest(**named, product=product_pb2.Product(name="New"))
+            product_pb2.UpdateProductRequest(
+                product_id=product_id, product=product_pb2.Product(name="New")
+            )
         ),
-        staff.AdjustStock(product_pb2.AdjustStockRequest(**named, delta=1)),
-        staff.DeleteProduct(product_pb2.DeleteProductRequest(**named)),
+        staff.AdjustStock(product_pb2.AdjustStockRequest(product_id=product_id, delta=1)),
+        staff.DeleteProduct(product_pb2.DeleteProductRequest(product_id=product_id)),
     )
     for change in changes:
         assert (await refusal(change)).code == grpc.StatusCode.INTERNAL

@@ -42,14 +42,16 @@ async def test_each_change_of_a_user_by_staff_is_recorded(
 ) -> None:
     staff = as_user(channel, STAFF_ID, Role.STAFF)
     created = await staff.CreateUser(new_user())
-    named = {"user_id": created.user_id}
+    user_id = created.user_id
     for _ in range(2):
-        rename = user_pb2.UpdateUserRequest(**named, user=user_pb2.User(display_name="Grace"))
+        rename = user_pb2.UpdateUserRequest(
+            user_id=user_id, user=user_pb2.User(display_name="Grace")
+        )
         updated = await staff.UpdateUser(rename)
     for _ in range(2):
-        promote = user_pb2.SetRoleRequest(**named, role=user_pb2.ROLE_STAFF)
+        promote = user_pb2.SetRoleRequest(user_id=user_id, role=user_pb2.ROLE_STAFF)
         promoted = await users.SetRole(promote)
-    await users.DeleteUser(user_pb2.DeleteUserRequest(**named))
+    await users.DeleteUser(user_pb2.DeleteUserRequest(user_id=user_id))
     assert await list_events(users) == [
         ("staff", "CreateUser", {}, to_json(created)),
         ("staff", "UpdateUser", to_json(created), to_json(updated)),
@@ -67,9 +69,9 @@ async def test_what_customers_do_with_their_accounts_is_not_recorded(
 ) -> None:
     created = await users.CreateUser(new_user())
     own = as_user(channel, created.user_id)
-    named = {"user_id": created.user_id}
+    user_id = created.user_id
     await own.UpdateUser(
-        user_pb2.UpdateUserRequest(**named, user=user_pb2.User(display_name="Grace"))
+        user_pb2.UpdateUserRequest(user_id=user_id, user=user_pb2.User(display_name="Grace"))
     )
-    await own.DeleteUser(user_pb2.DeleteUserRequest(**named))
+    await own.DeleteUser(user_pb2.DeleteUserRequest(user_id=user_id))
     assert [method for _, method, _, _ in await list_events(users)] == ["CreateUser"]

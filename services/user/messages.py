@@ -45,7 +45,11 @@ def parse_profile(message: user_pb2.CreateUserRequest | user_pb2.User) -> Profil
 def to_change(before: User | None, after: User | None) -> Change:
     """Convert a user who was made, changed or deleted, for the audit log."""
     (user_id,) = {user.user_id for user in (before, after) if user}
-    return Change(f"users/{user_id}", before and to_message(before), after and to_message(after))
+    return Change(
+        f"users/{user_id}",
+        None if before is None else to_message(before),
+        None if after is None else to_message(after),
+    )
 
 
 def to_message(user: User) -> user_pb2.User:
