@@ -12,11 +12,12 @@ import grpc
 import psycopg
 import pytest
 from google.protobuf import empty_pb2
+from psycopg import sql
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis.database import Database
 from chassis.service import Resources
-from chassis.testing import refusal, serving_service
+from chassis.testing import Events, refusal, serving_service
 from services.user.mail_transport import SmtpTransport
 from services.user.mail_worker import MailWorker
 from services.user.main import SERVICE
@@ -62,6 +63,19 @@ def execute(url: str, query: LiteralString) -> list[tuple[object, ...]]:
     with psycopg.connect(url) as connection:
         cursor = connection.execute(query)
         return cursor.fetchall() if cursor.description else []
+
+
+def read_all(url: str) -> str:
+    """Return all rows of all tables, as text; bytes as text, too."""
+    with psycopg.connect(url) as connection:
+        tables = connection.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+        ).fetchall()
+        return "\n".join(
+            repr(row)
+            for (table,) in tables
+            for row in connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table)))
+        )
 
 
 async def register(
@@ -287,6 +301,36 @@ async def test_a_deleted_user_gets_no_mail_that_still_waits(
     await users.DeleteUser(user_pb2.DeleteUserRequest(user_id=user.user_id))
     assert await mails.receive() == []
     assert execute(clean_database_url, "SELECT FROM mails") == []
+
+
+async def test_secrets_are_neither_logged_nor_stored(
+    users: Users, channel: grpc.aio.Channel, mails: Mails, clean_database_url: str, events: Events
+) -> None:
+    email, password, second = "canary@example.com", "canary-password", "canary-password-2"
+    await register(users, email, password)
+    ((*_, verification),) = await mails.receive()
+    await refusal(log_in(users, email, "canary-password-wrong"))
+    first = await log_in(users, email, password)
+    issued = await refresh(users, first.refresh_token)
+    await ask_for_reset(users, email)
+    ((*_, password_reset),) = await mails.receive()
+    await verify(users, verification)
+    await register(users, email, password)
+    user = next(each for each in await list_users(users) if each.email == email)
+    change = user_pb2.ChangePasswordRequest(
+        user_id=user.user_id, current_password=password, new_password=second
+    )
+    await as_user(channel, user.user_id).ChangePassword(change)
+    await refusal(reset(users, password_reset))
+    secrets = (
+        *("canary-password", verification, password_reset),
+        *(first.access_token, first.refresh_token, issued.access_token, issued.refresh_token),
+    )
+    logged = repr(events)
+    stored = read_all(clean_database_url)
+    assert email not in logged
+    assert "canary@example.com" in stored, "the dump is of the rows"
+    assert [each for each in secrets if each in logged or each in stored] == []
 
 
 async def test_verification_can_be_required_before_a_login(

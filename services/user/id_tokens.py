@@ -1,7 +1,7 @@
 """ID tokens of outside identity providers (OpenID Connect Core 1.0, section 3.1.3.7).
 
 An issuer is trusted by the settings only. Its keys are found by discovery (OpenID Connect Discovery
-1.0), fetched when a token needs them, and remembered.
+1.0), and fetched regularly, so that one that the issuer withdraws is not trusted for long.
 """
 
 import ipaddress
@@ -16,7 +16,8 @@ import httpx
 import jwt
 
 from chassis import errors
-from chassis.jwks import KeySet
+from chassis.jwks import REFRESH_SECONDS, KeySet
+from chassis.supervision import BackgroundTask
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 MAX_TOKEN_CHARACTERS = 16_384
@@ -58,6 +59,13 @@ class IdTokens:
     def __init__(self, issuers: Sequence[TrustedIssuer], client: httpx.AsyncClient) -> None:
         self._issuers = {each.url: each for each in issuers}
         self._keys = {each.url: KeySet(_Discovery(client, each.url).fetch) for each in issuers}
+
+    def tasks(self) -> list[BackgroundTask]:
+        """Make the tasks that fetch the keys of each issuer, so that none delays another."""
+        return [
+            BackgroundTask("fetch_issuer_keys", keys.refresh, REFRESH_SECONDS)
+            for keys in self._keys.values()
+        ]
 
     async def verify(self, token: str) -> OutsideIdentity:
         """Return whom a token names.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+import httpx
 import jwt
 import psycopg
 import pytest
@@ -16,12 +17,13 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
+from chassis import errors
 from chassis.database import Database
 from chassis.service import Resources
 from chassis.testing import Refusal, refusal, serving_service
 from chassis.token_testing import USER_ID
 from services.user import id_tokens
-from services.user.id_tokens import check_url
+from services.user.id_tokens import IdTokens, TrustedIssuer, check_url
 from services.user.main import SERVICE
 from services.user.settings import UserSettings
 from services.user.testing import PASSWORD, Users, log_in, new_user
@@ -250,6 +252,22 @@ async def test_our_own_access_token_is_no_id_token(users: Users, issuer: Issuer)
     await users.CreateUser(new_user())
     issued = await log_in(users)
     assert (await refuse(users, issued.access_token)).reason == "INVALID_ID_TOKEN"
+
+
+async def test_a_key_that_the_issuer_has_withdrawn_is_not_trusted(issuer: Issuer) -> None:
+    async with httpx.AsyncClient() as client:
+        verifier = IdTokens([TrustedIssuer(issuer.url, AUDIENCE)], client)
+        token = issuer.token()
+        assert (await verifier.verify(token)).subject == "1234"
+        issuer.keys = json.dumps({"keys": [make_jwk("RS256")]})
+        (task,) = verifier.tasks()
+        task.start()
+        async with asyncio.timeout(10):
+            with pytest.raises(errors.Unauthenticated):  # noqa: PT012 - It is, after some time.
+                while True:
+                    await verifier.verify(token)
+                    await asyncio.sleep(0)
+        await task.stop()
 
 
 async def test_unknown_issuers_are_not_asked(users: Users, issuer: Issuer) -> None:

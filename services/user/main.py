@@ -64,8 +64,8 @@ def make_servicer(resources: Resources) -> UserServicer:
         BackgroundTask("session_sweep", logins.sweep, sessions.SWEEP_SECONDS),
         BackgroundTask("mail_token_sweep", accounts.sweep, sessions.SWEEP_SECONDS),
     ]
-    resources.tasks.extend(tasks)
     outside = open_id_tokens(resources)
+    resources.tasks.extend([*tasks, *outside.tasks()])
     return UserServicer(database, accounts, logins, keys, revocations, admin, outside)
 
 
