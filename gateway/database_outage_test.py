@@ -98,7 +98,7 @@ async def test_readiness_responds_in_bounded_time_and_recovers(
 async def test_sweeping_starts_when_the_table_exists(
     clean_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.app.SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.dependencies.SWEEP_SECONDS", 0.05)
     monkeypatch.setattr("chassis.supervision.MAX_BACKOFF_SECONDS", 0.1)
     connect = psycopg.AsyncConnection.connect(clean_database_url, autocommit=True)
     async with asyncio.timeout(20), await connect as connection:

@@ -67,20 +67,22 @@ class Admission:
         self._refused = 0
         self._logged_at = 0.0
 
-    def open(self, peer: str) -> str:
-        """Count a connection, and return whose it is; empty for a trusted proxy."""
-        client = "" if self._proxies.trusts(peer) else network_of(peer)
+    def client_of(self, peer: str) -> str:
+        """Return what the limits of a client apply to; empty for a trusted proxy."""
+        return "" if self._proxies.trusts(peer) else network_of(peer)
+
+    def open(self, client: str) -> bool:
+        """Count a connection of a client; return False if it has too many."""
         if client:
+            if self._connections_of[client] >= self._limits.max_client_connections:
+                return False
             self._connections_of[client] += 1
-        return client
+        return True
 
     def close(self, client: str) -> None:
         """Count a connection no longer."""
-        _decrease(self._connections_of, client)
-
-    def has_too_many_connections(self, client: str) -> bool:
-        """Return whether a client has more connections than it may have."""
-        return self._connections_of.get(client, 0) > self._limits.max_client_connections
+        if client:
+            _decrease(self._connections_of, client)
 
     def refuses(self, client: str) -> bool:
         """Return whether another request of a client is to be refused."""
@@ -108,7 +110,7 @@ class Admission:
     def end(self, request: object) -> None:
         """Count a request no longer: it is done, or a stream, or was old already."""
         begun = self._requests.pop(request, None)
-        if begun is not None:
+        if begun is not None and begun[1]:
             _decrease(self._requests_of, begun[1])
 
     def note_refusal(self) -> None:
@@ -140,9 +142,9 @@ class Admission:
 
 
 def _decrease(counts: Counter[str], key: str) -> None:
-    """Take one from a count that is there, and drop it at zero."""
+    """Take one from a count, and drop it at zero."""
     counts[key] -= 1
-    if counts[key] <= 0:
+    if not counts[key]:
         del counts[key]
 
 

@@ -96,13 +96,13 @@ class Connection(asyncio.Protocol):
         server, client = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         self._addresses = (address_of(server), address_of(client))
         peer, _ = self._addresses[1] or ("", 0)
-        self._client = self._admission.open(peer)
+        self._client = self._admission.client_of(peer)
         self._expiry = self._loop.time() + self._limits.max_age_seconds
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         limit_unsent(transport.get_extra_info("socket"))
         self._enter(State.WAITING)
-        many = self._admission.has_too_many_connections(self._client)
-        if len(self._server.connections) < self._limits.max_connections and not many:
+        room = len(self._server.connections) < self._limits.max_connections
+        if room and self._admission.open(self._client):
             self._server.connections.add(self)  # type: ignore[arg-type]
         else:
             self._stopping = True
@@ -114,8 +114,9 @@ class Connection(asyncio.Protocol):
         self._state = State.CLOSED
         self._received.data = b""
         self._parser.close()
-        self._server.connections.discard(self)
-        self._admission.close(self._client)
+        if self in self._server.connections:
+            self._server.connections.remove(self)  # type: ignore[arg-type]
+            self._admission.close(self._client)
         self.resume_writing()
         self._deadline.close()
         if self._cycle is not None:
