@@ -6,7 +6,6 @@ mail is sent, if any, is decided when it is sent.
 
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 
 from chassis import audit, errors
 from chassis.caller import Caller, Role
@@ -140,10 +139,7 @@ class Accounts:
             errors.Aborted: the password was changed meanwhile.
             passwords.TooManyPasswords: too many passwords wait to be hashed.
         """
-        async with self._database.connection() as connection:
-            current = await repository.get_password_hash(connection, user_id)
-        if current is None or not await self._passwords.verify(current, current_password):
-            raise errors.PermissionDenied("WRONG_PASSWORD", "The current password is wrong.")
+        current = await self._check_password(user_id, current_password)
         replacement = await self._passwords.hash(password)
         async with self._database.transaction() as connection:
             if not await repository.replace_password_hash(
@@ -154,17 +150,32 @@ class Accounts:
             await account_repository.cancel_mails(connection, user_id)
             await session_repository.end_sessions_of_user(connection, user_id, kept=kept)
 
+    async def change_email(self, user_id: uuid.UUID, email: str, password: str) -> None:
+        """Send a mail to a new address, by which it becomes that of the user.
+
+        The password is required because whoever has the mailbox can have a new password: without
+        it, an access token that was stolen would be worth the account.
+
+        Raises:
+            errors.NotFound: the user does not exist.
+            errors.PermissionDenied: the password is another one.
+            passwords.TooManyPasswords: too many passwords wait to be verified.
+        """
+        await self._check_password(user_id, password)
+        async with self._database.connection() as connection:
+            await mail_repository.add(connection, Template.VERIFY_EMAIL, email, user_id)
+
     async def update(
         self, caller: Caller, user_id: uuid.UUID, etag: str, change: Callable[[User], Profile]
     ) -> User:
         """Change the profile of a user, whose row is locked, and write it only if it differs.
 
-        `change` returns the new profile of the user that it is called with. A new e-mail address of
-        the caller's own is not written: a mail to verify it is sent there.
+        `change` returns the new profile of the user that it is called with.
 
         Raises:
             errors.NotFound: the user does not exist for the caller.
-            errors.PermissionDenied: the caller may not change the user.
+            errors.PermissionDenied: the caller may not change the user, or not the own e-mail
+                address in this way.
             errors.Aborted: the user has changed since the etag, if it is not empty.
             errors.AlreadyExists: the e-mail address is taken.
         """
@@ -173,9 +184,9 @@ class Accounts:
             domain.check_etag(user, etag)
             profile = change(user)
             if profile.email != user.profile.email:
-                await mail_repository.add(connection, Template.VERIFY_EMAIL, profile.email, user_id)
                 if user_id == caller.user_id:
-                    profile = replace(profile, email=user.profile.email)
+                    raise _password_required()
+                await mail_repository.add(connection, Template.VERIFY_EMAIL, profile.email, user_id)
             if profile == user.profile:
                 return user
             updated = await repository.update_profile(connection, user_id, profile)
@@ -210,6 +221,14 @@ class Accounts:
             changed = await repository.get_user(connection, user_id)
             await audit.record(connection, [messages.to_change(user, changed)])
         return changed
+
+    async def _check_password(self, user_id: uuid.UUID, password: str) -> str:
+        """Check the password of a user, and return its hash."""
+        async with self._database.connection() as connection:
+            current = await repository.get_password_hash(connection, user_id)
+        if current is None or not await self._passwords.verify(current, password):
+            raise errors.PermissionDenied("WRONG_PASSWORD", "The current password is wrong.")
+        return current
 
     async def _link(self, connection: Connection, identity: OutsideIdentity) -> uuid.UUID:
         """Link an identity to the user with its e-mail address, who is made if there is none."""
@@ -261,6 +280,11 @@ async def _use_token(connection: Connection, token: str, purpose: Purpose) -> tu
     if not await account_repository.delete_mail_token(connection, digest):
         raise _invalid_token()
     return account, found[1]
+
+
+def _password_required() -> errors.PermissionDenied:
+    message = "Your own e-mail address is changed by ChangeEmail, with your password."
+    return errors.PermissionDenied("PASSWORD_REQUIRED", message)
 
 
 def _not_linked() -> errors.PermissionDenied:

@@ -245,11 +245,10 @@ async def test_a_new_address_takes_effect_when_it_is_verified(
 ) -> None:
     user = await users.CreateUser(new_user())
     await mails.receive()
-    own = as_user(channel, user.user_id)
-    change = user_pb2.UpdateUserRequest(
-        user_id=user.user_id, user=user_pb2.User(email="new@example.com")
+    change = user_pb2.ChangeEmailRequest(
+        user_id=user.user_id, email="new@example.com", password=PASSWORD
     )
-    assert (await own.UpdateUser(change)).email == "ada@example.com"
+    await as_user(channel, user.user_id).ChangeEmail(change)
     await ask_for_reset(users)
     (recipient, _, token), (*_, old_reset) = await mails.receive()
     assert recipient == "new@example.com"
@@ -266,10 +265,10 @@ async def test_an_address_that_is_taken_meanwhile_does_not_take_effect(
     users: Users, channel: grpc.aio.Channel, mails: Mails
 ) -> None:
     user = await users.CreateUser(new_user())
-    change = user_pb2.UpdateUserRequest(
-        user_id=user.user_id, user=user_pb2.User(email="new@example.com")
+    change = user_pb2.ChangeEmailRequest(
+        user_id=user.user_id, email="new@example.com", password=PASSWORD
     )
-    await as_user(channel, user.user_id).UpdateUser(change)
+    await as_user(channel, user.user_id).ChangeEmail(change)
     _, (*_, token) = await mails.receive()
     await users.CreateUser(new_user("NEW@example.com"))
     refused = await refusal(verify(users, token))

@@ -87,6 +87,16 @@ def check_exists_for(caller: Caller, user_id: uuid.UUID) -> None:
         raise errors.not_found("user", user_id)
 
 
+def check_is(caller: Caller, user_id: uuid.UUID) -> None:
+    """Check that a caller is a user; nobody else acts for the user here, not even staff.
+
+    Raises:
+        errors.NotFound: the caller is another one.
+    """
+    if user_id != caller.user_id:
+        raise errors.not_found("user", user_id)
+
+
 def check_may_change(caller: Caller, user: User) -> None:
     """Check that a caller may change a user: themselves, staff also customers, admins everybody.
 

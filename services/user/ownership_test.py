@@ -87,16 +87,45 @@ async def test_staff_who_are_not_admins_change_only_themselves_and_customers(
     assert (await users.UpdateUser(name(colleague.user_id))).display_name == "New"
 
 
-async def test_users_get_no_new_address_by_themselves_before_it_is_verified(
+@pytest.mark.parametrize("email", ["new@example.com", "other@example.com"])
+async def test_users_change_their_own_addresses_with_their_passwords_only(
+    channel: grpc.aio.Channel, users: Users, user: user_pb2.User, email: str
+) -> None:
+    await users.CreateUser(new_user("other@example.com"))
+    own = as_user(channel, user.user_id)
+    update = user_pb2.UpdateUserRequest(user_id=user.user_id, user=user_pb2.User(email=email))
+    refused = await refusal(own.UpdateUser(update))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.PERMISSION_DENIED,
+        "PASSWORD_REQUIRED",
+    )
+    update.user.email = user.email
+    assert await own.UpdateUser(update) == user
+    change = user_pb2.ChangeEmailRequest(user_id=user.user_id, email=email, password="wrong")
+    refused = await refusal(own.ChangeEmail(change))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.PERMISSION_DENIED,
+        "WRONG_PASSWORD",
+    )
+    change.password = PASSWORD
+    assert (await refusal(users.ChangeEmail(change))).code == grpc.StatusCode.NOT_FOUND
+    change.email = "nobody"
+    assert (await refusal(own.ChangeEmail(change))).fields == ["email"]
+
+
+async def test_a_new_address_responds_alike_whether_it_is_taken_or_not(
     channel: grpc.aio.Channel, users: Users, user: user_pb2.User, clean_database_url: str
 ) -> None:
     await users.CreateUser(new_user("other@example.com"))
     own = as_user(channel, user.user_id)
-    for email in ("new@example.com", "other@example.com"):
-        request = user_pb2.UpdateUserRequest(
-            user_id=user.user_id, user=user_pb2.User(email=email, etag=user.etag)
+    responses = [
+        await own.ChangeEmail(
+            user_pb2.ChangeEmailRequest(user_id=user.user_id, email=email, password=PASSWORD)
         )
-        assert await own.UpdateUser(request) == user
+        for email in ("new@example.com", "other@example.com")
+    ]
+    assert responses[0] == responses[1]
+    assert await own.GetUser(user_pb2.GetUserRequest(user_id=user.user_id)) == user
     with psycopg.connect(clean_database_url) as connection:
         mails = connection.execute(
             "SELECT template, email FROM mails WHERE user_id = %s ORDER BY mail_id", [user.user_id]

@@ -9,7 +9,7 @@ from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis import audit, call_context, conversion, errors, ids, paging, rules
+from chassis import audit, call_context, conversion, ids, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
 from services.user import domain, messages, repository
@@ -129,12 +129,20 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def ChangePassword(
         self, request: user_pb2.ChangePasswordRequest, context: Context
     ) -> empty_pb2.Empty:
-        user_id, caller = uuid.UUID(request.user_id), call_context.get_caller()
-        if user_id != caller.user_id:
-            raise errors.not_found("user", user_id)
+        caller = call_context.get_caller()
+        domain.check_is(caller, uuid.UUID(request.user_id))
         await self._accounts.change_password(
-            user_id, request.current_password, request.new_password, kept=caller.session_id
+            caller.user_id, request.current_password, request.new_password, kept=caller.session_id
         )
+        return empty_pb2.Empty()
+
+    async def ChangeEmail(
+        self, request: user_pb2.ChangeEmailRequest, context: Context
+    ) -> empty_pb2.Empty:
+        caller = call_context.get_caller()
+        domain.check_is(caller, uuid.UUID(request.user_id))
+        email = domain.check_email(request.email)
+        await self._accounts.change_email(caller.user_id, email, request.password)
         return empty_pb2.Empty()
 
     async def Login(
