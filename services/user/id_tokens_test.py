@@ -56,8 +56,12 @@ class Issuer:
         default_factory=lambda: json.dumps({"keys": [make_jwk(name) for name in KEYS]})
     )
 
+    proceed: asyncio.Event = field(default_factory=asyncio.Event)
+    """The issuer does not respond unless it is set."""
+
     async def serve(self, request: web.BaseRequest) -> web.Response:
         self.requests.append(request.path)
+        await self.proceed.wait()
         if request.path == "/.well-known/openid-configuration":
             configuration = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
             return web.json_response(configuration | self.configuration)
@@ -82,11 +86,13 @@ class Issuer:
 @pytest.fixture
 async def issuer() -> AsyncIterator[Issuer]:
     served = Issuer()
+    served.proceed.set()
     runner = web.ServerRunner(web.Server(served.serve))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     served.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield served
+    served.proceed.set()
     await runner.cleanup()
 
 
@@ -303,6 +309,15 @@ async def test_an_issuer_whose_keys_are_none_is_unavailable(
 ) -> None:
     issuer.keys = keys
     assert (await refuse(users, issuer.token())).code == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_an_issuer_that_does_not_respond_is_unavailable_after_a_time(
+    users: Users, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(id_tokens, "TIMEOUT_SECONDS", 0.2)
+    issuer.proceed.clear()
+    async with asyncio.timeout(10):
+        assert (await refuse(users, issuer.token())).reason == "KEYS_UNAVAILABLE"
 
 
 async def test_a_deleted_user_can_begin_again(users: Users, issuer: Issuer) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import grpc
 import jwt
@@ -135,6 +136,36 @@ async def test_a_process_that_starts_later_refuses_what_was_revoked_before(
     await anybody(channels[0]).Logout(user_pb2.LogoutRequest(refresh_token=issued.refresh_token))
     async with replicas(clean_database_url) as (late, _):
         assert await wait_until_refused(bearer(late, issued.access_token)) == "TOKEN_REVOKED"
+
+
+async def test_mails_are_sent_by_the_running_service(
+    clean_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILD_WORKSPACE_DIRECTORY", str(tmp_path))
+    async with replicas(clean_database_url) as (channel, _):
+        users = anybody(channel)
+        await users.Register(
+            user_pb2.RegisterRequest(email="ada@example.com", password=PASSWORD, display_name="Ada")
+        )
+        token = await find_token(tmp_path / ".data" / "mail")
+        await users.VerifyEmail(user_pb2.VerifyEmailRequest(token=token))
+
+
+async def find_token(directory: Path) -> str:
+    """Return the token of the first mail that is written into a directory.
+
+    Raises:
+        TimeoutError: none is, within 10 s.
+    """
+    async with asyncio.timeout(10):
+        while not (token := await asyncio.to_thread(read_token, directory)):
+            pass
+    return token
+
+
+def read_token(directory: Path) -> str:
+    texts = [path.read_text(encoding="utf-8") for path in directory.glob("*.eml")]
+    return texts[0].partition("#token=")[2].split()[0] if texts else ""
 
 
 async def test_no_call_is_refused_while_keys_rotate(clean_database_url: str) -> None:

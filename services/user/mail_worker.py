@@ -70,7 +70,7 @@ class MailWorker:
                     for each in mails:
                         await self._deliver(each, send)
             except (OSError, aiosmtplib.SMTPException) as error:
-                self._log.warning("mail_server_unavailable", error=type(error).__name__)
+                self._log.warning("mails_postponed", error=type(error).__name__)
                 for each in mails:
                     await self._postpone(each)
                 return
@@ -89,32 +89,48 @@ class MailWorker:
         return [each for each in claimed if each.age <= MAX_AGE]
 
     async def _deliver(self, each: Mail, send: Send) -> None:
-        """Send one mail, if there is anything to say; postpone it if that fails."""
+        """Send one mail, if there is anything to say; postpone it if that fails.
+
+        Raises:
+            OSError: the connection is lost, or a response is late, and might be taken for that to
+                the next mail: nothing more can be sent over it.
+        """
         async with self._database.transaction() as connection:
             prepared = await self._prepare(connection, each)
-        if prepared is not None and not await self._send(each, prepared, send):
-            await self._postpone(each, prepared.digest)
-            return
+        if prepared is not None:
+            try:
+                await self._send(each, prepared, send)
+            except (OSError, ValueError, aiosmtplib.SMTPException) as error:
+                self._note_failure(each, error)
+                await self._postpone(each, prepared.digest)
+                if isinstance(error, OSError):
+                    raise
+                return
         async with self._database.connection() as connection:
             await mail_repository.delete(connection, [each.mail_id])
 
-    async def _send(self, each: Mail, prepared: _Prepared, send: Send) -> bool:
-        try:
-            message = make_message(each, prepared.recipient, self._sender, prepared.text)
-            async with asyncio.timeout(SEND_SECONDS):
-                await send(message)
-        except (OSError, ValueError, aiosmtplib.SMTPException) as error:
-            # ValueError is for an address that SMTP cannot have. The text has the address.
-            self._log.warning(
-                "mail_failed",
-                mail_id=str(each.mail_id),
-                attempts=each.attempts,
-                error=type(error).__name__,
-                code=getattr(error, "code", None),
-            )
-            return False
+    async def _send(self, each: Mail, prepared: _Prepared, send: Send) -> None:
+        """Send one mail.
+
+        Raises:
+            OSError: as for `_deliver`.
+            aiosmtplib.SMTPException: the server has refused the mail.
+            ValueError: SMTP cannot have such an address.
+        """
+        message = make_message(each, prepared.recipient, self._sender, prepared.text)
+        async with asyncio.timeout(SEND_SECONDS):
+            await send(message)
         self._log.info("mail_sent", mail_id=str(each.mail_id), template=each.template.value)
-        return True
+
+    def _note_failure(self, each: Mail, error: Exception) -> None:
+        """Log a failure without the text of the error, which has the address."""
+        self._log.warning(
+            "mail_failed",
+            mail_id=str(each.mail_id),
+            attempts=each.attempts,
+            error=type(error).__name__,
+            code=getattr(error, "code", None),
+        )
 
     async def _postpone(self, each: Mail, digest: bytes | None = None) -> None:
         delay = min(MIN_BACKOFF * 2 ** min(each.attempts - 1, 20), MAX_BACKOFF)

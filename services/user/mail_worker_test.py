@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import re
+import socket
 import ssl
 import uuid
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from psycopg.abc import Params
 
 from chassis.database import Database
 from chassis.testing import Events
-from services.user import mail_repository, mail_worker
+from services.user import mail_repository, mail_transport, mail_worker
 from services.user.mail import Template
 from services.user.mail_transport import FileTransport, SmtpTransport, Transport
 from services.user.mail_worker import MailWorker
@@ -246,7 +247,40 @@ async def test_mails_wait_while_the_server_is_down(
     await add(database, Template.RESET_PASSWORD, "ada@example.com")
     await over(database, SmtpTransport(f"smtp://127.0.0.1:{unused_tcp_port}")).run()
     assert read(clean_database_url) == [("reset_password", 1)]
-    assert [each["event"] for each in events] == ["mail_server_unavailable"]
+    assert [each["event"] for each in events] == ["mails_postponed"]
+
+
+async def test_a_server_that_does_not_respond_is_given_up_after_a_time(
+    database: Database, clean_database_url: str, monkeypatch: pytest.MonkeyPatch, events: Events
+) -> None:
+    monkeypatch.setattr(mail_transport, "TIMEOUT_SECONDS", 0.2)
+    add_user(clean_database_url)
+    await add(database, Template.RESET_PASSWORD, "ada@example.com")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        worker = over(database, SmtpTransport(f"smtp://127.0.0.1:{silent.getsockname()[1]}"))
+        async with asyncio.timeout(5):
+            await worker.run()
+    assert read(clean_database_url) == [("reset_password", 1)]
+    assert [each["event"] for each in events] == ["mails_postponed"]
+
+
+async def test_a_mail_that_the_server_does_not_accept_in_time_is_given_up(
+    database: Database,
+    clean_database_url: str,
+    server: MailServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mail_worker, "SEND_SECONDS", 0.2)
+    for name in ("ada", "bob"):
+        add_user(clean_database_url, f"{name}@example.com")
+        await add(database, Template.RESET_PASSWORD, f"{name}@example.com")
+    server.mailbox.proceed.clear()
+    async with asyncio.timeout(5):
+        await make_worker(database, server).run()
+    server.mailbox.proceed.set()
+    # The late response to the first mail is not taken for one to the second.
+    assert read(clean_database_url) == [("reset_password", 1)] * 2
+    assert execute(clean_database_url, "SELECT FROM mail_tokens") == []
 
 
 async def test_several_processes_send_each_mail_once(

@@ -34,11 +34,17 @@ class Mailbox:
     """The response to the next mails: "451 ..." refuses them."""
     encrypted: list[bool] = field(default_factory=list)
     login_required: bool = False
+    proceed: asyncio.Event = field(default_factory=asyncio.Event)
+    """The server does not respond to mails unless it is set."""
+
+    def __post_init__(self) -> None:
+        self.proceed.set()
 
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name.
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         """Take one mail."""
+        await self.proceed.wait()
         if self.login_required and not session.authenticated:
             return "530 Log in first"
         if self.response.startswith("250"):
