@@ -1,11 +1,14 @@
 """What staff do with orders is in the audit log; what customers and the shop itself do is not."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from google.protobuf import json_format
 
 from bazaar.order.v1 import order_pb2
+from chassis.audit_testing import find_changes_by_staff
+from services.order.main import SERVICE
 from services.order.testing import Shop, lose, new_order, new_refund
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
@@ -29,6 +32,16 @@ async def list_events(shop: Shop) -> list[Event]:
         )
         for event in reversed(events)
     ]
+
+
+async def place_in_stream(shop: Shop, *orders: order_pb2.CreateOrderRequest) -> list[str]:
+    """Place orders in one chunk, and return their ids."""
+
+    async def send() -> AsyncIterator[order_pb2.CreateOrdersRequest]:
+        yield order_pb2.CreateOrdersRequest(seq=1, orders=orders)
+
+    responses = [response async for response in shop.orders.CreateOrders(send())]
+    return [result.order.order_id for response in responses for result in response.results]
 
 
 def states(events: list[Event]) -> list[tuple[str, object, object]]:
@@ -60,17 +73,26 @@ async def test_each_change_of_an_order_by_staff_is_recorded(shop: Shop) -> None:
     assert events[2][3] == refund_of(refund, "REFUND_STATE_PENDING")
 
 
+async def test_each_rpc_with_which_staff_change_something_is_recorded(shop: Shop) -> None:
+    product = await shop.new_product()
+    user_id = await shop.new_user()
+    waiting = new_order(user_id, (product, 1), key="waiting", payment_method=WAITING)
+    waiting_id = (await shop.orders.CreateOrder(waiting)).order_id
+    (order_id,) = await place_in_stream(shop, new_order(user_id, (product, 1)))
+    await shop.orders.RedriveOrder(order_pb2.RedriveOrderRequest(order_id=waiting_id))
+    await shop.orders.CancelOrder(order_pb2.CancelOrderRequest(order_id=waiting_id))
+    await shop.update_status(order_id, "SHIPPED")
+    await shop.orders.RefundOrder(new_refund(order_id))
+    recorded = {method for method, _, _, _ in await list_events(shop)}
+    assert recorded == find_changes_by_staff(SERVICE.descriptor)
+
+
 async def test_an_order_that_staff_place_again_is_recorded_once(shop: Shop) -> None:
     product = await shop.new_product()
     user_id = await shop.new_user()
     first, second = (new_order(user_id, (product, 1), key=key) for key in "ab")
     await shop.orders.CreateOrder(first)
-
-    async def send() -> Any:
-        yield order_pb2.CreateOrdersRequest(seq=1, orders=[first, second])
-
-    responses = [response async for response in shop.orders.CreateOrders(send())]
-    placed = [result.order.order_id for response in responses for result in response.results]
+    placed = await place_in_stream(shop, first, second)
     events = await list_events(shop)
     assert [(method, resource) for method, resource, _, _ in events] == [
         ("CreateOrder", f"orders/{placed[0]}"),

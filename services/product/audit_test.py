@@ -11,6 +11,7 @@ from audit.v1 import audit_pb2
 from google.protobuf import field_mask_pb2, json_format
 
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
+from chassis.audit_testing import find_changes_by_staff
 from chassis.caller import Role
 from chassis.database import Database
 from chassis.service import Resources
@@ -110,6 +111,7 @@ async def test_each_change_is_recorded_with_the_product_before_and_after(
         )
         for event in reversed(await list_events(admin))
     ]
+    assert {method for method, _, _ in found} == find_changes_by_staff(SERVICE.descriptor)
     assert found == [
         ("AddProduct", {}, to_json(added)),
         ("UpdateProduct", to_json(added), to_json(updated)),

@@ -8,13 +8,17 @@ import psycopg
 from google.protobuf import json_format
 
 from bazaar.user.v1 import user_pb2
+from chassis.audit_testing import find_changes_by_staff
 from chassis.caller import Role
+from services.user.main import SERVICE
 from services.user.testing import PASSWORD, Users, as_user, new_user
 
 pytest_plugins = ("tools.postgres.testing", "services.user.testing")
 DATABASE = "user"
 
 STAFF_ID = str(uuid.UUID(int=7))
+NOT_RECORDED = {"ChangePassword"}
+"""Only one's own can be changed."""
 
 
 def to_json(user: user_pb2.User) -> dict[str, Any]:
@@ -52,7 +56,10 @@ async def test_each_change_of_a_user_by_staff_is_recorded(
         promote = user_pb2.SetRoleRequest(user_id=user_id, role=user_pb2.ROLE_STAFF)
         promoted = await users.SetRole(promote)
     await users.DeleteUser(user_pb2.DeleteUserRequest(user_id=user_id))
-    assert await list_events(users) == [
+    found = await list_events(users)
+    recorded = {method for _, method, _, _ in found}
+    assert recorded == find_changes_by_staff(SERVICE.descriptor) - NOT_RECORDED
+    assert found == [
         ("staff", "CreateUser", {}, to_json(created)),
         ("staff", "UpdateUser", to_json(created), to_json(updated)),
         ("admin", "SetRole", to_json(updated), to_json(promoted)),
