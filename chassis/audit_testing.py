@@ -3,11 +3,16 @@
 PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
 """
 
+from typing import Any
+
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from chassis import access
 from chassis.caller import Role
+
+# Its stub has another type for it than the generated code of ours.
+_HTTP: Any = annotations_pb2.http
 
 
 def find_changes_by_staff(service: ServiceDescriptor) -> set[str]:
@@ -23,4 +28,5 @@ def find_changes_by_staff(service: ServiceDescriptor) -> set[str]:
 
 
 def _changes_something(rpc: MethodDescriptor) -> bool:
-    return rpc.GetOptions().Extensions[annotations_pb2.http].WhichOneof("pattern") != "get"
+    pattern: str = rpc.GetOptions().Extensions[_HTTP].WhichOneof("pattern")
+    return pattern != "get"
