@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,7 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         connection_limits: ConnectionLimits,
         admission_limits: AdmissionLimits,
         proxies: TrustedProxies,
+        own_paths: Collection[str],
         *,
         compression: bool,
     ) -> None:
@@ -81,6 +82,7 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         """Counts requests and connections in that server."""
         self._streams = streams
         self._proxies = proxies
+        self._own_paths = own_paths
         self._compression = compression
 
     async def __call__(  # type: ignore[override]
@@ -91,6 +93,8 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             await super().__call__(scope, receive, send)
             return
         exchange = scope[SCOPE_KEY] = Exchange(scope, receive, send, self._proxies)
+        if scope["path"] in self._own_paths:
+            exchange.path = scope["path"]
         exchange.bind_log()
         try:
             # Falcon would parse the query, which is parsed by the descriptors instead.
@@ -132,6 +136,7 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
         max_connections=settings.apigateway_max_connections,
         max_age_seconds=settings.apigateway_connection_seconds,
     )
+    contents = page.find_contents()
     app = GatewayApp(
         dependencies.streams,
         dependencies.certificate,
@@ -143,6 +148,7 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
             max_client_connections=settings.apigateway_max_client_connections,
         ),
         TrustedProxies(settings.apigateway_trusted_proxies),
+        {*OWN_PATHS, *contents},
         compression=settings.apigateway_compression,
     )
     add_error_handlers(app)
@@ -150,7 +156,7 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     required = settings.required_services(plan.addresses)
     app.add_route("/readyz", Readiness(dependencies.upstream, dependencies.database, required))
     app.add_route(resource.PATH, resource.OpenApi(plan.document))
-    for path, content in page.find_contents().items():
+    for path, content in contents.items():
         app.add_route(path, content)
     handler = _make_handler(plan, dependencies, limiter)
 

@@ -1,5 +1,7 @@
 """Serves one HTTP request: finds its route, and has the route's call made."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -19,6 +21,7 @@ from gateway.routing.transcoding import QueryPairs, RequestParts
 
 MAX_QUERY_PARAMETERS = 200
 
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _USUAL_METHODS = frozenset({"DELETE", "GET", "PATCH", "POST", "PUT"})
 """The methods in Allow for a rule that takes any method."""
 
@@ -51,6 +54,7 @@ class Handler:
         route = match.target
         exchange.rpc = route.rpc.name
         exchange.is_confidential |= route.rpc.not_recorded
+        exchange.path = _describe_path(route.template.text, match.variables)
         if route.rate_limit is not None:
             await self.rate_limiter.admit_call(exchange, route.rate_limit.client(exchange.client))
         if exchange.has_header(b"idempotency-key"):
@@ -87,6 +91,17 @@ class Handler:
         if not found:
             raise Problem(404, "NOT_FOUND", "There is nothing at this path.", "UNKNOWN_PATH")
         raise _not_allowed(method, found)
+
+
+def _describe_path(template: str, variables: Mapping[str, str]) -> str:
+    """Return a path for the log: its template, with those variables that are UUIDs.
+
+    Others may be anything, for example the e-mail address that a client takes for an id.
+    """
+    for name, value in variables.items():
+        if _UUID.fullmatch(value) is not None:
+            template = template.replace(f"{{{name}}}", value)
+    return template
 
 
 def _is_preflight(exchange: Exchange) -> bool:

@@ -229,7 +229,7 @@ async def test_malformed_traceparent_is_not_forwarded(setup: Setup, trace: str) 
     assert "traceparent" not in setup.metadata()
 
 
-@pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "a\tb"])
+@pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "a\tb", "4242424242424242"])
 async def test_request_id_is_generated_unless_a_valid_one_is_given(
     setup: Setup, given: str | None
 ) -> None:

@@ -76,7 +76,7 @@ async def test_query_sets_the_fields_of_the_request(
         ("empty=", "empty", 400),
         ("id.x=a", "id.x", 400),
         ("moment.seconds=1", "moment.seconds", 400),
-        ("=a", "(no name)", 400),
+        ("=a", "(not a name)", 400),
         (f"nested{'.child' * 10}.name=a", f"nested{'.child' * 10}.name", 400),
         ("int32_value=1&int32Value=2", "int32_value", 400),
         ("text=a&number=1", "number", 400),

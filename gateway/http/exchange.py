@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from chassis import log
+from chassis.card_number import is_card_number
 from gateway.http.asgi import BECOME_STREAM, Headers, Receive, Send
 from gateway.http.body import RequestBody
 from gateway.http.client_address import TrustedProxies, is_loopback
@@ -50,6 +51,8 @@ class Exchange:
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.raw_path = raw_path.decode("latin-1")
         """The path, still percent-encoded."""
+        self.path = ""
+        """The path as it may be logged: without what a client has written."""
         self.query: bytes = scope["query_string"]
         """The query, still percent-encoded."""
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -57,7 +60,7 @@ class Exchange:
         self.client = proxies.find_client(peer, self.list_header(FORWARDED_FOR_HEADER))
         """The address of the client; empty if it is not known."""
         given = self.header(REQUEST_ID_HEADER)
-        valid = _REQUEST_ID.fullmatch(given) is not None
+        valid = _REQUEST_ID.fullmatch(given) is not None and not is_card_number(given)
         self.request_id = given if valid else secrets.token_hex(16)
         chunked = b"transfer-encoding" in self._headers
         self.body = RequestBody(receive, self.header(b"content-length"), chunked)
@@ -146,12 +149,11 @@ class Exchange:
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
 
     def write_log(self) -> None:
-        """Log the request: one event, without query, headers or bodies."""
-        optional = {"rpc": self.rpc, "code": self.code, "cause": self._cause}
+        """Log the request: one event, without what a client has written."""
+        optional = {"path": self.path, "rpc": self.rpc, "code": self.code, "cause": self._cause}
         _LOG.info(
             "request",
             method=self.method,
-            path=self.raw_path,
             status=self._status,
             duration_ms=round((time.perf_counter() - self._start) * 1_000, 3),
             bytes=self._bytes,

@@ -90,8 +90,8 @@ def violation(text: str | bytes) -> Violation:
         ('{"by_boolean": {"1": "a"}}', "by_boolean.1"),
         ('{"by_number": {"1": {"x": 1}}}', "by_number.1.x"),
         ('{"by_number": {"1": 1}}', "by_number.1"),
-        ('{"counts": {"\\u0000": 1}}', "counts.\x00"),
-        ('{"counts": {"\\ud800": 1}}', "counts.?"),
+        ('{"counts": {"\\u0000": 1}}', "counts.(not a name)"),
+        ('{"counts": {"\\ud800": 1}}', "counts.(not a name)"),
         ('{"moment": 1}', "moment"),
         ('{"moment": "yesterday"}', "moment"),
         ('{"moment": "2020-01-01"}', "moment"),
@@ -105,7 +105,7 @@ def violation(text: str | bytes) -> Violation:
         ('{"attributes": {"a": 1e999}}', "attributes.a"),
         ('{"attributes": {"a": {"b": ["\\u0000"]}}}', "attributes.a.b[0]"),
         ('{"list": {}}', "list"),
-        ('{"attributes": {"\\u0000": 1}}', "attributes.\x00"),
+        ('{"attributes": {"\\u0000": 1}}', "attributes.(not a name)"),
         ('{"any": []}', "any"),
         ('{"anything": 1e999}', "anything"),
         ('{"any": {"id": "a"}}', "any.@type"),
@@ -130,6 +130,13 @@ def test_violation_has_the_path_to_the_value(text: str, field: str) -> None:
     found = violation(text)
     assert (found.path(), found.reason) in {(field, "INVALID_FIELD"), (field, "UNKNOWN_FIELD")}
     found.path().encode()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "4242424242424242", "ada@example.com", "correct horse", "a" * 101, "\ud800"]
+)
+def test_a_name_that_no_field_could_have_is_not_repeated(name: str) -> None:
+    assert violation(json.dumps({name: 1})).path() == "(not a name)"
 
 
 @pytest.mark.parametrize(

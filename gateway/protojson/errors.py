@@ -1,7 +1,12 @@
 """The exceptions of the codec, which are independent of HTTP and gRPC."""
 
+import re
+
 MAX_DEPTH = 100
 """How deep messages may nest: what protobuf reads from the wire in every language."""
+
+
+_LIKE_A_FIELD = re.compile(r"\[?[A-Za-z_][A-Za-z0-9_.]{,99}\]?|[0-9.-]{1,11}")
 
 
 class InvalidJsonError(Exception):
@@ -43,5 +48,8 @@ def too_deep() -> Violation:
 
 
 def excerpt(name: str) -> str:
-    """Return the beginning of a name that a client chose, in characters that can be encoded."""
-    return name[:100].encode("utf-8", "replace").decode()
+    """Return a name that a client chose if it is like that of a field, or a short number.
+
+    Any other may be a value in the wrong place, such as a password, and no response repeats those.
+    """
+    return name if _LIKE_A_FIELD.fullmatch(name) else "(not a name)"

@@ -118,8 +118,7 @@ class Query:
             try:
                 parameter = self._resolve(name)
             except ParameterError as error:
-                field = excerpt(name) or "(no name)"
-                raise invalid_field(field, str(error), "UNKNOWN_PARAMETER") from error
+                raise invalid_field(excerpt(name), str(error), "UNKNOWN_PARAMETER") from error
             given.setdefault(parameter.path, (name, parameter, []))[2].append(text)
         chosen: dict[str, str] = {}
         for name, parameter, texts in given.values():

@@ -41,11 +41,14 @@ def check_idempotency_key(idempotency_key: str) -> None:
     keys of its orders.
 
     Raises:
-        errors.InvalidArgument: it is empty, too long or has a NUL.
+        errors.InvalidArgument: it is empty, too long, has a NUL or is a card number.
     """
     if not 1 <= len(idempotency_key) <= MAX_IDEMPOTENCY_KEY or "\x00" in idempotency_key:
         rule = f"must have 1 to {MAX_IDEMPOTENCY_KEY} characters, none of them NUL"
         violation = errors.Violation("idempotency_key", rule)
+        raise errors.InvalidArgument("INVALID_IDEMPOTENCY_KEY", violations=[violation])
+    if is_card_number(idempotency_key):
+        violation = errors.Violation("idempotency_key", "must not be a card number")
         raise errors.InvalidArgument("INVALID_IDEMPOTENCY_KEY", violations=[violation])
 
 

@@ -9,6 +9,7 @@ from email_validator import EmailNotValidError, validate_email
 
 from chassis import errors
 from chassis.caller import Caller, Role
+from chassis.card_number import is_card_number
 from chassis.violations import Violations
 
 UPDATABLE = frozenset({"email", "display_name", "addresses"})
@@ -58,7 +59,7 @@ def check_profile(profile: Profile) -> Profile:
     """
     violations = Violations()
     email = _check_email(violations, profile.email)
-    display_name = violations.check_text(profile.display_name, "display_name", 1, 200)
+    display_name = _check_text(violations, profile.display_name, "display_name", 1, 200)
     addresses = tuple(
         _check_address(violations, address, f"addresses[{index}]")
         for index, address in enumerate(profile.addresses)
@@ -151,15 +152,21 @@ def _check_email(violations: Violations, email: str) -> str:
         return email
 
 
+def _check_text(violations: Violations, text: str, field: str, shortest: int, longest: int) -> str:
+    """Check a text, in which a card number has no business, and return it normalized."""
+    violations.check(not is_card_number(text), field, "must not be a card number")
+    return violations.check_text(text, field, shortest, longest)
+
+
 def _check_address(violations: Violations, address: Address, field: str) -> Address:
-    label = violations.check_text(address.label, f"{field}.label", 0, 100)
-    recipient = violations.check_text(address.recipient, f"{field}.recipient", 0, 200)
+    label = _check_text(violations, address.label, f"{field}.label", 0, 100)
+    recipient = _check_text(violations, address.recipient, f"{field}.recipient", 0, 200)
     lines = tuple(
-        violations.check_text(line, f"{field}.lines[{index}]", 1, 200)
+        _check_text(violations, line, f"{field}.lines[{index}]", 1, 200)
         for index, line in enumerate(address.lines)
     )
-    city = violations.check_text(address.city, f"{field}.city", 0, 200)
-    postal_code = violations.check_text(address.postal_code, f"{field}.postal_code", 0, 20)
+    city = _check_text(violations, address.city, f"{field}.city", 0, 200)
+    postal_code = _check_text(violations, address.postal_code, f"{field}.postal_code", 0, 20)
     violations.check(
         _REGION.fullmatch(address.region_code) is not None,
         f"{field}.region_code",

@@ -47,6 +47,21 @@ def test_check_profile_accepts_a_valid_email_address(email: str) -> None:
     assert domain.check_profile(replace(PROFILE, email=email)).email == email
 
 
+def test_check_profile_rejects_card_numbers() -> None:
+    card = "4242 4242 4242 4242"
+    address = domain.Address(card, card, (card,), card, "4242424242424242", "GB")
+    with pytest.raises(errors.Unprocessable) as raised:
+        domain.check_profile(domain.Profile("ada@example.com", card, (address,)))
+    assert [violation.field for violation in raised.value.violations] == [
+        "display_name",
+        "addresses[0].label",
+        "addresses[0].recipient",
+        "addresses[0].lines[0]",
+        "addresses[0].city",
+        "addresses[0].postal_code",
+    ]
+
+
 def test_check_profile_names_every_invalid_field() -> None:
     bad = domain.Address("", "", ("",) * 2, "x" * 201, "", "gb")
     with pytest.raises(errors.Unprocessable) as raised:
