@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, LiteralString, Protocol, TypeVar
 from urllib.parse import unquote
 
+import orjson
 from audit.v1 import audit_pb2
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -159,7 +160,7 @@ def _to_json(message: Message | None) -> Jsonb | None:
     shown = type(message)()
     shown.CopyFrom(message)
     _redact(shown)
-    return Jsonb(json_format.MessageToDict(shown))
+    return Jsonb(json_format.MessageToDict(shown), dumps=orjson.dumps)
 
 
 def _redact(message: Message) -> None:

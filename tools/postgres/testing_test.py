@@ -68,5 +68,6 @@ def test_an_existing_server_is_left_as_it_was(databases: Databases) -> None:
     created = _name(other.create("user"))
     other.drop(other.maintenance_url.replace("/postgres", f"/{created}"))
     other.drop_templates()
-    query = f"SELECT count(*) FROM pg_database WHERE datname LIKE '{other.prefix}%'"
-    assert _scalar(databases.maintenance_url, query) == 0
+    for names, column in (("pg_database", "datname"), ("pg_roles", "rolname")):
+        query = f"SELECT count(*) FROM {names} WHERE {column} LIKE '{other.prefix}%'"
+        assert _scalar(databases.maintenance_url, query) == 0
