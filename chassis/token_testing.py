@@ -97,8 +97,8 @@ class Forger:
         changes: dict[str, Claims] = {
             "expired": {"iat": now - 700, "exp": now - 100},
             "expired long ago": {"iat": 0, "exp": 600},
-            "issued in the future": {"iat": now + 100, "exp": now + 700},
-            "not valid yet": {"nbf": now + 100},
+            "issued in the future": {"iat": now + 1_000, "exp": now + 1_600},
+            "not valid yet": {"nbf": now + 500},
             "another issuer": {"iss": "https://evil.example"},
             "an empty issuer": {"iss": ""},
             "a list of issuers": {"iss": [tokens.ISSUER]},

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, LiteralString, TypeAlias
 
 import grpc
@@ -29,6 +30,7 @@ from chassis.server import Server
 from chassis.service import Resources, Service, ServiceSettings
 from chassis.supervision import BackgroundTask
 from chassis.testing import authorized
+from chassis.tls import Certificates, server_credentials
 from chassis.token_testing import Issuer
 from services.order import main as order
 from services.order.checkout import Checkout
@@ -80,10 +82,20 @@ async def lose() -> None:
 
 
 class Shop:
-    """Four running services, and clients of three of them."""
+    """Four running services, and clients of three of them.
 
-    def __init__(self, urls: Urls, stack: AsyncExitStack) -> None:
+    With the certificates of all programs, by their names, they call each other with mutual TLS, and
+    these clients are the order service; without, all of it is in plain text.
+    """
+
+    def __init__(
+        self,
+        urls: Urls,
+        stack: AsyncExitStack,
+        certificates: Mapping[str, Certificates] = MappingProxyType({}),
+    ) -> None:
         self.urls = urls
+        self._certificates = certificates
         self.draining = asyncio.Event()
         self._stack = stack
         self.issuer = Issuer()
@@ -134,7 +146,11 @@ class Shop:
         """Start a service on a port, by default a free one, and return the port."""
         config = _SETTINGS.get(name, ServiceSettings())
         resources = Resources(self.make_database(name), config, draining=self.draining)
-        server = self._services[name].make_server(resources, f"127.0.0.1:{port}")
+        own = self._certificates.get(name)
+        credentials = server_credentials(own) if own else None
+        server = self._services[name].make_server(
+            resources, f"127.0.0.1:{port}", credentials=credentials
+        )
         await server.start()
         for task in resources.tasks:
             task.start()
@@ -205,7 +221,8 @@ class Shop:
 
     async def _start(self, name: str) -> grpc.aio.Channel:
         port = await self.start(name)
-        channel = client.open_channel("127.0.0.1", port)
+        service = f"{name.title()}Service"
+        channel = client.open_channel("127.0.0.1", port, self._certificates.get("order"), service)
         return await self._stack.enter_async_context(channel)
 
     async def _stop_all(self) -> None:

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 RENEWAL = dt.timedelta(minutes=2)
-"""How long before an access token expires it is replaced: streams that have it may last as long."""
+"""How long before its end an access token is replaced: streams that begin with it last as long."""
 
 
 class LoginError(Exception):
-    """The shop refused a login; the message has its response."""
+    """The shop refused a login; the message has its response, and `status` that of HTTP."""
+
+    def __init__(self, status: int, response: bytes | str) -> None:
+        super().__init__(f"the response to the login is {status}: {response!r}")
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +34,12 @@ class Session:
 
     A refresh token is used once, and a second use ends the session. It is therefore given away by
     the exchange that uses it: where the outcome of that remains unknown, the next one is a login.
+    Access tokens are replaced as long before their end as `renewal` says.
     """
 
-    def __init__(self, email: str, password: str) -> None:
+    def __init__(self, email: str, password: str, renewal: dt.timedelta = RENEWAL) -> None:
         self._login = Exchange("/v1/sessions:login", {"email": email, "password": password})
+        self._renewal = renewal
         self._access_token = ""
         self._refresh_token = ""
         self._expire_time = dt.datetime.fromtimestamp(0, dt.UTC)
@@ -41,7 +47,7 @@ class Session:
     @property
     def access_token(self) -> str | None:
         """The access token, or None if an exchange has to replace it first."""
-        is_current = dt.datetime.now(dt.UTC) + RENEWAL < self._expire_time
+        is_current = dt.datetime.now(dt.UTC) + self._renewal < self._expire_time
         return self._access_token if is_current else None
 
     def begin_exchange(self) -> Exchange:
@@ -61,7 +67,7 @@ class Session:
         """
         if status != HTTPStatus.OK:
             if exchange is self._login:
-                raise LoginError(f"the response to the login is {status}: {response!r}")
+                raise LoginError(status, response)
             return None
         tokens = json.loads(response)
         self._access_token, self._refresh_token = tokens["accessToken"], tokens["refreshToken"]

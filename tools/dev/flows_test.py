@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tools.client.auth import Bearer
+from tools.client.session import Session
 from tools.dev.testing import ShopProcess, open_environment
 
 _NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -80,6 +82,15 @@ def test_create_user(admin: httpx.Client) -> None:
     response = admin.post("/v1/users", json=again)
     assert response.status_code == httpx.codes.CONFLICT
     assert response.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_customer_registers_and_logs_in(shop: ShopProcess) -> None:
+    login = {"email": f"{uuid.uuid4().hex}@example.com", "password": "correct horse"}
+    with shop.open_client() as nobody:
+        registered = nobody.post("/v1/users:register", json={**login, "displayName": "Ada"})
+        assert registered.status_code == httpx.codes.NO_CONTENT
+    with shop.open_client(Bearer(Session(**login))) as customer:
+        assert _read_stream(customer.get("/v1/orders")) == [{}]
 
 
 def test_a_customer_sees_what_is_their_own(
@@ -226,8 +237,9 @@ def test_a_created_resource_is_at_its_location(admin: httpx.Client) -> None:
         place = response.headers["Location"]
         assert place.startswith(f"{path}/")
         assert admin.get(place).json() == response.json()
-        again = admin.send(response.request)
-        assert (again.status_code, again.headers["Location"]) == (httpx.codes.CREATED, place)
+        if "password" not in message:  # Such requests are not recorded.
+            again = admin.send(response.request)
+            assert (again.status_code, again.headers["Location"]) == (httpx.codes.CREATED, place)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ _PASSWORD_VARIABLES = tuple(
     name.replace("_PORT", "_DATABASE_PASSWORD") for name in _PORT_VARIABLES[1:]
 )
 ADMIN_EMAIL = "admin@bazaar.example"
-ADMIN_PASSWORD = "battery staple"  # noqa: S105 - of shops for tests.
+ADMIN_PASSWORD = "change-me-in-production"  # noqa: S105 - that of .env.
 _FAKE_PORT_VARIABLE = "BAZAAR_FAKE_PORT"
 _WAIT_SECONDS = 40.0
 _POLL_SECONDS = 0.02
@@ -74,6 +74,8 @@ def _make_environment(directory: str) -> dict[str, str]:
         f"{prefix}_TLS_DIRECTORY": f".data/tls/{name}" for prefix, name in _TLS_DIRECTORIES.items()
     }
     return environment | {
+        # Requests may name in X-Forwarded-For for whom they are counted.
+        "APIGATEWAY_TRUSTED_PROXIES": "127.0.0.0/8",
         "BAZAAR_ENVIRONMENT": "development",
         "BUILD_WORKSPACE_DIRECTORY": directory,
         "PATH": os.environ["PATH"],
@@ -112,7 +114,8 @@ class ShopProcess:
         self._environment = environment
         host, port = environment["APIGATEWAY_HOST"], int(environment["APIGATEWAY_PORT"])
         self.url = f"http://{address(host, port)}"
-        self._lock_path = Path(environment["BUILD_WORKSPACE_DIRECTORY"]) / ".data" / "lock"
+        self.directory = Path(environment["BUILD_WORKSPACE_DIRECTORY"], ".data")
+        self._admin = Bearer(Session(ADMIN_EMAIL, ADMIN_PASSWORD))
         self._process = subprocess.Popen(
             [_PROGRAM, *arguments],
             env=environment,
@@ -132,22 +135,20 @@ class ShopProcess:
         """Return the gateway's response to a GET."""
         return httpx.get(self.url + path, timeout=30, trust_env=False)
 
-    def open_client(self, session: Session | None = None) -> httpx.Client:
-        """Open a client of the API that logs in with a session, by default as nobody."""
-        auth = None if session is None else Bearer(session)
+    def open_client(self, auth: Bearer | None = None) -> httpx.Client:
+        """Open a client of the API, by default one that does not log in."""
         return httpx.Client(base_url=self.url, auth=auth, timeout=30, trust_env=False)
 
     def open_admin(self) -> httpx.Client:
-        """Open a client of the API that logs in as the first admin."""
-        return self.open_client(Session(ADMIN_EMAIL, ADMIN_PASSWORD))
+        """Open a client of the API that logs in as the first admin; all share one session."""
+        return self.open_client(self._admin)
 
-    def open_customer(self, email: str = "") -> httpx.Client:
-        """Register a customer, by default with a new e-mail address, and open their client."""
-        login = {"email": email or f"{uuid.uuid4().hex}@example.com", "password": "correct horse"}
-        with self.open_client() as client:
-            registration = {**login, "displayName": "Ada"}
-            client.post("/v1/users:register", json=registration).raise_for_status()
-        return self.open_client(Session(**login))
+    def open_customer(self) -> httpx.Client:
+        """Create a customer, as staff do, which is not limited, and open their client."""
+        login = {"email": f"{uuid.uuid4().hex}@example.com", "password": "correct horse"}
+        with self.open_admin() as admin:
+            admin.post("/v1/users", json={**login, "displayName": "Ada"}).raise_for_status()
+        return self.open_client(Bearer(Session(**login)))
 
     def count_products(self) -> int:
         """Return how many products the first page of them has."""
@@ -199,7 +200,8 @@ class ShopProcess:
 
     def find_processes(self) -> list[int]:
         """Return the ids of all processes of the shop, the runner and those of earlier runs too."""
-        return find_file_holders(self._lock_path) if self._lock_path.exists() else []
+        lock_path = self.directory / "lock"
+        return find_file_holders(lock_path) if lock_path.exists() else []
 
     def __enter__(self) -> Self:
         return self
