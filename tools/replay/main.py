@@ -9,12 +9,14 @@ from collections import Counter
 from pathlib import Path
 
 import aiohttp
+from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
 from chassis import settings
+from tools.client.session import LoginError, Session
 from tools.replay import trade
 from tools.replay.reconciliation import Books, Reconciliation, Totals, read_books, reconcile
 from tools.replay.replay import CONCURRENCY, PAYMENT_METHOD, Outcome, Replay
@@ -22,10 +24,21 @@ from tools.replay.shop import Shop, ShopError, to_minor
 
 
 class ReplaySettings(settings.Settings):
-    """Where the shop is."""
+    """Where the shop is, and who logs in."""
 
     apigateway_host: settings.Host
     apigateway_port: settings.Port
+    userservice_admin_email: str
+    userservice_admin_password: SecretStr
+
+    def url(self) -> str:
+        """Return the URL of the shop."""
+        return f"http://{settings.address(self.apigateway_host, self.apigateway_port)}"
+
+    def admin(self) -> Session:
+        """Return a session of the admin, as whom the trade of all customers is replayed."""
+        password = self.userservice_admin_password.get_secret_value()
+        return Session(self.userservice_admin_email, password)
 
 
 class StepBars:
@@ -48,20 +61,23 @@ class StepBars:
 def main() -> None:
     """Run the command line; exit status 1 after an error or a difference, 2 for bad use."""
     arguments = _parse_arguments()
-    base_url = arguments.url or _default_url()
+    config = settings.load(ReplaySettings)
+    url = arguments.url or config.url()
     try:
         read = trade.read(_resolve(arguments.file))
     except (OSError, trade.FormatError) as error:
         sys.exit(f"replay: {error}")
     try:
-        agreed = asyncio.run(_replay(read, base_url, arguments.payment_method))
+        agreed = asyncio.run(_replay(read, url, config.admin(), arguments.payment_method))
     except* ShopError as group:
         sys.exit(f"replay: the shop refused: {group.exceptions[0]}")
+    except* LoginError as group:
+        sys.exit(f"replay: {group.exceptions[0]}")
     except* TimeoutError:
         sys.exit("replay: an order did not become final. Its payment may wait for a customer.")
     except* aiohttp.ClientError as group:
         cause = group.exceptions[0]
-        sys.exit(f"replay: no shop at {base_url}: {cause}. Start it with ./bazelw run //:bazaar")
+        sys.exit(f"replay: no shop at {url}: {cause}. Start it with ./bazelw run //:bazaar")
     sys.exit(0 if agreed else 1)
 
 
@@ -69,7 +85,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="replay",
         description="Replays a file of trade through the running shop and reconciles the two."
-        " Repeating it changes nothing.",
+        " Repeating it changes nothing. It logs in as the admin of USERSERVICE_ADMIN_EMAIL and"
+        " USERSERVICE_ADMIN_PASSWORD.",
     )
     parser.add_argument("file", type=Path, help="CSV in the format of the UCI Online Retail set")
     parser.add_argument("--url", help="the shop's address (default: APIGATEWAY_HOST and _PORT)")
@@ -83,17 +100,12 @@ def _parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _default_url() -> str:
-    config = settings.load(ReplaySettings)
-    return f"http://{settings.address(config.apigateway_host, config.apigateway_port)}"
-
-
 def _resolve(path: Path) -> Path:
     """Resolve a path in the directory where it was typed: `bazel run` changes the directory."""
     return Path(os.environ.get("BUILD_WORKING_DIRECTORY", ".")) / path
 
 
-async def _replay(read: trade.Trade, base_url: str, payment_method: str) -> bool:
+async def _replay(read: trade.Trade, url: str, admin: Session, payment_method: str) -> bool:
     begin = time.monotonic()
     columns = (
         TextColumn("{task.description:24}"),
@@ -102,7 +114,7 @@ async def _replay(read: trade.Trade, base_url: str, payment_method: str) -> bool
         TimeElapsedColumn(),
     )
     bars = Bars(*columns, console=Console(stderr=True))
-    async with Shop(base_url, connections=CONCURRENCY) as shop:
+    async with Shop(url, admin, connections=CONCURRENCY) as shop:
         with bars:
             replay = Replay(read, shop, StepBars(bars), payment_method)
             await replay.run()

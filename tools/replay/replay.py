@@ -175,20 +175,27 @@ class Replay:
         await self._shop.post(f"/v1/products/{product_id}:adjustStock", body)
 
     async def _place_orders(self) -> None:
-        """Place every sale by the stream; after a failure, repeat chunks that had no response."""
+        """Place every sale by the stream; after a failure, repeat chunks that had no response.
+
+        A stream ends with the access token that it began with, and the next one has another token.
+        """
         self._progress.start("Placing orders", len(self._trade.sales))
         loop = asyncio.get_running_loop()
         begin = loop.time()
         waiting = dict(enumerate(_chunk(self._trade.sales), start=1))
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 1
+        while waiting:
+            left = len(waiting)
             try:
                 await self._exchange_chunks(waiting)
-                break
             except (ShopError, aiohttp.ClientError) as error:
+                if _has_expired(error) and len(waiting) < left:
+                    continue
                 lasting = isinstance(error, ShopError) and error.status < 500
                 if lasting or attempt == ATTEMPTS:
                     raise
                 await asyncio.sleep(2.0**attempt / 4)
+                attempt += 1
         self.outcome.order_seconds = loop.time() - begin
 
     async def _exchange_chunks(self, waiting: dict[int, list[Sale]]) -> None:
@@ -261,6 +268,10 @@ class Replay:
         async with asyncio.TaskGroup() as group:
             for _ in range(CONCURRENCY):
                 group.create_task(worker())
+
+
+def _has_expired(error: Exception) -> bool:
+    return isinstance(error, ShopError) and error.reason == "TOKEN_EXPIRED"
 
 
 def _chunk(sales: Iterable[Sale]) -> Iterator[list[Sale]]:

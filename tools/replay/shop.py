@@ -8,6 +8,9 @@ from typing import Any, Self
 
 import aiohttp
 
+from tools.client.session import Session
+from tools.client.token_source import TokenSource
+
 Message = dict[str, Any]
 
 _NANOS_PER_PENNY = 10_000_000
@@ -25,15 +28,19 @@ class ShopError(Exception):
 
 
 class Shop:
-    """A session with the shop at a base URL such as `http://127.0.0.1:8080`."""
+    """The shop at a URL such as `http://127.0.0.1:8080`, to the user of a session.
 
-    def __init__(self, base_url: str, *, connections: int) -> None:
-        self._session = aiohttp.ClientSession(
-            base_url,
+    All methods raise `LoginError` if the login is refused.
+    """
+
+    def __init__(self, url: str, session: Session, *, connections: int) -> None:
+        self._url = url.rstrip("/")
+        self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60),
             read_bufsize=_MAX_LINE_BYTES,
         )
+        self._tokens = TokenSource(session, self._http, lambda: self._url)
 
     async def __aenter__(self) -> Self:
         return self
@@ -44,7 +51,7 @@ class Shop:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._session.close()
+        await self._http.close()
 
     async def post(self, path: str, body: Message) -> Message:
         """Send a message and return the response.
@@ -53,7 +60,8 @@ class Shop:
             ShopError: the shop refused it.
             aiohttp.ClientError: the shop cannot be reached.
         """
-        async with self._session.post(path, json=body) as response:
+        headers = await self._tokens.headers()
+        async with self._http.post(self._url + path, json=body, headers=headers) as response:
             await _raise_for_status(response)
             message: Message = await response.json(content_type=None)
             return message
@@ -66,7 +74,7 @@ class Shop:
         form = {"action": "approve"}
         with contextlib.suppress(aiohttp.ClientError):
             # The page sends the customer back to the shop, or refuses what is approved already.
-            async with self._session.post(redirect_url, data=form, allow_redirects=False):
+            async with self._http.post(redirect_url, data=form, allow_redirects=False):
                 pass
 
     async def get(self, path: str, **parameters: str) -> Message:
@@ -76,7 +84,8 @@ class Shop:
             ShopError: the shop refused it.
             aiohttp.ClientError: the shop cannot be reached.
         """
-        async with self._session.get(path, params=parameters) as response:
+        headers = await self._tokens.headers()
+        async with self._http.get(self._url + path, params=parameters, headers=headers) as response:
             await _raise_for_status(response)
             message: Message = await response.json(content_type=None)
             return message
@@ -89,7 +98,8 @@ class Shop:
             aiohttp.ClientError: the shop cannot be reached.
         """
         parameters["pageSize"] = str(_MAX_PAGE_SIZE)
-        async with self._session.get(path, params=parameters) as response:
+        headers = await self._tokens.headers()
+        async with self._http.get(self._url + path, params=parameters, headers=headers) as response:
             async for message in _read_messages(response):
                 yield message
 
@@ -105,8 +115,9 @@ class Shop:
             for message in messages:
                 yield json.dumps(message).encode() + b"\n"
 
-        headers = {"Content-Type": "application/x-ndjson"}
-        async with self._session.post(path, data=upload(), headers=headers) as response:
+        headers = {**await self._tokens.headers(), "Content-Type": "application/x-ndjson"}
+        url = self._url + path
+        async with self._http.post(url, data=upload(), headers=headers) as response:
             async for message in _read_messages(response):
                 yield message
 
