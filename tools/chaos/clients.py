@@ -15,6 +15,7 @@ from google.rpc import code_pb2
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from chassis import status
+from tools.chaos.accounts import Accounts
 from tools.chaos.record import Acknowledgement, Record, acknowledge
 
 Request = order_pb2.CreateOrderRequest
@@ -31,21 +32,26 @@ class Clients:
     def __init__(
         self,
         channel: grpc.aio.Channel,
-        session: aiohttp.ClientSession,
+        http: aiohttp.ClientSession,
+        accounts: Accounts,
         gateway_urls: Sequence[str],
         record: Record,
         random: Random,
     ) -> None:
         self._orders = order_pb2_grpc.OrderServiceStub(channel)
-        self._session = session
+        self._http = http
+        self._accounts = accounts
         self._gateway_urls = gateway_urls
         self._record = record
         self._random = random
 
     async def send(self, request: Request, timeout_seconds: float) -> Acknowledgement | None:
-        """Send an order by gRPC."""
+        """Send an order by gRPC, as its customer."""
+        metadata = await self._accounts.authorize(request.user_id)
         try:
-            order = await self._orders.CreateOrder(request, timeout=timeout_seconds)
+            order = await self._orders.CreateOrder(
+                request, timeout=timeout_seconds, metadata=metadata
+            )
         except grpc.aio.AioRpcError as error:
             return self._note_error("gRPC", request, error)
         return self._note("gRPC", request, acknowledge(order))
@@ -53,13 +59,14 @@ class Clients:
     async def send_by_rest(
         self, request: Request, timeout_seconds: float
     ) -> Acknowledgement | None:
-        """Send an order to one of the gateways."""
+        """Send an order to one of the gateways, as its customer."""
         url = f"{self._random.choice(self._gateway_urls)}/v1/orders"
         body = json_format.MessageToDict(request)
-        headers = {"Idempotency-Key": body.pop("idempotencyKey")}
+        headers = dict(await self._accounts.authorize(request.user_id))
+        headers["Idempotency-Key"] = body.pop("idempotencyKey")
         timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         try:
-            async with self._session.post(
+            async with self._http.post(
                 url, json=body, headers=headers, timeout=timeout
             ) as response:
                 message = await response.json(content_type=None)
@@ -74,9 +81,15 @@ class Clients:
         return self._note_refusal("REST", request, message.get("code", ""), reason, metadata)
 
     async def send_chunk(self, requests: Sequence[Request]) -> dict[str, Acknowledgement | None]:
-        """Send a chunk through a stream of its own; return acknowledgements by idempotency key."""
+        """Send a chunk for several customers through a stream of its own, as the admin.
+
+        Return acknowledgements by idempotency key.
+        """
         chunk = order_pb2.CreateOrdersRequest(seq=1, orders=requests)
-        stream = self._orders.CreateOrders(iter([chunk]), timeout=STREAM_SECONDS)
+        metadata = await self._accounts.authorize()
+        stream = self._orders.CreateOrders(
+            iter([chunk]), timeout=STREAM_SECONDS, metadata=metadata
+        )
         found: dict[str, Acknowledgement | None] = {}
         by_key = {request.idempotency_key: request for request in requests}
         try:
@@ -85,7 +98,9 @@ class Clients:
                     request = by_key[result.idempotency_key]
                     found[result.idempotency_key] = self._note_result(request, result)
         except grpc.aio.AioRpcError as error:
-            self._record.responses[f"stream {error.code().name}"] += 1
+            code, reason = error.code().name, status.error_info(status.from_rpc_error(error)).reason
+            self._note_login("stream", code, reason)
+            self._record.responses[f"stream {reason or code}"] += 1
         return found
 
     async def send_webhook(self, provider: str, body: bytes, timeout_seconds: float) -> bool:
@@ -94,7 +109,7 @@ class Clients:
         headers = {"Content-Type": "application/json"}
         timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         try:
-            async with self._session.post(
+            async with self._http.post(
                 url, data=body, headers=headers, timeout=timeout
             ) as response:
                 self._record.responses[f"webhook {response.status}"] += 1
@@ -104,11 +119,14 @@ class Clients:
             return False
 
     async def cancel(self, order: order_pb2.Order) -> None:
-        """Cancel an order by gRPC."""
+        """Cancel an order by gRPC, as its customer."""
+        metadata = await self._accounts.authorize(order.user_id)
         request = order_pb2.CancelOrderRequest(order_id=order.order_id)
         key = Request(idempotency_key=order.idempotency_key)
         try:
-            cancelled = await self._orders.CancelOrder(request, timeout=STREAM_SECONDS)
+            cancelled = await self._orders.CancelOrder(
+                request, timeout=STREAM_SECONDS, metadata=metadata
+            )
         except grpc.aio.AioRpcError as error:
             self._note_error("cancel", key, error)
         else:
@@ -116,15 +134,18 @@ class Clients:
 
     async def list_newest(self, user_id: str, count: int) -> list[order_pb2.Order]:
         """Return the newest orders of a user, or none if the shop is down."""
-        request = order_pb2.ListOrdersRequest(user_id=user_id, page_size=count)
+        request = order_pb2.ListOrdersRequest(page_size=count)
+        metadata = await self._accounts.authorize(user_id)
+        pages = self._orders.ListOrders(request, timeout=STREAM_SECONDS, metadata=metadata)
         try:
-            return [
-                order
-                async for response in self._orders.ListOrders(request, timeout=STREAM_SECONDS)
-                for order in response.orders
-            ]
+            return [order async for response in pages for order in response.orders]
         except grpc.aio.AioRpcError:
             return []
+
+    def _note_login(self, way: str, code: str, reason: str) -> None:
+        """Note a refusal; a duplicate of a refresh may have ended the session, and nothing else."""
+        violated = code == "UNAUTHENTICATED" and reason != "TOKEN_REVOKED"
+        self._record.unauthenticated.note(violated, f"{way} {reason}")
 
     def _note(self, way: str, request: Request, found: Acknowledgement) -> Acknowledgement:
         state = order_pb2.OrderState.Name(found.state).removeprefix("ORDER_STATE_")
@@ -150,6 +171,7 @@ class Clients:
     def _note_refusal(
         self, way: str, request: Request, code: str, reason: str, metadata: Mapping[str, Any]
     ) -> Acknowledgement | None:
+        self._note_login(way, code, reason)
         order_id = metadata.get("order_id", "")
         if not order_id:
             self._record.responses[f"{way} {reason or code}"] += 1

@@ -7,6 +7,7 @@ import grpc
 from google.protobuf import field_mask_pb2
 
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
+from tools.chaos.accounts import Accounts
 from tools.chaos.orders import Catalogue
 
 PAUSE_SECONDS = 0.2
@@ -20,8 +21,11 @@ _PRICE = field_mask_pb2.FieldMask(paths=["price"])
 class Merchant:
     """Works alone: one delivery after the other, so that it knows what it has delivered."""
 
-    def __init__(self, channel: grpc.aio.Channel, catalogue: Catalogue, random: Random) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, accounts: Accounts, catalogue: Catalogue, random: Random
+    ) -> None:
         self._products = product_pb2_grpc.ProductServiceStub(channel)
+        self._accounts = accounts
         self._catalogue = catalogue
         self._random = random
         self._delivery: product_pb2.AdjustStockRequest | None = None
@@ -51,10 +55,12 @@ class Merchant:
         product = product_pb2.Product(product_id=self._random.choice(product_ids))
         product.price.units = self._random.randint(1, MAX_PRICE)
         product.price.currency_code = "GBP"
+        metadata = await self._accounts.authorize()
         try:
             await self._products.UpdateProduct(
                 product_pb2.UpdateProductRequest(product=product, update_mask=_PRICE),
                 timeout=TIMEOUT_SECONDS,
+                metadata=metadata,
             )
         except grpc.aio.AioRpcError:
             return  # Whether the price has changed does not matter.
@@ -68,8 +74,11 @@ class Merchant:
                 delta=self._random.randint(1, MAX_DELIVERY),
                 idempotency_key=f"delivery-{self._deliveries}",
             )
+        metadata = await self._accounts.authorize()
         try:
-            await self._products.AdjustStock(self._delivery, timeout=TIMEOUT_SECONDS)
+            await self._products.AdjustStock(
+                self._delivery, timeout=TIMEOUT_SECONDS, metadata=metadata
+            )
         except grpc.aio.AioRpcError:
             return  # To be repeated.
         self._catalogue.stocked[self._delivery.product_id] += self._delivery.delta

@@ -79,6 +79,8 @@ class Record:
     def __init__(self) -> None:
         self.responses: Counter[str] = Counter()
         """How many responses of each kind the clients got."""
+        self.unauthenticated = Finding()
+        """The refusals, of which none may say that the client is not logged in."""
         self._acknowledged: defaultdict[str, set[Acknowledgement]] = defaultdict(set)
 
     def __len__(self) -> int:

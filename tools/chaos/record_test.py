@@ -1,14 +1,17 @@
 """Every check finds its violation, and nothing where there is none."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 
+import aiohttp
 import grpc
 import pytest
 
 from bazaar.order.v1 import order_pb2
 from bazaar.product.v1 import product_pb2
+from tools.chaos.accounts import Accounts
 from tools.chaos.orders import PAYMENT_METHODS, Catalogue, Orders, may_be_charged
 from tools.chaos.record import Finding, Findings, Record, acknowledge, check_stock
 from tools.chaos.watcher import Watcher
@@ -200,8 +203,12 @@ async def test_a_watcher_finds_events_that_are_missing_or_out_of_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tools.chaos.watcher._CATCH_UP_SECONDS", 0.0)
-    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        watcher = Watcher(channel)
+    async with (
+        grpc.aio.insecure_channel("127.0.0.1:1") as channel,
+        aiohttp.ClientSession() as http,
+    ):
+        accounts = Accounts(http, [], Random(1), Counter())
+        watcher = Watcher(channel, accounts)
         for version in (1, 2, 2, 4, 3):
             watcher._note(order_pb2.OrderEvent(order_id="o1", version=version))
         assert (watcher.out_of_order.checked, watcher.out_of_order.violations) == (5, 1)

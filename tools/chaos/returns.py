@@ -1,4 +1,4 @@
-"""A customer who returns goods while orders are placed: refunds, in full or in part."""
+"""Staff who take goods back while orders are placed: refunds, in full or in part."""
 
 import asyncio
 from collections import Counter
@@ -9,6 +9,7 @@ import grpc
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
 from chassis.conversion import parse_money
+from tools.chaos.accounts import Accounts
 from tools.chaos.clients import Clients
 from tools.chaos.orders import Catalogue
 from tools.chaos.record import Finding
@@ -27,12 +28,18 @@ class Returns:
     """Asks for one refund after the other, so that it knows what was refunded."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, clients: Clients, catalogue: Catalogue, random: Random
+        self,
+        channel: grpc.aio.Channel,
+        accounts: Accounts,
+        clients: Clients,
+        catalogue: Catalogue,
+        random: Random,
     ) -> None:
         self.returned: Counter[str] = Counter()
         """Units that are back in stock, by product id."""
         self._refunded_minor: Counter[str] = Counter()
         self._orders = order_pb2_grpc.OrderServiceStub(channel)
+        self._accounts = accounts
         self._clients = clients
         self._catalogue = catalogue
         self._random = random
@@ -41,7 +48,7 @@ class Returns:
         self._requests = 0
 
     async def run(self) -> None:
-        """Return goods without end."""
+        """Take goods back without end."""
         while True:
             await asyncio.sleep(self._random.random() * 2 * PAUSE_SECONDS)
             if self._request is None:
@@ -94,7 +101,11 @@ class Returns:
         if request is None:
             return
         copies = 2 if self._random.random() < DOUBLE_SHARE else 1
-        calls = (self._orders.RefundOrder(request, timeout=TIMEOUT_SECONDS) for _ in range(copies))
+        metadata = await self._accounts.authorize()
+        calls = (
+            self._orders.RefundOrder(request, timeout=TIMEOUT_SECONDS, metadata=metadata)
+            for _ in range(copies)
+        )
         for result in await asyncio.gather(*calls, return_exceptions=True):
             self._note(request, result)
 

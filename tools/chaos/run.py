@@ -14,12 +14,12 @@ import aiohttp
 import grpc
 import psycopg
 
-from bazaar.order.v1 import order_pb2, order_pb2_grpc
-from bazaar.product.v1 import product_pb2, product_pb2_grpc
-from bazaar.user.v1 import user_pb2, user_pb2_grpc
+from bazaar.order.v1 import order_pb2
 from chassis.client import CONNECTION_OPTIONS
 from chassis.secure_channel import open_channel
+from tools.chaos.accounts import Accounts
 from tools.chaos.clients import Clients
+from tools.chaos.contents import Contents
 from tools.chaos.customers import Customers
 from tools.chaos.faults import Faults
 from tools.chaos.load import Load
@@ -35,17 +35,12 @@ from tools.dev.program import Report
 from tools.dev.threads import run_in_thread
 from tools.reconcile.main import reconcile
 
-USERS, PLENTIFUL_PRODUCTS, SCARCE_PRODUCTS = 8, 200, 100
-PLENTIFUL_UNITS = 1_000_000
 ORDERS_PER_SCARCE_UNIT = 500
 """Less than half of the scarce units that are wanted are there at first."""
 FINAL_SECONDS = 60.0
 """How long after the last fault an order may remain under way."""
 RECONCILE_SECONDS = 5.0
-CALL_SECONDS = 60.0
 _POLL_SECONDS = 0.1
-_MAX_PAGE_SIZE = 2**31 - 1
-_PASSWORD = "correct horse"  # noqa: S105 - nobody logs in.
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +136,8 @@ class Run:
                 name: await stack.enter_async_context(self._open_channel(name))
                 for name in self._shop.proxies
             }
-            session = await stack.enter_async_context(aiohttp.ClientSession())
-            await self._run(channels, session, result)
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            await self._run(channels, http, result)
         result.seconds = time.monotonic() - began
         return result
 
@@ -154,30 +149,34 @@ class Run:
     async def _run(
         self,
         channels: Mapping[str, grpc.aio.Channel],
-        session: aiohttp.ClientSession,
+        http: aiohttp.ClientSession,
         result: Result,
     ) -> None:
-        catalogue = await _fill(channels, max(1, self.options.orders // ORDERS_PER_SCARCE_UNIT))
+        urls, responses = self._shop.gateway_urls, self._record.responses
+        accounts = Accounts(http, urls, self._random, responses)
+        contents = Contents(channels, accounts)
+        catalogue = await contents.fill(max(1, self.options.orders // ORDERS_PER_SCARCE_UNIT))
         orders = Orders(self.options.seed, catalogue)
         clients = Clients(
-            channels["order"], session, self._shop.gateway_urls, self._record, self._random
+            channels["order"], http, accounts, urls, self._record, self._random
         )
         load = Load(orders, catalogue, clients, self._pace, self._random)
-        merchant = Merchant(channels["product"], catalogue, self._random)
-        returns = Returns(channels["order"], clients, catalogue, self._random)
+        merchant = Merchant(channels["product"], accounts, catalogue, self._random)
+        returns = Returns(channels["order"], accounts, clients, catalogue, self._random)
         customers = Customers(clients, orders, catalogue, self._random)
         others = (merchant, returns, customers)
-        watcher = Watcher(channels["order"])
+        watcher = Watcher(channels["order"], accounts)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watcher.run())
             result.load_seconds = await self._place_among_faults(load, others)
             result.final_seconds = await self._wait_until_final(customers, result.findings)
-            await self._check(orders, catalogue, returns, channels, result)
+            await self._check(orders, catalogue, returns, contents, result)
             versions = await run_in_thread(_read_versions, self._shop.database_urls["order"])
             result.findings["events that a watcher missed"] = await watcher.find_missed(versions)
             watching.cancel()
         result.findings["events that came before an earlier one"] = watcher.out_of_order
         result.findings["orders never acknowledged"] = load.unacknowledged
+        result.findings["calls refused as not logged in"] = self._record.unauthenticated
         result.findings["programs that ended by themselves"] = self._faults.find_other_deaths()
         result.interruptions = watcher.interruptions
         self._count(result)
@@ -225,11 +224,11 @@ class Run:
         orders: Orders,
         catalogue: Catalogue,
         returns: Returns,
-        channels: Mapping[str, grpc.aio.Channel],
+        contents: Contents,
         result: Result,
     ) -> None:
-        found = await _list_orders(channels["order"], catalogue)
-        products = await _list_products(channels["product"])
+        found = await contents.list_orders(catalogue)
+        products = await contents.list_products()
         for order in found:
             result.states[order_pb2.OrderState.Name(order.state)] += 1
         self._record.check(found, orders, result.findings)
@@ -246,48 +245,6 @@ class Run:
         result.responses = self._record.responses
         for proxy in self._shop.proxies.values():
             result.call_faults += proxy.faults
-
-
-async def _fill(channels: Mapping[str, grpc.aio.Channel], scarce_units: int) -> Catalogue:
-    """Create the users and the products."""
-    users = user_pb2_grpc.UserServiceStub(channels["user"])
-    products = product_pb2_grpc.ProductServiceStub(channels["product"])
-    catalogue = Catalogue([], [], [], {})
-    for number in range(USERS):
-        user = await users.CreateUser(
-            user_pb2.CreateUserRequest(
-                email=f"ada-{number}@example.com", password=_PASSWORD, display_name="Ada"
-            ),
-            timeout=CALL_SECONDS,
-        )
-        catalogue.user_ids.append(user.user_id)
-    for number in range(PLENTIFUL_PRODUCTS + SCARCE_PRODUCTS):
-        is_plentiful = number < PLENTIFUL_PRODUCTS
-        product = product_pb2.Product(sku=f"SKU-{number}", name="Paper lantern")
-        product.price.units, product.price.currency_code = 1 + number % 20, "GBP"
-        product.stock.available = PLENTIFUL_UNITS if is_plentiful else scarce_units
-        request = product_pb2.AddProductRequest(product=product)
-        product_id = (await products.AddProduct(request, timeout=CALL_SECONDS)).product_id
-        (catalogue.plentiful if is_plentiful else catalogue.scarce).append(product_id)
-        catalogue.stocked[product_id] = product.stock.available
-    return catalogue
-
-
-async def _list_orders(channel: grpc.aio.Channel, catalogue: Catalogue) -> list[order_pb2.Order]:
-    stub = order_pb2_grpc.OrderServiceStub(channel)
-    found: list[order_pb2.Order] = []
-    for user_id in catalogue.user_ids:
-        request = order_pb2.ListOrdersRequest(user_id=user_id, page_size=_MAX_PAGE_SIZE)
-        async for response in stub.ListOrders(request, timeout=CALL_SECONDS):
-            found += response.orders
-    return found
-
-
-async def _list_products(channel: grpc.aio.Channel) -> list[product_pb2.Product]:
-    stub = product_pb2_grpc.ProductServiceStub(channel)
-    request = product_pb2.ListProductsRequest(page_size=_MAX_PAGE_SIZE)
-    pages = stub.ListProducts(request, timeout=CALL_SECONDS)
-    return [product async for response in pages for product in response.products]
 
 
 def _count_active(url: str) -> int:

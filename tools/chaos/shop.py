@@ -15,6 +15,7 @@ from chassis.settings import app_role
 from chassis.tls import Certificates
 from migrations import schema
 from tools.certs.directories import renew
+from tools.chaos.accounts import ADMIN_EMAIL, PASSWORD
 from tools.chaos.orders import MANUAL_CAPTURE
 from tools.chaos.proxy import FaultProxy
 from tools.chaos.spells import Spells
@@ -35,6 +36,8 @@ _USER = "chaos"
 _PASSWORD = "chaos"  # noqa: S105 - of a server that lives as long as the run.
 _OPTIONS = {
     "BAZAAR_ENVIRONMENT": "development",
+    "USERSERVICE_ADMIN_EMAIL": ADMIN_EMAIL,
+    "USERSERVICE_ADMIN_PASSWORD": PASSWORD,
     "ORDERSERVICE_MANUAL_CAPTURE": MANUAL_CAPTURE,
     # The logs of an hour of faults have to fit on a disk.
     "LOG_LEVEL": "warning",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import grpc
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
+from tools.chaos.accounts import Accounts
 from tools.chaos.record import Finding
 
 _PAUSE_SECONDS = 0.2
@@ -13,13 +14,14 @@ _CATCH_UP_SECONDS = 10.0
 
 
 class Watcher:
-    """Watches all orders, and resumes after each interruption where it was interrupted."""
+    """Watches all orders as the admin, and resumes after each interruption where it was interrupted."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, accounts: Accounts) -> None:
         self.interruptions = 0
         self.out_of_order = Finding()
         """Events that came before an earlier one of the same order."""
         self._orders = order_pb2_grpc.OrderServiceStub(channel)
+        self._accounts = accounts
         self._versions: dict[str, int] = {}
         self._resume_token = ""
 
@@ -49,7 +51,8 @@ class Watcher:
 
     async def _watch(self) -> None:
         request = order_pb2.WatchOrdersRequest(resume_token=self._resume_token)
-        async for response in self._orders.WatchOrders(request):
+        metadata = await self._accounts.authorize()
+        async for response in self._orders.WatchOrders(request, metadata=metadata):
             self._note(response.event)
             self._resume_token = response.resume_token
 
