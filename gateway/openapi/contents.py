@@ -47,7 +47,8 @@ class Contents:
     def of_response(self, route: Route) -> Content:
         """Return the content of a response."""
         if route.response.raw_type is not None:
-            return {BINARY: {"schema": _BYTES}, _ANY_TYPE: {"schema": _BYTES}}
+            # What the body of another type is, such as JSON, is not known.
+            return {BINARY: {"schema": _BYTES}, _ANY_TYPE: {}}
         message, field = route.rpc.descriptor.output_type, route.response.field
         if field is None:
             schema, example = self._schemas.message(message), self._received.message(message)

@@ -53,12 +53,14 @@ def fuzz(
     examples: int,
     unfit_checks: Sequence[str] = (),
     known: Mapping[str, Sequence[str | int]] | None = None,
+    spared: Mapping[str, str] | None = None,
 ) -> Findings:
     """Run Schemathesis over the document at `url`, with further options of its command line.
 
     `examples` is how many random calls each phase makes to an operation. `known` are values that
     most calls take for a parameter, such as ids of what is there: `path.book_id`,
-    `body.lines[*].book_id`.
+    `body.lines[*].book_id`. `spared` are ids that operations, by theirs, must not have in the path:
+    that of the user who makes the calls, where the operation is their deletion.
 
     Raises:
         FuzzingError: it could not test all operations of the document.
@@ -69,6 +71,7 @@ def fuzz(
         (directory / _CONFIGURATION).write_text(_configuration(known or {}), encoding="utf-8")
         output = _run(
             directory,
+            spared or {},
             *(f"--config-file={_CONFIGURATION}", "run", f"{url}/openapi.json"),
             *(*_OPTIONS, f"--max-examples={examples}", f"--exclude-checks={excluded}"),
             *(f"--report-json-path={_REPORT}", *options),
@@ -87,12 +90,13 @@ def _configuration(known: Mapping[str, Sequence[str | int]]) -> str:
     return dictionaries + parameters
 
 
-def _run(directory: Path, *arguments: str) -> str:
+def _run(directory: Path, spared: Mapping[str, str], *arguments: str) -> str:
     environment = {
         "HOME": str(directory),
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         "SCHEMATHESIS_HOOKS": fuzzing_hooks.__name__,
+        fuzzing_hooks.SPARED: json.dumps(spared),
     }
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", *arguments],
