@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gateway.openapi.access import SCHEME
 from gateway.openapi.comments import Comments
 from gateway.openapi.info import make_info
 from gateway.openapi.operations import Operations
@@ -30,7 +31,6 @@ UNLISTED = "x-unlisted-routes"
 _METHODS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
 """The methods that a path item of OpenAPI 3.1 can have."""
 
-_AUTHORIZATION = "authorization"
 _AUTHORIZATION_SCHEME = {
     "type": "http",
     "scheme": "bearer",
@@ -57,7 +57,7 @@ def make_document(descriptors: DescriptorSet, tree: PathTree[Route]) -> Part:
         "openapi": VERSION,
         "info": make_info(descriptors, tags, comments),
         "servers": [{"url": "/"}],
-        "security": [{}, {_AUTHORIZATION: []}],
+        "security": [{}, {SCHEME: []}],
         "tags": [_tag(tag, comments.of(service)) for service, tag in tags.items()],
         "paths": _paths(routes, reasons, tags, Operations(schemas)),
         "components": {
@@ -66,7 +66,7 @@ def make_document(descriptors: DescriptorSet, tree: PathTree[Route]) -> Part:
                 LIMITED_RESPONSE: limited_response(schemas),
             },
             "schemas": schemas.components(),
-            "securitySchemes": {_AUTHORIZATION: _AUTHORIZATION_SCHEME},
+            "securitySchemes": {SCHEME: _AUTHORIZATION_SCHEME},
         },
         UNLISTED: [_unlisted(route, why) for route, why in reasons.items()],
     }

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.openapi.access import describe_callers, security
 from gateway.openapi.comments import first_sentence
 from gateway.openapi.contents import Contents, bound_fields
 from gateway.openapi.headers import header_parameters
@@ -39,6 +40,7 @@ class Operations:
             operation["parameters"] = parameters
         if route.body is not None:
             operation["requestBody"] = self._body(route, route.body)
+        operation |= security(route)
         operation["responses"] = {
             **successes(route, self._contents),
             **failures(route, self._schemas),
@@ -49,6 +51,9 @@ class Operations:
         """Return summary and description of an operation, and whether it is deprecated."""
         method = route.rpc.descriptor
         summary, description = first_sentence(self._schemas.comments.of(method.full_name))
+        if route.rpc.callers:
+            callers = describe_callers(route, self._schemas.comments)
+            description = f"{description}\n\n{callers}".strip()
         texts: Operation = {"summary": summary, "description": description}
         texts["deprecated"] = method.GetOptions().deprecated
         return {name: value for name, value in texts.items() if value}

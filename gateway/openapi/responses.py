@@ -4,6 +4,7 @@ from typing import Any
 
 from gateway.calls.event_stream import END_ID
 from gateway.http.problems import PROBLEM_JSON
+from gateway.openapi.access import refusals
 from gateway.openapi.contents import Contents
 from gateway.openapi.failures import named_failures
 from gateway.openapi.headers import response_headers, retry_header
@@ -50,6 +51,7 @@ def failures(route: Route, schemas: Schemas) -> Responses:
         named.setdefault(412, "`ABORTED` if the resource has another ETag than If-Match names.")
     if route.body is not None:
         named.setdefault(415, _REFUSED_RAW_BODY if route.body.raw else _REFUSED_BODY)
+    named = {**refusals(route), **named}
     content = {PROBLEM_JSON: {"schema": problem(schemas)}}
     responses: Responses = {
         str(status): {"description": text, "content": content}

@@ -25,6 +25,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 
+ACCESS_OPTION = "access.v1.access"
 COOKIE_OPTION = "rest.v1.cookie"
 LOCATION_OPTION = "rest.v1.location"
 MAY_BE_ACCEPTED_OPTION = "rest.v1.may_be_accepted"
@@ -71,6 +72,9 @@ class Method:
     """The option rest.v1.may_be_accepted: whether the RPC may return before it is done."""
     request_headers: Sequence[str]
     """The option rest.v1.request_headers: the names of headers that become metadata."""
+    callers: Sequence[str]
+    """The option access.v1.access: the clients that may call the RPC, as full names of its enum's
+    values such as `access.v1.Caller.STAFF`; empty if it is not declared."""
     cookie: Message | None
     """The option rest.v1.cookie, a rest.v1.Cookie."""
     not_recorded: bool
@@ -143,6 +147,7 @@ class DescriptorSet:
             request_headers=tuple(
                 read_option(method.GetOptions(), self.pool, REQUEST_HEADERS_OPTION) or ()
             ),
+            callers=_read_callers(method.GetOptions(), self.pool),
             cookie=read_option(method.GetOptions(), self.pool, COOKIE_OPTION),
             not_recorded=bool(read_option(method.GetOptions(), self.pool, NOT_RECORDED_OPTION)),
             rate_limit=read_option(method.GetOptions(), self.pool, RATE_LIMIT_OPTION),
@@ -161,6 +166,15 @@ def read_option(options: Message, pool: DescriptorPool, name: str) -> Any:
         return None
     options_class: Any = message_factory.GetMessageClass(cast("Descriptor", option.containing_type))
     return options_class.FromString(options.SerializeToString()).Extensions[option]
+
+
+def _read_callers(options: Message, pool: DescriptorPool) -> Sequence[str]:
+    option = read_option(options, pool, ACCESS_OPTION)
+    if option is None:
+        return ()
+    enum = option.DESCRIPTOR.fields_by_name["allow"].enum_type
+    names = (enum.values_by_number[number].name for number in option.allow)
+    return tuple(f"{enum.full_name}.{name}" for name in names)
 
 
 def _check_imports(file: descriptor_pb2.FileDescriptorProto, present: Collection[str]) -> None:
