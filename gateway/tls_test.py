@@ -72,6 +72,13 @@ async def test_plain_text_is_not_served(program: Program) -> None:
             await client.get("/v1/probes/7")
 
 
+async def test_handshake_that_does_not_come_has_a_limit(program: Program) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", program.port)
+    async with asyncio.timeout(30):
+        assert await reader.read() == b""
+    writer.close()
+
+
 async def test_connection_closes_after_its_last_response(
     program: Program, context: ssl.SSLContext
 ) -> None:

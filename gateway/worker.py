@@ -16,6 +16,7 @@ from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gateway.app import GatewayApp
 from gateway.server.connection import Connection
+from gateway.server.limits import ConnectionLimits
 
 SHUTDOWN_SECONDS = 22.0
 """How long open requests may take after SIGTERM; gunicorn kills the worker after 25 seconds."""
@@ -49,6 +50,7 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
         if self.wsgi.certificate is not None:
             context = self.wsgi.certificate.context
             self.config.ssl_context_factory = lambda _config, _default: context
+            _limit_handshakes(asyncio.get_running_loop(), self.wsgi.connection_limits)
         server = _DrainingServer(self.config, self.wsgi, self.ppid)
         # Gunicorn's master sends SIGQUIT to its workers when it receives SIGINT or SIGQUIT.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.stop)
@@ -78,6 +80,13 @@ class _DrainingServer(Server):
         """Stop as after SIGTERM."""
         self._app.drain()
         self.should_exit = True
+
+
+def _limit_handshakes(loop: asyncio.AbstractEventLoop, limits: ConnectionLimits) -> None:
+    """Limit how long a TLS handshake may take, for which uvicorn has no setting."""
+    loop.create_server = partial(  # type: ignore[method-assign]
+        loop.create_server, ssl_handshake_timeout=limits.head_seconds
+    )
 
 
 def _allow_many_files() -> None:

@@ -21,7 +21,10 @@ YOUNG_SECONDS = 1.0
 LOG_SECONDS = 1.0
 """How often refusals are logged, at most."""
 
-_FRAMED = re.compile(rb"\r\n(?:connection|content-length|expect|transfer-encoding):", re.IGNORECASE)
+_FRAMED = re.compile(
+    rb"\r\n(?:connection:(?! ?keep-alive\r)|content-length:|expect:|transfer-encoding:)",
+    re.IGNORECASE,
+)
 """Headers by which a request is more than its head, or the last one of its connection."""
 
 _PROBLEM = unavailable(

@@ -58,7 +58,10 @@ async def status_of(wire: Wire, request: bytes) -> int:
     return status
 
 
-@pytest.mark.parametrize("request_bytes", [GET, POST + BODY])
+@pytest.mark.parametrize(
+    "request_bytes",
+    [GET, GET.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n"), POST + BODY],
+)
 async def test_request_beyond_the_limit_is_refused_and_its_connection_stays_open(
     request_bytes: bytes,
 ) -> None:
@@ -114,9 +117,13 @@ async def test_health_is_never_refused() -> None:
     async with Setup.serve(apigateway_max_requests=1) as setup, busy(setup, count=1):
         for path in ("/healthz", "/readyz"):
             for method in ("GET", "HEAD"):
+                # Once with Connection: keep-alive and more, and once with nothing but a Host.
                 response = await setup.client.request(method, path)
                 assert response.status_code in (200, 503)
                 assert "OVERLOADED" not in response.text
+                async with connect(setup.url) as wire:
+                    await wire.send_head(method, path, {})
+                    assert "retry-after" not in (await wire.read_head())[1]
         assert (await setup.client.get("/v1/probes/7")).json()["reason"] == "OVERLOADED"
 
 
