@@ -11,6 +11,7 @@ import structlog
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from gateway.rates import store
 from gateway.rates.store import STORE_SECONDS
 from gateway.testing.fixtures import Sessions, Setup
 from gateway.testing.valkey import Valkey, run_valkey
@@ -77,8 +78,9 @@ async def test_store_holds_nobody_and_forgets(valkey: Valkey) -> None:
 
 
 async def test_requests_go_on_and_are_counted_in_memory_while_the_store_is_down(
-    port: int, events: list[Any]
+    port: int, events: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(store, "RETRY_SECONDS", 0)
     async with Setup.serve(**settings(f"redis://127.0.0.1:{port}/0")) as setup:
         assert [await get(setup) for _ in range(5)] == [200, 200, 200, 200, 429]
         names = [each["event"] for each in events]
