@@ -24,6 +24,7 @@ from services.user.main import SERVICE
 from services.user.settings import UserSettings
 from services.user.smtp_testing import MailServer, run_mail_server
 from services.user.testing import PASSWORD, Users, as_user, log_in, new_user, refresh
+from tools.postgres.testing import app_url
 
 pytest_plugins = ("tools.postgres.testing", "services.user.testing", "chassis.testing")
 DATABASE = "user"
@@ -336,7 +337,7 @@ async def test_verification_can_be_required_before_a_login(
     clean_database_url: str, mails: Mails
 ) -> None:
     config = UserSettings(bazaar_environment="development", userservice_verification_required=True)
-    resources = Resources(Database(clean_database_url), config)
+    resources = Resources(Database(app_url(clean_database_url)), config)
     async with serving_service(SERVICE, resources) as channel:
         users = user_pb2_grpc.UserServiceStub(channel)
         await register(users)

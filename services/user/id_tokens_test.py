@@ -20,15 +20,21 @@ from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import errors
 from chassis.database import Database
 from chassis.service import Resources
-from chassis.testing import Refusal, refusal, serving_service
+from chassis.testing import Refusal, refusal, serving_service, wait_for_blocked
 from chassis.token_testing import USER_ID
 from services.user import id_tokens
+from services.user.account_repository import (
+    insert_identity,
+    insert_unless_taken,
+    lock_identity,
+)
 from services.user.id_tokens import IdTokens, TrustedIssuer, check_url
 from services.user.main import SERVICE
 from services.user.settings import UserSettings
 from services.user.testing import PASSWORD, Users, log_in, new_user
+from tools.postgres.testing import app_url
 
-pytest_plugins = ("tools.postgres.testing",)
+pytest_plugins = ("tools.postgres.testing", "chassis.testing")
 DATABASE = "user"
 AUDIENCE = "our-client-id"
 KEYS: dict[str, Any] = {
@@ -102,7 +108,7 @@ async def users(clean_database_url: str, issuer: Issuer) -> AsyncIterator[Users]
         bazaar_environment="development",
         userservice_trusted_issuers=(f"{issuer.url}={AUDIENCE}",),
     )
-    resources = Resources(Database(clean_database_url), config)
+    resources = Resources(Database(app_url(clean_database_url)), config)
     async with resources.stack, serving_service(SERVICE, resources) as channel:
         yield user_pb2_grpc.UserServiceStub(channel)
 
@@ -140,9 +146,20 @@ async def test_later_logins_find_the_user_by_the_subject(users: Users, issuer: I
     assert issuer.requests == ["/.well-known/openid-configuration", "/keys"]
 
 
-async def test_concurrent_first_logins_make_one_user(users: Users, issuer: Issuer) -> None:
-    found = await asyncio.gather(*(exchange(users, issuer.token()) for _ in range(10)))
-    assert len(set(found)) == 1
+async def test_concurrent_first_logins_make_one_user(
+    users: Users, issuer: Issuer, database: Database
+) -> None:
+    async with database.connection() as watching:
+        async with database.transaction() as connection:
+            assert await lock_identity(connection, issuer.url, "1234") is None
+            user_id = await insert_unless_taken(
+                connection, "ada@example.com", "Ada", None, email_verified=True
+            )
+            assert user_id is not None
+            await insert_identity(connection, issuer.url, "1234", user_id)
+            second = asyncio.ensure_future(exchange(users, issuer.token()))
+            await wait_for_blocked(watching)
+        assert await second == str(user_id)
 
 
 async def test_an_identity_is_linked_to_a_user_who_has_verified_the_address(
@@ -318,6 +335,12 @@ async def test_an_issuer_that_does_not_respond_is_unavailable_after_a_time(
     issuer.proceed.clear()
     async with asyncio.timeout(10):
         assert (await refuse(users, issuer.token())).reason == "KEYS_UNAVAILABLE"
+
+
+async def test_keys_are_fetched_from_safe_urls_only(users: Users, issuer: Issuer) -> None:
+    issuer.configuration = {"jwks_uri": f"{issuer.url.replace('//', '//user@')}/keys"}
+    assert (await refuse(users, issuer.token())).reason == "KEYS_UNAVAILABLE"
+    assert "/keys" not in issuer.requests
 
 
 async def test_a_deleted_user_can_begin_again(users: Users, issuer: Issuer) -> None:

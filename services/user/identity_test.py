@@ -18,6 +18,7 @@ from chassis.testing import authorized, refusal, serving
 from services.user.main import SERVICE
 from services.user.settings import UserSettings
 from services.user.testing import PASSWORD, Users, log_in, new_user, refresh
+from tools.postgres.testing import app_url
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "user"
@@ -39,7 +40,7 @@ async def replicas(
     )
     async with AsyncExitStack() as stack:
         first, second = [
-            await stack.enter_async_context(_run(Resources(Database(url), config)))
+            await stack.enter_async_context(_run(Resources(Database(app_url(url)), config)))
             for _ in range(2)
         ]
         yield first, second
