@@ -35,7 +35,8 @@ async def test_users_exist_for_themselves(channel: grpc.aio.Channel, user: user_
 async def test_users_do_not_exist_for_other_customers(
     channel: grpc.aio.Channel, users: Users, user: user_pb2.User
 ) -> None:
-    other = as_user(channel, str(uuid.uuid4()))
+    stranger = await users.CreateUser(new_user("stranger@example.com"))
+    other = as_user(channel, stranger.user_id)
     user_id = user.user_id
     calls: list[Awaitable[object]] = [
         other.GetUser(user_pb2.GetUserRequest(user_id=user_id)),
@@ -45,6 +46,9 @@ async def test_users_do_not_exist_for_other_customers(
             user_pb2.ChangePasswordRequest(
                 user_id=user_id, current_password=PASSWORD, new_password="battery staple"
             )
+        ),
+        other.ChangeEmail(
+            user_pb2.ChangeEmailRequest(user_id=user_id, email="new@example.com", password=PASSWORD)
         ),
     ]
     for call in calls:
