@@ -5,7 +5,7 @@ are reads or idempotent per order, so that a retry is safe even if the first att
 """
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
@@ -26,13 +26,27 @@ CONNECTION_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # By default 30 s, in which all replicas may have been replaced by others.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ("grpc.keepalive_time_ms", 60_000),
     # Services are called directly, whatever http_proxy says.
     ("grpc.enable_http_proxy", 0),
 )
 """Options of every channel: message limits, and fast reconnects to a peer that is back."""
 
+LOAD_BALANCING: Final[Mapping[str, Any]] = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": ""},
+}
+"""The part of every service config that spreads calls over the addresses of a host, and calls none
+that is about to stop: a call that reaches it too late is lost, and not always safe to repeat.
+
+The health of a server as a whole, which has an empty name, is watched, and not that of its service,
+which depends on a database that all replicas share. A server without health checks is healthy.
+"""
+
 _SERVICE_CONFIG = {
+    **LOAD_BALANCING,
     "methodConfig": [
         {
             "name": [{}],

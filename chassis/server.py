@@ -1,7 +1,8 @@
 """A gRPC server over one database, with health, reflection and a graceful stop.
 
-Health is NOT_SERVING while the database cannot be reached or is not migrated, and while the server
-stops.
+The health of the service is NOT_SERVING while the database cannot be reached or is not migrated, and
+while the server stops. That of the server as a whole, which has an empty name, is SERVING from the
+first response of the database until the server stops: clients call no replica without it.
 """
 
 import sys
@@ -101,17 +102,22 @@ class Server:
 
     async def start(self) -> None:
         """Open the database and serve; health is SERVING once the database responds."""
-        await self._set_serving(False)
+        for name in ("", self._service):
+            await self._set_serving(name, False)
         await self._database.open()
         await self._server.start()
         self._probe.start()
         self._watch.start()
         self._log.info("server_started", service=self._service, port=self.port)
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Refuse new calls, let those in flight go on for a time, close the database."""
+    async def announce_stop(self) -> None:
+        """Tell clients that watch the health to call other servers; calls are still served."""
         await self._probe.stop()
         await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls, let those in flight go on for a time, close the database."""
+        await self.announce_stop()
         await self._server.stop(grace_seconds)
         await self._watch.stop()
         await self._database.close()
@@ -148,11 +154,11 @@ class Server:
         if serving is self._serving:
             return False
         self._serving = serving
-        await self._set_serving(serving)
+        await self._set_serving(self._service, serving)
+        if serving:
+            await self._set_serving("", True)
         return True
 
-    async def _set_serving(self, serving: bool) -> None:
+    async def _set_serving(self, name: str, serving: bool) -> None:
         state = health_pb2.HealthCheckResponse
-        value = state.SERVING if serving else state.NOT_SERVING
-        for name in ("", self._service):
-            await self._health.set(name, value)
+        await self._health.set(name, state.SERVING if serving else state.NOT_SERVING)

@@ -1,6 +1,8 @@
 """A server reports whether it can serve, and finishes its calls before it stops."""
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -135,3 +137,55 @@ async def test_stop_finishes_calls_in_flight(database: Database) -> None:
         waiting.proceed.set()
         assert await call == b"kept"
         await stopping
+
+
+async def test_no_call_is_lost_when_a_replica_announces_its_stop(database_url: str) -> None:
+    calls: Counter[str] = Counter()
+
+    def make_replica(name: str) -> Server:
+        async def echo(request: bytes, _context: object) -> bytes:
+            calls[name] += 1
+            return request
+
+        return make_server(Database(database_url), echo)
+
+    first, second = make_replica("first"), make_replica("second")
+    target = f"ipv4:127.0.0.1:{first.port},127.0.0.1:{second.port}"
+    config = json.dumps(dict(client.LOAD_BALANCING))
+    options = [*client.CONNECTION_OPTIONS, ("grpc.service_config", config)]
+    is_over = False
+
+    async def call_on(channel: grpc.aio.Channel) -> None:
+        while not is_over:
+            await unary(channel, "echo")(b"")
+
+    async with asyncio.timeout(10), grpc.aio.insecure_channel(target, options=options) as channel:
+        await asyncio.gather(first.start(), second.start())
+        await unary(channel, "echo")(b"", wait_for_ready=True)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(call_on(channel))
+            while not (calls["first"] and calls["second"]):
+                await asyncio.sleep(0.01)
+            await first.announce_stop()
+            before = -1
+            while calls["first"] > before:
+                before = calls["first"]
+                await asyncio.sleep(0.1)
+            await first.stop(grace_seconds=5)
+            is_over = True
+        await second.stop(grace_seconds=5)
+
+
+async def test_an_outage_of_the_database_does_not_keep_clients_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def down() -> None:
+        raise errors.Unavailable("DATABASE_UNAVAILABLE", "down")
+
+    monkeypatch.setattr("chassis.server.PROBE_INTERVAL_SECONDS", 0.01)
+    async with asyncio.timeout(10), serving(make_server(database, echo)) as channel:
+        await wait_for_health(channel, SERVING)
+        monkeypatch.setattr(database, "check", down)
+        await wait_for_health(channel, NOT_SERVING)
+        assert await is_served(channel)

@@ -45,8 +45,10 @@ class ServiceSettings(settings.DatabaseSettings):
         DEFAULT_LIMITS.max_send_seconds
     )
     """How long a client may take to read one message of a response."""
+    service_notice_seconds: Annotated[float, Field(ge=0, le=60)] = 0.5
+    """How long a service that is about to stop still takes calls, while its clients learn of it."""
     service_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = 25.0
-    """How long calls may go on when a service stops."""
+    """How long calls may go on after that."""
 
     def find_address(self, service: str) -> tuple[str, int]:
         """Return the host and the port of a service by its simple proto name."""
@@ -147,7 +149,7 @@ class Service(Generic[ServicerT]):
         return Server(name, register, control, database, address, limits, credentials)
 
     async def _run(self, config: ServiceSettings) -> None:
-        """Serve until a signal sets `draining`; then stop everything in reverse order."""
+        """Serve until a signal, announce the end, and then stop everything in reverse order."""
         name = self.descriptor.name
         database = Database(
             config.find_database(name), connections=config.service_database_connections
@@ -166,9 +168,10 @@ class Service(Generic[ServicerT]):
         )
         credentials = tls.server_credentials(certificates) if certificates else None
         server = self.make_server(resources, address, limits, credentials)
+        stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, resources.draining.set)
+            loop.add_signal_handler(number, stopping.set)
         async with AsyncExitStack() as stack:
             for channel in channels.values():
                 stack.push_async_callback(channel.close)
@@ -178,4 +181,8 @@ class Service(Generic[ServicerT]):
             for task in resources.tasks:
                 task.start()
                 stack.push_async_callback(task.stop)
-            await resources.draining.wait()
+            await stopping.wait()
+            await server.announce_stop()
+            # Whether the last client has heard it cannot be known.
+            await asyncio.sleep(config.service_notice_seconds)
+            resources.draining.set()

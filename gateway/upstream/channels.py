@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.client import CONNECTION_OPTIONS
+from chassis.client import CONNECTION_OPTIONS, LOAD_BALANCING
 from chassis.secure_channel import open_channel
 from chassis.tls import Certificates, server_name
 from gateway.upstream.descriptors import Method
@@ -78,7 +78,7 @@ class Upstream:
     async def check(self) -> dict[str, bool]:
         """Return whether each service serves, by its full name; it takes a second at most."""
         names = list(self._channels)
-        serving = await asyncio.gather(*(_serves(self._channels[name]) for name in names))
+        serving = await asyncio.gather(*(_serves(self._channels[name], name) for name in names))
         return dict(zip(names, serving, strict=True))
 
 
@@ -91,6 +91,7 @@ def _options(safe: Iterable[Method]) -> list[tuple[str, Any]]:
     """Return channel options; only safe methods are retried."""
     names = [{"service": rpc.service, "method": rpc.descriptor.name} for rpc in safe]
     config = {
+        **LOAD_BALANCING,
         "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else [],
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     }
@@ -115,13 +116,13 @@ def _multicallable(channel: grpc.aio.Channel, rpc: Method) -> Any:
     )
 
 
-async def _serves(channel: grpc.aio.Channel) -> bool:
+async def _serves(channel: grpc.aio.Channel, service: str) -> bool:
     health: Any = health_pb2_grpc.HealthStub(channel)
     try:
         checked = await health.Check(
-            health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_SECONDS
+            health_pb2.HealthCheckRequest(service=service), timeout=HEALTH_TIMEOUT_SECONDS
         )
     except grpc.aio.AioRpcError as error:
-        # A service without health checks has responded, at least.
-        return error.code() is grpc.StatusCode.UNIMPLEMENTED
+        # A server without health checks, or without one of this service, has responded, at least.
+        return error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND)
     return bool(checked.status == health_pb2.HealthCheckResponse.SERVING)
