@@ -105,17 +105,19 @@ class RunningProgram:
         if self._keeper is not None:
             await self._keeper
 
-    async def stop(self) -> None:
-        """End it for good: by its signal, or by SIGKILL when that takes too long.
+    async def stop(self) -> int | None:
+        """End it, by its signal, or by SIGKILL when that takes too long, until it is started again.
 
-        When this is cancelled, SIGKILL is sent at once.
+        Return the exit status of its process, if there was one. When this is cancelled, SIGKILL is
+        sent at once.
         """
         try:
             if self._keeper is not None:
                 self._keeper.cancel()
                 await asyncio.wait((self._keeper,))
         finally:
-            await self._end_process()
+            status = await self._end_process()
+        return status
 
     async def _start_process(self) -> Process:
         self._is_ready = False
@@ -180,10 +182,10 @@ class RunningProgram:
                     break
             self._report(f"{self.program.name} is ready again")
 
-    async def _end_process(self) -> None:
+    async def _end_process(self) -> int | None:
         process, self._process = self._process, None
         if process is None:
-            return
+            return None
         try:
             if process.returncode is None:
                 process.send_signal(self.program.stop_signal)
@@ -193,6 +195,7 @@ class RunningProgram:
         finally:
             self._end_group(process)
             await process.wait()
+        return process.returncode
 
     def _end_group(self, process: Process) -> None:
         """Kill what is left of a process and of those that it started."""

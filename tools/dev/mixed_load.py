@@ -1,0 +1,188 @@
+"""Clients that use every kind of route of a shop at once, and note each request that fails."""
+
+import asyncio
+import json
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from tools.client.auth import Bearer
+from tools.client.session import Session
+
+PAUSE_SECONDS = 0.02
+TIMEOUT_SECONDS = 30.0
+CHUNK_ORDERS = 3
+
+_PASSWORD = "correct horse"  # noqa: S105 - of a shop for tests.
+_STOPPING = "SERVER_STOPPING"
+_NDJSON = {"Content-Type": "application/x-ndjson"}
+
+Use = Callable[[], Awaitable[str]]
+"""Uses the shop once, and returns what failed."""
+
+
+class MixedLoad:
+    """The requests of a customer, and of the first admin, with their outcomes."""
+
+    def __init__(self, url: str, admin: Session) -> None:
+        self._url = url
+        self._login = {"email": f"{uuid.uuid4().hex}@example.com", "password": _PASSWORD}
+        self._admin = self._open(admin)
+        self._customer = self._open(Session(**self._login))
+        self._product_id = ""
+        self._paths: list[str] = []
+        self._resume_token = ""
+        self._refresh_token = ""
+        self.requests: Counter[str] = Counter()
+        """How many requests of each kind are over."""
+        self.resumptions = 0
+        """How many streams ended because their server stopped, and were resumed."""
+        self.failures: list[str] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Use the shop within the block; at its end wait for the requests under way."""
+        async with self._admin, self._customer:
+            await self._prepare()
+            uses: dict[str, Use] = {
+                "read": self._read,
+                "order": self._order,
+                "list": self._list,
+                "upload": self._upload,
+                "watch": self._watch,
+                "refresh": self._refresh,
+            }
+            self._is_over = False
+            async with asyncio.TaskGroup() as group:
+                for name, use in uses.items():
+                    group.create_task(self._repeat(name, use))
+                try:
+                    yield
+                finally:
+                    self._is_over = True
+
+    def _open(self, session: Session) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self._url, auth=Bearer(session), timeout=TIMEOUT_SECONDS, trust_env=False
+        )
+
+    async def _prepare(self) -> None:
+        registration = {**self._login, "displayName": "Ada"}
+        await self._admin.post("/v1/users:register", json=registration, auth=None)
+        login = await self._customer.post("/v1/sessions:login", json=self._login, auth=None)
+        self._refresh_token = login.raise_for_status().json()["refreshToken"]
+        product = {
+            "sku": uuid.uuid4().hex,
+            "name": "Paper lantern",
+            "price": {"currencyCode": "GBP", "units": "1"},
+            "stock": {"available": 1_000_000_000},
+        }
+        created = await self._admin.post("/v1/products", json=product)
+        self._product_id = created.raise_for_status().json()["productId"]
+        placed = await self._customer.post("/v1/orders", json=self._make_order())
+        order = placed.raise_for_status().json()
+        self._paths = [
+            f"/v1/products/{self._product_id}",
+            f"/v1/users/{order['userId']}",
+            f"/v1/orders/{order['orderId']}",
+            f"/v1/payments/{order['paymentId']}",
+        ]
+
+    async def _repeat(self, name: str, use: Use) -> None:
+        while not self._is_over:
+            try:
+                failure = await use()
+            except httpx.HTTPError as error:
+                failure = repr(error)
+            self.requests[name] += 1
+            if failure:
+                self.failures.append(f"{name}: {failure}")
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _read(self) -> str:
+        responses = [await self._admin.get(path) for path in self._paths]
+        return " ".join(map(_describe, responses)).strip()
+
+    async def _order(self) -> str:
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return _describe(
+            await self._customer.post("/v1/orders", json=self._make_order(), headers=headers)
+        )
+
+    async def _list(self) -> str:
+        responses = [
+            await self._admin.get(path, params={"pageSize": 3})
+            for path in ("/v1/products", "/v1/orders", "/v1/users", "/v1/transactions")
+        ]
+        return " ".join(map(_describe, responses)).strip()
+
+    async def _refresh(self) -> str:
+        """Refresh the tokens of a session, from an address of its own, as each has a rate limit."""
+        octets = self.requests["refresh"].to_bytes(3, "big")
+        body = {"refreshToken": self._refresh_token}
+        headers = {"X-Forwarded-For": f"10.{'.'.join(map(str, octets))}"}
+        response = await self._customer.post(
+            "/v1/sessions/current:refresh", json=body, headers=headers, auth=None
+        )
+        if response.is_success:
+            self._refresh_token = response.json()["refreshToken"]
+        return _describe(response)
+
+    async def _upload(self) -> str:
+        """Send chunks of orders; one that gets no response because a server stops is sent again."""
+        orders = [{**self._make_order(), "idempotencyKey": uuid.uuid4().hex} for _ in range(2)]
+        chunk = json.dumps({"seq": "1", "orders": orders}).encode()
+        while True:
+            response = await self._customer.post(
+                "/v1/orders:stream", content=chunk, headers=_NDJSON
+            )
+            if not _is_stopping(response.text):
+                break
+            self.resumptions += 1
+        failure = _describe(response)
+        if failure:
+            return failure
+        results = [json.loads(line).get("results", ()) for line in response.text.splitlines()]
+        placed = [result for chunk in results for result in chunk if "order" in result]
+        return "" if len(placed) == len(orders) else response.text
+
+    async def _watch(self) -> str:
+        """Follow all orders until there are some new ones, or the server stops."""
+        parameters = {"resumeToken": self._resume_token} if self._resume_token else {}
+        async with self._admin.stream("GET", "/v1/orders:watch", params=parameters) as response:
+            if not response.is_success:
+                await response.aread()
+                if _is_stopping(response.text):
+                    self.resumptions += 1
+                    return ""
+                return _describe(response)
+            lines = response.aiter_lines()
+            for _ in range(CHUNK_ORDERS):
+                line = await anext(lines, "")
+                if _is_stopping(line):
+                    self.resumptions += 1
+                    return ""
+                event: dict[str, Any] = json.loads(line or '{"error": "no end"}')
+                if "error" in event:
+                    return line
+                self._resume_token = event["resumeToken"]
+        return ""
+
+    def _make_order(self) -> dict[str, Any]:
+        line = {"productId": self._product_id, "quantity": 1}
+        return {"lines": [line], "paymentMethod": "pm_card_visa"}
+
+
+def _is_stopping(text: str) -> bool:
+    return _STOPPING in text
+
+
+def _describe(response: httpx.Response) -> str:
+    """Return what is wrong with a response; streams say it in their last record."""
+    if response.is_success and '"error":' not in response.text:
+        return ""
+    return f"{response.request.method} {response.url.path}: {response.status_code} {response.text}"
