@@ -1,8 +1,11 @@
 """The public keys of an issuer of tokens, as a JSON Web Key Set (RFC 7517)."""
 
 import asyncio
+import contextlib
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
 
 import jwt
 
@@ -16,6 +19,7 @@ RETRY_SECONDS = 0.5
 """The same after the issuer did not respond."""
 FETCH_SECONDS = 3.0
 _MAX_KEYS = 100
+_FAILURES = (TimeoutError, ValueError, jwt.PyJWTError, errors.Error, errors.FailedCallError)
 
 
 class KeySet:
@@ -27,7 +31,7 @@ class KeySet:
     def __init__(self, fetch: Callable[[], Awaitable[bytes]]) -> None:
         self._fetch = fetch
         self._keys: Mapping[str, jwt.PyJWK] = {}
-        self._lock = asyncio.Lock()
+        self._search: asyncio.Task[None] | None = None
         self._next_search = 0.0
         self._is_reachable = False
 
@@ -42,8 +46,12 @@ class KeySet:
             errors.Unavailable: it is not known, and the issuer does not respond.
         """
         if key_id not in self._keys:
-            async with self._lock:
-                await self._search(key_id)
+            if self._search is None or self._search.done():
+                # With a context of its own: the deadline of one call is not that of the others.
+                self._search = asyncio.create_task(self._search_once(), context=Context())
+            await asyncio.shield(self._search)
+            if key_id not in self._keys and not self._is_reachable:
+                raise _unavailable()
         return self._keys.get(key_id)
 
     async def refresh(self) -> None:
@@ -52,27 +60,32 @@ class KeySet:
         Raises:
             errors.Unavailable: the issuer does not respond, or not with keys.
         """
-        self._is_reachable = False
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 document = await self._fetch()
-            keys = jwt.PyJWKSet.from_json(document.decode()).keys
-        except (TimeoutError, ValueError, jwt.PyJWTError, errors.Error) as error:
-            message = "The keys that verify tokens cannot be fetched. Try again."
-            raise errors.Unavailable("KEYS_UNAVAILABLE", message) from error
+            keys = _parse(document)
+        except _FAILURES as error:
+            self._is_reachable = False
+            raise _unavailable() from error
         self._keys = {key.key_id: key for key in keys[:_MAX_KEYS] if key.key_id}
         self._is_reachable = True
 
-    async def _search(self, key_id: str) -> None:
-        """Fetch the keys for a call that needs one, unless another call just did."""
-        if key_id in self._keys:
-            return
+    async def _search_once(self) -> None:
+        """Fetch the keys for calls that need an unknown one, unless that was just done."""
         if time.monotonic() >= self._next_search:
-            try:
+            with contextlib.suppress(errors.Unavailable):
                 await self.refresh()
-            finally:
-                pause_seconds = SEARCH_SECONDS if self._is_reachable else RETRY_SECONDS
-                self._next_search = time.monotonic() + pause_seconds
-        elif not self._is_reachable:
-            message = "The keys that verify tokens cannot be fetched. Try again."
-            raise errors.Unavailable("KEYS_UNAVAILABLE", message)
+            pause_seconds = SEARCH_SECONDS if self._is_reachable else RETRY_SECONDS
+            self._next_search = time.monotonic() + pause_seconds
+
+
+def _parse(document: bytes) -> list[jwt.PyJWK]:
+    parsed = json.loads(document)
+    if not isinstance(parsed, dict):
+        raise ValueError("the document is no JSON object")
+    return jwt.PyJWKSet.from_dict(parsed).keys
+
+
+def _unavailable() -> errors.Unavailable:
+    message = "The keys that verify tokens cannot be fetched. Try again."
+    return errors.Unavailable("KEYS_UNAVAILABLE", message)

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 class Revocations:
     """The sessions whose tokens are no longer valid, for as long as one may be unexpired.
 
-    `lifetime_seconds` is how long tokens are valid.
+    `retention_seconds` is how long that is. Until `is_known` is set, no token can be trusted.
     """
 
-    def __init__(self, lifetime_seconds: float) -> None:
-        self._lifetime_seconds = lifetime_seconds
+    def __init__(self, retention_seconds: float, *, is_known: bool = True) -> None:
+        self._retention_seconds = retention_seconds
+        self.is_known = is_known
+        """Whether the sessions that ended before are among them."""
         self._times: dict[uuid.UUID, float] = {}
         """When each session was revoked, oldest first, on the clock of `time.monotonic`."""
         self._streams: dict[uuid.UUID, set[asyncio.Timeout]] = {}
@@ -47,7 +49,7 @@ class Revocations:
                 self._streams.pop(session_id, None)
 
     def _forget_old(self) -> None:
-        limit = time.monotonic() - self._lifetime_seconds
+        limit = time.monotonic() - self._retention_seconds
         for session_id, revoke_time in list(self._times.items()):
             if revoke_time > limit:
                 break

@@ -19,15 +19,20 @@ class BackgroundTask:
     """Awaits `work` again and again, `interval_seconds` apart, from `start` to `stop`.
 
     While it fails, the pause doubles, from at least MIN_BACKOFF_SECONDS up to MAX_BACKOFF_SECONDS,
-    or the interval if that is longer.
+    or the interval if that is longer. If `retry_seconds` are given, it is that.
     """
 
     def __init__(
-        self, name: str, work: Callable[[], Awaitable[object]], interval_seconds: float
+        self,
+        name: str,
+        work: Callable[[], Awaitable[object]],
+        interval_seconds: float,
+        retry_seconds: float | None = None,
     ) -> None:
         self._name = name
         self._work = work
         self._interval_seconds = interval_seconds
+        self._retry_seconds = retry_seconds
         self._log = log.logger()
         self._task: asyncio.Task[None] | None = None
 
@@ -44,7 +49,6 @@ class BackgroundTask:
 
     async def _run(self) -> None:
         pause_seconds = self._interval_seconds
-        longest = max(self._interval_seconds, MAX_BACKOFF_SECONDS)
         while True:
             try:
                 await self._work()
@@ -54,8 +58,14 @@ class BackgroundTask:
                 self._log.warning(
                     "background_task_failed", task=self._name, reason=reason, cause=cause
                 )
-                pause_seconds = min(max(2 * pause_seconds, MIN_BACKOFF_SECONDS), longest)
+                pause_seconds = self._back_off(pause_seconds)
             except Exception:
                 self._log.exception("background_task_failed", task=self._name)
-                pause_seconds = min(max(2 * pause_seconds, MIN_BACKOFF_SECONDS), longest)
+                pause_seconds = self._back_off(pause_seconds)
             await asyncio.sleep(pause_seconds)
+
+    def _back_off(self, pause_seconds: float) -> float:
+        if self._retry_seconds is not None:
+            return self._retry_seconds
+        longest = max(self._interval_seconds, MAX_BACKOFF_SECONDS)
+        return min(max(2 * pause_seconds, MIN_BACKOFF_SECONDS), longest)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 
 import pytest
 
@@ -27,8 +28,8 @@ class Work:
         self.done.set()
 
 
-async def run(work: Work) -> None:
-    task = BackgroundTask("work", work, 0.0)
+async def run(work: Work, retry_seconds: float | None = None) -> None:
+    task = BackgroundTask("work", work, 0.0, retry_seconds)
     task.start()
     async with asyncio.timeout(10):
         await work.done.wait()
@@ -102,3 +103,11 @@ async def test_stop_cancels_again_if_the_work_loses_the_cancellation(
     await began.wait()
     async with asyncio.timeout(10):
         await task.stop()
+
+
+async def test_the_pause_of_a_task_that_has_one_for_failures_does_not_grow(events: Events) -> None:
+    work = Work(*(errors.Unavailable("DOWN", "down") for _ in range(3)))
+    await run(work, retry_seconds=0.02)
+    pauses = [after - before for before, after in itertools.pairwise(work.times)]
+    assert len(pauses) == 3
+    assert 0.02 <= min(pauses) <= max(pauses) < 0.4

@@ -18,6 +18,8 @@ from chassis.jwks import KeySet
 from chassis.revocations import Revocations
 
 LIFETIME_SECONDS = 600
+REVOCATION_SECONDS = LIFETIME_SECONDS + 60
+"""How long the end of a session is remembered: until its last token has expired on every clock."""
 ISSUER = "bazaar"
 AUDIENCE = "bazaar"
 
@@ -77,7 +79,8 @@ class Verifier:
         Raises:
             errors.Unauthenticated: it is not a token of the issuer (reason TOKEN_INVALID), it has
                 expired (TOKEN_EXPIRED), or its session has ended (TOKEN_REVOKED).
-            errors.Unavailable: it is signed by a key that could not be looked up.
+            errors.Unavailable: it is signed by a key that could not be looked up, or which sessions
+                have ended is not known yet.
         """
         digest = hashlib.sha256(token.encode()).digest()
         found = self._verified.get(digest)
@@ -92,9 +95,13 @@ class Verifier:
 
         Raises:
             errors.Unauthenticated: they have (reason TOKEN_EXPIRED or TOKEN_REVOKED).
+            errors.Unavailable: which sessions have ended is not known yet.
         """
         if caller.expire_time + _LEEWAY_SECONDS <= time.time():
             raise expired()
+        if not self.revocations.is_known:
+            message = "Which sessions have ended is not known yet. Try again."
+            raise errors.Unavailable("REVOCATIONS_UNKNOWN", message)
         if self.revocations.is_revoked(caller.session_id):
             raise errors.Unauthenticated("TOKEN_REVOKED", "The session of this token has ended.")
 

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from chassis import errors, jwks
+from chassis import call_context, errors, jwks
 from chassis.caller import Caller, Role
 from chassis.jwks import KeySet
 from chassis.revocations import Revocations
@@ -73,8 +73,18 @@ async def test_a_token_ends_with_its_session(issuer: Issuer) -> None:
     await verifier.verify(issuer.token(session_id=other))
 
 
+async def test_no_token_is_valid_before_it_is_known_which_sessions_have_ended(
+    issuer: Issuer,
+) -> None:
+    verifier = issuer.verifier()
+    issuer.revocations.is_known = False
+    with pytest.raises(errors.Unavailable) as raised:
+        await verifier.verify(issuer.token())
+    assert raised.value.reason == "REVOCATIONS_UNKNOWN"
+
+
 async def test_a_revocation_is_kept_as_long_as_tokens_live() -> None:
-    brief = Revocations(lifetime_seconds=0)
+    brief = Revocations(retention_seconds=0)
     first, second = uuid.uuid4(), uuid.uuid4()
     brief.revoke(first)
     brief.revoke(second)
@@ -116,10 +126,12 @@ class Fetches:
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
         self.count = 0
+        self.deadlines: list[float | None] = []
         self.is_down = False
 
     async def fetch(self) -> bytes:
         self.count += 1
+        self.deadlines.append(call_context.deadline.get())
         await asyncio.sleep(0)
         if self.is_down:
             raise errors.Unavailable("PEER_UNAVAILABLE", "down")
@@ -138,6 +150,21 @@ async def test_unknown_keys_are_looked_up_once_in_a_while(issuer: Issuer, fetche
     assert set(await asyncio.gather(*attempts)) == {"TOKEN_INVALID"}
     assert fetches.count == 1
     await verifier.verify(issuer.token())
+
+
+async def test_a_search_does_not_end_with_the_call_that_began_it(
+    issuer: Issuer, fetches: Fetches
+) -> None:
+    verifier = Verifier(KeySet(fetches.fetch), issuer.revocations)
+    with call_context.time_limit(0):
+        first = asyncio.create_task(verifier.verify(issuer.token()))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(verifier.verify(issuer.token()))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert fetches.count == 1
+    assert fetches.deadlines == [None]
 
 
 async def test_the_last_known_keys_outlast_their_issuer(issuer: Issuer, fetches: Fetches) -> None:
@@ -187,7 +214,7 @@ async def test_an_issuer_that_does_not_respond_is_not_waited_for(
             await verifier.verify(issuer.token())
 
 
-@pytest.mark.parametrize("document", [b"", b"\xff", b"{}", b'{"keys": [{}]}'])
+@pytest.mark.parametrize("document", [b"", b"\xff", b"[]", b"{}", b'{"keys": [{}]}'])
 async def test_what_is_no_key_set_is_refused(document: bytes) -> None:
     async def fetch() -> bytes:
         return document

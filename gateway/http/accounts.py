@@ -9,7 +9,7 @@ import hashlib
 from chassis import errors
 from chassis.jwks import KeySet
 from chassis.revocations import Revocations
-from chassis.tokens import LIFETIME_SECONDS, Verifier
+from chassis.tokens import REVOCATION_SECONDS, Verifier
 from gateway.http.exchange import Exchange
 
 VERIFY_SECONDS = 0.25
@@ -23,7 +23,7 @@ class Accounts:
 
     def __init__(self, keys: KeySet | None) -> None:
         # Only services are told of sessions that have ended, and refuse their tokens.
-        nothing_revoked = Revocations(LIFETIME_SECONDS)
+        nothing_revoked = Revocations(REVOCATION_SECONDS)
         self._verifier = None if keys is None else Verifier(keys, nothing_revoked)
 
     async def find(self, exchange: Exchange) -> str:

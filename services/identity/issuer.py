@@ -1,36 +1,42 @@
 """The user service as the issuer of access tokens, for the other services."""
 
+import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis import client
+from chassis import client, errors
 from chassis.jwks import REFRESH_SECONDS, KeySet
 from chassis.revocations import Revocations
 from chassis.service import Resources
 from chassis.supervision import BackgroundTask
-from chassis.tokens import LIFETIME_SECONDS, Verifier
+from chassis.tokens import REVOCATION_SECONDS, Verifier
 
 PEER = "UserService"
-RECONNECT_SECONDS = 0.5
+RETRY_SECONDS = 0.5
+"""How long after a failure the user service is called again."""
+SILENCE_SECONDS = 10.0
+"""How long the user service may be silent before it is watched anew. It sends more often."""
 
 
 def make_verifier(resources: Resources, _servicer: object) -> Verifier:
     """Return a verifier of the tokens that the user service issues.
 
-    Tasks keep its keys and the revoked sessions up to date. While the user service is down, known
-    keys go on verifying, and tokens of sessions that end meanwhile are valid until they expire.
+    Tasks keep its keys and the revoked sessions up to date. Nobody is trusted before both are known.
+    While the user service is down after that, known keys go on verifying, and tokens of sessions
+    that end meanwhile are valid until they expire.
     """
     stub: user_pb2_grpc.UserServiceAsyncStub
     stub = user_pb2_grpc.UserServiceStub(resources.channels[PEER])
     keys = KeySet(partial(_fetch_keys, stub))
-    revocations = Revocations(LIFETIME_SECONDS)
+    revocations = Revocations(REVOCATION_SECONDS, is_known=False)
     follow = partial(_follow_revocations, stub, revocations)
     resources.tasks.extend(
         [
-            BackgroundTask("refresh_keys", keys.refresh, REFRESH_SECONDS),
-            BackgroundTask("follow_revocations", follow, RECONNECT_SECONDS),
+            BackgroundTask("refresh_keys", keys.refresh, REFRESH_SECONDS, RETRY_SECONDS),
+            BackgroundTask("follow_revocations", follow, RETRY_SECONDS, RETRY_SECONDS),
         ]
     )
     return Verifier(keys, revocations)
@@ -43,9 +49,25 @@ async def _fetch_keys(stub: "user_pb2_grpc.UserServiceAsyncStub") -> bytes:
 async def _follow_revocations(
     stub: "user_pb2_grpc.UserServiceAsyncStub", revocations: Revocations
 ) -> None:
-    """Add sessions as they are revoked; end when the user service stops."""
+    """Add sessions as they are revoked.
+
+    Raises:
+        errors.Unavailable: the user service is down, stops, or is silent.
+    """
     request = user_pb2.WatchRevocationsRequest()
     async with aclosing(client.watch(stub.WatchRevocations, request)) as responses:
-        async for response in responses:
-            for revocation in response.revocations:
+        while True:
+            for revocation in (await _read(responses)).revocations:
                 revocations.revoke(uuid.UUID(revocation.session_id))
+            revocations.is_known = True
+
+
+async def _read(
+    responses: AsyncIterator[user_pb2.WatchRevocationsResponse],
+) -> user_pb2.WatchRevocationsResponse:
+    try:
+        async with asyncio.timeout(SILENCE_SECONDS):
+            return await anext(responses)
+    except (TimeoutError, StopAsyncIteration) as error:
+        message = "The user service does not say which sessions end."
+        raise errors.Unavailable("REVOCATIONS_UNKNOWN", message) from error

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import grpc
+import pytest
+
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import client, errors
 from chassis.database import Database
@@ -105,3 +108,32 @@ async def test_a_logout_reaches_services_that_were_cut_off(clean_database_url: s
         await verifier.verify(tokens.access_token)
         async with user_service(clean_database_url, server.port):
             assert await wait_until_refused(verifier, tokens.access_token) == "TOKEN_REVOKED"
+
+
+class SilentUsers(user_pb2_grpc.UserServiceServicer):
+    """Watches that begin, and then say nothing more."""
+
+    def __init__(self) -> None:
+        self.watches = 0
+
+    async def WatchRevocations(
+        self, _request: user_pb2.WatchRevocationsRequest, _context: object
+    ) -> AsyncIterator[user_pb2.WatchRevocationsResponse]:
+        self.watches += 1
+        yield user_pb2.WatchRevocationsResponse()
+        await asyncio.Event().wait()
+
+
+async def test_a_user_service_that_falls_silent_is_watched_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(issuer, "SILENCE_SECONDS", 0.05)
+    silent = SilentUsers()
+    server = grpc.aio.server()
+    user_pb2_grpc.add_UserServiceServicer_to_server(silent, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with asyncio.timeout(10), clients(port):
+        while silent.watches < 2:
+            await asyncio.sleep(0.01)
+    await server.stop(0)

@@ -17,7 +17,7 @@ from chassis.supervision import BackgroundTask
 from services.user import session_repository
 from services.user.session_repository import Revocation
 
-WINDOW = dt.timedelta(seconds=tokens.LIFETIME_SECONDS + 60)
+WINDOW = dt.timedelta(seconds=tokens.REVOCATION_SECONDS)
 """How long after its end a session is listed: until its access tokens have expired everywhere, on
 clocks that differ, too."""
 OVERLAP = dt.timedelta(seconds=60)
@@ -50,7 +50,8 @@ class RevocationLog:
     async def watch(self) -> AsyncGenerator[Sequence[Revocation], None]:
         """Yield the sessions that ended within WINDOW, perhaps none, and then more as they end.
 
-        A session may come twice.
+        A session may come twice. Something comes every POLL_SECONDS, by which a watcher knows that
+        it is not cut off.
 
         Raises:
             errors.Unavailable: the server is stopping, the database is down, or the watcher is too
@@ -74,12 +75,13 @@ class RevocationLog:
             )
 
     async def _next(self, queue: asyncio.Queue[Sequence[Revocation]]) -> Sequence[Revocation]:
-        while not self._draining.is_set() and queue not in self._behind:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
-                    return await queue.get()
-        message = "Watch again, with another server if this one is stopping."
-        raise errors.Unavailable("WATCH_AGAIN", message)
+        if self._draining.is_set() or queue in self._behind:
+            message = "Watch again, with another server if this one is stopping."
+            raise errors.Unavailable("WATCH_AGAIN", message)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                return await queue.get()
+        return ()
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[asyncio.Queue[Sequence[Revocation]]]:
