@@ -26,7 +26,7 @@ ROUNDS = 6
 SECONDS = 3.0
 CONCURRENCY = 64
 """How many requests at once saturate the gateway."""
-CONNECTIONS = 500
+CONNECTIONS = 700
 HEALTH_INTERVAL_SECONDS = 0.1
 SETTINGS = {
     "APIGATEWAY_ACCOUNT_RATE_LIMIT": "",
