@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
         self._received.data = b""
         self._parser.close()
         if self in self._server.connections:
-            self._server.connections.remove(self)  # type: ignore[arg-type]
+            self._server.connections.remove(self)
             self._admission.close(self._client)
         self.resume_writing()
         self._deadline.close()
