@@ -17,7 +17,7 @@ pytest_plugins = ("tools.postgres.testing", "services.user.testing")
 DATABASE = "user"
 
 STAFF_ID = str(uuid.UUID(int=7))
-NOT_RECORDED = {"ChangePassword"}
+NOT_RECORDED = {"ChangePassword", "ChangeEmail"}
 """Only one's own can be changed."""
 
 
