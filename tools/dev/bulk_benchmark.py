@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-import httpx
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
-from tools.dev.running_shop import Shop, process_name
+from tools.dev.running_shop import Shop, open_shop, process_name
 from tools.dev.testing import ShopProcess, make_credentials, open_environment
 
 ORDERS = 50_000
@@ -53,7 +52,7 @@ def main() -> None:
         processes = [*program.find_processes(), os.getpid()]
         before = _read_cpu_seconds(processes)
         began = time.monotonic()
-        asyncio.run(_place(environment, chunks, given.streams))
+        asyncio.run(_place(shop, chunks, given.streams))
         seconds = time.monotonic() - began
         # New connections to the database are processes too.
         processes = [*program.find_processes(), os.getpid()]
@@ -71,10 +70,8 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 async def _fill(environment: dict[str, str], url: str) -> Shop:
-    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
-        shop = Shop(environment, client)
-        await shop.fill(PRODUCTS)
-    return shop
+    async with open_shop(environment, url, PRODUCTS) as shop:
+        return shop
 
 
 def _new_chunk(shop: Shop, seq: int) -> order_pb2.CreateOrdersRequest:
@@ -83,7 +80,6 @@ def _new_chunk(shop: Shop, seq: int) -> order_pb2.CreateOrdersRequest:
         seq=seq,
         orders=[
             order_pb2.CreateOrderRequest(
-                user_id=shop.user_id,
                 idempotency_key=f"{seq} {number}",
                 payment_method="pm_card_visa",
                 lines=[
@@ -96,11 +92,9 @@ def _new_chunk(shop: Shop, seq: int) -> order_pb2.CreateOrdersRequest:
     )
 
 
-async def _place(
-    environment: dict[str, str], chunks: Sequence[order_pb2.CreateOrdersRequest], streams: int
-) -> None:
+async def _place(shop: Shop, chunks: Sequence[order_pb2.CreateOrdersRequest], streams: int) -> None:
     """Place all orders, through as many streams at a time, and print the progress."""
-    address = f"127.0.0.1:{environment['ORDERSERVICE_PORT']}"
+    address = f"127.0.0.1:{shop.environment['ORDERSERVICE_PORT']}"
     placed = 0
 
     async def follow(responses: AsyncIterable[order_pb2.CreateOrdersResponse]) -> None:
@@ -110,14 +104,15 @@ async def _place(
             placed += len(response.results)
             print(f"\r{placed:,} orders", end="", file=sys.stderr, flush=True)
 
-    credentials = make_credentials(environment)
+    credentials = make_credentials(shop.environment)
     async with (
         grpc.aio.secure_channel(address, credentials) as channel,
         asyncio.TaskGroup() as group,
     ):
         stub = order_pb2_grpc.OrderServiceStub(channel)
         for number in range(streams):
-            group.create_task(follow(stub.CreateOrders(_renumber(chunks[number::streams]))))
+            own = _renumber(chunks[number::streams])
+            group.create_task(follow(stub.CreateOrders(own, metadata=shop.metadata)))
     print(file=sys.stderr)
 
 

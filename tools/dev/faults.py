@@ -10,15 +10,14 @@ import ctypes
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
-from tools.dev.running_shop import Shop, process_name, requesting
+from tools.dev.running_shop import Shop, open_shop, process_name, requesting
 from tools.dev.shop import SERVICES
 from tools.dev.testing import ShopProcess, make_credentials, open_environment
 from tools.postgres.freezing import frozen, list_backends
@@ -100,11 +99,11 @@ async def stop_reading(shop: Shop, processes: list[int]) -> None:
 
 
 async def _read_one_message_each(stack: contextlib.AsyncExitStack, shop: Shop) -> list[Any]:
-    request = order_pb2.ListOrdersRequest(user_id=shop.user_id, page_size=10_000)
+    request = order_pb2.ListOrdersRequest(page_size=10_000)
     calls: list[Any] = []
     while len(calls) < CLIENTS:
         stubs = [await _open_stub(stack, shop) for _ in range(10)]
-        begun = [stub.ListOrders(request) for stub in stubs]
+        begun = [stub.ListOrders(request, metadata=shop.metadata) for stub in stubs]
         await asyncio.gather(*(call.read() for call in begun))
         calls += begun
     return calls
@@ -130,7 +129,6 @@ async def _place_chunks(shop: Shop) -> None:
         lines = [make_line(product_id=each, quantity=1) for each in shop.product_ids]
         orders = [
             order_pb2.CreateOrderRequest(
-                user_id=shop.user_id,
                 idempotency_key=uuid.uuid4().hex,
                 payment_method="pm_card_visa",
                 lines=lines,
@@ -141,7 +139,8 @@ async def _place_chunks(shop: Shop) -> None:
 
     async with contextlib.AsyncExitStack() as stack:
         stub = await _open_stub(stack, shop)
-        async for response in stub.CreateOrders(chunk(seq) for seq in range(CHUNKS)):
+        chunks = (chunk(seq) for seq in range(CHUNKS))
+        async for response in stub.CreateOrders(chunks, metadata=shop.metadata):
             if any(result.HasField("error") for result in response.results):
                 raise SystemExit(f"an order was refused: {response.results[0]}")
 
@@ -193,28 +192,17 @@ def _resident_bytes(process: int) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-@contextlib.asynccontextmanager
-async def _filled_shop(environment: dict[str, str], url: str) -> AsyncIterator[Shop]:
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(
-        base_url=url, timeout=60, trust_env=False, limits=limits
-    ) as client:
-        shop = Shop(environment, client)
-        await shop.fill()
-        yield shop
-
-
 async def _show_freezes_and_readers(
     environment: dict[str, str], processes: list[int], url: str
 ) -> None:
-    async with _filled_shop(environment, url) as shop:
+    async with open_shop(environment, url) as shop:
         await freeze_database(shop, "productdb", new_ones=False)
         await freeze_database(shop, "productdb", new_ones=True)
         await stop_reading(shop, processes)
 
 
 async def _show_full_disk(environment: dict[str, str], url: str, logs: Path) -> None:
-    async with _filled_shop(environment, url) as shop:
+    async with open_shop(environment, url) as shop:
         await fill_log_disk(shop, logs)
 
 

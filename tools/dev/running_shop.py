@@ -4,15 +4,19 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tools.client.auth import Bearer
+from tools.client.session import Session
+from tools.dev.testing import ADMIN_EMAIL, ADMIN_PASSWORD
+
 LINES = 10
-"""How many products `Shop.fill` adds by default, for orders of as many lines."""
+"""How many products a shop gets by default, for orders of as many lines."""
 
 
 @dataclass
@@ -30,19 +34,23 @@ class Latencies:
 
 
 class Shop:
-    """The API and the logs of a running shop, with a user and products to order."""
+    """The API and the logs of a running shop, to its admin, and products to order."""
 
-    def __init__(self, environment: dict[str, str], client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, environment: dict[str, str], client: httpx.AsyncClient, session: Session
+    ) -> None:
         self.environment = environment
         self.client = client
-        self.user_id = ""
         self.product_ids: list[str] = []
+        self._session = session
 
-    async def fill(self, products: int = LINES) -> None:
-        """Add the user and the products."""
-        email = f"{uuid.uuid4().hex}@example.com"
-        user = {"email": email, "password": "correct horse", "displayName": "Ada"}
-        self.user_id = (await self._create("/v1/users", user))["userId"]
+    @property
+    def metadata(self) -> Sequence[tuple[str, str]]:
+        """The metadata of gRPC calls: the access token of the last request."""
+        return (("authorization", f"Bearer {self._session.access_token}"),)
+
+    async def fill(self, products: int) -> None:
+        """Add the products."""
         for number in range(products):
             product = {
                 "sku": f"SKU-{number}",
@@ -71,7 +79,7 @@ class Shop:
     async def order(self) -> int:
         """Place an order of one line, and return the status."""
         line = {"productId": self.product_ids[0], "quantity": 1}
-        order = {"userId": self.user_id, "paymentMethod": "pm_card_visa", "lines": [line]}
+        order = {"paymentMethod": "pm_card_visa", "lines": [line]}
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         return (await self.client.post("/v1/orders", json=order, headers=headers)).status_code
 
@@ -84,6 +92,24 @@ class Shop:
         response.raise_for_status()
         created: dict[str, Any] = response.json()
         return created
+
+
+@contextlib.asynccontextmanager
+async def open_shop(
+    environment: dict[str, str], url: str, products: int = LINES
+) -> AsyncIterator[Shop]:
+    """Log in as the admin, and add the products."""
+    session = Session(ADMIN_EMAIL, ADMIN_PASSWORD)
+    async with httpx.AsyncClient(
+        base_url=url,
+        auth=Bearer(session),
+        timeout=60,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=None),
+    ) as client:
+        shop = Shop(environment, client, session)
+        await shop.fill(products)
+        yield shop
 
 
 @contextlib.asynccontextmanager
