@@ -9,7 +9,7 @@ SCHEME = "authorization"
 """The name of the security scheme."""
 
 _PUBLIC = "PUBLIC"
-_BAD_TOKEN = "`UNAUTHENTICATED` if the access token is not valid"
+_UNAUTHENTICATED = "`UNAUTHENTICATED` if the access token is not valid"
 _WRONG_CALLER = "`PERMISSION_DENIED` if the caller may not do this."
 
 
@@ -38,5 +38,5 @@ def refusals(route: Route) -> dict[int, str]:
     if not route.rpc.callers:
         return {}
     if is_public(route):
-        return {401: f"{_BAD_TOKEN}; none is needed."}
-    return {401: f"{_BAD_TOKEN}, or is missing.", 403: _WRONG_CALLER}
+        return {401: f"{_UNAUTHENTICATED}; none is needed."}
+    return {401: f"{_UNAUTHENTICATED}, or is missing.", 403: _WRONG_CALLER}

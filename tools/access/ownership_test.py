@@ -20,7 +20,6 @@ pytest_plugins = ("tools.postgres.testing", "services.order.testing", "tools.acc
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-
 def names_a_user(rpc: Rpc) -> bool:
     """Return whether a request may say for which user it is; by default for the caller."""
     field = rpc.descriptor.input_type.fields_by_name.get("user_id")

@@ -136,13 +136,14 @@ async def call(
     """
     metadata = [] if token is None else [("authorization", f"Bearer {token}")]
     options: dict[str, Any] = {"timeout": patience_seconds, "metadata": metadata}
+    make: Any = channel  # The types of gRPC have no messages that are bytes.
     try:
         if rpc.descriptor.client_streaming:
-            await channel.stream_stream(rpc.path)(iter(()), **options).read()
+            await make.stream_stream(rpc.path)(iter(()), **options).read()
         elif rpc.descriptor.server_streaming:
-            await channel.unary_stream(rpc.path)(request, **options).read()
+            await make.unary_stream(rpc.path)(request, **options).read()
         else:
-            await channel.unary_unary(rpc.path)(request, **options)
+            await make.unary_unary(rpc.path)(request, **options)
     except grpc.aio.AioRpcError as error:
         return _read_error(error)
     return Outcome(ADMITTED)

@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import pytest
@@ -186,7 +187,7 @@ async def test_no_rpc_can_be_called_with_the_certificate_of_another_authority(
 
 
 async def find_status(
-    channel: grpc.aio.Channel, rpc: Rpc, metadata: Sequence[tuple[str, str]]
+    channel: Any, rpc: Rpc, metadata: Sequence[tuple[str, str]]
 ) -> grpc.StatusCode:
     """Return the status of a call, which is made alike for all kinds of RPCs."""
     try:
@@ -202,7 +203,9 @@ async def test_the_table_has_every_service_and_route_and_many_forged_tokens(
     assert {rpc.service for rpc in RPCS} == set(SERVICES)
     document = (await setup.http.get("/openapi.json")).json()
     served = {
-        operation["operationId"] for path in document["paths"].values() for operation in path.values()
+        operation["operationId"]
+        for path in document["paths"].values()
+        for operation in path.values()
     }
     assert document["x-unlisted-routes"] == []
     routed = [rpc for rpc in RPCS for _ in rpc.routes]

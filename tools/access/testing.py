@@ -5,7 +5,6 @@ PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pyt
 
 import asyncio
 import os
-import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -82,8 +81,10 @@ async def _start_gateway(shop: Shop, directory: Path, stack: AsyncExitStack) -> 
     """Start the program, and return a client of it."""
     environment = _make_environment(shop, directory)
     log = stack.enter_context((directory / "gateway.log").open("wb"))
-    process = subprocess.Popen([_GATEWAY], env=environment, stdout=log, stderr=log)
-    stack.callback(process.wait)
+    process = await asyncio.create_subprocess_exec(
+        _GATEWAY, env=environment, stdout=log, stderr=log
+    )
+    stack.push_async_callback(process.wait)
     stack.callback(process.terminate)
     url = f"http://127.0.0.1:{environment['APIGATEWAY_PORT']}"
     limits = httpx.Limits(max_connections=16)
