@@ -87,9 +87,7 @@ class Clients:
         """
         chunk = order_pb2.CreateOrdersRequest(seq=1, orders=requests)
         metadata = await self._accounts.authorize()
-        stream = self._orders.CreateOrders(
-            iter([chunk]), timeout=STREAM_SECONDS, metadata=metadata
-        )
+        stream = self._orders.CreateOrders(iter([chunk]), timeout=STREAM_SECONDS, metadata=metadata)
         found: dict[str, Acknowledgement | None] = {}
         by_key = {request.idempotency_key: request for request in requests}
         try:

@@ -157,9 +157,7 @@ class Run:
         contents = Contents(channels, accounts)
         catalogue = await contents.fill(max(1, self.options.orders // ORDERS_PER_SCARCE_UNIT))
         orders = Orders(self.options.seed, catalogue)
-        clients = Clients(
-            channels["order"], http, accounts, urls, self._record, self._random
-        )
+        clients = Clients(channels["order"], http, accounts, urls, self._record, self._random)
         load = Load(orders, catalogue, clients, self._pace, self._random)
         merchant = Merchant(channels["product"], accounts, catalogue, self._random)
         returns = Returns(channels["order"], accounts, clients, catalogue, self._random)

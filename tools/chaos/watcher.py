@@ -14,7 +14,7 @@ _CATCH_UP_SECONDS = 10.0
 
 
 class Watcher:
-    """Watches all orders as the admin, and resumes after each interruption where it was interrupted."""
+    """Watches all orders as the admin, and resumes where it was interrupted."""
 
     def __init__(self, channel: grpc.aio.Channel, accounts: Accounts) -> None:
         self.interruptions = 0

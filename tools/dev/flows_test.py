@@ -89,7 +89,7 @@ def test_a_customer_registers_and_logs_in(shop: ShopProcess) -> None:
     with shop.open_client() as nobody:
         registered = nobody.post("/v1/users:register", json={**login, "displayName": "Ada"})
         assert registered.status_code == httpx.codes.NO_CONTENT
-    with shop.open_client(Bearer(Session(**login))) as customer:
+    with shop.open_client(Bearer(Session(login["email"], login["password"]))) as customer:
         assert _read_stream(customer.get("/v1/orders")) == [{}]
 
 

@@ -148,7 +148,7 @@ class ShopProcess:
         login = {"email": f"{uuid.uuid4().hex}@example.com", "password": "correct horse"}
         with self.open_admin() as admin:
             admin.post("/v1/users", json={**login, "displayName": "Ada"}).raise_for_status()
-        return self.open_client(Bearer(Session(**login)))
+        return self.open_client(Bearer(Session(login["email"], login["password"])))
 
     def count_products(self) -> int:
         """Return how many products the first page of them has."""
