@@ -103,3 +103,15 @@ async def test_stream_is_tried_out(docs: Docs, setup: Setup) -> None:
     lines = re.compile(r'^{"int32Value":1.*}\s{"int32Value":2.*}\s*$')
     await expect(await execute(operation)).to_have_text(lines)
     assert setup.request() == {"count": 2}
+
+
+async def test_a_call_has_the_token_that_was_authorized(docs: Docs, setup: Setup) -> None:
+    await docs.page.locator(".auth-wrapper .btn.authorize").click()
+    dialog = docs.page.locator(".dialog-ux")
+    await dialog.locator("input").fill("TOKEN")
+    await dialog.locator("button.authorize").click()
+    await dialog.locator("button.btn-done").click()
+    operation = await docs.expand("get", "/v1/probes/{id}")
+    await operation.locator('[data-param-name="id"] input').fill("nine")
+    await execute(operation)
+    assert setup.metadata()["authorization"] == "Bearer TOKEN"
