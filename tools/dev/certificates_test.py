@@ -1,8 +1,10 @@
-"""The programs of a running shop call each other with mutual TLS, also while it is renewed."""
+"""The programs of a running shop call each other with mutual TLS, also while it is renewed.
+
+So are the keys that sign access tokens.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,18 +14,36 @@ import httpx
 import pytest
 
 from tools.certs.directories import renew
-from tools.dev.testing import ShopProcess, make_credentials, open_environment
+from tools.client.session import Session
+from tools.dev.mixed_load import MixedLoad
+from tools.dev.testing import (
+    ADMIN_EMAIL,
+    ADMIN_PASSWORD,
+    ShopProcess,
+    make_credentials,
+    open_environment,
+)
 
 PROGRAMS = ("user", "product", "order", "payment")
 CHECK = "/grpc.health.v1.Health/Check"
 RENEWALS = 5
+ROTATIONS = 2
 SECONDS = 30.0
+SETTINGS = {
+    "APIGATEWAY_RATE_LIMIT": "",
+    "APIGATEWAY_ACCOUNT_RATE_LIMIT": "",
+    "APIGATEWAY_TRUSTED_PROXIES": "127.0.0.0/8",
+    # The notice is shorter than REFRESH_SECONDS of chassis.jwks, so that services search for a key
+    # that they see first; but no key signs within SEARCH_SECONDS of a search that missed it.
+    "USERSERVICE_KEY_LIFETIME_SECONDS": "16",
+    "USERSERVICE_KEY_NOTICE_SECONDS": "15",
+}
 
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
     with open_environment() as environment:
-        yield environment | {"APIGATEWAY_RATE_LIMIT": ""}
+        yield environment | SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +58,8 @@ def has_reloaded(environment: Mapping[str, str], program: str, times: int) -> bo
     return (logs / f"{program}.log").read_text().count("certificates_reloaded") >= times
 
 
-def has_grown(statuses: list[int], length: int) -> bool:
-    return len(statuses) >= length
+def has_grown(load: MixedLoad, requests: int) -> bool:
+    return load.requests.total() >= requests
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -78,44 +98,32 @@ def test_a_bad_certificate_is_explained() -> None:
     assert "ORDERSERVICE_TLS_DIRECTORY: Value error, tls.crt cannot be parsed" in shop.output
 
 
-@asynccontextmanager
-async def requests(url: str) -> AsyncIterator[list[int]]:
-    """Send requests to the product service, and to all for their health, one after another.
-
-    Yield the list of the statuses of their responses.
-    """
-    statuses: list[int] = []
-    is_over = False
-
-    async def send(client: httpx.AsyncClient, path: str) -> None:
-        while not is_over:
-            statuses.append((await client.get(path)).status_code)
-
-    async with (
-        httpx.AsyncClient(base_url=url, timeout=SECONDS, trust_env=False) as client,
-        asyncio.TaskGroup() as group,
-    ):
-        for path in ("/v1/products?pageSize=1", "/readyz") * 2:
-            group.create_task(send(client, path))
-        yield statuses
-        is_over = True
-
-
 async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(SECONDS):
         while not condition():  # noqa: ASYNC110 - other processes bring it about.
             await asyncio.sleep(0.02)
 
 
-async def test_no_request_fails_while_all_certificates_are_renewed(
+async def count_keys(url: str) -> int:
+    async with httpx.AsyncClient(base_url=url, timeout=SECONDS, trust_env=False) as client:
+        return len((await client.get("/.well-known/jwks.json")).json()["keys"])
+
+
+async def test_no_request_fails_while_certificates_are_renewed_and_signing_keys_rotate(
     shop: ShopProcess, environment: Mapping[str, str]
 ) -> None:
     directory = Path(environment["BUILD_WORKSPACE_DIRECTORY"], ".data", "tls")
-    async with requests(shop.url) as statuses:
+    load = MixedLoad(shop.url, Session(ADMIN_EMAIL, ADMIN_PASSWORD))
+    keys = await count_keys(shop.url)
+    async with load.running():
         for renewals in range(1, RENEWALS + 1):
             renew(directory, everything=True)
             await wait_until(partial(has_reloaded, environment, "gateway", renewals))
-            await wait_until(partial(has_grown, statuses, len(statuses) + 50))
-    assert set(statuses) == {200}
+            await wait_until(partial(has_grown, load, load.requests.total() + 20))
+        async with asyncio.timeout(2 * SECONDS):
+            while await count_keys(shop.url) < keys + ROTATIONS:
+                await asyncio.sleep(0.1)
+        await wait_until(partial(has_grown, load, load.requests.total() + 100))
+    assert load.failures == [], "\n".join(load.failures)
     # A server reads its files when a client connects, and at most once a second.
     assert all(has_reloaded(environment, program, 1) for program in PROGRAMS)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,10 +15,11 @@ from tools.client.session import Session
 
 PAUSE_SECONDS = 0.02
 TIMEOUT_SECONDS = 30.0
-CHUNK_ORDERS = 3
+WATCHED_EVENTS = 3
 
 _PASSWORD = "correct horse"  # noqa: S105 - of a shop for tests.
 _STOPPING = "SERVER_STOPPING"
+_LISTS = ("/v1/products", "/v1/orders", "/v1/users", "/v1/transactions")
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 
 Use = Callable[[], Awaitable[str]]
@@ -34,9 +35,11 @@ class MixedLoad:
         self._admin = self._open(admin)
         self._customer = self._open(Session(**self._login))
         self._product_id = ""
+        self._own_paths: list[str] = []
         self._paths: list[str] = []
         self._resume_token = ""
         self._refresh_token = ""
+        self._is_over = False
         self.requests: Counter[str] = Counter()
         """How many requests of each kind are over."""
         self.resumptions = 0
@@ -56,7 +59,6 @@ class MixedLoad:
                 "watch": self._watch,
                 "refresh": self._refresh,
             }
-            self._is_over = False
             async with asyncio.TaskGroup() as group:
                 for name, use in uses.items():
                     group.create_task(self._repeat(name, use))
@@ -85,12 +87,12 @@ class MixedLoad:
         self._product_id = created.raise_for_status().json()["productId"]
         placed = await self._customer.post("/v1/orders", json=self._make_order())
         order = placed.raise_for_status().json()
-        self._paths = [
+        self._own_paths = [
             f"/v1/products/{self._product_id}",
             f"/v1/users/{order['userId']}",
             f"/v1/orders/{order['orderId']}",
-            f"/v1/payments/{order['paymentId']}",
         ]
+        self._paths = ["/readyz", f"/v1/payments/{order['paymentId']}", *self._own_paths]
 
     async def _repeat(self, name: str, use: Use) -> None:
         while not self._is_over:
@@ -104,8 +106,13 @@ class MixedLoad:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _read(self) -> str:
-        responses = [await self._admin.get(path) for path in self._paths]
-        return " ".join(map(_describe, responses)).strip()
+        return await self._get(self._admin, self._paths)
+
+    async def _get(
+        self, client: httpx.AsyncClient, paths: Sequence[str], **options: Any
+    ) -> str:
+        failures = [_describe(await client.get(path, **options)) for path in paths]
+        return " ".join(filter(None, failures))
 
     async def _order(self) -> str:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
@@ -114,23 +121,25 @@ class MixedLoad:
         )
 
     async def _list(self) -> str:
-        responses = [
-            await self._admin.get(path, params={"pageSize": 3})
-            for path in ("/v1/products", "/v1/orders", "/v1/users", "/v1/transactions")
-        ]
-        return " ".join(map(_describe, responses)).strip()
+        return await self._get(self._admin, _LISTS, params={"pageSize": 3})
 
     async def _refresh(self) -> str:
-        """Refresh the tokens of a session, from an address of its own, as each has a rate limit."""
+        """Refresh the tokens of a session, and use them in several services.
+
+        Each request is from an address of its own, as the route has a rate limit.
+        """
         octets = self.requests["refresh"].to_bytes(3, "big")
         body = {"refreshToken": self._refresh_token}
         headers = {"X-Forwarded-For": f"10.{'.'.join(map(str, octets))}"}
         response = await self._customer.post(
             "/v1/sessions/current:refresh", json=body, headers=headers, auth=None
         )
-        if response.is_success:
-            self._refresh_token = response.json()["refreshToken"]
-        return _describe(response)
+        if not response.is_success:
+            return _describe(response)
+        tokens = response.json()
+        self._refresh_token = tokens["refreshToken"]
+        headers = {"Authorization": f"Bearer {tokens['accessToken']}"}
+        return await self._get(self._customer, self._own_paths, headers=headers, auth=None)
 
     async def _upload(self) -> str:
         """Send chunks of orders; one that gets no response because a server stops is sent again."""
@@ -161,7 +170,7 @@ class MixedLoad:
                     return ""
                 return _describe(response)
             lines = response.aiter_lines()
-            for _ in range(CHUNK_ORDERS):
+            for _ in range(WATCHED_EVENTS):
                 line = await anext(lines, "")
                 if _is_stopping(line):
                     self.resumptions += 1
