@@ -1,8 +1,8 @@
 """A gRPC server over one database, with health, reflection and a graceful stop.
 
 The health of the service is NOT_SERVING while the database cannot be reached or is not migrated, and
-while the server stops. That of the server as a whole, which has an empty name, is SERVING from the
-first response of the database until the server stops: clients call no replica without it.
+while the server stops. That of the server as a whole, which has an empty name, is SERVING until the
+server stops: clients call no replica without it.
 """
 
 import sys
@@ -102,8 +102,7 @@ class Server:
 
     async def start(self) -> None:
         """Open the database and serve; health is SERVING once the database responds."""
-        for name in ("", self._service):
-            await self._set_serving(name, False)
+        await self._set_serving(False)
         await self._database.open()
         await self._server.start()
         self._probe.start()
@@ -154,11 +153,9 @@ class Server:
         if serving is self._serving:
             return False
         self._serving = serving
-        await self._set_serving(self._service, serving)
-        if serving:
-            await self._set_serving("", True)
+        await self._set_serving(serving)
         return True
 
-    async def _set_serving(self, name: str, serving: bool) -> None:
+    async def _set_serving(self, serving: bool) -> None:
         state = health_pb2.HealthCheckResponse
-        await self._health.set(name, state.SERVING if serving else state.NOT_SERVING)
+        await self._health.set(self._service, state.SERVING if serving else state.NOT_SERVING)

@@ -56,16 +56,18 @@ class MixedLoad:
                 "order": self._order,
                 "list": self._list,
                 "upload": self._upload,
-                "watch": self._watch,
                 "refresh": self._refresh,
             }
             async with asyncio.TaskGroup() as group:
+                # Without other requests it has nothing to wait for.
+                watching = group.create_task(self._repeat("watch", self._watch))
                 for name, use in uses.items():
                     group.create_task(self._repeat(name, use))
                 try:
                     yield
                 finally:
                     self._is_over = True
+                    watching.cancel()
 
     def _open(self, session: Session) -> httpx.AsyncClient:
         return httpx.AsyncClient(

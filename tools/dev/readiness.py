@@ -33,11 +33,12 @@ async def wait_for_postgres(server: Server, process_id: int) -> None:
 
 
 async def wait_for_grpc(address: str, certificates: Certificates | None, name: str) -> None:
-    """Return when the gRPC health service of the server of that name reports SERVING.
+    """Return when the service of that name reports SERVING for itself, as it has its database then.
 
     Without certificates it is asked in plain text.
     """
     channel: Any
+    request = health_pb2.HealthCheckRequest(service=f"bazaar.{name}.v1.{name.capitalize()}Service")
     async with open_channel(address, _CHANNEL_OPTIONS, certificates, name) as channel:
         watch = channel.unary_stream(
             "/grpc.health.v1.Health/Watch",
@@ -46,7 +47,7 @@ async def wait_for_grpc(address: str, certificates: Certificates | None, name: s
         )
         while True:
             try:
-                async for response in watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
+                async for response in watch(request, wait_for_ready=True):
                     if response.status == health_pb2.HealthCheckResponse.SERVING:
                         return
             except grpc.aio.AioRpcError:  # It listens, and is not there yet: ask again.
