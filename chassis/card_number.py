@@ -1,29 +1,54 @@
 """Recognises card numbers, so that they can be refused before anybody keeps or logs one."""
 
 import re
+from collections.abc import Iterable, Sequence
 
-# Card numbers have 13 to 19 digits (ISO/IEC 7812), which people group with blanks, dots or dashes.
-# A hash or a UUID has long runs of digits by chance.
+# UUIDs (RFC 9562 §4) and hexadecimal ids and hashes have long runs of digits by chance. Whatever
+# else looks like them may be a card number with something written before or after it.
 _IDENTIFIER = re.compile(
-    r"\b(?:[0-9A-Fa-f]{20,}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})\b"
+    r"(?<![0-9A-Za-z])(?:"
+    r"[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[1-8][0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-[0-9A-Fa-f]{12}"
+    r"|(?=\d*[A-Fa-f])(?:[0-9A-Fa-f]{32}|[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})"
+    r")(?![0-9A-Za-z])"
 )
-# The first digit names the industry of the issuer: 1 and 7 to 9 have no cards to pay with.
-_INDUSTRIES = range(2, 7)
-_DIGIT_RUN = re.compile(r"(?<!\d)\d(?:[ .-]?\d){12,18}(?!\d)")
+# Card numbers have 13 to 19 digits (ISO/IEC 7812), which people write in groups.
+_LENGTHS = range(13, 20)
+_DIGIT_RUN = re.compile(r"\d(?:[ ./_-]?\d){12,}")
+_GROUP = re.compile(r"\d+")
+# The first two digits name the issuer. No payment card has others than these; years are below.
+_ISSUERS = range(22, 70)
 
 
 def is_card_number(text: str) -> bool:
     """Return whether a text contains 13 to 19 digits that pass the Luhn check of card numbers.
 
-    Numbers that begin like no payment card are not meant, such as times in microseconds, and
-    neither are hashes and UUIDs.
+    They are one or more whole groups of digits, or the beginning of more than 19 digits, such as a
+    number with an expiry date and a security code after it. Numbers that begin like no payment card
+    are not meant, such as dates and times in microseconds, and neither are hashes and UUIDs.
     """
-    return any(_passes_luhn(run) for run in _DIGIT_RUN.findall(_IDENTIFIER.sub("", text)))
-
-
-def _passes_luhn(run: str) -> bool:
-    digits = [int(character) for character in reversed(run) if character.isdecimal()]
-    if digits[-1] not in _INDUSTRIES:
+    if _DIGIT_RUN.search(text) is None:
         return False
-    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[1::2])
-    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
+    runs = _DIGIT_RUN.findall(_IDENTIFIER.sub("x", text))
+    return any(_passes_luhn(digits) for run in runs for digits in _list_candidates(run))
+
+
+def _list_candidates(run: str) -> Iterable[Sequence[int]]:
+    """Return the digits in a run of groups that may be a card number."""
+    groups = [[int(digit) for digit in group] for group in _GROUP.findall(run)]
+    digits = [digit for group in groups for digit in group]
+    starts, end = [], 0
+    for group in groups:
+        starts.append(end)
+        end += len(group)
+    anywhere = end > _LENGTHS[-1]
+    ends = {*starts, end}
+    for start in starts:
+        if 10 * digits[start] + digits[min(start + 1, end - 1)] in _ISSUERS:
+            for length in _LENGTHS:
+                if start + length <= end and (anywhere or start + length in ends):
+                    yield digits[start : start + length]
+
+
+def _passes_luhn(digits: Sequence[int]) -> bool:
+    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
+    return (sum(digits[::-2]) + sum(doubled)) % 10 == 0
