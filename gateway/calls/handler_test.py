@@ -173,11 +173,14 @@ async def test_refusal_is_a_problem(setup: Setup) -> None:
     }
 
 
+REQUEST_ID = "0AF76519-16cd-43dd-8448-eb211c80319c"
+
+
 async def test_only_allowed_headers_are_forwarded(setup: Setup) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     headers = {
         "Authorization": "Bearer a.b.c",
-        "X-Request-Id": "my-id.1",
+        "X-Request-Id": REQUEST_ID,
         "traceparent": trace,
         "Cookie": "a=b",
         "Grpc-Metadata-X-Admin": "1",
@@ -190,10 +193,10 @@ async def test_only_allowed_headers_are_forwarded(setup: Setup) -> None:
     assert seen == {
         "authorization": "Bearer a.b.c",
         "x-forwarded-for": "127.0.0.1",
-        "x-request-id": "my-id.1",
+        "x-request-id": REQUEST_ID,
         "traceparent": trace,
     }
-    assert response.headers["X-Request-Id"] == "my-id.1"
+    assert response.headers["X-Request-Id"] == REQUEST_ID
 
 
 async def test_headers_that_an_rpc_asks_for_are_forwarded_to_it(setup: Setup) -> None:
@@ -229,7 +232,26 @@ async def test_malformed_traceparent_is_not_forwarded(setup: Setup, trace: str) 
     assert "traceparent" not in setup.metadata()
 
 
-@pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "a\tb", "4242424242424242"])
+@pytest.mark.parametrize("given", [REQUEST_ID, "0af7651916cd43dd8448eb211c80319c"])
+async def test_a_request_keeps_the_id_that_it_comes_with(setup: Setup, given: str) -> None:
+    response = await setup.client.get("/v1/probes/7", headers={"X-Request-Id": given})
+    assert response.headers["X-Request-Id"] == given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        "",
+        "a b",
+        "a" * 33,
+        "a\tb",
+        "my-id.1",
+        "4242424242424242",
+        "42" * 16,
+        "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k",
+    ],
+)
 async def test_request_id_is_generated_unless_a_valid_one_is_given(
     setup: Setup, given: str | None
 ) -> None:

@@ -8,6 +8,7 @@ from gateway.server.raw_rows import (
     CHUNK,
     CREATED,
     LAST,
+    REQUEST_ID,
     Row,
     chunked,
     endless,
@@ -157,9 +158,9 @@ TRAILERS = [
         chunked(
             CHUNK + b"0\r\nAuthorization: Bearer x\r\nX-Request-Id: x\r\n\r\n",
             "Authorization: Bearer head",
-            "X-Request-Id: head",
+            f"X-Request-Id: {REQUEST_ID}",
         ),
-        metadata={"authorization": "Bearer head", "x-request-id": "head"},
+        metadata={"authorization": "Bearer head", "x-request-id": REQUEST_ID},
     ),
     Row(
         "request after trailers",

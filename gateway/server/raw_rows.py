@@ -52,6 +52,7 @@ def chunked(body: bytes, *lines: str) -> bytes:
 CHUNK = b'a\r\n{"id":"1"}\r\n'
 CREATED = ("CreateProbe 1",)
 LAST = b"0\r\n\r\n"
+REQUEST_ID = "0af7651916cd43dd8448eb211c80319c"
 SMUGGLED = b"DELETE /v1/probes/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 
 

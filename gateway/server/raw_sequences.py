@@ -8,6 +8,7 @@ from gateway.server.raw_rows import (
     CHUNK,
     CREATED,
     LAST,
+    REQUEST_ID,
     SMUGGLED,
     Row,
     chunked,
@@ -51,8 +52,8 @@ UPGRADES = [
     served(
         "h2c, trailers",
         "RFC 9110 6.5.1",
-        chunked(CHUNK + b"0\r\nX-Request-Id: x\r\n\r\n", *H2C, "X-Request-Id: head"),
-        metadata={"x-request-id": "head"},
+        chunked(CHUNK + b"0\r\nX-Request-Id: x\r\n\r\n", *H2C, f"X-Request-Id: {REQUEST_ID}"),
+        metadata={"x-request-id": REQUEST_ID},
     ),
     refused("h2c, bad chunk", "RFC 9112 7.1", chunked(b"x" + CHUNK, *H2C)),
     refused("h2c, two lengths", "RFC 9112 6.3", sized(*H2C, "Content-Length: 10")),
