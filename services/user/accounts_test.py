@@ -341,10 +341,29 @@ async def test_verification_can_be_required_before_a_login(
     async with serving_service(SERVICE, resources) as channel:
         users = user_pb2_grpc.UserServiceStub(channel)
         await register(users)
+        await mails.receive()
         refused = await refusal(log_in(users))
-        assert refused.code == grpc.StatusCode.PERMISSION_DENIED
-        assert refused.reason == "EMAIL_NOT_VERIFIED"
-        assert (await refusal(log_in(users, password="wrong"))).reason == "INVALID_CREDENTIALS"
-        ((*_, token),) = await mails.receive()
+        assert refused.reason == "INVALID_CREDENTIALS"
+        assert await refusal(log_in(users, password="wrong")) == refused
+        ((recipient, _, token),) = await mails.receive()
+        assert recipient == "ada@example.com"
         await verify(users, token)
         await log_in(users)
+
+
+async def test_registering_an_address_and_logging_in_does_not_tell_whether_it_was_known(
+    clean_database_url: str, mails: Mails
+) -> None:
+    config = UserSettings(bazaar_environment="development", userservice_verification_required=True)
+    resources = Resources(Database(app_url(clean_database_url)), config)
+    async with serving_service(SERVICE, resources) as channel:
+        users = user_pb2_grpc.UserServiceStub(channel)
+        await register(users)
+        ((*_, token),) = await mails.receive()
+        await verify(users, token)
+        refused = []
+        for email in ("ada@example.com", "unknown@example.com"):
+            await register(users, email, NEW_PASSWORD)
+            refused.append(await refusal(log_in(users, email, NEW_PASSWORD)))
+        assert refused[0] == refused[1]
+        assert refused[0].code == grpc.StatusCode.UNAUTHENTICATED

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 
 from chassis import errors, log, tokens
 from chassis.database import Database
-from services.user import account_repository, opaque_tokens, session_repository
+from services.user import (
+    account_repository,
+    mail_repository,
+    opaque_tokens,
+    session_repository,
+)
+from services.user.account_repository import Account
+from services.user.mail import Template
 from services.user.passwords import Passwords
 from services.user.session_repository import Session
 from services.user.signing_keys import SigningKey, SigningKeys
@@ -57,8 +64,9 @@ class Sessions:
         """Begin a session. An address that is no e-mail address at all is an unknown one.
 
         Raises:
-            errors.Unauthenticated: address and password do not match, or changed meanwhile.
-            errors.PermissionDenied: they match, and the address is to be verified first.
+            errors.Unauthenticated: address and password do not match, or changed meanwhile, or the
+                address is to be verified first. It is the same error, because whoever registers a
+                known address and then logs in would learn from another one that it was unknown.
             passwords.TooManyPasswords: too many passwords wait to be verified.
         """
         async with self._database.connection() as connection:
@@ -68,8 +76,8 @@ class Sessions:
         if found is None or password_hash is None or not matches:
             raise _invalid_credentials()
         if self._verification_required and not found.email_verified:
-            message = "Verify your e-mail address first, by the mail that was sent to it."
-            raise errors.PermissionDenied("EMAIL_NOT_VERIFIED", message)
+            await self._send_verification(found)
+            raise _invalid_credentials()
         if self._passwords.is_outdated(password_hash):
             password_hash = await self._rehash(found.user_id, password_hash, password)
         return await self.open(found.user_id, password_hash)
@@ -130,6 +138,12 @@ class Sessions:
             async with self._database.connection() as connection:
                 deleted = await session_repository.delete_ended(connection, RETENTION)
 
+    async def _send_verification(self, account: Account) -> None:
+        async with self._database.connection() as connection:
+            await mail_repository.add(
+                connection, Template.VERIFY_EMAIL, account.email, account.user_id
+            )
+
     async def _rehash(self, user_id: uuid.UUID, current: str, password: str) -> str:
         """Replace a hash that was made with other parameters, and return the one that is valid."""
         replacement = await self._passwords.hash(password)
@@ -148,5 +162,5 @@ def _issue(key: SigningKey, session: Session, refresh_token: str) -> Tokens:
 
 
 def _invalid_credentials() -> errors.Unauthenticated:
-    message = "The e-mail address or the password is wrong."
+    message = "The e-mail address or the password is wrong, or the address is not verified yet."
     return errors.Unauthenticated("INVALID_CREDENTIALS", message)

@@ -105,7 +105,8 @@ class UserSettings(ServiceSettings):
         bool | None, AfterValidator(_require_verification)
     ] = _setting(None)
     """Whether users must verify their e-mail addresses before they log in: by default, unless
-    BAZAAR_ENVIRONMENT is development."""
+    BAZAAR_ENVIRONMENT is development. Where they need not, a stranger can tell whether an address
+    was registered: by registering it, and then logging in, which succeeds only if it was not."""
     userservice_admin_email: Annotated[str, AfterValidator(_check_admin_email)] = ""
     """Who becomes an admin when there is none; empty for nobody."""
     userservice_admin_password: Annotated[SecretStr, AfterValidator(_check_admin_password)] = (
