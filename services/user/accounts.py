@@ -145,8 +145,7 @@ class Accounts:
             if not await repository.replace_password_hash(
                 connection, user_id, current, replacement
             ):
-                message = "The password was changed meanwhile. Try again."
-                raise errors.Aborted("PASSWORD_CHANGED", message)
+                raise _password_changed()
             await account_repository.cancel_mails(connection, user_id)
             await session_repository.end_sessions_of_user(connection, user_id, kept=kept)
 
@@ -159,10 +158,14 @@ class Accounts:
         Raises:
             errors.NotFound: the user does not exist.
             errors.PermissionDenied: the password is another one.
+            errors.Aborted: the password was changed meanwhile.
             passwords.TooManyPasswords: too many passwords wait to be verified.
         """
-        await self._check_password(user_id, password)
-        async with self._database.connection() as connection:
+        current = await self._check_password(user_id, password)
+        async with self._database.transaction() as connection:
+            account = await account_repository.lock_account(connection, user_id)
+            if account is None or account.password_hash != current:
+                raise _password_changed()
             await mail_repository.add(connection, Template.VERIFY_EMAIL, email, user_id)
 
     async def update(
@@ -280,6 +283,10 @@ async def _use_token(connection: Connection, token: str, purpose: Purpose) -> tu
     if not await account_repository.delete_mail_token(connection, digest):
         raise _invalid_token()
     return account, found[1]
+
+
+def _password_changed() -> errors.Aborted:
+    return errors.Aborted("PASSWORD_CHANGED", "The password was changed meanwhile. Try again.")
 
 
 def _password_required() -> errors.PermissionDenied:

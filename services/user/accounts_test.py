@@ -1,5 +1,6 @@
 """Registration, verified addresses and new passwords: by RPCs, and by the mails they send."""
 
+import asyncio
 import re
 import statistics
 import time
@@ -17,7 +18,7 @@ from psycopg import sql
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis.database import Database
 from chassis.service import Resources
-from chassis.testing import Events, refusal, serving_service
+from chassis.testing import Events, held_back, refusal, serving_service
 from services.user.mail_transport import SmtpTransport
 from services.user.mail_worker import MailWorker
 from services.user.main import SERVICE
@@ -260,6 +261,23 @@ async def test_a_new_address_takes_effect_when_it_is_verified(
     ((recipient, subject, _),) = await mails.receive()
     assert (recipient, subject) == ("ada@example.com", "Your e-mail address was changed")
     await log_in(users, "new@example.com")
+
+
+async def test_an_address_is_not_changed_by_a_password_that_is_replaced_meanwhile(
+    users: Users, channel: grpc.aio.Channel, clean_database_url: str
+) -> None:
+    user = await users.CreateUser(new_user())
+    execute(clean_database_url, "DELETE FROM mails")
+    change = user_pb2.ChangeEmailRequest(
+        user_id=user.user_id, email="new@example.com", password=PASSWORD
+    )
+    async with held_back(clean_database_url, "UPDATE users SET password_hash = '$argon2id$'"):
+        changing = asyncio.ensure_future(
+            refusal(as_user(channel, user.user_id).ChangeEmail(change))
+        )
+    refused = await changing
+    assert (refused.code, refused.reason) == (grpc.StatusCode.ABORTED, "PASSWORD_CHANGED")
+    assert execute(clean_database_url, "SELECT FROM mails") == []
 
 
 async def test_an_address_that_is_taken_meanwhile_does_not_take_effect(

@@ -47,6 +47,15 @@ async def claim(connection: Connection, lease: dt.timedelta, limit: int) -> list
     return await fetch(connection, _to_mail, query, (lease, limit))
 
 
+async def lock(connection: Connection, mail_id: uuid.UUID) -> bool:
+    """Lock a mail until the transaction ends; return whether it was not deleted meanwhile.
+
+    The row of its user is locked before, as where the mails of a user are cancelled.
+    """
+    query: LiteralString = "SELECT FROM mails WHERE mail_id = %s FOR UPDATE"
+    return (await connection.execute(query, (mail_id,))).rowcount == 1
+
+
 async def reschedule(connection: Connection, mail_id: uuid.UUID, delay: dt.timedelta) -> None:
     """Let a mail be due after a delay."""
     await connection.execute(

@@ -140,11 +140,16 @@ class MailWorker:
             await mail_repository.reschedule(connection, each.mail_id, delay)
 
     async def _prepare(self, connection: Connection, each: Mail) -> _Prepared | None:
-        """Decide what a mail says now; None if it has become pointless, or there are too many."""
+        """Decide what a mail says now; None if it was cancelled or there are too many."""
+        user = None
+        if each.user_id is not None:
+            user = await account_repository.lock_account(connection, each.user_id)
+        if not await mail_repository.lock(connection, each.mail_id):
+            return None
         if each.template is Template.EMAIL_CHANGED:
             return _Prepared(each.email, mail.email_changed())
         if each.template is Template.VERIFY_EMAIL:
-            return await self._prepare_verification(connection, each)
+            return await self._prepare_verification(connection, each, user)
         account = await account_repository.find_account(connection, each.email)
         if account is None:
             return None
@@ -153,10 +158,9 @@ class MailWorker:
             connection, each.template, Purpose.RESET_PASSWORD, account, account.email
         )
 
-    async def _prepare_verification(self, connection: Connection, each: Mail) -> _Prepared | None:
-        if each.user_id is None:
-            return None
-        account = await account_repository.lock_account(connection, each.user_id)
+    async def _prepare_verification(
+        self, connection: Connection, each: Mail, account: Account | None
+    ) -> _Prepared | None:
         owner = await account_repository.find_account(connection, each.email)
         if account is None or (account.email == each.email and account.email_verified):
             return None

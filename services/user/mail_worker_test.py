@@ -15,8 +15,8 @@ import pytest
 from psycopg.abc import Params
 
 from chassis.database import Database
-from chassis.testing import Events
-from services.user import mail_repository, mail_transport, mail_worker
+from chassis.testing import Events, wait_for_blocked
+from services.user import account_repository, mail_repository, mail_transport, mail_worker
 from services.user.mail import Template
 from services.user.mail_transport import FileTransport, SmtpTransport, Transport
 from services.user.mail_worker import MailWorker
@@ -147,6 +147,22 @@ async def test_a_verified_address_gets_no_mail_to_verify_it(
     await add(database, Template.VERIFY_EMAIL, "ada@example.com", user_id)
     await make_worker(database, server).run()
     assert server.mailbox.mails == []
+
+
+async def test_a_mail_that_is_cancelled_after_it_was_claimed_is_not_sent(
+    database: Database, clean_database_url: str, server: MailServer
+) -> None:
+    user_id = add_user(clean_database_url)
+    await add(database, Template.VERIFY_EMAIL, "new@example.com", user_id)
+    async with database.connection() as watching:
+        async with database.transaction() as connection:
+            await account_repository.lock_account(connection, user_id)
+            running = asyncio.ensure_future(make_worker(database, server).run())
+            await wait_for_blocked(watching)
+            await account_repository.cancel_mails(connection, user_id)
+        await running
+    assert server.mailbox.mails == []
+    assert execute(clean_database_url, "SELECT FROM mail_tokens") == []
 
 
 async def test_an_address_of_another_user_is_told_without_a_token(
