@@ -98,6 +98,19 @@ async def insert_identity(
     )
 
 
+async def take_over(connection: Connection, user_id: uuid.UUID) -> None:
+    """Give an account, whose row is locked, to the owner of its e-mail address, who is verified.
+
+    Nobody has a password, or another outside identity, by which to log in.
+    """
+    await connection.execute(
+        "WITH identity AS (DELETE FROM outside_identities WHERE user_id = %(user_id)s)"
+        " UPDATE users SET password_hash = NULL, email_verified = true, version = version + 1,"
+        " update_time = now() WHERE user_id = %(user_id)s",
+        {"user_id": user_id},
+    )
+
+
 async def set_password_hash(connection: Connection, user_id: uuid.UUID, password_hash: str) -> None:
     """Replace the password hash of a user, whose row is locked."""
     await connection.execute(

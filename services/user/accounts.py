@@ -21,7 +21,6 @@ from services.user import (
 )
 from services.user.account_repository import Account
 from services.user.domain import Profile, User
-from services.user.id_tokens import OutsideIdentity
 from services.user.mail import Purpose, Template
 from services.user.passwords import Passwords
 
@@ -62,26 +61,6 @@ class Accounts:
             )
             await audit.record(connection, [messages.to_change(None, user)])
         return user
-
-    async def find_or_make(self, identity: OutsideIdentity) -> Account:
-        """Return the account of an outside identity, which is made or linked at the first login.
-
-        An account with the e-mail address exists already where its user has verified the address,
-        as the issuer has: otherwise whoever registered it first would share it with its owner.
-
-        Raises:
-            errors.PermissionDenied: the address is not verified here, or not by the issuer.
-        """
-        async with self._database.transaction() as connection:
-            user_id = await account_repository.lock_identity(
-                connection, identity.issuer, identity.subject
-            )
-            if user_id is None:
-                user_id = await self._link(connection, identity)
-            account = await account_repository.lock_account(connection, user_id)
-        if account is None:
-            raise _not_linked()
-        return account
 
     async def verify_email(self, token: str) -> None:
         """Use the token of a mail to verify its address, and make it that of its user.
@@ -233,25 +212,6 @@ class Accounts:
             raise errors.PermissionDenied("WRONG_PASSWORD", "The current password is wrong.")
         return current
 
-    async def _link(self, connection: Connection, identity: OutsideIdentity) -> uuid.UUID:
-        """Link an identity to the user with its e-mail address, who is made if there is none."""
-        email = domain.find_email(identity.email)
-        if not email:
-            raise _not_linked()
-        name = domain.find_display_name(identity.name, email)
-        user_id = await account_repository.insert_unless_taken(
-            connection, email, name, None, email_verified=True
-        )
-        if user_id is None:
-            account = await account_repository.find_account(connection, email)
-            if account is None or not account.email_verified or account.email != email:
-                raise _not_linked()
-            user_id = account.user_id
-        await account_repository.insert_identity(
-            connection, identity.issuer, identity.subject, user_id
-        )
-        return user_id
-
     async def sweep(self) -> None:
         """Delete tokens of mails that have expired.
 
@@ -292,11 +252,6 @@ def _password_changed() -> errors.Aborted:
 def _password_required() -> errors.PermissionDenied:
     message = "Your own e-mail address is changed by ChangeEmail, with your password."
     return errors.PermissionDenied("PASSWORD_REQUIRED", message)
-
-
-def _not_linked() -> errors.PermissionDenied:
-    message = "Log in with a password, and verify your e-mail address here and at the provider."
-    return errors.PermissionDenied("IDENTITY_NOT_LINKED", message)
 
 
 def _invalid_token() -> errors.InvalidArgument:

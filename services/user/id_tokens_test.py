@@ -31,7 +31,7 @@ from services.user.account_repository import (
 from services.user.id_tokens import IdTokens, TrustedIssuer, check_url
 from services.user.main import SERVICE
 from services.user.settings import UserSettings
-from services.user.testing import PASSWORD, Users, log_in, new_user
+from services.user.testing import PASSWORD, Users, log_in, new_user, refresh
 from tools.postgres.testing import app_url
 
 pytest_plugins = ("tools.postgres.testing", "chassis.testing")
@@ -166,15 +166,49 @@ async def test_an_identity_is_linked_to_a_user_who_has_verified_the_address(
     users: Users, issuer: Issuer, clean_database_url: str
 ) -> None:
     user = await users.CreateUser(new_user())
+    with psycopg.connect(clean_database_url) as connection:
+        connection.execute("UPDATE users SET email_verified = true")
+    assert await exchange(users, issuer.token()) == user.user_id
+    await log_in(users, password=PASSWORD)
+
+
+async def test_whoever_registered_the_address_unverified_has_no_part_in_the_account(
+    users: Users, issuer: Issuer, clean_database_url: str
+) -> None:
+    user = await users.CreateUser(new_user())
+    strangers = await log_in(users, password=PASSWORD)
+    with psycopg.connect(clean_database_url) as connection:
+        connection.execute(
+            "INSERT INTO outside_identities (issuer, subject, user_id) VALUES (%s, 'other', %s)",
+            [issuer.url, user.user_id],
+        )
+        connection.execute(
+            "INSERT INTO mail_tokens (digest, purpose, user_id, email, expire_time)"
+            " VALUES (sha256('x'), 'verify_email', %s, 'mallory@example.com', 'infinity')",
+            [user.user_id],
+        )
+    assert await exchange(users, issuer.token()) == user.user_id
+    (owned,) = (await users.ListUsers(user_pb2.ListUsersRequest())).users
+    assert owned.email_verified
+    assert (await refusal(log_in(users, password=PASSWORD))).reason == "INVALID_CREDENTIALS"
+    refused = await refusal(refresh(users, strangers.refresh_token))
+    assert refused.reason == "INVALID_REFRESH_TOKEN"
+    assert (await refuse(users, issuer.token(sub="other", email=None))).reason == (
+        "IDENTITY_NOT_LINKED"
+    )
+    with psycopg.connect(clean_database_url) as connection:
+        assert connection.execute("SELECT FROM mail_tokens UNION ALL SELECT FROM mails").rowcount == 0
+
+
+async def test_an_identity_is_not_linked_to_an_address_that_differs_in_case(
+    users: Users, issuer: Issuer
+) -> None:
+    await users.CreateUser(new_user("Ada@example.com"))
     refused = await refuse(users, issuer.token())
     assert (refused.code, refused.reason) == (
         grpc.StatusCode.PERMISSION_DENIED,
         "IDENTITY_NOT_LINKED",
     )
-    with psycopg.connect(clean_database_url) as connection:
-        connection.execute("UPDATE users SET email_verified = true")
-    assert await exchange(users, issuer.token()) == user.user_id
-    await log_in(users, password=PASSWORD)
 
 
 @pytest.mark.parametrize(
