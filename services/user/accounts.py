@@ -168,7 +168,7 @@ class Accounts:
             if profile.email != user.profile.email:
                 if user_id == caller.user_id:
                     raise _password_required()
-                await mail_repository.add(connection, Template.VERIFY_EMAIL, profile.email, user_id)
+                await _leave_email(connection, user, profile.email)
             if profile == user.profile:
                 return user
             updated = await repository.update_profile(connection, user_id, profile)
@@ -228,6 +228,17 @@ async def _lock_changeable(connection: Connection, caller: Caller, user_id: uuid
     user = await repository.get_user(connection, user_id, lock=True)
     domain.check_may_change(caller, user)
     return user
+
+
+async def _leave_email(connection: Connection, user: User, email: str) -> None:
+    """Let go of the e-mail address of a user, whose row is locked, for one that staff give.
+
+    Whoever has the old one may not be the user: it proves nothing any more, and is told.
+    """
+    await account_repository.cancel_mails(connection, user.user_id)
+    await session_repository.end_sessions_of_user(connection, user.user_id)
+    await mail_repository.add(connection, Template.EMAIL_CHANGED, user.profile.email)
+    await mail_repository.add(connection, Template.VERIFY_EMAIL, email, user.user_id)
 
 
 async def _use_token(connection: Connection, token: str, purpose: Purpose) -> tuple[Account, str]:

@@ -306,9 +306,30 @@ async def test_an_address_that_staff_give_is_to_be_verified(users: Users, mails:
     changed = await users.UpdateUser(change)
     assert (changed.email, changed.email_verified) == ("new@example.com", False)
     await refuse(reset(users, old_reset))
-    ((recipient, _, token),) = await mails.receive()
+    (old, told, _), (recipient, _, token) = await mails.receive()
+    assert (old, told) == ("ada@example.com", "Your e-mail address was changed")
     assert recipient == "new@example.com"
     await verify(users, token)
+
+
+async def test_an_address_that_staff_replace_has_no_part_in_the_account(
+    users: Users, channel: grpc.aio.Channel, mails: Mails
+) -> None:
+    user = await users.CreateUser(new_user())
+    session = await log_in(users)
+    own = user_pb2.ChangeEmailRequest(
+        user_id=user.user_id, email="own@example.com", password=PASSWORD
+    )
+    await as_user(channel, user.user_id).ChangeEmail(own)
+    _, (*_, token) = await mails.receive()
+    rename = user_pb2.User(display_name="Grace")
+    await users.UpdateUser(user_pb2.UpdateUserRequest(user_id=user.user_id, user=rename))
+    refreshed = await refresh(users, session.refresh_token)
+    staffs = user_pb2.User(email="new@example.com")
+    await users.UpdateUser(user_pb2.UpdateUserRequest(user_id=user.user_id, user=staffs))
+    refused = await refusal(refresh(users, refreshed.refresh_token))
+    assert refused.reason == "INVALID_REFRESH_TOKEN"
+    await refuse(verify(users, token))
 
 
 async def test_a_deleted_user_gets_no_mail_that_still_waits(
