@@ -12,7 +12,7 @@ import falcon
 import falcon.asgi
 
 from chassis import log
-from gateway.calls.call_limit import CallLimit
+from gateway.calls.concurrency_limit import ConcurrencyLimit
 from gateway.calls.formats import AbortResponseError
 from gateway.calls.handler import Handler
 from gateway.calls.open_streams import OpenStreams
@@ -178,6 +178,13 @@ def _make_limiter(settings: GatewaySettings, dependencies: Dependencies) -> Rate
 
 
 def _make_handler(plan: Plan, dependencies: Dependencies, limiter: RateLimiter) -> Handler:
+    settings = plan.settings
+    open_bodies = ConcurrencyLimit(
+        "bodies that it waits for",
+        "TOO_MANY_BODIES",
+        max_all=settings.apigateway_max_calls,
+        max_of_one=settings.apigateway_max_client_bodies,
+    )
     return Handler(
         routes=plan.routes,
         unary_calls=UnaryCalls(
@@ -185,12 +192,16 @@ def _make_handler(plan: Plan, dependencies: Dependencies, limiter: RateLimiter) 
             records=dependencies.records,
             accounts=dependencies.accounts,
             rate_limiter=limiter,
-            call_timeout_seconds=plan.settings.apigateway_call_timeout_seconds,
+            call_timeout_seconds=settings.apigateway_call_timeout_seconds,
+            open_bodies=open_bodies,
+            calls=ConcurrencyLimit(
+                "calls in flight",
+                "TOO_MANY_CALLS",
+                max_all=settings.apigateway_max_calls,
+                max_of_one=settings.apigateway_max_method_calls,
+            ),
         ),
-        stream_calls=StreamCalls(dependencies.upstream, dependencies.streams),
-        call_limit=CallLimit(
-            plan.settings.apigateway_max_calls, plan.settings.apigateway_max_method_calls
-        ),
+        stream_calls=StreamCalls(dependencies.upstream, dependencies.streams, open_bodies),
         rate_limiter=limiter,
     )
 

@@ -136,9 +136,12 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     apigateway_max_client_requests: Annotated[int, Field(ge=1, le=100_000)] = 100
     """How many of them may be of one client address, unless it is a trusted proxy."""
     apigateway_max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """How many unary calls one worker may have in flight."""
+    """How many unary calls one worker may have in flight, and how many requests whose bodies have not
+    arrived yet."""
     apigateway_max_method_calls: Annotated[int, Field(ge=1, le=100_000)] = 500
-    """How many of them may be of one method."""
+    """How many of those calls may be of one method."""
+    apigateway_max_client_bodies: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """How many of those bodies may be of one client address."""
     apigateway_max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
     """How many connections one worker may have at once."""
     apigateway_max_client_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000

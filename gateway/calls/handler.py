@@ -7,7 +7,6 @@ from urllib.parse import parse_qsl
 
 import falcon.asgi
 
-from gateway.calls.call_limit import CallLimit
 from gateway.calls.idempotency import check_key
 from gateway.calls.streaming import StreamCalls
 from gateway.calls.unary import UnaryCalls
@@ -33,7 +32,6 @@ class Handler:
     routes: PathTree[Route]
     unary_calls: UnaryCalls
     stream_calls: StreamCalls
-    call_limit: CallLimit
     rate_limiter: RateLimiter
 
     async def serve(self, exchange: Exchange, method: str, resp: falcon.asgi.Response) -> None:
@@ -68,8 +66,7 @@ class Handler:
                 route.preconditions.admit(conditions, None)
             await self.stream_calls.serve(parts, exchange, resp)
         else:
-            with self.call_limit.of(route.rpc.name):
-                (await self.unary_calls.serve(parts, exchange)).apply(resp)
+            (await self.unary_calls.serve(parts, exchange)).apply(resp)
         exchange.code = "OK"
 
     def _find(self, method: str, exchange: Exchange) -> Match[Route] | frozenset[str]:

@@ -4,17 +4,22 @@ from collections.abc import AsyncIterator, Collection
 
 from google.protobuf.message import Message
 
+from gateway.calls.concurrency_limit import ConcurrencyLimit
+from gateway.http.client_address import network_of
 from gateway.http.exchange import Exchange
 from gateway.http.media_types import JSON, NDJSON, NDJSON_ALIASES
 from gateway.http.problems import Problem, invalid_argument
 from gateway.routing.transcoding import RequestParts
 
 
-async def read_message(parts: RequestParts, exchange: Exchange) -> Message:
-    """Read the body of a request that is one message.
+async def read_message(
+    parts: RequestParts, exchange: Exchange, open_bodies: ConcurrencyLimit
+) -> Message:
+    """Read the body of a request that is one message; it counts as open until it is complete.
 
     Raises:
-        Problem: the body has the wrong type or an encoding, is too large, or does not fit.
+        Problem: the body has the wrong type or an encoding, is too large or too slow, or does not
+            fit; or too many bodies are open.
         ClientGoneError: the client disconnected before the end.
     """
     binding = parts.route.body
@@ -24,7 +29,8 @@ async def read_message(parts: RequestParts, exchange: Exchange) -> Message:
             raise invalid_argument("This request takes no body.", "UNEXPECTED_BODY")
         return parts.message(b"", content_type)
     _check_encoding(exchange)
-    body = await exchange.body.read()
+    with open_bodies.of(network_of(exchange.client)):
+        body = await exchange.body.read()
     if body and not binding.raw:
         _check_type(content_type, (JSON,))
     return parts.message(body, content_type)

@@ -5,6 +5,7 @@ from functools import partial
 
 import falcon.asgi
 
+from gateway.calls.concurrency_limit import ConcurrencyLimit
 from gateway.calls.event_stream import END_ID, EventStream, read_id
 from gateway.calls.formats import JsonArray, JsonLines, RawBytes, StreamFormat
 from gateway.calls.open_streams import OpenStreams
@@ -40,6 +41,7 @@ class StreamCalls:
 
     upstream: Upstream
     streams: OpenStreams
+    open_bodies: ConcurrencyLimit
 
     async def serve(
         self, parts: RequestParts, exchange: Exchange, resp: falcon.asgi.Response
@@ -120,7 +122,7 @@ class StreamCalls:
         if route.rpc.client_streaming:
             requests = read_messages(parts, exchange)
             return Relay(partial(call, **options), exchange, self.streams, requests)
-        request = await read_message(parts, exchange)
+        request = await read_message(parts, exchange, self.open_bodies)
         if last_id and route.resumption is not None:
             setattr(request, route.resumption.request_field, last_id)
         return Relay(partial(call, request, **options), exchange, self.streams)

@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from chassis import call_context
+from gateway.calls.concurrency_limit import ConcurrencyLimit
 from gateway.calls.client_watch import ClientWatch
 from gateway.calls.idempotency import IdempotencyRecords, make_claim
 from gateway.calls.requests import read_message
@@ -45,6 +46,10 @@ class UnaryCalls:
     accounts: Accounts
     rate_limiter: RateLimiter
     call_timeout_seconds: float
+    open_bodies: ConcurrencyLimit
+    """Counts requests of a client whose bodies are not complete."""
+    calls: ConcurrencyLimit
+    """Counts calls of a method, until their responses are written."""
     client_watch: ClientWatch = field(default_factory=ClientWatch)
 
     async def serve(self, parts: RequestParts, exchange: Exchange) -> Response:
@@ -62,7 +67,15 @@ class UnaryCalls:
         """
         route = parts.route
         conditions = read_conditions(exchange)
-        request = await read_message(parts, exchange)
+        request = await read_message(parts, exchange, self.open_bodies)
+        # Not earlier: a slow client would keep others from calling the method.
+        with self.calls.of(route.rpc.name):
+            return await self._serve_whole(route, request, conditions, exchange)
+
+    async def _serve_whole(
+        self, route: Route, request: Message, conditions: Conditions | None, exchange: Exchange
+    ) -> Response:
+        """Serve a request that has arrived."""
         cookie = route.cookie if _asks_for_cookie(exchange) else None
         if cookie is not None:
             cookie.fill(request, exchange.header(b"cookie"))

@@ -13,8 +13,8 @@ from gateway.http.problems import Problem
 MAX_BODY_BYTES = 1024 * 1024
 """The limit of a body that is read whole, and of each line of one that is streamed."""
 
-READ_TIMEOUT_SECONDS = 60.0
-"""How long a body that is read whole may take in total."""
+READ_TIMEOUT_SECONDS = 10.0
+"""How long a body that is read whole, and so is short, may take in total."""
 
 
 class ClientGoneError(Exception):

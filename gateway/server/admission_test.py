@@ -224,6 +224,38 @@ async def test_slow_method_does_not_take_all_calls() -> None:
         assert (await setup.client.get("/v1/probes/7")).status_code == 200
 
 
+async def test_body_that_does_not_come_keeps_nobody_from_calling_a_method() -> None:
+    async with Setup.serve(apigateway_max_method_calls=1) as setup, connect(setup.url) as wire:
+        await begin_body(wire)
+        response = await setup.client.post("/v1/probes", json={})
+        assert response.status_code == 200
+        await wire.send_raw(b"{}")
+        assert (await wire.read_response())[0] == 200
+
+
+async def test_bodies_that_a_client_has_not_sent_yet_are_bounded() -> None:
+    async with (
+        Setup.serve(apigateway_max_client_bodies=1) as setup,
+        connect(setup.url) as wire,
+        connect(setup.url, OTHER) as other,
+    ):
+        await begin_body(wire)
+        refused = await setup.client.post("/v1/probes", json={})
+        assert (refused.status_code, refused.json()["reason"]) == (503, "TOO_MANY_BODIES")
+        assert (await setup.client.get("/v1/probes/7")).status_code == 200
+        await begin_body(other)
+        await wire.send_raw(b"{}")
+        assert (await wire.read_response())[0] == 200
+        assert (await setup.client.post("/v1/probes", json={})).status_code == 200
+
+
+async def begin_body(wire: Wire) -> None:
+    """Send the head of a request, and return when the gateway waits for the body."""
+    headers = {"Content-Type": "application/json", "Content-Length": "2", "Expect": "100-continue"}
+    await wire.send_head("POST", "/v1/probes", headers)
+    assert (await wire.read_head())[0] == 100
+
+
 async def test_streams_of_a_client_are_bounded() -> None:
     path = "/v1/probes:watch?count=2&pause_seconds=60"
     async with (
