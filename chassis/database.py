@@ -5,6 +5,7 @@ Every wait ends with the deadline of the call that is being served, or at a limi
 """
 
 import asyncio
+import contextvars
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString, TypeVar
@@ -163,7 +164,8 @@ class Database:
             open=False,
         )
         self._probe: _LimitedConnection | None = None
-        self._probing = asyncio.Lock()
+        self._checking: asyncio.Task[errors.Unavailable | None] | None = None
+        """The check in progress."""
         self._is_down = False
         """The last probe failed, and no connection was obtained since."""
 
@@ -175,8 +177,9 @@ class Database:
         """Close the connections."""
         await self._pool.close()
         # Closing frees libpq's connection even under a running query: the probe ends first.
-        async with self._probing:
-            await self._drop_probe()
+        if self._checking is not None:
+            await asyncio.wait([self._checking])
+        await self._drop_probe()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -232,7 +235,7 @@ class Database:
     async def check(self) -> None:
         """Check, within PROBE_SECONDS, that the database responds, is durable and was migrated.
 
-        At which revision it is, is not compared.
+        At which revision it is, is not compared. Concurrent checks are one, however many there are.
 
         The probe has a connection of its own, so that a pool whose connections are all in use does
         not look like an outage.
@@ -241,23 +244,31 @@ class Database:
             errors.Unavailable: it does not respond, may lose data or is not migrated; the cause
                 says which.
         """
+        if self._checking is None or self._checking.done():
+            # Neither the deadline nor the end of one caller is that of the others.
+            self._checking = asyncio.create_task(self._find_fault(), context=contextvars.Context())
+        fault = await asyncio.shield(self._checking)
+        if fault is not None:
+            raise fault.with_traceback(None)
+
+    async def _find_fault(self) -> errors.Unavailable | None:
         try:
-            # One probe at a time: two that find no connection would each open one.
-            async with asyncio.timeout(PROBE_SECONDS), self._probing:
+            async with asyncio.timeout(PROBE_SECONDS):
                 await self._run_probe()
-            self._is_down = False
         except psycopg.errors.UndefinedTable as error:
             message = "the database has no tables: run ./bazelw run //migrations -- upgrade"
-            raise errors.Unavailable("DATABASE_NOT_MIGRATED", message) from error
+            return _caused(errors.Unavailable("DATABASE_NOT_MIGRATED", message), error)
         except VolatileServerError as error:
             await self._drop_probe()
-            raise errors.Unavailable("DATABASE_NOT_DURABLE", str(error)) from error
+            return _caused(errors.Unavailable("DATABASE_NOT_DURABLE", str(error)), error)
         except (psycopg.Error, TimeoutError) as error:
             self._is_down = True
             await self._drop_probe()
             # The others may be dead too, and a call would only find out at its deadline.
             await self._pool.drain()
-            raise _unavailable() from error
+            return _caused(_unavailable(), error)
+        self._is_down = False
+        return None
 
     async def _run_probe(self) -> None:
         if self._probe is None or self._probe.closed:
@@ -305,6 +316,12 @@ def _database_errors() -> Iterator[None]:
         raise errors.Unavailable("DATABASE_BUSY", message) from error
     except (psycopg.OperationalError, PoolTimeout) as error:
         raise _unavailable() from error
+
+
+def _caused(fault: errors.Unavailable, cause: Exception) -> errors.Unavailable:
+    """Return an error as `raise ... from` would raise it."""
+    fault.__cause__ = cause
+    return fault
 
 
 def _unavailable() -> errors.Unavailable:

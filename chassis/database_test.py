@@ -233,6 +233,21 @@ async def test_check_fails_when_the_database_cannot_be_reached() -> None:
     assert raised.value.reason == "DATABASE_UNAVAILABLE"
 
 
+async def test_many_concurrent_checks_are_one_and_find_no_outage(shop: Database) -> None:
+    """One after the other, they would take longer than one may."""
+    await fill_pool(shop)
+    await asyncio.gather(*(shop.check() for _ in range(10_000)))
+
+
+async def test_check_that_is_cancelled_leaves_the_others(shop: Database) -> None:
+    checks = [asyncio.create_task(shop.check()) for _ in range(2)]
+    await asyncio.sleep(0)
+    checks[0].cancel()
+    await asyncio.wait(checks)
+    assert [check.cancelled() for check in checks] == [True, False]
+    await checks[1]
+
+
 async def test_close_does_not_wait_for_a_frozen_backend(database_url: str) -> None:
     made = Database(database_url, connections=CONNECTIONS)
     await made.open()

@@ -1,5 +1,6 @@
 """Which services make a gateway unready, and which do not."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +17,7 @@ pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "gateway"
 
 SERVICE = "probe.v1.ProbeService"
+FLOOD = 300
 SICK = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -64,3 +66,40 @@ async def test_only_required_services_make_a_gateway_unready(
 async def test_service_that_cannot_be_reached_does_not_serve(clean_database_url: str) -> None:
     response = await read_readiness(1, clean_database_url, {"*"})
     assert (response.status_code, response.json()["services"]) == (503, {SERVICE: False})
+
+
+class CountingHealth(health.aio.HealthServicer):
+    """Counts how often somebody asks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checks = 0
+
+    async def Check(  # noqa: N802 - gRPC's name.
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.aio.ServicerContext[
+            health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+        ],
+    ) -> health_pb2.HealthCheckResponse:
+        """Count, and respond."""
+        self.checks += 1
+        return await super().Check(request, context)
+
+
+async def test_flood_of_readiness_checks_is_few_probes_and_no_outage(
+    clean_database_url: str,
+) -> None:
+    server, checks = grpc.aio.server(), CountingHealth()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    async with listening(server) as port:
+        files = descriptor_set(probe_pb2.DESCRIPTOR)
+        app = make_app(files, port, database_url=clean_database_url)
+        limits = httpx.Limits(max_connections=FLOOD)
+        async with (
+            serve_app(app) as url,
+            httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client,
+        ):
+            responses = await asyncio.gather(*(client.get("/readyz") for _ in range(FLOOD)))
+    assert {response.json()["database"] for response in responses} == {True}
+    assert checks.checks < FLOOD / 10

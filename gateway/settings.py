@@ -136,8 +136,8 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     apigateway_max_client_requests: Annotated[int, Field(ge=1, le=100_000)] = 100
     """How many of them may be of one client address, unless it is a trusted proxy."""
     apigateway_max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """How many unary calls one worker may have in flight, and how many requests whose bodies have not
-    arrived yet."""
+    """How many unary calls one worker may have in flight, and how many requests whose bodies have
+    not arrived yet."""
     apigateway_max_method_calls: Annotated[int, Field(ge=1, le=100_000)] = 500
     """How many of those calls may be of one method."""
     apigateway_max_client_bodies: Annotated[int, Field(ge=1, le=100_000)] = 50

@@ -9,8 +9,8 @@ import grpc
 from google.protobuf.message import Message
 
 from chassis import call_context
-from gateway.calls.concurrency_limit import ConcurrencyLimit
 from gateway.calls.client_watch import ClientWatch
+from gateway.calls.concurrency_limit import ConcurrencyLimit
 from gateway.calls.idempotency import IdempotencyRecords, make_claim
 from gateway.calls.requests import read_message
 from gateway.calls.responses import Response, write_response
