@@ -77,6 +77,22 @@ async def test_token_that_cannot_be_verified_repeats_its_own_requests(
         assert (await count(sessions, other)).json() == {"count": 2}
 
 
+async def test_failure_is_recorded_for_accounts_only(clean_database_url: str) -> None:
+    """Otherwise anybody could fill the table with requests that fail."""
+    async with serve(clean_database_url) as sessions:
+        sessions.servicer.counts = False
+        for token in ("forged", "forged"):
+            response = await count(sessions, token)
+            assert response.status_code == 404
+            assert "Idempotent-Replayed" not in response.headers
+        with psycopg.connect(clean_database_url) as connection:
+            assert connection.execute("SELECT * FROM idempotency_records").fetchall() == []
+        issuer = sessions.servicer.issuer
+        responses = [await count(sessions, issuer.token()) for _ in range(2)]
+    assert [response.status_code for response in responses] == [404, 404]
+    assert responses[-1].headers["Idempotent-Replayed"] == "true"
+
+
 async def test_account_has_one_quota_with_all_of_its_tokens() -> None:
     async with Sessions.serve(apigateway_account_rate_limit="2/day") as sessions:
         issuer = sessions.servicer.issuer

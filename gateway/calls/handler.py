@@ -14,6 +14,7 @@ from gateway.http.conditions import read_conditions
 from gateway.http.exchange import Exchange
 from gateway.http.problems import Problem, invalid_argument
 from gateway.rates.limiter import RateLimiter
+from gateway.routing.rate_limit import RpcLimit
 from gateway.routing.routes import Route
 from gateway.routing.templates import ANY_METHOD, Match, PathError, PathTree
 from gateway.routing.transcoding import QueryPairs, RequestParts
@@ -54,7 +55,7 @@ class Handler:
         exchange.is_confidential |= route.rpc.not_recorded
         exchange.path = _describe_path(route.template.text, match.variables)
         if route.rate_limit is not None:
-            await self.rate_limiter.admit_call(exchange, route.rate_limit.client(exchange.client))
+            await self._count(route.rate_limit, exchange)
         if exchange.has_header(b"idempotency-key"):
             check_key(exchange.header(b"idempotency-key"))
         parts = RequestParts(route, match.variables, _query_pairs(exchange.query))
@@ -68,6 +69,14 @@ class Handler:
         else:
             (await self.unary_calls.serve(parts, exchange)).apply(resp)
         exchange.code = "OK"
+
+    async def _count(self, limit: RpcLimit, exchange: Exchange) -> None:
+        """Count a call of a method, as far as its headers tell who makes it."""
+        await self.rate_limiter.admit_call(exchange, limit.client(exchange.client))
+        if limit.account_quotas:
+            account = await self.rate_limiter.accounts.find(exchange)
+            if account.is_verified:
+                await self.rate_limiter.admit_call(exchange, limit.account(account.name))
 
     def _find(self, method: str, exchange: Exchange) -> Match[Route] | frozenset[str]:
         """Find a route, or the methods of a path for OPTIONS without a route of its own.

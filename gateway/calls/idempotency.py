@@ -114,9 +114,16 @@ class IdempotencyRecords:
         self._log = log.logger()
 
     async def perform_once(
-        self, claim: Claim, perform: Callable[[], Awaitable[Response]], lease_seconds: float
+        self,
+        claim: Claim,
+        perform: Callable[[], Awaitable[Response]],
+        lease_seconds: float,
+        *,
+        keeps_failures: bool = True,
     ) -> Response:
         """Perform a request once, or repeat its recorded response.
+
+        Without `keeps_failures`, one that has failed, and so changed nothing, is not recorded.
 
         A claim whose gateway died can be taken over after `lease_seconds`, which must be longer
         than `perform` may take.
@@ -133,7 +140,8 @@ class IdempotencyRecords:
         try:
             response = await perform()
         except Problem as problem:
-            if problem.code in FINAL_CODES or problem.reason == RESPONSE_TOO_LARGE:
+            is_final = keeps_failures and problem.code in FINAL_CODES
+            if is_final or problem.reason == RESPONSE_TOO_LARGE:
                 await self._finish(attempt, problem_response(problem))
             else:
                 await self._settle(_RELEASE, {"attempt": attempt})

@@ -79,9 +79,9 @@ class UnaryCalls:
         cookie = route.cookie if _asks_for_cookie(exchange) else None
         if cookie is not None:
             cookie.fill(request, exchange.header(b"cookie"))
-        value = None if route.rate_limit is None else route.rate_limit.value(request)
-        if value is not None:
-            await self.rate_limiter.admit_call(exchange, value)
+        if route.rate_limit is not None:
+            for value in route.rate_limit.values(request, exchange.client):
+                await self.rate_limiter.admit_call(exchange, value)
         if conditions is not None:
             route.preconditions.admit(conditions, request)
         timeout = call_timeout_seconds(exchange, MAX_TIMEOUT_SECONDS)
@@ -96,16 +96,23 @@ class UnaryCalls:
         )
         if not recorded:
             return await self._perform(attempt)
+        account = await self.accounts.find(exchange)
         claim = make_claim(
             method=exchange.method,
             path=exchange.raw_path,
-            account=await self.accounts.find(exchange),
+            account=account.name,
             key=key,
             request=request.SerializeToString(deterministic=True),
         )
         perform = partial(self._perform, attempt)
         with call_context.time_limit(timeout):
-            return await self.records.perform_once(claim, perform, timeout + LEASE_HEADROOM_SECONDS)
+            return await self.records.perform_once(
+                claim,
+                perform,
+                timeout + LEASE_HEADROOM_SECONDS,
+                # Anybody could fill the table with requests that nobody has to be allowed to send.
+                keeps_failures=account.is_verified or not self.accounts.can_verify,
+            )
 
     async def _perform(self, attempt: "_Attempt") -> Response:
         route, conditions = attempt.route, attempt.conditions

@@ -10,7 +10,7 @@ from chassis import errors
 from chassis.jwks import KeySet
 from chassis.revocations import Revocations
 from chassis.tokens import REVOCATION_SECONDS, Verifier
-from gateway.http.exchange import Exchange
+from gateway.http.exchange import Account, Exchange
 
 VERIFY_SECONDS = 0.25
 """How long a request waits for keys that are not known yet."""
@@ -26,26 +26,29 @@ class Accounts:
         nothing_revoked = Revocations(REVOCATION_SECONDS)
         self._verifier = None if keys is None else Verifier(keys, nothing_revoked)
 
-    async def find(self, exchange: Exchange) -> str:
-        """Return the account of a request; empty without credentials.
+    @property
+    def can_verify(self) -> bool:
+        """Whether there are keys to verify tokens at all."""
+        return self._verifier is not None
+
+    async def find(self, exchange: Exchange) -> Account:
+        """Return the account of a request.
 
         It is the subject of a token that is valid, so that it stays the same when the token is
-        refreshed. What is no valid token counts as an account of its own; services refuse it.
+        refreshed. What is no valid token is an account of its own; services refuse it.
         """
-        credentials = exchange.header(b"authorization")
-        if not credentials:
-            return ""
         if exchange.account is None:
-            exchange.account = await self._identify(credentials)
+            credentials = exchange.header(b"authorization")
+            exchange.account = await self._identify(credentials) if credentials else Account()
         return exchange.account
 
-    async def _identify(self, credentials: str) -> str:
+    async def _identify(self, credentials: str) -> Account:
         if self._verifier is not None and credentials[: len(_BEARER)].lower() == _BEARER:
             try:
                 async with asyncio.timeout(VERIFY_SECONDS):
                     caller = await self._verifier.verify(credentials[len(_BEARER) :].strip())
             except (errors.Error, TimeoutError):
-                pass  # Counted as what it is: some credentials.
+                pass  # It is what it is: some credentials.
             else:
-                return f"subject {caller.user_id}"
-        return f"credentials {hashlib.sha256(credentials.encode()).hexdigest()}"
+                return Account(f"subject {caller.user_id}", is_verified=True)
+        return Account(f"credentials {hashlib.sha256(credentials.encode()).hexdigest()}")

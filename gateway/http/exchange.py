@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -35,6 +35,15 @@ _CREDENTIALS = frozenset({b"authorization", b"cookie"})
 _REQUEST_ID = re.compile(
     r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9A-Fa-f]{32}"
 )
+
+
+class Account(NamedTuple):
+    """Who sends a request, as far as the gateway can tell."""
+
+    name: str = ""
+    """Empty without credentials."""
+    is_verified: bool = False
+    """Whether it is the subject of a valid token, and not just some credentials."""
 
 
 class Exchange:
@@ -68,7 +77,7 @@ class Exchange:
         self.request_id = given if valid else secrets.token_hex(16)
         chunked = b"transfer-encoding" in self._headers
         self.body = RequestBody(receive, self.header(b"content-length"), chunked)
-        self.account: str | None = None
+        self.account: Account | None = None
         """Who sends the request, as soon as somebody has found out."""
         self.rpc = ""
         self.code = ""

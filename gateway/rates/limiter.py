@@ -37,8 +37,10 @@ class RateLimiter:
         if self.client_quotas:
             client = digest("client", network_of(exchange.client))
             await self.count(exchange, Subject(self.client_quotas, client))
-        if self.account_quotas and (account := await self.accounts.find(exchange)):
-            await self.count(exchange, Subject(self.account_quotas, digest("account", account)))
+        if self.account_quotas and (account := await self.accounts.find(exchange)).is_verified:
+            await self.count(
+                exchange, Subject(self.account_quotas, digest("account", account.name))
+            )
 
     async def admit_call(self, exchange: Exchange, subject: Subject) -> None:
         """Count the call of a method that has quotas of its own, unless those are off.

@@ -1,6 +1,8 @@
 """Requests beyond a quota are 429: of a client, of an account, and of the callers of an RPC."""
 
 import asyncio
+import uuid
+from functools import partial
 from ipaddress import ip_network
 
 import httpx
@@ -8,10 +10,22 @@ import pytest
 from limits import parse
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
+from chassis.token_testing import Issuer
 from gateway.rates.memory import BoundedMemoryStorage
-from gateway.rates.quotas import digest, parse_quotas
+from gateway.rates.quotas import Subject, digest, parse_quotas
+from gateway.rates.store import Counters
 from gateway.testing.fixtures import Sessions, Setup
 
+SPELLINGS = (
+    "max@münchen.example",
+    " Max@MÜNCHEN.example ",
+    "max@mu\u0308nchen.example",
+    "max@xn--mnchen-3ya.example",
+    "max@XN--MNCHEN-3YA.EXAMPLE",
+    "\uff4dax@\uff4dünchen.example",
+    "max\uff20münchen\u3002example",
+    "max@mün\u00adchen\uff61example",
+)
 BEHIND_PROXY = {"apigateway_trusted_proxies": frozenset({ip_network("127.0.0.0/8")})}
 
 
@@ -21,6 +35,16 @@ def check_refusal(response: httpx.Response) -> None:
     problem = response.json()
     assert (problem["code"], problem["reason"]) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
     assert 1 <= int(response.headers["Retry-After"]) <= 86_400
+
+
+async def count(
+    sessions: Sessions, user_id: uuid.UUID | None, address: str = "203.0.113.9"
+) -> httpx.Response:
+    """Call the RPC that counts its calls, as a user or as nobody."""
+    headers = {"X-Forwarded-For": address}
+    if user_id is not None:
+        headers["Authorization"] = f"Bearer {sessions.servicer.issuer.token(user_id)}"
+    return await sessions.client.post("/v1/calls:count", json={}, headers=headers)
 
 
 async def test_client_beyond_its_quota_is_refused_before_any_call() -> None:
@@ -83,16 +107,34 @@ async def test_quota_is_of_one_address_or_one_ipv6_network(others: str, status: 
 
 
 async def test_account_has_one_quota_from_all_addresses() -> None:
-    async with Setup.serve(apigateway_account_rate_limit="2/day", **BEHIND_PROXY) as setup:
+    async with Sessions.serve(apigateway_account_rate_limit="2/day", **BEHIND_PROXY) as sessions:
         for number in range(3):
-            headers = {
-                "Authorization": "Bearer one",
-                "X-Forwarded-For": f"203.0.113.{number}",
-            }
-            response = await setup.client.get("/v1/probes/7", headers=headers)
+            response = await count(sessions, uuid.UUID(int=1), address=f"203.0.113.{number}")
         check_refusal(response)
-        for other in ({"Authorization": "Bearer two"}, {}):
-            assert (await setup.client.get("/v1/probes/7", headers=other)).status_code == 200
+        for other in (uuid.UUID(int=2), None):
+            assert (await count(sessions, other)).status_code == 200
+
+
+async def test_credentials_that_are_not_valid_are_no_account() -> None:
+    """Otherwise anybody could begin as many counters as there are invalid tokens."""
+    async with Sessions.serve(apigateway_account_rate_limit="1/day") as sessions:
+        for token in ("one", "one", Issuer().token()):
+            headers = {"Authorization": f"Bearer {token}"}
+            response = await sessions.client.post("/v1/calls:count", json={}, headers=headers)
+            assert response.status_code == 200
+            assert "account" not in response.headers["RateLimit-Policy"]
+
+
+async def test_account_has_the_quota_of_an_rpc_from_all_addresses() -> None:
+    async with Sessions.serve(**BEHIND_PROXY) as sessions:
+        for number in range(6):
+            response = await count(sessions, uuid.UUID(int=1), address=f"203.0.113.{number}")
+        check_refusal(response)
+        assert '"CountCalls-account-86400s";q=5;w=86400' in response.headers["RateLimit-Policy"]
+        assert len(sessions.servicer.requests) == 5
+        assert (await count(sessions, uuid.UUID(int=2))).status_code == 200
+        anybody = [await count(sessions, None) for _ in range(6)]
+        assert {response.status_code for response in anybody} == {200}
 
 
 async def test_rpc_has_the_quota_of_its_option() -> None:
@@ -112,14 +154,26 @@ async def test_quotas_of_methods_can_be_turned_off() -> None:
     assert statuses == [200] * 7
 
 
-async def test_value_of_a_field_has_one_quota_from_all_addresses() -> None:
+@pytest.mark.parametrize("spelling", SPELLINGS)
+async def test_value_of_a_field_has_one_quota_however_it_is_spelt(spelling: str) -> None:
+    async with Sessions.serve() as sessions:
+        for _ in range(3):
+            assert (await sessions.login("max@münchen.example")).status_code == 200
+        check_refusal(await sessions.login(spelling))
+        assert (await sessions.login("moritz@münchen.example")).status_code == 200
+
+
+async def test_client_does_not_use_up_the_quota_of_a_value_for_others() -> None:
     async with Sessions.serve(**BEHIND_PROXY) as sessions:
-        emails = ("a@example.com", " A@example.com", "a@EXAMPLE.com", "a@example.com ")
-        for number, email in enumerate(emails):
-            response = await sessions.login(email, X_Forwarded_For=f"203.0.113.{number}")
-        check_refusal(response)
-        assert len(sessions.servicer.requests) == 3
-        other = await sessions.login("b@example.com", X_Forwarded_For="203.0.113.9")
+        for address, statuses in {
+            "203.0.113.1": [200, 200, 200, 429, 429],
+            "203.0.113.2": [200, 200, 200, 429, 429],
+            "203.0.113.3": [429],
+        }.items():
+            given = [await sessions.login(X_Forwarded_For=address) for _ in statuses]
+            assert [each.status_code for each in given] == statuses
+        assert '"Login-email-total-86400s";q=6' in given[0].headers["RateLimit-Policy"]
+        other = await sessions.login("b@example.com", X_Forwarded_For="203.0.113.3")
         assert other.status_code == 200
 
 
@@ -139,6 +193,29 @@ async def test_quota_is_free_again_after_its_time() -> None:
     async with asyncio.timeout(5):
         while not await limiter.hit(quota, "a"):  # noqa: ASYNC110 - time is what frees it.
             await asyncio.sleep(0.05)
+
+
+async def test_request_that_exceeds_a_quota_does_not_count_for_a_longer_one() -> None:
+    counters = Counters()
+    subject = Subject(parse_quotas("login", "9/day; 2/hour"), "key")
+    for _ in range(5):
+        hour, day = await counters.hit(subject)
+    assert (hour.exceeded, hour.remaining) == (True, 0)
+    assert (day.exceeded, day.remaining) == (False, 7)
+
+
+async def test_other_requests_do_not_push_out_the_counters_of_methods(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = partial(BoundedMemoryStorage, max_counters=10)
+    monkeypatch.setattr("gateway.rates.store.BoundedMemoryStorage", few)
+    counters = Counters()
+    quotas = parse_quotas("any", "1/day")
+    login = Subject(quotas, "login", of_method=True)
+    assert not (await counters.hit(login))[0].exceeded
+    for number in range(25):
+        await counters.hit(Subject(quotas, str(number)))
+    assert (await counters.hit(login))[0].exceeded
 
 
 async def test_counters_in_memory_are_bounded_and_the_oldest_goes_first() -> None:

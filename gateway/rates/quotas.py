@@ -25,10 +25,12 @@ class Subject(NamedTuple):
     quotas: Sequence[Quota]
     key: str
     """A digest of who it is, because the store need not know."""
+    of_method: bool = False
+    """Whether the quotas are those of a method, such as a login, and not of all requests."""
 
 
 def parse_quotas(name: str, text: str) -> tuple[Quota, ...]:
-    """Parse quotas such as `10/second; 100/minute`; empty text is no quota.
+    """Parse quotas such as `10/second; 100/minute`, the shortest first; empty text is no quota.
 
     Raises:
         ValueError: the text is not of that kind.
@@ -41,7 +43,7 @@ def parse_quotas(name: str, text: str) -> tuple[Quota, ...]:
         items = []
     if not items or any(item.amount < 1 for item in items):
         raise ValueError("must be numbers of requests per time, such as 10/second; 100/minute")
-    return tuple(_quota(name, item) for item in items)
+    return tuple(_quota(name, item) for item in sorted(items, key=RateLimitItem.get_expiry))
 
 
 def digest(*identity: str) -> str:

@@ -42,6 +42,8 @@ class Counters:
     def __init__(self, url: str = "") -> None:
         """Take the URL of a store, `redis://` or `rediss://`; without one, count in memory."""
         self._memory = SlidingWindowCounterRateLimiter(BoundedMemoryStorage())
+        self._method_memory = SlidingWindowCounterRateLimiter(BoundedMemoryStorage())
+        """Counts for the quotas of methods, which other requests do not push out."""
         self._pool = _make_pool(url) if url else None
         self._shared = None if self._pool is None else _share(url, self._pool)
         self._retry_at = 0.0
@@ -51,19 +53,17 @@ class Counters:
         self._log = log.logger()
 
     async def hit(self, subject: Subject) -> list[Usage]:
-        """Count a request of somebody; a quota that it exceeds does not count it."""
-        quotas, key = subject
+        """Count a request of somebody, but not for a quota that it exceeds, or a longer one."""
         if self._shared is not None and self._may_use_store():
             try:
                 async with asyncio.timeout(STORE_SECONDS):
-                    counting = (_hit(self._shared, quota, key) for quota in quotas)
-                    usages = await asyncio.gather(*counting)
+                    usages = await _hit(self._shared, subject)
             except (RedisError, OSError, TimeoutError) as error:
                 self._note_outage(error)
             else:
                 self._note_recovery()
                 return usages
-        return [await _hit(self._memory, quota, key) for quota in quotas]
+        return await _hit(self._method_memory if subject.of_method else self._memory, subject)
 
     async def close(self) -> None:
         """Close the connections to the store."""
@@ -92,10 +92,18 @@ class Counters:
             self._missed = 0
 
 
-async def _hit(limiter: SlidingWindowCounterRateLimiter, quota: Quota, key: str) -> Usage:
-    allowed = await limiter.hit(quota.item, quota.name, key)
-    reset_time, remaining = await limiter.get_window_stats(quota.item, quota.name, key)
-    return Usage(quota, not allowed, remaining, max(0.0, reset_time - time.time()))
+async def _hit(limiter: SlidingWindowCounterRateLimiter, subject: Subject) -> list[Usage]:
+    usages: list[Usage] = []
+    allowed = True
+    for quota in subject.quotas:
+        identity = quota.name, subject.key
+        exceeded = False
+        if allowed:
+            allowed = await limiter.hit(quota.item, *identity)
+            exceeded = not allowed
+        reset_time, remaining = await limiter.get_window_stats(quota.item, *identity)
+        usages.append(Usage(quota, exceeded, remaining, max(0.0, reset_time - time.time())))
+    return usages
 
 
 def _make_pool(url: str) -> BlockingConnectionPool:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from gateway.testing.fixtures import Sessions, Setup
 from gateway.testing.valkey import Valkey, run_valkey
 
 EMAIL = "canary@example.com"
-TOKEN = "canary.token.value"
+USER = uuid.UUID(int=7)
 
 
 @pytest.fixture
@@ -66,11 +67,12 @@ async def test_concurrent_requests_do_not_exceed_the_quota(valkey: Valkey) -> No
 async def test_store_holds_nobody_and_forgets(valkey: Valkey) -> None:
     given = settings(valkey.url) | {"apigateway_account_rate_limit": "9/day"}
     async with Sessions.serve(**given) as sessions:
-        await sessions.login(EMAIL, Authorization=f"Bearer {TOKEN}")
+        token = sessions.servicer.issuer.token(USER)
+        await sessions.login(EMAIL, Authorization=f"Bearer {token}")
     keys = await valkey.keys()
-    assert len(keys) == 4
+    assert len(keys) == 5
     everything = " ".join(keys)
-    for secret in (EMAIL, EMAIL.partition("@")[0], TOKEN, "127.0.0.1"):
+    for secret in (EMAIL, EMAIL.partition("@")[0], token, str(USER), "127.0.0.1"):
         assert secret not in everything
     async with Redis.from_url(valkey.url) as client:
         for key in keys:

@@ -152,15 +152,17 @@ LIMIT = 'options { [google.api.http] { get: "/v1/a" } [rest.v1.rate_limit] { %s 
 
 def test_rate_limit_counts_clients_and_values_of_a_field() -> None:
     option = 'client_limit: "9/minute" field: "id" field_limit: "3/minute; 5/hour"'
+    option += ' field_total_limit: "50/hour" account_limit: "7/day"'
     routes = compile_routes(books(LIMIT % option)).targets
     (route,) = [route for route in routes if route.rate_limit is not None]
     limit, request = route.rate_limit, route.rpc.request_class()
     assert limit is not None
     assert [quota.name for quota in limit.client("a").quotas] == ["GetBook-client-60s"]
-    assert limit.value(request) is None
-    value = limit.value(route.rpc.request_class(id="7"))
-    assert value is not None
+    assert [quota.name for quota in limit.account("a").quotas] == ["GetBook-account-86400s"]
+    assert list(limit.values(request, "a")) == []
+    value, total = limit.values(route.rpc.request_class(id="7"), "a")
     assert [quota.name for quota in value.quotas] == ["GetBook-id-60s", "GetBook-id-3600s"]
+    assert [quota.name for quota in total.quotas] == ["GetBook-id-total-3600s"]
 
 
 @pytest.mark.parametrize(
@@ -172,6 +174,8 @@ def test_rate_limit_counts_clients_and_values_of_a_field() -> None:
         ('field: "name" field_limit: "1/day"', "there is no string field name"),
         ('field: "tags" field_limit: "1/day"', "there is no string field tags"),
         ('field: "part" field_limit: "1/day"', "there is no string field part"),
+        ('field_total_limit: "1/day"', "field_total_limit needs a field"),
+        ('account_limit: "often"', "must be numbers of requests per time"),
         ('field: "id" field_limit: "0/day"', "must be numbers of requests per time"),
     ],
 )

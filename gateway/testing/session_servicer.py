@@ -32,6 +32,8 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     """Whose keys are served; tests sign tokens by it."""
     publishes: bool = True
     """Whether the keys can be fetched."""
+    counts: bool = True
+    """Whether calls can be counted."""
 
     async def Login(self, request: session_pb2.LoginRequest, _: Context) -> session_pb2.Tokens:
         """Begin the session."""
@@ -63,10 +65,12 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         return httpbody_pb2.HttpBody(content_type="application/json", data=data)
 
     async def CountCalls(
-        self, request: session_pb2.CountCallsRequest, _: Context
+        self, request: session_pb2.CountCallsRequest, context: Context
     ) -> session_pb2.CountCallsResponse:
         """Count this call too."""
         self.requests.append(request)
+        if not self.counts:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "There is nothing to count.")
         return session_pb2.CountCallsResponse(count=len(self.requests))
 
     def _renew(self) -> session_pb2.Tokens:
