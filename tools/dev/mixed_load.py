@@ -15,7 +15,7 @@ from tools.client.session import Session
 
 PAUSE_SECONDS = 0.02
 TIMEOUT_SECONDS = 30.0
-WATCHED_EVENTS = 3
+WATCHED_EVENTS = 100
 
 _PASSWORD = "correct horse"  # noqa: S105 - of a shop for tests.
 _STOPPING = "SERVER_STOPPING"
