@@ -45,7 +45,7 @@ async def test_calls_beyond_the_limit_are_refused_and_probes_are_not(
     server = make(database_url, waiting, Limits(max_calls=3))
     async with asyncio.timeout(10), serving(server) as channel:
         held = [asyncio.ensure_future(unary(channel, "wait")(b"")) for _ in range(3)]
-        await waiting.entered.wait()
+        await waiting.entered(3)
         for _ in range(2):
             refused = await refusal(unary(channel, "echo")(b""))
             assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -67,7 +67,7 @@ async def test_slow_method_does_not_take_all_calls(database_url: str) -> None:
     server = make(database_url, waiting, Limits(max_calls=10, max_method_calls=2))
     async with asyncio.timeout(10), serving(server) as channel:
         held = [asyncio.ensure_future(unary(channel, "wait")(b"")) for _ in range(2)]
-        await waiting.entered.wait()
+        await waiting.entered(2)
         refused = await refusal(unary(channel, "wait")(b""))
         assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert refused.reason == "TOO_MANY_CALLS"

@@ -1,8 +1,8 @@
 """A gRPC server over one database, with health, reflection and a graceful stop.
 
-The health of the service is NOT_SERVING while the database cannot be reached or is not migrated, and
-while the server stops. That of the server as a whole, which has an empty name, is SERVING until the
-server stops: clients call no replica without it.
+The health of the service is NOT_SERVING while the database cannot be reached or is not migrated,
+and while the server stops. That of the server as a whole, which has an empty name, is SERVING until
+the server stops: clients call no replica without it.
 """
 
 import sys

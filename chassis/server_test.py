@@ -130,7 +130,7 @@ async def test_stop_finishes_calls_in_flight(database: Database) -> None:
     await server.start()
     async with client.open_channel("127.0.0.1", server.port) as channel:
         call = asyncio.ensure_future(unary(channel, "wait")(b"kept"))
-        await waiting.entered.wait()
+        await waiting.entered()
         stopping = asyncio.create_task(server.stop(grace_seconds=25))
         while await is_served(channel):
             assert not stopping.done()
@@ -165,7 +165,7 @@ async def test_no_call_is_lost_when_a_replica_announces_its_stop(database_url: s
         async with asyncio.TaskGroup() as group:
             for _ in range(20):
                 group.create_task(call_on(channel))
-            while not (calls["first"] and calls["second"]):
+            while not (calls["first"] and calls["second"]):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             await first.announce_stop()
             before = -1

@@ -154,14 +154,19 @@ class Waiting:
     """A method that responds with its request once it may."""
 
     def __init__(self) -> None:
-        self.entered = asyncio.Event()
+        self._entries = asyncio.Semaphore(0)
         self.proceed = asyncio.Event()
 
     async def wait(self, request: bytes, _context: object) -> bytes:
-        """Set `entered` and wait for `proceed`."""
-        self.entered.set()
+        """Wait for `proceed`."""
+        self._entries.release()
         await self.proceed.wait()
         return request
+
+    async def entered(self, calls: int = 1) -> None:
+        """Return when there have been as many more calls."""
+        for _ in range(calls):
+            await self._entries.acquire()
 
 
 @asynccontextmanager

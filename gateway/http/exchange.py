@@ -30,11 +30,9 @@ _LOG = log.logger()
 """One for all requests, because structlog would assemble a new logger for each."""
 
 _CREDENTIALS = frozenset({b"authorization", b"cookie"})
-# Proxies send a UUID, or 32 hexadecimal digits as in a W3C trace id. Whatever else, such as a token,
-# would be logged and recorded wherever the request goes.
-_REQUEST_ID = re.compile(
-    r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9A-Fa-f]{32}"
-)
+# Proxies send a UUID, or 32 hexadecimal digits as in a W3C trace id. Whatever else, such as a
+# token, would be logged and recorded wherever the request goes.
+_REQUEST_ID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9A-Fa-f]{32}")
 
 
 class Account(NamedTuple):

@@ -108,7 +108,7 @@ def test_messages_of_proto2_are_written_as_they_were_read(text: str) -> None:
         ({"rings": "x"}, "rings"),
         ({"[tree.v1.owner]": "x"}, "[tree.v1.owner]"),
         ({"[tree.v1.none]": 1}, "[tree.v1.none]"),
-        ({"(tree.v1.owner)": 1}, "(tree.v1.owner)"),
+        ({"(tree.v1.owner)": 1}, "(not a name)"),
         ({"child": {"class": 1}}, "child.class"),
         ({"[tree.v1.certified]": {"x": 1}}, "[tree.v1.certified].x"),
         ({"[tree.v1.birds]": ["a", 1]}, "[tree.v1.birds][1]"),

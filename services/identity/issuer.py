@@ -24,9 +24,9 @@ SILENCE_SECONDS = 10.0
 def make_verifier(resources: Resources, _servicer: object) -> Verifier:
     """Return a verifier of the tokens that the user service issues.
 
-    Tasks keep its keys and the revoked sessions up to date. Nobody is trusted before both are known.
-    While the user service is down after that, known keys go on verifying, and tokens of sessions
-    that end meanwhile are valid until they expire.
+    Tasks keep its keys and the revoked sessions up to date. Nobody is trusted before both are
+    known. While the user service is down after that, known keys go on verifying, and tokens of
+    sessions that end meanwhile are valid until they expire.
     """
     stub: user_pb2_grpc.UserServiceAsyncStub
     stub = user_pb2_grpc.UserServiceStub(resources.channels[PEER])

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -110,17 +111,21 @@ async def test_a_logout_reaches_services_that_were_cut_off(clean_database_url: s
             assert await wait_until_refused(verifier, tokens.access_token) == "TOKEN_REVOKED"
 
 
-class SilentUsers(user_pb2_grpc.UserServiceServicer):
+class SilentUsers(grpc.GenericRpcHandler):
     """Watches that begin, and then say nothing more."""
 
     def __init__(self) -> None:
-        self.watches = 0
+        self.watches = asyncio.Semaphore(0)
 
-    async def WatchRevocations(
-        self, _request: user_pb2.WatchRevocationsRequest, _context: object
-    ) -> AsyncIterator[user_pb2.WatchRevocationsResponse]:
-        self.watches += 1
-        yield user_pb2.WatchRevocationsResponse()
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        """Return the method for WatchRevocations only."""
+        if details.method.endswith("/WatchRevocations"):
+            return grpc.unary_stream_rpc_method_handler(self.watch)
+        return None
+
+    async def watch(self, _request: bytes, _context: object) -> AsyncIterator[bytes]:
+        self.watches.release()
+        yield user_pb2.WatchRevocationsResponse().SerializeToString()
         await asyncio.Event().wait()
 
 
@@ -130,10 +135,10 @@ async def test_a_user_service_that_falls_silent_is_watched_anew(
     monkeypatch.setattr(issuer, "SILENCE_SECONDS", 0.05)
     silent = SilentUsers()
     server = grpc.aio.server()
-    user_pb2_grpc.add_UserServiceServicer_to_server(silent, server)
+    server.add_generic_rpc_handlers((silent,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with asyncio.timeout(10), clients(port):
-        while silent.watches < 2:
-            await asyncio.sleep(0.01)
+        for _ in range(2):
+            await silent.watches.acquire()
     await server.stop(0)

@@ -197,7 +197,9 @@ async def test_whoever_registered_the_address_unverified_has_no_part_in_the_acco
         "IDENTITY_NOT_LINKED"
     )
     with psycopg.connect(clean_database_url) as connection:
-        assert connection.execute("SELECT FROM mail_tokens UNION ALL SELECT FROM mails").rowcount == 0
+        assert (
+            connection.execute("SELECT FROM mail_tokens UNION ALL SELECT FROM mails").rowcount == 0
+        )
 
 
 async def test_an_identity_is_not_linked_to_an_address_that_differs_in_case(

@@ -39,9 +39,7 @@ async def _link(connection: Connection, identity: OutsideIdentity) -> uuid.UUID:
     )
     if user_id is None:
         user_id = await _claim(connection, email)
-    await account_repository.insert_identity(
-        connection, identity.issuer, identity.subject, user_id
-    )
+    await account_repository.insert_identity(connection, identity.issuer, identity.subject, user_id)
     return user_id
 
 

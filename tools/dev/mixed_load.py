@@ -110,9 +110,7 @@ class MixedLoad:
     async def _read(self) -> str:
         return await self._get(self._admin, self._paths)
 
-    async def _get(
-        self, client: httpx.AsyncClient, paths: Sequence[str], **options: Any
-    ) -> str:
+    async def _get(self, client: httpx.AsyncClient, paths: Sequence[str], **options: Any) -> str:
         failures = [_describe(await client.get(path, **options)) for path in paths]
         return " ".join(filter(None, failures))
 
