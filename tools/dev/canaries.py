@@ -173,7 +173,8 @@ class _Route:
         return Request(self.method, self._fill(self.known), {**_JSON, **headers}, content)
 
     def _usual_content(self) -> bytes:
-        example = next(iter(self._contents().values()), {}).get("example", {})
+        content: Mapping[str, Any] = next(iter(self._contents().values()), {})
+        example = content.get("example", {})
         if isinstance(example, str):
             return example.encode()
         return _dump(_adapt(example, example, self.known))

@@ -169,8 +169,8 @@ def test_the_secrets_of_a_user_are_in_no_log_and_no_table(
         post(client, "/v1/users:requestPasswordReset", email=EMAIL)
         mailed = find_mail_token(environment)
         post(client, "/v1/users:resetPassword", token=mailed, newPassword=PASSWORDS[2])
-    tokens = [*first.values(), *second.values(), mailed]
-    signatures = [token.rsplit(".", 1)[-1] for token in tokens if len(token) > 40]
+    told = [*first.values(), *second.values(), mailed]
+    signatures = [token.rsplit(".", 1)[-1] for token in told if len(token) > 40]
     assert len(signatures) == 5
     rows = dump_rows(environment)
     for name, text in {**read_logs(environment), **rows}.items():

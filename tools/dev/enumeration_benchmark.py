@@ -5,6 +5,7 @@ turn, to a shop of its own, and prints how long each kind took.
 """
 
 import random
+import secrets
 import statistics
 import time
 import uuid
@@ -86,7 +87,7 @@ def _make_email() -> str:
 
 def _post(client: httpx.Client, path: str, body: Body) -> httpx.Response:
     # Each request is from an address of its own, as the routes have rate limits.
-    octets = ".".join(str(random.randrange(256)) for _ in range(3))
+    octets = ".".join(map(str, secrets.token_bytes(3)))
     return client.post(path, json=body, headers={"X-Forwarded-For": f"10.{octets}"})
 
 

@@ -33,7 +33,8 @@ class MixedLoad:
         self._url = url
         self._login = {"email": f"{uuid.uuid4().hex}@example.com", "password": _PASSWORD}
         self._admin = self._open(admin)
-        self._customer = self._open(Session(**self._login))
+        self._customer = self._open(Session(self._login["email"], _PASSWORD))
+        self._stranger = self._open(None)
         self._product_id = ""
         self._own_paths: list[str] = []
         self._paths: list[str] = []
@@ -49,7 +50,7 @@ class MixedLoad:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Use the shop within the block; at its end wait for the requests under way."""
-        async with self._admin, self._customer:
+        async with self._admin, self._customer, self._stranger:
             await self._prepare()
             uses: dict[str, Use] = {
                 "read": self._read,
@@ -69,15 +70,16 @@ class MixedLoad:
                     self._is_over = True
                     watching.cancel()
 
-    def _open(self, session: Session) -> httpx.AsyncClient:
+    def _open(self, session: Session | None) -> httpx.AsyncClient:
+        auth = None if session is None else Bearer(session)
         return httpx.AsyncClient(
-            base_url=self._url, auth=Bearer(session), timeout=TIMEOUT_SECONDS, trust_env=False
+            base_url=self._url, auth=auth, timeout=TIMEOUT_SECONDS, trust_env=False
         )
 
     async def _prepare(self) -> None:
         registration = {**self._login, "displayName": "Ada"}
-        await self._admin.post("/v1/users:register", json=registration, auth=None)
-        login = await self._customer.post("/v1/sessions:login", json=self._login, auth=None)
+        await self._stranger.post("/v1/users:register", json=registration)
+        login = await self._stranger.post("/v1/sessions:login", json=self._login)
         self._refresh_token = login.raise_for_status().json()["refreshToken"]
         product = {
             "sku": uuid.uuid4().hex,
@@ -131,15 +133,15 @@ class MixedLoad:
         octets = self.requests["refresh"].to_bytes(3, "big")
         body = {"refreshToken": self._refresh_token}
         headers = {"X-Forwarded-For": f"10.{'.'.join(map(str, octets))}"}
-        response = await self._customer.post(
-            "/v1/sessions/current:refresh", json=body, headers=headers, auth=None
+        response = await self._stranger.post(
+            "/v1/sessions/current:refresh", json=body, headers=headers
         )
         if not response.is_success:
             return _describe(response)
         tokens = response.json()
         self._refresh_token = tokens["refreshToken"]
         headers = {"Authorization": f"Bearer {tokens['accessToken']}"}
-        return await self._get(self._customer, self._own_paths, headers=headers, auth=None)
+        return await self._get(self._stranger, self._own_paths, headers=headers)
 
     async def _upload(self) -> str:
         """Send chunks of orders; one that gets no response because a server stops is sent again."""
