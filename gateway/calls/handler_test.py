@@ -259,6 +259,7 @@ async def test_request_id_is_generated_unless_a_valid_one_is_given(
     response = await setup.client.get("/v1/probes/7", headers=headers)
     made = response.headers["X-Request-Id"]
     assert len(made) == 32
+    assert made != given
     assert setup.metadata()["x-request-id"] == made
     assert len((await setup.client.get("/none")).headers["X-Request-Id"]) == 32
 
