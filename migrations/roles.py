@@ -4,7 +4,14 @@ The owner has the database and all that is in it; nobody logs in as the owner, r
 it. The service logs in as the app role, which has the rows but not the tables: no DDL, no TRUNCATE,
 and nothing but INSERT and SELECT on a ledger. Others may not connect.
 
-All of this can be repeated, and leaves alone what belongs to others.
+All of this can be repeated, and leaves alone what belongs to others, as do `postgres` and
+`template1`: PostgreSQL lets every role connect to them, and to make temporary tables there. Where a
+server has our databases only, a superuser should end that:
+
+    REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;
+
+Superusers still connect then. An administrator who is none needs CONNECT on `postgres`, from where
+the databases are made. Elsewhere pg_hba.conf can name the databases of each role.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -82,7 +89,8 @@ def _create_role(connection: Connection, role: str, attribute: LiteralString) ->
 def _check_app(connection: Connection, roles: Roles) -> None:
     query = (
         "SELECT FROM pg_roles WHERE rolname = %s AND (rolsuper OR rolcreaterole OR rolcreatedb"
-        " OR rolreplication OR rolbypassrls OR pg_has_role(oid, %s, 'MEMBER'))"
+        " OR rolreplication OR rolbypassrls OR rolname = %s"
+        " OR EXISTS (SELECT FROM pg_auth_members WHERE member = pg_roles.oid))"
     )
     if connection.execute(query, [roles.app, roles.owner]).rowcount:
         raise RoleError(f"the role {roles.app} may do more than that of a service should")
@@ -148,6 +156,25 @@ def take_over(connection: Connection, roles: Roles) -> None:
     """
     with connection.transaction():
         for (statement,) in connection.execute(_TAKE_OVER, {"owner": roles.owner}).fetchall():
+            connection.execute(statement)
+
+
+# They may be called by everybody, and what they write is in no table. An administrator who is not a
+# superuser cannot revoke that: they belong to who made the server.
+_LARGE_OBJECT_FUNCTIONS: LiteralString = """
+SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', pg_proc.oid::regprocedure)
+FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^lo(_|read$|write$)'
+    AND pg_has_role(proowner, 'USAGE')
+"""
+
+
+def revoke_large_objects(connection: Connection) -> None:
+    """Revoke from everybody, in the database that is connected to, what makes large objects.
+
+    Run it as the administrator. It does nothing if that is no superuser.
+    """
+    with connection.transaction():
+        for (statement,) in connection.execute(_LARGE_OBJECT_FUNCTIONS).fetchall():
             connection.execute(statement)
 
 

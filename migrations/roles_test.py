@@ -108,6 +108,9 @@ def test_services_cannot_change_tables_or_empty_them(urls: dict[str, str], datab
         "CREATE SCHEMA mine",
         "CREATE FUNCTION public.mine() RETURNS int RETURN 1",
         "CREATE EXTENSION hstore",
+        "SELECT lo_creat(-1)",
+        "SELECT lo_create(0)",
+        "SELECT lo_from_bytea(0, 'mine')",
         "SET session_replication_role = replica",
         f"SET ROLE {Roles.of(url).owner}",
         "UPDATE alembic_version SET version_num = 'x'",
@@ -239,6 +242,12 @@ def test_an_administrator_need_not_be_a_superuser(databases: Databases, role: st
     schema.upgrade("payment", administrated)
     assert _execute(administrated, "SELECT FROM transactions") == []
     assert _execute(_as_app(url), "SELECT FROM sandbox.movements") == []
+    # What belongs to the server is left to its superusers.
+    assert _execute(_as_app(url), "SELECT lo_unlink(lo_create(0))") == [(1,)]
+    schema.upgrade("payment", url)
+    with pytest.raises(errors.InsufficientPrivilege):
+        _execute(_as_app(url), "SELECT lo_create(0)")
+    schema.upgrade("payment", administrated)
     schema.downgrade("payment", administrated, schema.BASE)
     databases.drop(url)
 
@@ -280,6 +289,9 @@ def test_concurrent_runs_make_roles_once(databases: Databases) -> None:
         "ALTER ROLE {app} CREATEROLE",
         "ALTER ROLE {app} CREATEDB",
         "GRANT {owner} TO {app}",
+        "GRANT {owner} TO {app} WITH INHERIT FALSE, SET FALSE",
+        "GRANT pg_read_all_data TO {app}",
+        "GRANT pg_monitor TO {app}",
     ],
 )
 def test_an_app_role_that_may_do_more_is_refused(databases: Databases, grant: str) -> None:

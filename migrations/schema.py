@@ -17,7 +17,15 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from psycopg import conninfo, sql
 
-from migrations.roles import LEDGERS, RoleError, Roles, create, grant, take_over
+from migrations.roles import (
+    LEDGERS,
+    RoleError,
+    Roles,
+    create,
+    grant,
+    revoke_large_objects,
+    take_over,
+)
 
 DATABASES = ("user", "product", "order", "payment", "gateway")
 """The databases by their short names, which are the sections of alembic.ini."""
@@ -126,6 +134,7 @@ def _owner_connection(database: str, url: str, roles: Roles) -> Iterator[sqlalch
     with _locked_connection(url) as connection:
         raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
         take_over(raw, roles)
+        revoke_large_objects(raw)
         raw.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(roles.owner)))
         raw.commit()
         yield connection
