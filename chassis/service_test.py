@@ -68,7 +68,9 @@ def test_database_is_on_the_server_where_it_has_no_url(environment: pytest.Monke
     environment.setenv("POSTGRES_HOST", "h")
     environment.setenv("POSTGRES_PORT", "3")
     environment.setenv("HEALTH_DATABASE_PASSWORD", "p")
-    assert load().find_database("Health") == "postgresql://healthdb_app:p@h:3/healthdb"
+    assert load().find_database("Health") == (
+        "postgresql://healthdb_app:p@h:3/healthdb?sslmode=verify-full&sslrootcert=system"
+    )
 
 
 def test_every_bad_setting_is_named(

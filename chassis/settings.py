@@ -54,6 +54,14 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, without asking any name server."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 DEVELOPMENT_SECRET = "change-me-in-production"  # noqa: S105 - It is refused elsewhere.
 """What passwords and other secrets are in `.env`, and nowhere else."""
 
@@ -99,7 +107,17 @@ class OnServer:
         password = values[self.password].get_secret_value()
         login = f"{quote(user, safe='')}:{quote(password, safe='')}"
         server = address(values["postgres_host"], values["postgres_port"])
-        return f"postgresql://{login}@{server}/{quote(database, safe='')}"
+        return f"postgresql://{login}@{server}/{quote(database, safe='')}{_find_options(values)}"
+
+
+def _find_options(values: Mapping[str, Any]) -> str:
+    """Return the options by which the server has to prove its name, with TLS."""
+    is_development = values.get("bazaar_environment") == "development"
+    if is_development or is_loopback(values["postgres_host"]):
+        return ""
+    root = values["postgres_sslrootcert"]
+    path = root if root == "system" else str(dotenv_path().parent / root)
+    return f"?sslmode=verify-full&sslrootcert={quote(path, safe='')}"
 
 
 def app_role(database: str) -> str:
@@ -163,6 +181,10 @@ class DatabaseSettings(Settings):
     """Where the PostgreSQL server listens."""
     postgres_port: Port | None = None
     """The port of the PostgreSQL server."""
+    postgres_sslrootcert: str = Field(default="system", min_length=1)
+    """A file with the authorities one of which must have signed the certificate of the server, in
+    production unless the server is on this machine. A relative path begins where .env is; `system`
+    are those that SSL_CERT_FILE or SSL_CERT_DIR names, or else OpenSSL has."""
 
 
 _SERVER = tuple(DatabaseSettings.__annotations__)

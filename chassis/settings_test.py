@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from psycopg import conninfo
 
 from chassis import settings
 
@@ -83,6 +84,31 @@ def test_own_database_is_on_the_server_as_the_app_role() -> None:
     found = settings.load(LampSettings)
     url = found.lamp_database_url.get_secret_value()
     assert url == "postgresql://lampdb_app:p%40ss%2Fword@127.0.0.1:5432/lampdb"
+
+
+@pytest.mark.parametrize("host", ["db", "10.0.0.7", "2001:db8::1", "127.0.0.1.example.com"])
+def test_a_server_elsewhere_must_prove_its_name_outside_development(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    def find_options() -> dict[str, object]:
+        url = settings.load(LampSettings).lamp_database_url.get_secret_value()
+        options = conninfo.conninfo_to_dict(url)
+        assert options["host"] == host
+        return {name: value for name, value in options.items() if name.startswith("ssl")}
+
+    monkeypatch.setenv("POSTGRES_HOST", host)
+    assert find_options() == {"sslmode": "verify-full", "sslrootcert": "system"}
+    monkeypatch.setenv("POSTGRES_SSLROOTCERT", "tls/db & ca.crt")
+    path = workspace / "tls/db & ca.crt"
+    assert find_options() == {"sslmode": "verify-full", "sslrootcert": str(path)}
+    monkeypatch.setenv("BAZAAR_ENVIRONMENT", "development")
+    assert find_options() == {}
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_a_server_on_this_machine_needs_no_tls(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("POSTGRES_HOST", host)
+    assert "?" not in settings.load(LampSettings).lamp_database_url.get_secret_value()
 
 
 @pytest.mark.parametrize(

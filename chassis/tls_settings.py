@@ -4,7 +4,6 @@ They are the last fields of its settings: whether plain text is allowed depends 
 which are before them.
 """
 
-import ipaddress
 from collections.abc import Collection
 from functools import partial
 from typing import Annotated, Any
@@ -52,7 +51,7 @@ def find_certificates(config: settings.Settings, prefix: str) -> Certificates | 
 
 def _check_plaintext(hosts: Collection[str], plaintext: bool, info: ValidationInfo) -> bool:
     # A host that is bad is not among the data, and has a line of its own.
-    remote = [name for name in hosts if not _is_loopback(info.data.get(name, "localhost"))]
+    remote = [name for name in hosts if not settings.is_loopback(info.data.get(name, "localhost"))]
     if plaintext and remote:
         names = ", ".join(map(str.upper, remote))
         raise ValueError(f"must be false, because not every address is loopback: see {names}")
@@ -71,10 +70,3 @@ def _read_directory(server_name: str, value: object, info: ValidationInfo) -> Ce
         return Certificates(settings.dotenv_path().parent / value, server_name)
     except TlsError as error:
         raise ValueError(str(error)) from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 
 from chassis import settings
 
@@ -22,6 +22,18 @@ def _find_place(url: str) -> str:
     return url.partition("://")[2].partition("?")[0].rpartition("@")[2]
 
 
+_DEVELOPMENT_PASSWORD = "bazaar"  # noqa: S105 - It is refused elsewhere.
+
+
+def _refuse_development_password(password: SecretStr, info: ValidationInfo) -> SecretStr:
+    known = password.get_secret_value() == _DEVELOPMENT_PASSWORD
+    if known and not settings.is_development(info):
+        raise ValueError("must not be that of .env unless BAZAAR_ENVIRONMENT is development")
+    return password
+
+
+AdministratorPassword = Annotated[settings.Password, AfterValidator(_refuse_development_password)]
+"""The password of who administers a server, which is not that of `.env` except in development."""
 AdministratorUrl = Annotated[settings.DatabaseUrl, BeforeValidator(_check_server)]
 
 
@@ -41,7 +53,7 @@ class MigrationSettings(settings.DatabaseSettings):
 
     postgres_user: Annotated[str, Field(min_length=1)] | None = None
     """The role that administers the server: it makes roles and databases."""
-    postgres_password: SecretStr | None = None
+    postgres_password: AdministratorPassword | None = None
     """The password of that role."""
     postgres_database: str = Field(default="gatewaydb", min_length=1)
 

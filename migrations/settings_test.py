@@ -18,6 +18,7 @@ SERVER = {
     "PAYMENTSERVICE_DATABASE_PASSWORD": "y",
     "APIGATEWAY_DATABASE_PASSWORD": "g",
 }
+TLS = "?sslmode=verify-full&sslrootcert=system"
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +45,12 @@ def test_all_databases_are_on_one_server_by_default() -> None:
     found = load()
     names = {name: f"{name}db" for name in ("user", "product", "order", "payment", "gateway")}
     assert found.database_urls() == {
-        name: f"postgresql://administrator:a@db:5432/{database}" for name, database in names.items()
+        name: f"postgresql://administrator:a@db:5432/{database}{TLS}"
+        for name, database in names.items()
     }
     passwords = dict(zip(names, "upoyg", strict=True))
     assert found.app_urls() == {
-        name: f"postgresql://{database}_app:{passwords[name]}@db:5432/{database}"
+        name: f"postgresql://{database}_app:{passwords[name]}@db:5432/{database}{TLS}"
         for name, database in names.items()
     }
 
@@ -58,8 +60,8 @@ def test_the_database_of_the_gateway_may_have_another_name(
 ) -> None:
     environment.setenv("POSTGRES_DATABASE", "keys")
     found = load()
-    assert found.database_urls()["gateway"] == "postgresql://administrator:a@db:5432/keys"
-    assert found.app_urls()["gateway"] == "postgresql://keys_app:g@db:5432/keys"
+    assert found.database_urls()["gateway"] == f"postgresql://administrator:a@db:5432/keys{TLS}"
+    assert found.app_urls()["gateway"] == f"postgresql://keys_app:g@db:5432/keys{TLS}"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_a_url_on_the_same_server_only_names_another_role(environment: pytest.Mo
     url = "postgresql://service:s@db:5432/orderdb?sslmode=require"
     environment.setenv("ORDERSERVICE_DATABASE_URL", url)
     found = load()
-    assert found.database_urls()["order"] == "postgresql://administrator:a@db:5432/orderdb"
+    assert found.database_urls()["order"] == f"postgresql://administrator:a@db:5432/orderdb{TLS}"
     assert found.app_urls()["order"] == url
 
 
@@ -97,6 +99,20 @@ def test_no_server_is_needed_where_all_urls_are_given(environment: pytest.Monkey
         if name.endswith("database_url"):
             environment.setenv(name.upper(), f"postgresql://{name}")
     assert load().database_urls()["user"] == "postgresql://migrations_userservice_database_url"
+
+
+@pytest.mark.parametrize("password", ["bazaar", settings.DEVELOPMENT_SECRET])
+def test_the_password_of_dotenv_is_refused_outside_development(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], password: str
+) -> None:
+    environment.setenv("POSTGRES_PASSWORD", password)
+    environment.setenv("BAZAAR_ENVIRONMENT", "development")
+    load()
+    environment.setenv("BAZAAR_ENVIRONMENT", "production")
+    assert refused(capsys)[0] == (
+        "POSTGRES_PASSWORD: Value error, must not be that of .env"
+        " unless BAZAAR_ENVIRONMENT is development"
+    )
 
 
 def test_a_misspelt_name_is_refused(

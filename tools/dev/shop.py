@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr
 
 from chassis import settings
 from chassis.tls import Certificates, TlsError
-from migrations.settings import MigrationSettings
+from migrations.settings import AdministratorPassword, MigrationSettings
 from tools.dev import readiness
 from tools.dev.ports import Endpoint
 from tools.dev.program import Program, ProgramError
@@ -31,7 +31,7 @@ class ShopSettings(MigrationSettings):
     postgres_host: settings.Host
     postgres_port: settings.Port
     postgres_user: Annotated[str, Field(min_length=1)]
-    postgres_password: SecretStr
+    postgres_password: AdministratorPassword
     userservice_host: settings.Host
     userservice_port: settings.Port
     productservice_host: settings.Host
