@@ -2,6 +2,10 @@
 
 The table audit_events, to which services can only add, is the same in every database that has it.
 What is recorded is committed with the change, or neither is.
+
+It is kept for ever, also after the user who was changed is deleted. So it has neither secrets nor
+personal data of that user: such fields have the option `debug_redact`. The log tells who changed
+them and when, but not their values.
 """
 
 import datetime as dt
@@ -41,9 +45,16 @@ ORDER BY audit_event_id DESC LIMIT %(limit)s
 """
 
 
+REDACTED = "[redacted]"
+"""What is recorded in place of a value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of a resource, whose messages lose their fields with `debug_redact`."""
+    """A change of a resource, whose messages lose their fields with `debug_redact`.
+
+    Of these, fields of the resource itself that it changes are recorded as REDACTED.
+    """
 
     resource: str
     """Its name, such as `products/0199aaaa-0000-7000-8000-000000000000`."""
@@ -72,8 +83,8 @@ async def record(connection: Connection, changes: Iterable[Change]) -> None:
         "request_id": call_context.request_id.get(),
         "method": call_context.method.get(),
         "resources": [change.resource for change in made],
-        "befores": [_to_json(change.before) for change in made],
-        "afters": [_to_json(change.after) for change in made],
+        "befores": [_to_json(change.before, change.after) for change in made],
+        "afters": [_to_json(change.after, change.before) for change in made],
     }
     await connection.execute(_INSERT, parameters)
 
@@ -154,13 +165,19 @@ def _parse_address(client: str) -> str | None:
         return None
 
 
-def _to_json(message: Message | None) -> Jsonb | None:
+def _to_json(message: Message | None, other: Message | None) -> Jsonb | None:
+    """Convert the message before or after a change; `other` is the other one of the two."""
     if message is None:
         return None
     shown = type(message)()
     shown.CopyFrom(message)
     _redact(shown)
-    return Jsonb(json_format.MessageToDict(shown), dumps=orjson.dumps)
+    found = json_format.MessageToDict(shown)
+    for field, value in message.ListFields():
+        is_changed = other is None or getattr(other, field.name) != value
+        if field.GetOptions().debug_redact and is_changed:
+            found[field.json_name] = REDACTED
+    return Jsonb(found, dumps=orjson.dumps)
 
 
 def _redact(message: Message) -> None:

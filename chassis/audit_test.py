@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from chassis import audit, call_context
-from chassis.audit import Change
+from chassis.audit import REDACTED, Change
 from chassis.caller import Caller, Role
 from chassis.database import Database
 
@@ -94,9 +94,31 @@ async def test_secrets_are_left_out_at_any_depth(
     account = Account(name="a", token="hunter2", owner=make("b"), members=[make("c"), make("d")])
     call_as(Role.ADMIN)
     await record(database, Change("accounts/1", None, account))
-    shown = {"name": "a", "owner": {"name": "b"}, "members": [{"name": "c"}, {"name": "d"}]}
+    shown = {
+        "name": "a",
+        "token": REDACTED,
+        "owner": {"name": "b"},
+        "members": [{"name": "c"}, {"name": "d"}],
+    }
     assert read(clean_database_url) == [("admin", None, None, shown)]
     assert account.token == "hunter2", "the message itself is as it was"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("old", "new", ({"token": REDACTED}, {"token": REDACTED})),
+        ("old", "", ({"token": REDACTED}, {})),
+        ("", "new", ({}, {"token": REDACTED})),
+        ("old", "old", ({}, {})),
+    ],
+)
+async def test_of_a_secret_is_recorded_whether_it_changed(
+    database: Database, clean_database_url: str, before: str, after: str, shown: tuple[object, ...]
+) -> None:
+    call_as(Role.ADMIN)
+    await record(database, Change("accounts/1", Account(token=before), Account(token=after)))
+    assert read(clean_database_url) == [("admin", None, *shown)]
 
 
 @pytest.mark.parametrize(

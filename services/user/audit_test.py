@@ -1,4 +1,4 @@
-"""What staff and admins do with users is in the audit log, without any password."""
+"""What staff and admins do with users is in the audit log, without passwords and personal data."""
 
 import uuid
 from typing import Any
@@ -8,6 +8,7 @@ import psycopg
 from google.protobuf import json_format
 
 from bazaar.user.v1 import user_pb2
+from chassis.audit import REDACTED
 from chassis.audit_testing import find_changes_by_staff
 from chassis.caller import Role
 from services.user.main import SERVICE
@@ -19,11 +20,15 @@ DATABASE = "user"
 STAFF_ID = str(uuid.UUID(int=7))
 NOT_RECORDED = {"ChangePassword", "ChangeEmail"}
 """Only one's own can be changed."""
+PERSONAL = frozenset({"email", "displayName", "addresses"})
 
 
-def to_json(user: user_pb2.User) -> dict[str, Any]:
+def to_json(user: user_pb2.User, *changed: str) -> dict[str, Any]:
+    """Return a user as it is recorded: without personal data, of which it only has what changed."""
     found: dict[str, Any] = json_format.MessageToDict(user)
-    return found
+    assert set(found) >= PERSONAL
+    shown = {name: value for name, value in found.items() if name not in PERSONAL}
+    return shown | dict.fromkeys(changed, REDACTED)
 
 
 async def list_events(users: Users) -> list[tuple[str, str, dict[str, Any], dict[str, Any]]]:
@@ -60,15 +65,21 @@ async def test_each_change_of_a_user_by_staff_is_recorded(
     recorded = {method for _, method, _, _ in found}
     assert recorded == find_changes_by_staff(SERVICE.descriptor) - NOT_RECORDED
     assert found == [
-        ("staff", "CreateUser", {}, to_json(created)),
-        ("staff", "UpdateUser", to_json(created), to_json(updated)),
+        ("staff", "CreateUser", {}, to_json(created, *PERSONAL)),
+        (
+            "staff",
+            "UpdateUser",
+            to_json(created, "displayName"),
+            to_json(updated, "displayName"),
+        ),
         ("admin", "SetRole", to_json(updated), to_json(promoted)),
-        ("admin", "DeleteUser", to_json(promoted), {}),
+        ("admin", "DeleteUser", to_json(promoted, *PERSONAL), {}),
     ]
     with psycopg.connect(clean_database_url) as connection:
         stored = connection.execute("SELECT audit_events::text FROM audit_events").fetchall()
-    assert PASSWORD not in str(stored)
-    assert "argon2" not in str(stored)
+    address = created.addresses[0]
+    for secret in (PASSWORD, "argon2", created.email, created.display_name, address.city):
+        assert secret not in str(stored)
 
 
 async def test_what_customers_do_with_their_accounts_is_not_recorded(

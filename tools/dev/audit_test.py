@@ -46,8 +46,10 @@ def test_changes_are_recorded_as_they_were_answered(admin: httpx.Client) -> None
         response = admin.post(f"/v1/{resources}", json=message, headers=FORGED)
         assert response.is_success, response.text
         made[resources] = response.json()
+        personal = {"email": "[redacted]", "displayName": "[redacted]"}
+        recorded = made[resources] | (personal if resources == "users" else {})
         (event,) = read_log(admin, resources)
-        assert event["after"] == made[resources]
+        assert event["after"] == recorded
         assert event["role"] == "admin"
         assert event["clientAddress"] == "127.0.0.1"
         assert event["requestId"] == response.headers["X-Request-Id"]
@@ -59,6 +61,7 @@ def test_changes_are_recorded_as_they_were_answered(admin: httpx.Client) -> None
     assert event["after"]["userId"] == made["users"]["userId"]
     everything = "".join(admin.get(f"/v1/audit/{resources}").text for resources in LOGS)
     assert PASSWORD not in everything
+    assert user["email"] not in everything
     accounts = admin.get("/v1/users").json()["users"]
     (admin_id,) = {each["userId"] for each in accounts if each["email"] == ADMIN_EMAIL}
     assert {event["userId"] for each in LOGS for event in read_log(admin, each)} == {admin_id}
