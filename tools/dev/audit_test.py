@@ -16,7 +16,8 @@ FORGED = {"X-Forwarded-For": "198.51.100.7"}
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[ShopProcess]:
-    with open_environment() as environment, ShopProcess(environment) as shop:
+    no_proxies = {"APIGATEWAY_TRUSTED_PROXIES": ""}
+    with open_environment() as environment, ShopProcess(environment | no_proxies) as shop:
         shop.wait_until_ready()
         yield shop
 
