@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 from psycopg.types.json import Jsonb
 
 from chassis import call_context, conversion, paging
+from chassis.caller import Caller
 from chassis.database import Connection, Database, fetch
 
 _INSERT: LiteralString = """
@@ -64,12 +65,15 @@ class Change:
     """None if it was deleted."""
 
 
-async def record(connection: Connection, changes: Iterable[Change]) -> None:
-    """Record changes in the transaction that makes them, if staff or an admin calls.
+async def record(
+    connection: Connection, changes: Iterable[Change], *, actor: Caller | None = None
+) -> None:
+    """Record changes in the transaction that makes them, if staff or an admin makes them.
 
-    For anybody else, and outside of a call, the changes are not even read.
+    That is whoever calls, or the actor where something else than a token of a session proves who
+    acts. For anybody else, and outside of a call, the changes are not even read.
     """
-    caller = call_context.find_caller()
+    caller = actor or call_context.find_caller()
     if caller is None or not caller.is_staff:
         return
     made = list(changes)

@@ -19,7 +19,6 @@ from services.user import (
     repository,
     session_repository,
 )
-from services.user.account_repository import Account
 from services.user.domain import Profile, User
 from services.user.mail import Purpose, Template
 from services.user.passwords import Passwords
@@ -70,11 +69,12 @@ class Accounts:
             errors.AlreadyExists: another user has the address meanwhile.
         """
         async with self._database.transaction() as connection:
-            account, email = await _use_token(connection, token, Purpose.VERIFY_EMAIL)
-            await account_repository.set_verified_email(connection, account.user_id, email)
-            if email != account.email:
-                await account_repository.cancel_mails(connection, account.user_id)
-                await mail_repository.add(connection, Template.EMAIL_CHANGED, account.email)
+            user, email = await _use_token(connection, token, Purpose.VERIFY_EMAIL)
+            await account_repository.set_verified_email(connection, user.user_id, email)
+            if email != user.profile.email:
+                await account_repository.cancel_mails(connection, user.user_id)
+                await mail_repository.add(connection, Template.EMAIL_CHANGED, user.profile.email)
+            await _record(connection, user, actor=_holder(user))
 
     async def request_password_reset(self, email: str) -> None:
         """Send a mail with a token to the user with an e-mail address, if there is one."""
@@ -97,13 +97,14 @@ class Accounts:
                 raise _invalid_token()
         password_hash = await self._passwords.hash(password)
         async with self._database.transaction() as connection:
-            account, email = await _use_token(connection, token, Purpose.RESET_PASSWORD)
-            if email != account.email:
+            user, email = await _use_token(connection, token, Purpose.RESET_PASSWORD)
+            if email != user.profile.email:
                 raise _invalid_token()
-            await account_repository.set_password_hash(connection, account.user_id, password_hash)
-            await account_repository.set_verified_email(connection, account.user_id, email)
-            await account_repository.cancel_mails(connection, account.user_id)
-            await session_repository.end_sessions_of_user(connection, account.user_id)
+            await account_repository.set_password_hash(connection, user.user_id, password_hash)
+            await account_repository.set_verified_email(connection, user.user_id, email)
+            await account_repository.cancel_mails(connection, user.user_id)
+            await session_repository.end_sessions_of_user(connection, user.user_id)
+            await _record(connection, user, actor=_holder(user))
 
     async def change_password(
         self, user_id: uuid.UUID, current_password: str, password: str, *, kept: uuid.UUID
@@ -121,12 +122,14 @@ class Accounts:
         current = await self._check_password(user_id, current_password)
         replacement = await self._passwords.hash(password)
         async with self._database.transaction() as connection:
+            user = await repository.get_user(connection, user_id, lock=True)
             if not await repository.replace_password_hash(
                 connection, user_id, current, replacement
             ):
                 raise _password_changed()
             await account_repository.cancel_mails(connection, user_id)
             await session_repository.end_sessions_of_user(connection, user_id, kept=kept)
+            await _record(connection, user)
 
     async def change_email(self, user_id: uuid.UUID, email: str, password: str) -> None:
         """Send a mail to a new address, by which it becomes that of the user.
@@ -142,10 +145,11 @@ class Accounts:
         """
         current = await self._check_password(user_id, password)
         async with self._database.transaction() as connection:
-            account = await account_repository.lock_account(connection, user_id)
-            if account is None or account.password_hash != current:
+            user = await repository.get_user(connection, user_id, lock=True)
+            if await repository.get_password_hash(connection, user_id) != current:
                 raise _password_changed()
             await mail_repository.add(connection, Template.VERIFY_EMAIL, email, user_id)
+            await _record(connection, user)
 
     async def update(
         self, caller: Caller, user_id: uuid.UUID, etag: str, change: Callable[[User], Profile]
@@ -241,19 +245,30 @@ async def _leave_email(connection: Connection, user: User, email: str) -> None:
     await mail_repository.add(connection, Template.VERIFY_EMAIL, email, user.user_id)
 
 
-async def _use_token(connection: Connection, token: str, purpose: Purpose) -> tuple[Account, str]:
+async def _record(connection: Connection, before: User, *, actor: Caller | None = None) -> None:
+    """Record what users do with their own accounts, if they are staff."""
+    after = await repository.get_user(connection, before.user_id)
+    await audit.record(connection, [messages.to_change(before, after)], actor=actor)
+
+
+def _holder(user: User) -> Caller:
+    """Return the user as whoever holds the token of a mail, who needs no session."""
+    return Caller(user.user_id, user.role, session_id=uuid.UUID(int=0), expire_time=0.0)
+
+
+async def _use_token(connection: Connection, token: str, purpose: Purpose) -> tuple[User, str]:
     """Use a token; return its user, whose row is locked, and the address it was sent to.
 
     The row of a user is locked before those of the user's tokens, here as where a user is deleted.
     """
     digest = opaque_tokens.digest(token)
     found = await account_repository.find_mail_token(connection, digest, purpose)
-    account = found and await account_repository.lock_account(connection, found[0])
-    if not found or not account:
+    users = found and await repository.get_users(connection, [found[0]], lock=True)
+    if not found or not users:
         raise _invalid_token()
     if not await account_repository.delete_mail_token(connection, digest):
         raise _invalid_token()
-    return account, found[1]
+    return users[0], found[1]
 
 
 def _password_changed() -> errors.Aborted:

@@ -1,16 +1,21 @@
-"""What staff and admins do with users is in the audit log, without passwords and personal data."""
+"""What staff and admins do with users, and themselves, is in the audit log.
+
+Passwords and personal data are not.
+"""
 
 import uuid
 from typing import Any
 
 import grpc
 import psycopg
+import pytest
 from google.protobuf import json_format
 
-from bazaar.user.v1 import user_pb2
+from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis.audit import REDACTED
 from chassis.audit_testing import find_changes_by_staff
 from chassis.caller import Role
+from services.user import opaque_tokens
 from services.user.main import SERVICE
 from services.user.testing import PASSWORD, Users, as_user, new_user
 
@@ -18,8 +23,8 @@ pytest_plugins = ("tools.postgres.testing", "services.user.testing")
 DATABASE = "user"
 
 STAFF_ID = str(uuid.UUID(int=7))
-NOT_RECORDED = {"ChangePassword", "ChangeEmail"}
-"""Only one's own can be changed."""
+OWN = {"ChangeEmail", "ChangePassword"}
+"""The RPCs with which users change their own accounts only."""
 PERSONAL = frozenset({"email", "displayName", "addresses"})
 
 
@@ -29,6 +34,18 @@ def to_json(user: user_pb2.User, *changed: str) -> dict[str, Any]:
     assert set(found) >= PERSONAL
     shown = {name: value for name, value in found.items() if name not in PERSONAL}
     return shown | dict.fromkeys(changed, REDACTED)
+
+
+def add_token(url: str, purpose: str, user_id: str) -> str:
+    """Add a token of a mail to a new address of a user, and return it."""
+    token = opaque_tokens.make()
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "INSERT INTO mail_tokens (digest, purpose, user_id, email, expire_time)"
+            " VALUES (%s, %s, %s, 'new@example.com', now() + interval '1 hour')",
+            [opaque_tokens.digest(token), purpose, user_id],
+        )
+    return token
 
 
 async def list_events(users: Users) -> list[tuple[str, str, dict[str, Any], dict[str, Any]]]:
@@ -63,7 +80,7 @@ async def test_each_change_of_a_user_by_staff_is_recorded(
     await users.DeleteUser(user_pb2.DeleteUserRequest(user_id=user_id))
     found = await list_events(users)
     recorded = {method for _, method, _, _ in found}
-    assert recorded == find_changes_by_staff(SERVICE.descriptor) - NOT_RECORDED
+    assert recorded == find_changes_by_staff(SERVICE.descriptor) - OWN
     assert found == [
         ("staff", "CreateUser", {}, to_json(created, *PERSONAL)),
         (
@@ -80,6 +97,49 @@ async def test_each_change_of_a_user_by_staff_is_recorded(
     address = created.addresses[0]
     for secret in (PASSWORD, "argon2", created.email, created.display_name, address.city):
         assert secret not in str(stored)
+
+
+@pytest.mark.parametrize("role", [user_pb2.ROLE_STAFF, user_pb2.ROLE_CUSTOMER])
+async def test_what_staff_do_with_their_own_accounts_is_recorded(
+    users: Users,
+    channel: grpc.aio.Channel,
+    clean_database_url: str,
+    role: user_pb2.Role.ValueType,
+) -> None:
+    user_id = (await users.CreateUser(new_user())).user_id
+    await users.SetRole(user_pb2.SetRoleRequest(user_id=user_id, role=role))
+    is_staff = role == user_pb2.ROLE_STAFF
+    own = as_user(channel, user_id, Role.STAFF if is_staff else Role.CUSTOMER)
+    await own.ChangeEmail(
+        user_pb2.ChangeEmailRequest(user_id=user_id, email="new@example.com", password=PASSWORD)
+    )
+    token = add_token(clean_database_url, "verify_email", user_id)
+    # Another user may be logged in where the link of the mail is opened.
+    await users.VerifyEmail(user_pb2.VerifyEmailRequest(token=token))
+    token = add_token(clean_database_url, "reset_password", user_id)
+    anybody: Users = user_pb2_grpc.UserServiceStub(channel)
+    await anybody.ResetPassword(
+        user_pb2.ResetPasswordRequest(token=token, new_password="battery staple")
+    )
+    await own.ChangePassword(
+        user_pb2.ChangePasswordRequest(
+            user_id=user_id, current_password="battery staple", new_password=PASSWORD
+        )
+    )
+    found = await list_events(users)
+    expected = ["ChangeEmail", "VerifyEmail", "ResetPassword", "ChangePassword"]
+    assert [method for who, method, _, _ in found if who == "staff"] == (
+        expected if is_staff else []
+    )
+    if not is_staff:
+        return
+    _, _, before, after = found[-3]
+    assert (before["email"], after["email"]) == ("ada@example.com", "new@example.com")
+    with psycopg.connect(clean_database_url) as connection:
+        actors = connection.execute(
+            "SELECT DISTINCT user_id::text FROM audit_events WHERE role = 'staff'"
+        ).fetchall()
+    assert actors == [(user_id,)]
 
 
 async def test_what_customers_do_with_their_accounts_is_not_recorded(
