@@ -168,7 +168,7 @@ async def make_first_admin(
     A user who has the e-mail address already gets the password, as it may not be theirs. Of
     concurrent calls, one makes an admin.
     """
-    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ADMIN_LOCK_KEY,))
+    await _lock_admins(connection)
     cursor = await connection.execute(
         """
         INSERT INTO users (email, display_name, password_hash, role, email_verified)
@@ -185,10 +185,26 @@ async def make_first_admin(
     return None if row is None else row[0]
 
 
+async def lock_other_admins(connection: Connection, user_id: uuid.UUID) -> bool:
+    """Return whether there is an admin besides a user, whose row is locked.
+
+    Until the transaction ends, another one that asks this waits.
+    """
+    await _lock_admins(connection)
+    cursor = await connection.execute(
+        "SELECT FROM users WHERE role = 'admin' AND user_id <> %s LIMIT 1", (user_id,)
+    )
+    return cursor.rowcount == 1
+
+
 async def has_admin(connection: Connection) -> bool:
     """Return whether there is an admin."""
     cursor = await connection.execute("SELECT FROM users WHERE role = 'admin' LIMIT 1")
     return cursor.rowcount == 1
+
+
+async def _lock_admins(connection: Connection) -> None:
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ADMIN_LOCK_KEY,))
 
 
 async def insert_mail_token(

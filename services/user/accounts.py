@@ -185,9 +185,11 @@ class Accounts:
         Raises:
             errors.NotFound: the user does not exist for the caller.
             errors.PermissionDenied: the caller may not change the user.
+            errors.FailedPrecondition: the user is the only admin.
         """
         async with self._database.transaction() as connection:
             user = await _lock_changeable(connection, caller, user_id)
+            await _check_admin_remains(connection, user)
             await session_repository.end_sessions_of_user(connection, user_id)
             await repository.delete_user(connection, user_id)
             await audit.record(connection, [messages.to_change(user, None)])
@@ -197,11 +199,13 @@ class Accounts:
 
         Raises:
             errors.NotFound: the user does not exist.
+            errors.FailedPrecondition: the user is the only admin.
         """
         async with self._database.transaction() as connection:
             user = await repository.get_user(connection, user_id, lock=True)
             if user.role is role:
                 return user
+            await _check_admin_remains(connection, user)
             await account_repository.set_role(connection, user_id, role)
             await session_repository.end_sessions_of_user(connection, user_id)
             changed = await repository.get_user(connection, user_id)
@@ -232,6 +236,15 @@ async def _lock_changeable(connection: Connection, caller: Caller, user_id: uuid
     user = await repository.get_user(connection, user_id, lock=True)
     domain.check_may_change(caller, user)
     return user
+
+
+async def _check_admin_remains(connection: Connection, user: User) -> None:
+    """Check that there is an admin besides a user who will not be one any more."""
+    if user.role is Role.ADMIN and not await account_repository.lock_other_admins(
+        connection, user.user_id
+    ):
+        message = "The only admin cannot be deleted or get another role. Appoint another one first."
+        raise errors.FailedPrecondition("LAST_ADMIN", message)
 
 
 async def _leave_email(connection: Connection, user: User, email: str) -> None:
