@@ -7,15 +7,17 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import grpc
 import psycopg
 import pytest
 from google.protobuf import empty_pb2
 from psycopg import sql
+from rest.v1 import annotations_pb2
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
+from chassis import access
 from chassis.database import Database
 from chassis.service import Resources
 from chassis.testing import Events, held_back, refusal, serving_service
@@ -30,6 +32,8 @@ from tools.postgres.testing import app_url
 pytest_plugins = ("tools.postgres.testing", "services.user.testing", "chassis.testing")
 DATABASE = "user"
 NEW_PASSWORD = "battery staple"
+# Its stub has another type for it than the generated code of ours.
+RATE_LIMIT: Any = annotations_pb2.rate_limit
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,19 @@ async def test_a_request_for_a_reset_takes_the_same_steps_for_an_unknown_address
         await ask_for_reset(users, email)
         steps.append([each for each in statements if "alembic" not in str(each)])
     assert steps[0] == steps[1]
+
+
+def test_what_strangers_ask_for_an_address_is_limited_for_each_address() -> None:
+    rules = access.read_rules(SERVICE.descriptor)
+    limits = {
+        rpc.name: (limit.field, bool(limit.field_limit), bool(limit.field_total_limit))
+        for rpc in SERVICE.descriptor.methods
+        if "email" in rpc.input_type.fields_by_name
+        and rules[f"/{SERVICE.descriptor.full_name}/{rpc.name}"].is_public
+        and (limit := rpc.GetOptions().Extensions[RATE_LIMIT])
+    }
+    names = ("Register", "RequestPasswordReset", "Login")
+    assert limits == dict.fromkeys(names, ("email", True, True))
 
 
 async def test_register_enforces_the_rules(users: Users, clean_database_url: str) -> None:
