@@ -98,6 +98,15 @@ async def insert_identity(
     )
 
 
+async def use_id_token(connection: Connection, digest: bytes, expire_time: dt.datetime) -> bool:
+    """Note that an ID token is used; return whether it was not before, as for one caller only."""
+    cursor = await connection.execute(
+        "INSERT INTO used_id_tokens (digest, expire_time) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        (digest, expire_time),
+    )
+    return cursor.rowcount == 1
+
+
 async def take_over(connection: Connection, user_id: uuid.UUID) -> None:
     """Give an account, whose row is locked, to the owner of its e-mail address, who is verified.
 
@@ -262,6 +271,7 @@ async def cancel_mails(connection: Connection, user_id: uuid.UUID) -> None:
     )
 
 
-async def delete_expired_mail_tokens(connection: Connection) -> None:
-    """Delete all tokens that have expired."""
+async def delete_expired_tokens(connection: Connection) -> None:
+    """Delete all tokens of mails, and used ID tokens, that have expired."""
     await connection.execute("DELETE FROM mail_tokens WHERE expire_time < now()")
+    await connection.execute("DELETE FROM used_id_tokens WHERE expire_time < now()")

@@ -221,13 +221,13 @@ class Accounts:
         return current
 
     async def sweep(self) -> None:
-        """Delete tokens of mails that have expired.
+        """Delete tokens of mails, and used ID tokens, that have expired.
 
         Raises:
             errors.Unavailable: the database is down.
         """
         async with self._database.connection() as connection:
-            await account_repository.delete_expired_mail_tokens(connection)
+            await account_repository.delete_expired_tokens(connection)
 
 
 async def _lock_changeable(connection: Connection, caller: Caller, user_id: uuid.UUID) -> User:

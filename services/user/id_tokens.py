@@ -4,6 +4,8 @@ An issuer is trusted by the settings only. Its keys are found by discovery (Open
 1.0), and fetched regularly, so that one that the issuer withdraws is not trusted for long.
 """
 
+import datetime as dt
+import hashlib
 import ipaddress
 import json
 import time
@@ -51,6 +53,10 @@ class OutsideIdentity:
     email: str
     """As the issuer has it; empty unless the issuer has verified it."""
     name: str
+    token_digest: bytes
+    """Of what is signed of the token: it tells one token from another."""
+    token_expire_time: dt.datetime
+    """When the token is not accepted any more."""
 
 
 class IdTokens:
@@ -101,12 +107,12 @@ class IdTokens:
             audience=issuer.audience,
             issuer=issuer.url,
             leeway=LEEWAY_SECONDS,
-            options={"require": list(_REQUIRED)},
+            options={"require": list(_REQUIRED), "enforce_minimum_key_length": True},
         )
         _check_party(claims, issuer.audience)
         if claims["iat"] < time.time() - MAX_AGE_SECONDS:
             raise ValueError("too old")
-        return _to_identity(claims)
+        return _to_identity(claims, _digest(token))
 
 
 class _Discovery:
@@ -126,7 +132,10 @@ class _Discovery:
         configuration = json.loads(await self._get(url))
         if configuration.get("issuer") != self._issuer:
             raise ValueError("the configuration is of another issuer")
-        return await self._get(check_url(configuration.get("jwks_uri")))
+        url = check_url(configuration.get("jwks_uri"))
+        if url.startswith("http:") and not self._issuer.startswith("http:"):
+            raise ValueError("the keys of an https issuer must have an https URL")
+        return await self._get(url)
 
     async def _get(self, url: str) -> bytes:
         content = b""
@@ -166,7 +175,12 @@ def _check_party(claims: dict[str, Any], audience: str) -> None:
         raise ValueError("issued to another party")
 
 
-def _to_identity(claims: dict[str, Any]) -> OutsideIdentity:
+def _digest(token: str) -> bytes:
+    """Return the SHA-256 digest of what is signed: of some signatures there are several forms."""
+    return hashlib.sha256(token.rpartition(".")[0].encode()).digest()
+
+
+def _to_identity(claims: dict[str, Any], token_digest: bytes) -> OutsideIdentity:
     subject = _text(claims["sub"])
     if not 1 <= len(subject) <= 255 or not subject.isascii() or not subject.isprintable():
         raise ValueError("not a subject")
@@ -179,6 +193,10 @@ def _to_identity(claims: dict[str, Any]) -> OutsideIdentity:
         subject,
         email if is_verified and isinstance(email, str) else "",
         name if isinstance(name, str) else "",
+        token_digest,
+        dt.datetime.fromtimestamp(
+            min(int(claims["exp"]) + LEEWAY_SECONDS, claims["iat"] + MAX_AGE_SECONDS), dt.UTC
+        ),
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import time
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,8 +29,10 @@ from services.user.account_repository import (
     insert_unless_taken,
     lock_identity,
 )
+from services.user.accounts import Accounts
 from services.user.id_tokens import IdTokens, TrustedIssuer, check_url
 from services.user.main import SERVICE
+from services.user.passwords import Passwords
 from services.user.settings import UserSettings
 from services.user.testing import PASSWORD, Users, log_in, new_user, refresh
 from tools.postgres.testing import app_url
@@ -42,6 +45,7 @@ KEYS: dict[str, Any] = {
     "ES256": ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate(),
 }
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 Claims = dict[str, Any]
 
 
@@ -81,6 +85,7 @@ class Issuer:
             "sub": "1234",
             "iat": now,
             "exp": now + 300,
+            "jti": str(uuid.uuid4()),
             "email": "ada@example.com",
             "email_verified": True,
             "name": "Ada Lovelace",
@@ -327,6 +332,75 @@ async def test_a_key_that_the_issuer_has_withdrawn_is_not_trusted(issuer: Issuer
                     await verifier.verify(token)
                     await asyncio.sleep(0)
         await task.stop()
+
+
+@pytest.mark.parametrize("algorithm", KEYS)
+async def test_a_token_is_used_once(users: Users, issuer: Issuer, algorithm: str) -> None:
+    token = issuer.token(algorithm)
+    await exchange(users, token)
+    refused = await refuse(users, token)
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAUTHENTICATED, "INVALID_ID_TOKEN")
+
+
+async def test_a_used_token_is_known_by_another_form_of_its_signature(
+    users: Users, issuer: Issuer
+) -> None:
+    token = issuer.token("ES256")
+    await exchange(users, token)
+    signed, _, encoded = token.rpartition(".")
+    signature = base64.urlsafe_b64decode(encoded + "==")
+    r, s = (int.from_bytes(each) for each in (signature[:32], signature[32:]))
+    other = (P256_ORDER - s).to_bytes(32)
+    encoded = base64.urlsafe_b64encode(r.to_bytes(32) + other).rstrip(b"=").decode()
+    assert jwt.decode(
+        f"{signed}.{encoded}", KEYS["ES256"].public_key(), ["ES256"], audience=AUDIENCE
+    )
+    assert (await refuse(users, f"{signed}.{encoded}")).reason == "INVALID_ID_TOKEN"
+
+
+async def test_a_used_token_is_remembered_until_it_expires(
+    users: Users, issuer: Issuer, database: Database, clean_database_url: str
+) -> None:
+    now = int(time.time())
+    kept = issuer.token(exp=now - id_tokens.LEEWAY_SECONDS + 30)
+    await exchange(users, kept)
+    await exchange(users, issuer.token(iat=now - id_tokens.MAX_AGE_SECONDS + 30, exp=2**33))
+    with psycopg.connect(clean_database_url) as connection:
+        seconds = connection.execute(
+            "SELECT extract(epoch FROM expire_time)::integer FROM used_id_tokens"
+        ).fetchall()
+        assert seconds == [(now + 30,)] * 2
+        connection.execute("INSERT INTO used_id_tokens VALUES (sha256('x'), now())")
+    await Accounts(database, Passwords(memory_kib=8)).sweep()
+    assert (await refuse(users, kept)).reason == "INVALID_ID_TOKEN"
+    with psycopg.connect(clean_database_url) as connection:
+        assert connection.execute("SELECT FROM used_id_tokens").rowcount == 2
+
+
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+async def test_a_short_key_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = rsa.generate_private_key(65537, 1024)
+    monkeypatch.setitem(KEYS, "RS256", short)
+    issuer.keys = json.dumps({"keys": [make_jwk("RS256")]})
+    async with httpx.AsyncClient() as client:
+        verifier = IdTokens([TrustedIssuer(issuer.url, AUDIENCE)], client)
+        with pytest.raises(errors.Unauthenticated):
+            await verifier.verify(issuer.token("RS256"))
+
+
+async def test_keys_of_an_https_issuer_are_not_fetched_over_http() -> None:
+    requests = []
+    url = "https://issuer.example"
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        requests.append(str(request.url))
+        return httpx.Response(200, json={"issuer": url, "jwks_uri": "http://127.0.0.1/keys"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client:
+        verifier = IdTokens([TrustedIssuer(url, AUDIENCE)], client)
+        with pytest.raises(errors.Unavailable):
+            await verifier.verify(Issuer(url).token())
+    assert requests == [f"{url}/.well-known/openid-configuration"]
 
 
 async def test_unknown_issuers_are_not_asked(users: Users, issuer: Issuer) -> None:

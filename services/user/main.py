@@ -62,7 +62,7 @@ def make_servicer(resources: Resources) -> UserServicer:
         BackgroundTask("first_admin", admin.ensure, first_admin.INTERVAL_SECONDS),
         BackgroundTask("mail_worker", worker.run, mail_worker.INTERVAL_SECONDS),
         BackgroundTask("session_sweep", logins.sweep, sessions.SWEEP_SECONDS),
-        BackgroundTask("mail_token_sweep", accounts.sweep, sessions.SWEEP_SECONDS),
+        BackgroundTask("token_sweep", accounts.sweep, sessions.SWEEP_SECONDS),
     ]
     outside = open_id_tokens(resources)
     resources.tasks.extend([*tasks, *outside.tasks()])

@@ -12,11 +12,19 @@ from services.user.id_tokens import OutsideIdentity
 async def find_or_make(database: Database, identity: OutsideIdentity) -> Account:
     """Return the account of an outside identity, which is made or linked at the first login.
 
+    Its token can be used for that once, unless an error is raised.
+
     Raises:
+        errors.Unauthenticated: the token was used before.
         errors.PermissionDenied: the issuer has not verified the e-mail address, or it is another
             one than that of the account here, and the same only case-insensitively.
     """
     async with database.transaction() as connection:
+        if not await account_repository.use_id_token(
+            connection, identity.token_digest, identity.token_expire_time
+        ):
+            message = "The ID token was used before. Log in at the provider again."
+            raise errors.Unauthenticated("INVALID_ID_TOKEN", message)
         user_id = await account_repository.lock_identity(
             connection, identity.issuer, identity.subject
         )
