@@ -201,7 +201,9 @@ def _make_handler(plan: Plan, dependencies: Dependencies, limiter: RateLimiter) 
                 max_of_one=settings.apigateway_max_method_calls,
             ),
         ),
-        stream_calls=StreamCalls(dependencies.upstream, dependencies.streams, open_bodies),
+        stream_calls=StreamCalls(
+            dependencies.upstream, dependencies.streams, open_bodies, dependencies.accounts
+        ),
         rate_limiter=limiter,
     )
 

@@ -151,7 +151,7 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     apigateway_max_streams: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """How many streams one worker may have open at once."""
     apigateway_max_client_streams: Annotated[int, Field(ge=1, le=100_000)] = 100
-    """How many of them may be of one client address."""
+    """How many of them may be of one client address, and how many of one account."""
     apigateway_stream_idle_seconds: Seconds = 60.0
     """How long there may be no activity on a stream; a heartbeat of an event stream is activity."""
     apigateway_idempotency_seconds: Annotated[float, Field(ge=60, le=30 * 86_400)] = 86_400.0

@@ -2,7 +2,8 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
 
 import httpx
 import psycopg
@@ -102,6 +103,23 @@ async def test_account_has_one_quota_with_all_of_its_tokens() -> None:
             response = await sessions.client.post("/v1/calls:count", json={}, headers=headers)
             statuses.append(response.status_code)
     assert statuses == [200, 200, 429, 200]
+
+
+async def test_account_has_one_limit_of_streams_from_all_addresses() -> None:
+    proxies = frozenset({ip_network("127.0.0.0/8")})
+    given = {"apigateway_trusted_proxies": proxies, "apigateway_max_client_streams": 1}
+    async with Sessions.serve(**given) as sessions, AsyncExitStack() as stack:
+        issuer = sessions.servicer.issuer
+        statuses = []
+        callers = (issuer.token(), issuer.token(), issuer.token(OTHER), "forged", "forged")
+        for number, token in enumerate(callers):
+            headers = {
+                "Authorization": f"Bearer {token}",
+                "X-Forwarded-For": f"203.0.113.{number}",
+            }
+            streaming = sessions.client.stream("GET", "/v1/calls:watch", headers=headers)
+            statuses.append((await stack.enter_async_context(streaming)).status_code)
+    assert statuses == [200, 503, 200, 200, 200]
 
 
 async def test_response_with_a_secret_is_not_recorded(clean_database_url: str) -> None:

@@ -11,16 +11,17 @@ from gateway.testing.fixtures import Sessions
 from gateway.testing.session_servicer import LIFETIME_SECONDS
 
 ASK = {"X-Session": "cookie"}
+REMOTE = {"X-Forwarded-For": "203.0.113.9"}
 REFRESH = "/v1/sessions/current:refresh"
 LOGOUT = "/v1/sessions/current:logout"
 SHOP = "https://shop.example"
 
 
-def cookie_of(response: httpx.Response) -> tuple[str, dict[str, Any]]:
+def cookie_of(response: httpx.Response, name: str = "refresh") -> tuple[str, dict[str, Any]]:
     """Return the value and the attributes of the only cookie that a response sets."""
     (header,) = response.headers.get_list("Set-Cookie")
     (morsel,) = SimpleCookie(header).values()
-    assert morsel.key == "refresh"
+    assert morsel.key == name
     return morsel.value, {name: value for name, value in morsel.items() if value}
 
 
@@ -97,10 +98,38 @@ async def test_logout_deletes_the_cookie_and_a_failure_does_not() -> None:
 async def test_cookie_is_for_tls_only_unless_the_client_is_on_this_machine() -> None:
     proxies = frozenset({ip_network("127.0.0.0/8")})
     async with Sessions.serve(apigateway_trusted_proxies=proxies) as sessions:
-        remote = await sessions.login(X_Session="cookie", X_Forwarded_For="203.0.113.9")
+        remote = await sessions.login(X_Session="cookie", **REMOTE)
         local = await sessions.login(X_Session="cookie")
-    assert cookie_of(remote)[1]["secure"] is True
+    assert cookie_of(remote, "__Secure-refresh")[1]["secure"] is True
     assert "secure" not in cookie_of(local)[1]
+
+
+async def test_cookie_that_may_have_been_set_without_tls_is_ignored() -> None:
+    proxies = frozenset({ip_network("127.0.0.0/8")})
+    async with Sessions.serve(apigateway_trusted_proxies=proxies) as sessions:
+        await sessions.login()
+        planted = await post(sessions, REFRESH, Cookie="refresh=refresh-1", **ASK, **REMOTE)
+        assert planted.status_code == 401
+        await sessions.login()
+        cookie = f"__Secure-refresh={sessions.servicer.refresh_token}"
+        assert (await post(sessions, REFRESH, Cookie=cookie, **ASK, **REMOTE)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "cookies",
+    [
+        ["refresh=refresh-1; refresh=other"],
+        ["refresh=other; a=b; refresh=refresh-1"],
+        ["refresh=refresh-1", "refresh=refresh-1"],
+    ],
+)
+async def test_two_cookies_of_the_name_are_refused(cookies: list[str]) -> None:
+    async with Sessions.serve() as sessions:
+        await sessions.login()
+        headers = [*ASK.items(), *(("Cookie", cookie) for cookie in cookies)]
+        response = await sessions.client.post(REFRESH, json={}, headers=headers)
+        assert (response.status_code, response.json()["reason"]) == (400, "AMBIGUOUS_COOKIE")
+        assert sessions.servicer.refresh_token == "refresh-1"
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [(SHOP, "true"), ("https://evil.example", None)])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.http.client_address import network_of
+from gateway.http.exchange import Account
 from gateway.http.problems import Problem, unavailable
 
 HEARTBEAT_SECONDS = 15.0
@@ -29,7 +30,7 @@ class OpenStreams:
     max_streams: int
     """How many may be open at once."""
     max_client_streams: int
-    """How many of them may be of one client."""
+    """How many of them may be of one client address, or of one account."""
     idle_seconds: float
     """How long there may be no activity: no response arrives or leaves, no request is passed on.
 
@@ -40,7 +41,8 @@ class OpenStreams:
     """
     drain_seconds: float
     """How long a stream may continue after the server begins to stop."""
-    _streams: dict[Stream, str] = field(default_factory=dict, init=False)
+    _streams: dict[Stream, list[str]] = field(default_factory=dict, init=False)
+    """Whose they are."""
     _streams_of: Counter[str] = field(default_factory=Counter, init=False)
     _draining: bool = field(default=False, init=False)
 
@@ -49,8 +51,8 @@ class OpenStreams:
         """The interval of heartbeats, which is less than `idle_seconds`."""
         return min(HEARTBEAT_SECONDS, self.idle_seconds / 2)
 
-    def add(self, stream: Stream, client: str) -> None:
-        """Count a stream of a client address as open.
+    def add(self, stream: Stream, client: str, account: Account | None) -> None:
+        """Count a stream of a client address, and of an account that is verified, as open.
 
         Raises:
             Problem: the server is stopping, or the limit of open streams is reached.
@@ -60,20 +62,21 @@ class OpenStreams:
         if len(self._streams) >= self.max_streams:
             detail = "The server has reached its limit of open streams."
             raise unavailable(detail, "TOO_MANY_STREAMS", retry_seconds=5)
-        client = network_of(client)
-        if self._streams_of.get(client, 0) >= self.max_client_streams:
+        owners = [network_of(client)]
+        if account is not None and account.is_verified:
+            owners.append(account.name)
+        if any(self._streams_of[owner] >= self.max_client_streams for owner in owners):
             detail = "The client has reached its limit of open streams."
             raise unavailable(detail, "TOO_MANY_STREAMS", retry_seconds=5)
-        self._streams[stream] = client
-        self._streams_of[client] += 1
+        self._streams[stream] = owners
+        self._streams_of.update(owners)
 
     def remove(self, stream: Stream) -> None:
         """Count a stream as closed."""
-        client = self._streams.pop(stream, None)
-        if client is not None:
-            self._streams_of[client] -= 1
-            if not self._streams_of[client]:
-                del self._streams_of[client]
+        for owner in self._streams.pop(stream, ()):
+            self._streams_of[owner] -= 1
+            if not self._streams_of[owner]:
+                del self._streams_of[owner]
 
     def drain(self) -> None:
         """Open no more streams, take no more of any upload, and end what is left after a while."""

@@ -64,7 +64,7 @@ class Relay:
         Raises:
             Problem: the server is stopping, or the limit of open streams is reached.
         """
-        self._streams.add(self, self._exchange.client)
+        self._streams.add(self, self._exchange.client, self._exchange.account)
         self._exchange.become_stream()
         self._call = self._make_call()
         if self._requests is not None:

@@ -13,6 +13,7 @@ from gateway.calls.relay import Mark, Relay
 from gateway.calls.requests import read_message, read_messages
 from gateway.calls.responses import RAW_HEADERS, raw_content_type, write_response
 from gateway.calls.stream_body import StreamBody
+from gateway.http.accounts import Accounts
 from gateway.http.exchange import Exchange
 from gateway.http.media_types import (
     BINARY,
@@ -42,6 +43,7 @@ class StreamCalls:
     upstream: Upstream
     streams: OpenStreams
     open_bodies: ConcurrencyLimit
+    accounts: Accounts
 
     async def serve(
         self, parts: RequestParts, exchange: Exchange, resp: falcon.asgi.Response
@@ -115,6 +117,7 @@ class StreamCalls:
     ) -> Relay:
         """Make the relay of a call that resumes after the event `last_id`, if it can."""
         route = parts.route
+        await self.accounts.find(exchange)  # Streams are counted for it.
         timeout = call_timeout_seconds(exchange, MAX_TIMEOUT_SECONDS)
         metadata = call_metadata(exchange, route.rpc.request_headers)
         options = {"timeout": timeout, "metadata": metadata}

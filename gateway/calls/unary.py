@@ -78,7 +78,7 @@ class UnaryCalls:
         """Serve a request that has arrived."""
         cookie = route.cookie if _asks_for_cookie(exchange) else None
         if cookie is not None:
-            cookie.fill(request, exchange.header(b"cookie"))
+            cookie.fill(request, exchange.cookies, secure=exchange.needs_secure_cookies)
         if route.rate_limit is not None:
             for value in route.rate_limit.values(request, exchange.client):
                 await self.rate_limiter.admit_call(exchange, value)

@@ -102,6 +102,12 @@ class Exchange:
         """
         return self._scope["scheme"] == "https" or not is_loopback(self.client)
 
+    @property
+    def cookies(self) -> str:
+        """The cookies of the request, of all its Cookie headers."""
+        lines = [value for name, value in self._scope["headers"] if name == b"cookie"]
+        return b"; ".join(lines).decode("latin-1")
+
     def header(self, name: bytes) -> str:
         """Return a header by its name in lower case; empty if it is absent."""
         return self._headers.get(name, b"").decode("latin-1")

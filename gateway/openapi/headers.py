@@ -44,7 +44,10 @@ def response_headers(route: Route) -> dict[str, Header]:
     if route.version is not None:
         headers["ETag"] = _header("The version of the resource.")
     if route.cookie is not None:
-        headers["Set-Cookie"] = _header(f"`{route.cookie.name}`, if {SESSION_HEADER} asks for it.")
+        headers["Set-Cookie"] = _header(
+            f"`{route.cookie.name}`, if {SESSION_HEADER} asks for it;"
+            " over TLS with the prefix `__Secure-` or `__Host-`."
+        )
     if route.takes_idempotency_key:
         headers[REPLAYED_HEADER] = _header(
             f"`true` on a response that is repeated for its {HEADER}."

@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from gateway.http.problems import invalid_argument
 from gateway.routing.bodies import ResponseBody
 from gateway.routing.fields import find_string
 from gateway.routing.templates import Template, TemplateError
@@ -39,14 +40,20 @@ class Cookie:
     """Reads when the cookie expires, in seconds since the epoch."""
     deleted: bool
 
-    def fill(self, request: Message, cookies: str) -> None:
-        """Fill an empty field of a request from the cookie in a Cookie header, if it is there."""
-        if self.request_field and not getattr(request, self.request_field):
-            for pair in cookies.split(";"):
-                name, _, value = pair.strip().partition("=")
-                if name == self.name:
-                    setattr(request, self.request_field, value)
-                    return
+    def fill(self, request: Message, cookies: str, *, secure: bool) -> None:
+        """Fill an empty field of a request from the cookie in a Cookie header, if it is there.
+
+        Raises:
+            Problem: there are two, of which another site of the same domain may have set one.
+        """
+        if not self.request_field or getattr(request, self.request_field):
+            return
+        pairs = (pair.strip().partition("=") for pair in cookies.split(";"))
+        values = [value for name, _, value in pairs if name == self._full_name(secure=secure)]
+        if len(values) > 1:
+            raise invalid_argument("A cookie came twice.", "AMBIGUOUS_COOKIE")
+        if values:
+            setattr(request, self.request_field, values[0])
 
     def take(self, response: Message, *, secure: bool) -> str:
         """Move the secret out of a response; return a Set-Cookie header, or an empty text.
@@ -61,7 +68,8 @@ class Cookie:
             raise ValueError(f"{self.response_field} cannot be the value of a cookie")
         if self.response_field:
             response.ClearField(self.response_field)
-        attributes = [f"{self.name}={value}", f"Path={self.path}", "HttpOnly", "SameSite=Strict"]
+        name = self._full_name(secure=secure)
+        attributes = [f"{name}={value}", f"Path={self.path}", "HttpOnly", "SameSite=Strict"]
         if secure:
             attributes.append("Secure")
         if self.deleted:
@@ -69,6 +77,15 @@ class Cookie:
         elif self.expire_seconds is not None and (at := self.expire_seconds(response)):
             attributes.append(f"Max-Age={max(0, at - int(time.time()))}")
         return "; ".join(attributes)
+
+    def _full_name(self, *, secure: bool) -> str:
+        """Return the name with a prefix that keeps it from being set without TLS (RFC 6265bis).
+
+        A cookie that is for the whole host cannot be set by another host of its domain either.
+        """
+        if not secure:
+            return self.name
+        return f"__Host-{self.name}" if self.path == "/" else f"__Secure-{self.name}"
 
 
 def compile_cookie(rpc: Method, template: Template, response: ResponseBody) -> Cookie | None:

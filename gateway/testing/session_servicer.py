@@ -3,6 +3,7 @@
 PYTEST_DONT_REWRITE: nothing here asserts.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -72,6 +73,13 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         if not self.counts:
             await context.abort(grpc.StatusCode.NOT_FOUND, "There is nothing to count.")
         return session_pb2.CountCallsResponse(count=len(self.requests))
+
+    async def WatchCalls(
+        self, _request: session_pb2.WatchCallsRequest, _: Context
+    ) -> AsyncIterator[session_pb2.CountCallsResponse]:
+        """Return the count, and wait until the call is cancelled."""
+        yield session_pb2.CountCallsResponse(count=len(self.requests))
+        await asyncio.Event().wait()
 
     def _renew(self) -> session_pb2.Tokens:
         number = len(self.requests)
