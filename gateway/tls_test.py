@@ -74,7 +74,7 @@ async def test_plain_text_is_not_served(program: Program) -> None:
 
 async def test_handshake_that_does_not_come_has_a_limit(program: Program) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", program.port)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(10):
         assert await reader.read() == b""
     writer.close()
 
@@ -95,10 +95,11 @@ async def test_replaced_certificate_is_shown_and_no_request_fails(
 ) -> None:
     before = await shown_certificate(program, context)
     statuses: set[int] = set()
+    replaced = asyncio.Event()
     async with httpx.AsyncClient(base_url=program.url, verify=context) as client:
 
         async def request_all_the_time() -> None:
-            while True:
+            while not replaced.is_set():
                 one_more = {"Connection": "close"}
                 for headers in ({}, one_more):
                     response = await client.get("/v1/probes/7", headers=headers)
@@ -109,9 +110,9 @@ async def test_replaced_certificate_is_shown_and_no_request_fails(
         async with asyncio.timeout(15):
             while await shown_certificate(program, context) == before:  # noqa: ASYNC110 - nothing else tells.
                 await asyncio.sleep(0.05)
-        requesting.cancel()
-        await asyncio.wait([requesting])
-    assert requesting.cancelled()
+        # Not cancelled: a client that is in a handshake would leave its socket open.
+        replaced.set()
+        await requesting
     assert statuses == {200}
 
 

@@ -85,7 +85,7 @@ class _DrainingServer(Server):
 def _limit_handshakes(loop: asyncio.AbstractEventLoop, limits: ConnectionLimits) -> None:
     """Limit how long a TLS handshake may take, for which uvicorn has no setting."""
     loop.create_server = partial(  # type: ignore[method-assign]
-        loop.create_server, ssl_handshake_timeout=limits.head_seconds
+        loop.create_server, ssl_handshake_timeout=limits.handshake_seconds
     )
 
 

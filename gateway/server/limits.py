@@ -38,6 +38,8 @@ class ConnectionLimits:
     """How long a client may take to begin the next request; empty lines do not count."""
     head_seconds: float = 15.0
     """How long request line and headers may take; at first, from the start of the connection."""
+    handshake_seconds: float = 5.0
+    """How long a TLS handshake may take. No limit on connections counts them before its end."""
     write_seconds: float = 120.0
     """How long a client may take to read what is buffered for it."""
     linger_seconds: float = 10.0
