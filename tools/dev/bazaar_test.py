@@ -76,6 +76,7 @@ def test_what_dies_is_restarted(shop: ShopProcess, name: str, variable: str) -> 
     os.kill(shop.find_listener(variable), signal.SIGKILL)
     shop.wait_for(f"{name} was killed by SIGKILL")
     shop.wait_for(f"{name} is ready again")
+    wait_until(lambda: shop.get("/readyz").status_code == httpx.codes.OK)
     with shop.open_admin() as admin:
         assert admin.get("/v1/users").json()["users"]
 
