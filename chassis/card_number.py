@@ -13,7 +13,7 @@ _IDENTIFIER = re.compile(
 )
 # Card numbers have 13 to 19 digits (ISO/IEC 7812), which people write in groups.
 _LENGTHS = range(13, 20)
-_DIGIT_RUN = re.compile(r"\d(?:[ ./_-]?\d){12,}")
+_DIGIT_RUN = re.compile(r"\d(?:[ .-]?\d){12,}")
 _GROUP = re.compile(r"\d+")
 # The first two digits name the issuer. No payment card has others than these; years are below.
 _ISSUERS = range(22, 70)
@@ -22,9 +22,10 @@ _ISSUERS = range(22, 70)
 def is_card_number(text: str) -> bool:
     """Return whether a text contains 13 to 19 digits that pass the Luhn check of card numbers.
 
-    They are one or more whole groups of digits, or the beginning of more than 19 digits, such as a
-    number with an expiry date and a security code after it. Numbers that begin like no payment card
-    are not meant, such as dates and times in microseconds, and neither are hashes and UUIDs.
+    They are one or more whole groups of digits, or the beginning of a group of more than 19, such
+    as a number with an expiry date and a security code after it. Keys that clients make of several
+    numbers are not meant: those have other separators, or begin like no payment card, as dates do.
+    Neither are hashes and UUIDs.
     """
     if _DIGIT_RUN.search(text) is None:
         return False
@@ -40,12 +41,11 @@ def _list_candidates(run: str) -> Iterable[Sequence[int]]:
     for group in groups:
         starts.append(end)
         end += len(group)
-    anywhere = end > _LENGTHS[-1]
     ends = {*starts, end}
-    for start in starts:
+    for start, group in zip(starts, groups, strict=True):
         if 10 * digits[start] + digits[min(start + 1, end - 1)] in _ISSUERS:
             for length in _LENGTHS:
-                if start + length <= end and (anywhere or start + length in ends):
+                if start + length in ends or len(group) > _LENGTHS[-1]:
                     yield digits[start : start + length]
 
 

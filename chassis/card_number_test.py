@@ -16,7 +16,6 @@ from chassis.card_number import is_card_number
         "4222222222222",
         "6304000000000000000",
         "\uff14242424242424242",
-        "4242/4242_4242/4242",
         "4242424242424242 123",
         "12 4242424242424242",
         "4242424242424242abcd",
@@ -24,8 +23,7 @@ from chassis.card_number import is_card_number
         "42424242424242421226123",
         "42424242424242424242",
         "42" * 16,
-        "00004242-4242-4242-4242-424212261230",
-        "00004242-4242-0242-8242-424242424242",
+        "4242.4242.4242.4242",
         f"x{'a' * 16}{'42' * 8}",
     ],
 )
@@ -47,6 +45,7 @@ def test_a_card_number_is_recognised_however_it_is_written(text: str) -> None:
         f"pm_{'a' * 16}{'42' * 8}",
         f"{'42' * 16}deadbeef",
         f"{'42' * 30}cafe",
+        "4242/4242/4242/4242",
     ],
 )
 def test_other_digits_are_no_card_number(text: str) -> None:
