@@ -6,7 +6,6 @@ An issuer is trusted by the settings only. Its keys are found by discovery (Open
 
 import datetime as dt
 import hashlib
-import ipaddress
 import json
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import jwt
 
-from chassis import errors
+from chassis import errors, settings
 from chassis.jwks import REFRESH_SECONDS, KeySet
 from chassis.supervision import BackgroundTask
 
@@ -162,7 +161,7 @@ def check_url(url: object) -> str:
     """
     parts = urlsplit(_text(url))
     host = parts.hostname or ""
-    is_safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and settings.is_loopback(host))
     if not is_safe or not host or parts.username or parts.fragment:
         raise ValueError("must be an https URL")
     return parts.geturl()
@@ -204,10 +203,3 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("not a string")
     return value
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,6 +1,5 @@
 """Where mails go: to a mail server, or into files in development."""
 
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
+from chassis import settings
 from services.user.mail import Text
 from services.user.mail_repository import Mail
 
@@ -64,7 +64,7 @@ class SmtpTransport:
         """Return whether STARTTLS is demanded; None uses it if the server offers it."""
         if self._is_implicit:
             return False
-        return None if _is_loopback(self._host) else True
+        return None if settings.is_loopback(self._host) else True
 
 
 class FileTransport:
@@ -103,10 +103,3 @@ def make_message(mail: Mail, recipient: str, sender: str, text: Text) -> EmailMe
     # Not quoted-printable, which would cut the links of files in pieces.
     message.set_content(text.body, cte="7bit")
     return message
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -366,7 +366,7 @@ async def test_a_server_elsewhere_gets_no_mail_without_tls(
 ) -> None:
     add_user(clean_database_url)
     await add(database, Template.RESET_PASSWORD, "ada@example.com")
-    monkeypatch.setattr("services.user.mail_transport._is_loopback", lambda _: False)
+    monkeypatch.setattr("chassis.settings.is_loopback", lambda _: False)
     await make_worker(database, server).run()
     assert server.mailbox.mails == []
     assert read(clean_database_url) == [("reset_password", 1)]
