@@ -6,20 +6,40 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from chassis import errors
+
+LEARN_SECONDS = 3.0
+"""How long a call waits until it is known which sessions have ended."""
+
 
 class Revocations:
     """The sessions whose tokens are no longer valid, for as long as one may be unexpired.
 
-    `retention_seconds` is how long that is. Until `is_known` is set, no token can be trusted.
+    `retention_seconds` is how long that is. No token can be trusted until `known` is set.
     """
 
-    def __init__(self, retention_seconds: float, *, is_known: bool = True) -> None:
+    def __init__(self, retention_seconds: float) -> None:
         self._retention_seconds = retention_seconds
-        self.is_known = is_known
-        """Whether the sessions that ended before are among them."""
+        self.known = asyncio.Event()
+        """Set when the sessions that ended before this process began are among them."""
         self._times: dict[uuid.UUID, float] = {}
         """When each session was revoked, oldest first, on the clock of `time.monotonic`."""
         self._streams: dict[uuid.UUID, set[asyncio.Timeout]] = {}
+
+    async def wait_until_known(self) -> None:
+        """Wait until the sessions that ended before are known.
+
+        Raises:
+            errors.Unavailable: they are not within LEARN_SECONDS (reason REVOCATIONS_UNKNOWN).
+        """
+        if self.known.is_set():
+            return
+        try:
+            async with asyncio.timeout(LEARN_SECONDS):
+                await self.known.wait()
+        except TimeoutError as error:
+            message = "Which sessions have ended is not known yet. Try again."
+            raise errors.Unavailable("REVOCATIONS_UNKNOWN", message) from error
 
     def revoke(self, session_id: uuid.UUID) -> None:
         """Add a session, and end the streams that it has open."""

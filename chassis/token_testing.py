@@ -36,6 +36,7 @@ class Issuer:
     def __init__(self) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.revocations = Revocations(tokens.REVOCATION_SECONDS)
+        self.revocations.known.set()
 
     async def publish(self) -> bytes:
         """Return the JSON Web Key Set."""

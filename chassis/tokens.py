@@ -80,8 +80,9 @@ class Verifier:
             errors.Unauthenticated: it is not a token of the issuer (reason TOKEN_INVALID), it has
                 expired (TOKEN_EXPIRED), or its session has ended (TOKEN_REVOKED).
             errors.Unavailable: it is signed by a key that could not be looked up, or which sessions
-                have ended is not known yet.
+                have ended does not become known.
         """
+        await self.revocations.wait_until_known()
         digest = hashlib.sha256(token.encode()).digest()
         found = self._verified.get(digest)
         if found is None or not self._keys.has(found.key_id):
@@ -95,13 +96,9 @@ class Verifier:
 
         Raises:
             errors.Unauthenticated: they have (reason TOKEN_EXPIRED or TOKEN_REVOKED).
-            errors.Unavailable: which sessions have ended is not known yet.
         """
         if caller.expire_time + _LEEWAY_SECONDS <= time.time():
             raise expired()
-        if not self.revocations.is_known:
-            message = "Which sessions have ended is not known yet. Try again."
-            raise errors.Unavailable("REVOCATIONS_UNKNOWN", message)
         if self.revocations.is_revoked(caller.session_id):
             raise errors.Unauthenticated("TOKEN_REVOKED", "The session of this token has ended.")
 

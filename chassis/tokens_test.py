@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from chassis import call_context, errors, jwks
+from chassis import call_context, errors, jwks, revocations
 from chassis.caller import Caller, Role
 from chassis.jwks import KeySet
 from chassis.revocations import Revocations
@@ -74,13 +74,29 @@ async def test_a_token_ends_with_its_session(issuer: Issuer) -> None:
 
 
 async def test_no_token_is_valid_before_it_is_known_which_sessions_have_ended(
-    issuer: Issuer,
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(revocations, "LEARN_SECONDS", 0.01)
     verifier = issuer.verifier()
-    issuer.revocations.is_known = False
+    issuer.revocations.known.clear()
     with pytest.raises(errors.Unavailable) as raised:
         await verifier.verify(issuer.token())
     assert raised.value.reason == "REVOCATIONS_UNKNOWN"
+
+
+async def test_a_token_waits_until_it_is_known_which_sessions_have_ended(issuer: Issuer) -> None:
+    verifier, session_id = issuer.verifier(), uuid.uuid4()
+    issuer.revocations.known.clear()
+    ended, other = (
+        asyncio.create_task(verifier.verify(issuer.token(session_id=each)))
+        for each in (session_id, uuid.uuid4())
+    )
+    await asyncio.wait([ended, other], timeout=0.01)
+    issuer.revocations.revoke(session_id)
+    issuer.revocations.known.set()
+    with pytest.raises(errors.Unauthenticated):
+        await ended
+    await other
 
 
 async def test_a_revocation_is_kept_as_long_as_tokens_live() -> None:

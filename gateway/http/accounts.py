@@ -24,6 +24,7 @@ class Accounts:
     def __init__(self, keys: KeySet | None) -> None:
         # Only services are told of sessions that have ended, and refuse their tokens.
         nothing_revoked = Revocations(REVOCATION_SECONDS)
+        nothing_revoked.known.set()
         self._verifier = None if keys is None else Verifier(keys, nothing_revoked)
 
     @property

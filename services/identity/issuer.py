@@ -31,7 +31,7 @@ def make_verifier(resources: Resources, _servicer: object) -> Verifier:
     stub: user_pb2_grpc.UserServiceAsyncStub
     stub = user_pb2_grpc.UserServiceStub(resources.channels[PEER])
     keys = KeySet(partial(_fetch_keys, stub))
-    revocations = Revocations(REVOCATION_SECONDS, is_known=False)
+    revocations = Revocations(REVOCATION_SECONDS)
     follow = partial(_follow_revocations, stub, revocations)
     resources.tasks.extend(
         [
@@ -59,7 +59,7 @@ async def _follow_revocations(
         while True:
             for revocation in (await _read(responses)).revocations:
                 revocations.revoke(uuid.UUID(revocation.session_id))
-            revocations.is_known = True
+            revocations.known.set()
 
 
 async def _read(

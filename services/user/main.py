@@ -72,14 +72,14 @@ def make_servicer(resources: Resources) -> UserServicer:
 def make_verifier(resources: Resources, servicer: UserServicer) -> Verifier:
     """Make what verifies access tokens, by the keys and the sessions of this process."""
     keys = KeySet(servicer.keys.publish)
-    revocations = Revocations(tokens.REVOCATION_SECONDS, is_known=False)
+    revocations = Revocations(tokens.REVOCATION_SECONDS)
 
     async def follow() -> None:
         async with aclosing(servicer.revocations.watch()) as watched:
             async for ended in watched:
                 for each in ended:
                     revocations.revoke(each.session_id)
-                revocations.is_known = True
+                revocations.known.set()
 
     tasks = [
         BackgroundTask("key_set", keys.refresh, servicer.keys.interval_seconds),

@@ -160,11 +160,17 @@ async def test_known_keys_are_published_while_the_database_is_down(database: Dat
     assert (await keys.find_current()).key_id == before[0]
 
 
+def make_verifier(keys: KeySet) -> Verifier:
+    revocations = Revocations(tokens.REVOCATION_SECONDS)
+    revocations.known.set()
+    return Verifier(keys, revocations)
+
+
 async def test_no_token_is_refused_while_keys_rotate(database: Database) -> None:
     lifetime, notice = dt.timedelta(seconds=1), dt.timedelta(seconds=0.8)
     replicas = [make_keys(database, lifetime=lifetime, notice=notice) for _ in range(2)]
     verifier_keys = KeySet(replicas[0].publish)
-    verifier = Verifier(verifier_keys, Revocations(tokens.REVOCATION_SECONDS))
+    verifier = make_verifier(verifier_keys)
     tasks = [keys.task() for keys in replicas]
     user_id, session_id = uuid.uuid4(), uuid.uuid4()
     used: list[str] = []
@@ -196,7 +202,7 @@ async def test_no_token_is_refused_while_keys_rotate(database: Database) -> None
         for task in tasks:
             await task.stop()
     # Whoever verifies for the first time finds the key of the oldest token, too.
-    late = Verifier(KeySet(replicas[1].publish), Revocations(tokens.REVOCATION_SECONDS))
+    late = make_verifier(KeySet(replicas[1].publish))
     for token in issued:
         await late.verify(token)
     assert len(set(used)) >= 4
