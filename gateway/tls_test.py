@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -44,14 +45,23 @@ async def program(environment: dict[str, str], tmp_path: Path) -> AsyncIterator[
         yield program
 
 
-async def shown_certificate(program: Program, context: ssl.SSLContext) -> bytes:
-    _, writer = await asyncio.open_connection("127.0.0.1", program.port, ssl=context)
+@asynccontextmanager
+async def connect(
+    program: Program, context: ssl.SSLContext | None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", program.port, ssl=context)
     try:
+        yield reader, writer
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def shown_certificate(program: Program, context: ssl.SSLContext) -> bytes:
+    async with connect(program, context) as (_, writer):
         tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
         assert tls.selected_alpn_protocol() in (None, "http/1.1")
         return tls.getpeercert(binary_form=True) or b""
-    finally:
-        writer.close()
 
 
 async def test_requests_are_served_over_tls_and_browsers_stay_with_it(
@@ -73,21 +83,16 @@ async def test_plain_text_is_not_served(program: Program) -> None:
 
 
 async def test_handshake_that_does_not_come_has_a_limit(program: Program) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", program.port)
-    async with asyncio.timeout(10):
+    async with connect(program, None) as (reader, _), asyncio.timeout(10):
         assert await reader.read() == b""
-    writer.close()
 
 
 async def test_connection_closes_after_its_last_response(
     program: Program, context: ssl.SSLContext
 ) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", program.port, ssl=context)
-    writer.write(b"GET /v1/probes/7 HTTP/1.0\r\n\r\n")
-    async with asyncio.timeout(10):
-        response = await reader.read()
-    assert response.endswith(b'{"id":"7"}')
-    writer.close()
+    async with connect(program, context) as (reader, writer), asyncio.timeout(10):
+        writer.write(b"GET /v1/probes/7 HTTP/1.0\r\n\r\n")
+        assert (await reader.read()).endswith(b'{"id":"7"}')
 
 
 async def test_replaced_certificate_is_shown_and_no_request_fails(
