@@ -4,6 +4,7 @@ A test that uses it has `//tools/dev:bazaar` among its data.
 """
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -51,6 +52,7 @@ _WAIT_SECONDS = 40.0
 _POLL_SECONDS = 0.02
 # Below those that the system gives to clients, who would take one between the look and the use.
 _PORTS = range(20_000, 32_000)
+_CLAIMS: list[socket.socket] = []
 
 
 @contextlib.contextmanager
@@ -216,14 +218,23 @@ class ShopProcess:
 
 
 def find_ports(count: int) -> list[int]:
-    """Return ports of the loopback address that are free, all different."""
-    found: list[int] = []
-    for port in random.sample(_PORTS, k=len(_PORTS)):
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        found.append(port)
-        if len(found) == count:
-            break
-    return found
+    """Return ports of the loopback address that are free, and that nobody else gets from here.
+
+    That holds as long as this process lives, whatever it or its children do with the ports.
+    """
+    shuffled = random.sample(_PORTS, k=len(_PORTS))
+    return list(itertools.islice(filter(_claim, shuffled), count))
+
+
+def _claim(port: int) -> bool:
+    """Claim a port if it is free: other processes may look before a server listens on it."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        # A name in the abstract namespace (unix(7)) is gone with its process.
+        claim.bind(f"\0bazaar-port-{port}")
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        claim.close()
+        return False
+    _CLAIMS.append(claim)
+    return True
