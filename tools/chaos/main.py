@@ -90,10 +90,10 @@ async def _run_until_signal(options: Options, directory: Path) -> bool:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, running.cancel)
     await asyncio.wait((running,))
-    if running.cancelled():
+    # An error while everything stops must not hide that it was stopped.
+    if running.cancelling():
         _say("Interrupted")
-        return False
-    return running.result()
+    return not running.cancelled() and running.result()
 
 
 async def _run(options: Options, directory: Path) -> bool:
