@@ -112,12 +112,17 @@ async def take_over(connection: Connection, user_id: uuid.UUID) -> None:
 
     Nobody has a password, or another outside identity, by which to log in.
     """
+    await delete_identities(connection, user_id)
     await connection.execute(
-        "WITH identity AS (DELETE FROM outside_identities WHERE user_id = %(user_id)s)"
-        " UPDATE users SET password_hash = NULL, email_verified = true, version = version + 1,"
-        " update_time = now() WHERE user_id = %(user_id)s",
-        {"user_id": user_id},
+        "UPDATE users SET password_hash = NULL, email_verified = true, version = version + 1,"
+        " update_time = now() WHERE user_id = %s",
+        (user_id,),
     )
+
+
+async def delete_identities(connection: Connection, user_id: uuid.UUID) -> None:
+    """Unlink all outside identities of a user."""
+    await connection.execute("DELETE FROM outside_identities WHERE user_id = %s", (user_id,))
 
 
 async def set_password_hash(connection: Connection, user_id: uuid.UUID, password_hash: str) -> None:

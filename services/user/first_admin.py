@@ -50,6 +50,7 @@ class FirstAdmin:
                 connection, self._email, password_hash
             )
             if user_id is not None:
+                await account_repository.delete_identities(connection, user_id)
                 await account_repository.cancel_mails(connection, user_id)
                 await session_repository.end_sessions_of_user(connection, user_id)
                 self._log.info("first_admin_made", user_id=str(user_id))

@@ -69,7 +69,9 @@ async def test_whoever_registered_the_address_before_does_not_become_the_admin(
     with psycopg.connect(clean_database_url) as connection:
         connection.execute(
             "WITH stranger AS (INSERT INTO users (email, display_name, password_hash)"
-            " VALUES ('Admin@Example.com', 'Mallory', '$argon2id$') RETURNING user_id)"
+            " VALUES ('Admin@Example.com', 'Mallory', '$argon2id$') RETURNING user_id),"
+            " identity AS (INSERT INTO outside_identities (issuer, subject, user_id)"
+            " SELECT 'https://issuer.example', 'mallory', user_id FROM stranger)"
             " INSERT INTO sessions (user_id, expire_time)"
             " SELECT user_id, now() + interval '1 day' FROM stranger"
         )
@@ -77,7 +79,8 @@ async def test_whoever_registered_the_address_before_does_not_become_the_admin(
     assert read(clean_database_url) == [("Admin@Example.com", "admin", True)]
     with psycopg.connect(clean_database_url) as connection:
         row = connection.execute(
-            "SELECT password_hash <> '$argon2id$', revoke_time IS NOT NULL"
+            "SELECT password_hash <> '$argon2id$', revoke_time IS NOT NULL,"
+            " EXISTS (SELECT FROM outside_identities)"
             " FROM users JOIN sessions USING (user_id)"
         ).fetchone()
-    assert row == (True, True)
+    assert row == (True, True, False)
