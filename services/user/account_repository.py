@@ -1,4 +1,4 @@
-"""The SQL of what users prove themselves by: addresses, passwords, roles and tokens of mails.
+"""The SQL of how users log in, and as what: addresses, passwords, outside identities and roles.
 
 Callers own the connections and their transactions. Profiles are in `repository`.
 """
@@ -13,7 +13,6 @@ import psycopg
 from chassis import errors
 from chassis.caller import Role
 from chassis.database import Connection, fetch
-from services.user.mail import Purpose
 
 # An arbitrary key, which nothing else in this database locks.
 _ADMIN_LOCK_KEY = 0x61646D696E
@@ -25,7 +24,7 @@ _SAME_EMAIL: LiteralString = (
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a login looks at."""
+    """What a login needs to know of a user."""
 
     user_id: uuid.UUID
     email: str
@@ -107,6 +106,11 @@ async def use_id_token(connection: Connection, digest: bytes, expire_time: dt.da
     return cursor.rowcount == 1
 
 
+async def delete_expired_id_tokens(connection: Connection) -> None:
+    """Delete used ID tokens that have expired, and so would be refused anyway."""
+    await connection.execute("DELETE FROM used_id_tokens WHERE expire_time < now()")
+
+
 async def take_over(connection: Connection, user_id: uuid.UUID) -> None:
     """Give an account, whose row is locked, to the owner of its e-mail address, who is verified.
 
@@ -123,6 +127,20 @@ async def take_over(connection: Connection, user_id: uuid.UUID) -> None:
 async def delete_identities(connection: Connection, user_id: uuid.UUID) -> None:
     """Unlink all outside identities of a user."""
     await connection.execute("DELETE FROM outside_identities WHERE user_id = %s", (user_id,))
+
+
+async def get_password_hash(connection: Connection, user_id: uuid.UUID) -> str | None:
+    """Get the password hash of a user, who may have no password.
+
+    Raises:
+        errors.NotFound: the user does not exist.
+    """
+    query: LiteralString = "SELECT password_hash FROM users WHERE user_id = %s"
+    row = await (await connection.execute(query, (user_id,))).fetchone()
+    if row is None:
+        raise errors.not_found("user", user_id)
+    password_hash: str | None = row[0]
+    return password_hash
 
 
 async def set_password_hash(connection: Connection, user_id: uuid.UUID, password_hash: str) -> None:
@@ -199,10 +217,10 @@ async def make_first_admin(
     return None if row is None else row[0]
 
 
-async def lock_other_admins(connection: Connection, user_id: uuid.UUID) -> bool:
+async def has_other_admin(connection: Connection, user_id: uuid.UUID) -> bool:
     """Return whether there is an admin besides a user, whose row is locked.
 
-    Until the transaction ends, another one that asks this waits.
+    Until the transaction ends, other transactions wait here: the other admin remains one.
     """
     await _lock_admins(connection)
     cursor = await connection.execute(
@@ -219,64 +237,3 @@ async def has_admin(connection: Connection) -> bool:
 
 async def _lock_admins(connection: Connection) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ADMIN_LOCK_KEY,))
-
-
-async def insert_mail_token(
-    connection: Connection,
-    digest: bytes,
-    purpose: Purpose,
-    user_id: uuid.UUID,
-    email: str,
-    lifetime: dt.timedelta,
-    most: int,
-) -> bool:
-    """Store a token and return True, unless `most` of the user are unexpired for the purpose."""
-    cursor = await connection.execute(
-        "INSERT INTO mail_tokens (digest, purpose, user_id, email, expire_time)"
-        " SELECT %(digest)s, %(purpose)s, %(user_id)s, %(email)s, now() + %(lifetime)s"
-        " WHERE (SELECT count(*) FROM mail_tokens WHERE user_id = %(user_id)s"
-        "        AND purpose = %(purpose)s AND expire_time > now()) < %(most)s",
-        {
-            "digest": digest,
-            "purpose": purpose.value,
-            "user_id": user_id,
-            "email": email,
-            "lifetime": lifetime,
-            "most": most,
-        },
-    )
-    return cursor.rowcount == 1
-
-
-async def find_mail_token(
-    connection: Connection, digest: bytes, purpose: Purpose
-) -> tuple[uuid.UUID, str] | None:
-    """Return whose token it is, and the address that it was sent to; None if it is not valid."""
-    cursor = await connection.execute(
-        "SELECT user_id, email FROM mail_tokens"
-        " WHERE digest = %s AND purpose = %s AND expire_time > now()",
-        (digest, purpose.value),
-    )
-    row = await cursor.fetchone()
-    return None if row is None else (row[0], row[1])
-
-
-async def delete_mail_token(connection: Connection, digest: bytes) -> bool:
-    """Delete a token; return whether it existed, which is so for one caller only."""
-    cursor = await connection.execute("DELETE FROM mail_tokens WHERE digest = %s", (digest,))
-    return cursor.rowcount == 1
-
-
-async def cancel_mails(connection: Connection, user_id: uuid.UUID) -> None:
-    """Delete all tokens of a user, and what waits to be sent: no mail proves anything any more."""
-    await connection.execute(
-        "WITH mail AS (DELETE FROM mails WHERE user_id = %(user_id)s)"
-        " DELETE FROM mail_tokens WHERE user_id = %(user_id)s",
-        {"user_id": user_id},
-    )
-
-
-async def delete_expired_tokens(connection: Connection) -> None:
-    """Delete all tokens of mails, and used ID tokens, that have expired."""
-    await connection.execute("DELETE FROM mail_tokens WHERE expire_time < now()")
-    await connection.execute("DELETE FROM used_id_tokens WHERE expire_time < now()")

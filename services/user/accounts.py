@@ -72,9 +72,9 @@ class Accounts:
             user, email = await _use_token(connection, token, Purpose.VERIFY_EMAIL)
             await account_repository.set_verified_email(connection, user.user_id, email)
             if email != user.profile.email:
-                await account_repository.cancel_mails(connection, user.user_id)
+                await mail_repository.cancel(connection, user.user_id)
                 await mail_repository.add(connection, Template.EMAIL_CHANGED, user.profile.email)
-            await _record(connection, user, actor=_holder(user))
+            await _record(connection, user, actor=_as_caller(user))
 
     async def request_password_reset(self, email: str) -> None:
         """Send a mail with a token to the user with an e-mail address, if there is one."""
@@ -91,9 +91,7 @@ class Accounts:
         digest = opaque_tokens.digest(token)
         async with self._database.connection() as connection:
             # A stranger who has no token does not have us hash passwords.
-            if not await account_repository.find_mail_token(
-                connection, digest, Purpose.RESET_PASSWORD
-            ):
+            if not await mail_repository.find_token(connection, digest, Purpose.RESET_PASSWORD):
                 raise _invalid_token()
         password_hash = await self._passwords.hash(password)
         async with self._database.transaction() as connection:
@@ -102,9 +100,9 @@ class Accounts:
                 raise _invalid_token()
             await account_repository.set_password_hash(connection, user.user_id, password_hash)
             await account_repository.set_verified_email(connection, user.user_id, email)
-            await account_repository.cancel_mails(connection, user.user_id)
+            await mail_repository.cancel(connection, user.user_id)
             await session_repository.end_sessions_of_user(connection, user.user_id)
-            await _record(connection, user, actor=_holder(user))
+            await _record(connection, user, actor=_as_caller(user))
 
     async def change_password(
         self, user_id: uuid.UUID, current_password: str, password: str, *, kept: uuid.UUID
@@ -122,12 +120,9 @@ class Accounts:
         current = await self._check_password(user_id, current_password)
         replacement = await self._passwords.hash(password)
         async with self._database.transaction() as connection:
-            user = await repository.get_user(connection, user_id, lock=True)
-            if not await repository.replace_password_hash(
-                connection, user_id, current, replacement
-            ):
-                raise _password_changed()
-            await account_repository.cancel_mails(connection, user_id)
+            user = await _lock_unchanged(connection, user_id, current)
+            await account_repository.set_password_hash(connection, user_id, replacement)
+            await mail_repository.cancel(connection, user_id)
             await session_repository.end_sessions_of_user(connection, user_id, kept=kept)
             await _record(connection, user)
 
@@ -145,9 +140,7 @@ class Accounts:
         """
         current = await self._check_password(user_id, password)
         async with self._database.transaction() as connection:
-            user = await repository.get_user(connection, user_id, lock=True)
-            if await repository.get_password_hash(connection, user_id) != current:
-                raise _password_changed()
+            user = await _lock_unchanged(connection, user_id, current)
             await mail_repository.add(connection, Template.VERIFY_EMAIL, email, user_id)
             await _record(connection, user)
 
@@ -172,7 +165,7 @@ class Accounts:
             if profile.email != user.profile.email:
                 if user_id == caller.user_id:
                     raise _password_required()
-                await _leave_email(connection, user, profile.email)
+                await _retire_email(connection, user, profile.email)
             if profile == user.profile:
                 return user
             updated = await repository.update_profile(connection, user_id, profile)
@@ -212,14 +205,6 @@ class Accounts:
             await audit.record(connection, [messages.to_change(user, changed)])
         return changed
 
-    async def _check_password(self, user_id: uuid.UUID, password: str) -> str:
-        """Check the password of a user, and return its hash."""
-        async with self._database.connection() as connection:
-            current = await repository.get_password_hash(connection, user_id)
-        if current is None or not await self._passwords.verify(current, password):
-            raise errors.PermissionDenied("WRONG_PASSWORD", "The current password is wrong.")
-        return current
-
     async def sweep(self) -> None:
         """Delete tokens of mails, and used ID tokens, that have expired.
 
@@ -227,7 +212,25 @@ class Accounts:
             errors.Unavailable: the database is down.
         """
         async with self._database.connection() as connection:
-            await account_repository.delete_expired_tokens(connection)
+            await mail_repository.delete_expired_tokens(connection)
+            await account_repository.delete_expired_id_tokens(connection)
+
+    async def _check_password(self, user_id: uuid.UUID, password: str) -> str:
+        """Check the password of a user, and return its hash."""
+        async with self._database.connection() as connection:
+            current = await account_repository.get_password_hash(connection, user_id)
+        if current is None or not await self._passwords.verify(current, password):
+            raise errors.PermissionDenied("WRONG_PASSWORD", "The current password is wrong.")
+        return current
+
+
+async def _lock_unchanged(connection: Connection, user_id: uuid.UUID, password_hash: str) -> User:
+    """Lock a user who still has the password that was checked."""
+    user = await repository.get_user(connection, user_id, lock=True)
+    if await account_repository.get_password_hash(connection, user_id) != password_hash:
+        message = "The password was changed meanwhile. Try again."
+        raise errors.Aborted("PASSWORD_CHANGED", message)
+    return user
 
 
 async def _lock_changeable(connection: Connection, caller: Caller, user_id: uuid.UUID) -> User:
@@ -240,19 +243,19 @@ async def _lock_changeable(connection: Connection, caller: Caller, user_id: uuid
 
 async def _check_admin_remains(connection: Connection, user: User) -> None:
     """Check that there is an admin besides a user who will not be one any more."""
-    if user.role is Role.ADMIN and not await account_repository.lock_other_admins(
+    if user.role is Role.ADMIN and not await account_repository.has_other_admin(
         connection, user.user_id
     ):
         message = "The only admin cannot be deleted or get another role. Appoint another one first."
         raise errors.FailedPrecondition("LAST_ADMIN", message)
 
 
-async def _leave_email(connection: Connection, user: User, email: str) -> None:
-    """Let go of the e-mail address of a user, whose row is locked, for one that staff give.
+async def _retire_email(connection: Connection, user: User, email: str) -> None:
+    """Take the e-mail address of a user, whose row is locked, out of use for one that staff give.
 
-    Whoever has the old one may not be the user: it proves nothing any more, and is told.
+    Whoever has the old one may not be the user: it proves nothing any more, and is sent a mail.
     """
-    await account_repository.cancel_mails(connection, user.user_id)
+    await mail_repository.cancel(connection, user.user_id)
     await session_repository.end_sessions_of_user(connection, user.user_id)
     await mail_repository.add(connection, Template.EMAIL_CHANGED, user.profile.email)
     await mail_repository.add(connection, Template.VERIFY_EMAIL, email, user.user_id)
@@ -264,8 +267,8 @@ async def _record(connection: Connection, before: User, *, actor: Caller | None 
     await audit.record(connection, [messages.to_change(before, after)], actor=actor)
 
 
-def _holder(user: User) -> Caller:
-    """Return the user as whoever holds the token of a mail, who needs no session."""
+def _as_caller(user: User) -> Caller:
+    """Return a user as the caller whom the token of a mail proves, without a session."""
     return Caller(user.user_id, user.role, session_id=uuid.UUID(int=0), expire_time=0.0)
 
 
@@ -275,17 +278,13 @@ async def _use_token(connection: Connection, token: str, purpose: Purpose) -> tu
     The row of a user is locked before those of the user's tokens, here as where a user is deleted.
     """
     digest = opaque_tokens.digest(token)
-    found = await account_repository.find_mail_token(connection, digest, purpose)
+    found = await mail_repository.find_token(connection, digest, purpose)
     users = found and await repository.get_users(connection, [found[0]], lock=True)
     if not found or not users:
         raise _invalid_token()
-    if not await account_repository.delete_mail_token(connection, digest):
+    if not await mail_repository.delete_token(connection, digest):
         raise _invalid_token()
     return users[0], found[1]
-
-
-def _password_changed() -> errors.Aborted:
-    return errors.Aborted("PASSWORD_CHANGED", "The password was changed meanwhile. Try again.")
 
 
 def _password_required() -> errors.PermissionDenied:

@@ -88,8 +88,8 @@ def check_exists_for(caller: Caller, user_id: uuid.UUID) -> None:
         raise errors.not_found("user", user_id)
 
 
-def check_is(caller: Caller, user_id: uuid.UUID) -> None:
-    """Check that a caller is a user; nobody else acts for the user here, not even staff.
+def check_self(caller: Caller, user_id: uuid.UUID) -> None:
+    """Check that a caller is the user whom a call is for; not even staff act for others there.
 
     Raises:
         errors.NotFound: the caller is another one.

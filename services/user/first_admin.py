@@ -4,7 +4,7 @@ import asyncio
 
 from chassis import log
 from chassis.database import Database
-from services.user import account_repository, session_repository
+from services.user import account_repository, mail_repository, session_repository
 from services.user.passwords import Passwords
 
 INTERVAL_SECONDS = 60.0
@@ -51,6 +51,6 @@ class FirstAdmin:
             )
             if user_id is not None:
                 await account_repository.delete_identities(connection, user_id)
-                await account_repository.cancel_mails(connection, user_id)
+                await mail_repository.cancel(connection, user_id)
                 await session_repository.end_sessions_of_user(connection, user_id)
                 self._log.info("first_admin_made", user_id=str(user_id))

@@ -61,7 +61,7 @@ async def test_of_two_admins_who_leave_at_once_one_remains(
     async with database.connection() as watching:
         async with database.transaction() as connection:
             first_id = uuid.UUID(first.user_id)
-            assert await account_repository.lock_other_admins(connection, first_id)
+            assert await account_repository.has_other_admin(connection, first_id)
             await account_repository.set_role(connection, first_id, Role.STAFF)
             leaving = asyncio.ensure_future(refusal(leave(own, second)))
             await wait_for_blocked(watching)

@@ -1,4 +1,7 @@
-"""The SQL of mails that wait to be sent. Callers own the connections and their transactions."""
+"""The SQL of mails that wait to be sent, and of the tokens in those that were.
+
+Callers own the connections and their transactions.
+"""
 
 import datetime as dt
 import uuid
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 from typing import LiteralString
 
 from chassis.database import Connection, fetch
-from services.user.mail import Template
+from services.user.mail import Purpose, Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,66 @@ async def reschedule(connection: Connection, mail_id: uuid.UUID, delay: dt.timed
 async def delete(connection: Connection, mail_ids: Sequence[uuid.UUID]) -> None:
     """Delete mails that were sent or given up."""
     await connection.execute("DELETE FROM mails WHERE mail_id = ANY(%s)", (list(mail_ids),))
+
+
+async def cancel(connection: Connection, user_id: uuid.UUID) -> None:
+    """Delete the mails of a user that wait, and all tokens: no mail proves anything any more."""
+    await connection.execute(
+        "WITH mail AS (DELETE FROM mails WHERE user_id = %(user_id)s)"
+        " DELETE FROM mail_tokens WHERE user_id = %(user_id)s",
+        {"user_id": user_id},
+    )
+
+
+async def insert_token(
+    connection: Connection,
+    digest: bytes,
+    purpose: Purpose,
+    user_id: uuid.UUID,
+    email: str,
+    lifetime: dt.timedelta,
+    most: int,
+) -> bool:
+    """Store a token and return True, unless the user has `most` that are valid for the purpose."""
+    cursor = await connection.execute(
+        "INSERT INTO mail_tokens (digest, purpose, user_id, email, expire_time)"
+        " SELECT %(digest)s, %(purpose)s, %(user_id)s, %(email)s, now() + %(lifetime)s"
+        " WHERE (SELECT count(*) FROM mail_tokens WHERE user_id = %(user_id)s"
+        "        AND purpose = %(purpose)s AND expire_time > now()) < %(most)s",
+        {
+            "digest": digest,
+            "purpose": purpose.value,
+            "user_id": user_id,
+            "email": email,
+            "lifetime": lifetime,
+            "most": most,
+        },
+    )
+    return cursor.rowcount == 1
+
+
+async def find_token(
+    connection: Connection, digest: bytes, purpose: Purpose
+) -> tuple[uuid.UUID, str] | None:
+    """Return whose token it is, and the address that it was sent to; None if it is not valid."""
+    cursor = await connection.execute(
+        "SELECT user_id, email FROM mail_tokens"
+        " WHERE digest = %s AND purpose = %s AND expire_time > now()",
+        (digest, purpose.value),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+async def delete_token(connection: Connection, digest: bytes) -> bool:
+    """Delete a token; return whether it existed, which is so for one caller only."""
+    cursor = await connection.execute("DELETE FROM mail_tokens WHERE digest = %s", (digest,))
+    return cursor.rowcount == 1
+
+
+async def delete_expired_tokens(connection: Connection) -> None:
+    """Delete all tokens that have expired."""
+    await connection.execute("DELETE FROM mail_tokens WHERE expire_time < now()")
 
 
 def _to_mail(

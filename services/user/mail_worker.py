@@ -136,7 +136,7 @@ class MailWorker:
         delay = min(MIN_BACKOFF * 2 ** min(each.attempts - 1, 20), MAX_BACKOFF)
         async with self._database.connection() as connection:
             if digest is not None:
-                await account_repository.delete_mail_token(connection, digest)
+                await mail_repository.delete_token(connection, digest)
             await mail_repository.reschedule(connection, each.mail_id, delay)
 
     async def _prepare(self, connection: Connection, each: Mail) -> _Prepared | None:
@@ -182,7 +182,7 @@ class MailWorker:
         token = opaque_tokens.make()
         digest = opaque_tokens.digest(token)
         lifetime = mail.LIFETIMES[purpose]
-        if not await account_repository.insert_mail_token(
+        if not await mail_repository.insert_token(
             connection, digest, purpose, account.user_id, email, lifetime, MAX_TOKENS
         ):
             self._log.info("mail_suppressed", template=template.value)

@@ -159,7 +159,7 @@ async def test_a_mail_that_is_cancelled_after_it_was_claimed_is_not_sent(
             await account_repository.lock_account(connection, user_id)
             running = asyncio.ensure_future(make_worker(database, server).run())
             await wait_for_blocked(watching)
-            await account_repository.cancel_mails(connection, user_id)
+            await mail_repository.cancel(connection, user_id)
         await running
     assert server.mailbox.mails == []
     assert execute(clean_database_url, "SELECT FROM mail_tokens") == []

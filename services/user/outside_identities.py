@@ -4,7 +4,7 @@ import uuid
 
 from chassis import errors
 from chassis.database import Connection, Database
-from services.user import account_repository, domain, session_repository
+from services.user import account_repository, domain, mail_repository, session_repository
 from services.user.account_repository import Account
 from services.user.id_tokens import OutsideIdentity
 
@@ -62,7 +62,7 @@ async def _claim(connection: Connection, email: str) -> uuid.UUID:
         raise _not_linked()
     if not account.email_verified:
         await account_repository.take_over(connection, account.user_id)
-        await account_repository.cancel_mails(connection, account.user_id)
+        await mail_repository.cancel(connection, account.user_id)
         await session_repository.end_sessions_of_user(connection, account.user_id)
     return account.user_id
 

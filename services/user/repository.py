@@ -1,4 +1,4 @@
-"""All SQL of the user service. Callers own the connections and their transactions.
+"""The SQL of users and their profiles. Callers own the connections and their transactions.
 
 Every change of a user sets its update_time and increments its version, which is the etag.
 """
@@ -104,32 +104,6 @@ async def delete_user(connection: Connection, user_id: uuid.UUID) -> None:
     cursor = await connection.execute("DELETE FROM users WHERE user_id = %s", (user_id,))
     if cursor.rowcount == 0:
         raise errors.not_found("user", user_id)
-
-
-async def get_password_hash(connection: Connection, user_id: uuid.UUID) -> str | None:
-    """Get the password hash of a user, who may have no password.
-
-    Raises:
-        errors.NotFound: the user does not exist.
-    """
-    query: LiteralString = "SELECT password_hash FROM users WHERE user_id = %s"
-    row = await (await connection.execute(query, (user_id,))).fetchone()
-    if row is None:
-        raise errors.not_found("user", user_id)
-    password_hash: str | None = row[0]
-    return password_hash
-
-
-async def replace_password_hash(
-    connection: Connection, user_id: uuid.UUID, current: str, replacement: str
-) -> bool:
-    """Replace a password hash, and return True, if it is still `current`."""
-    cursor = await connection.execute(
-        "UPDATE users SET password_hash = %s, version = version + 1, update_time = now()"
-        " WHERE user_id = %s AND password_hash = %s",
-        (replacement, user_id, current),
-    )
-    return cursor.rowcount == 1
 
 
 async def _write_profile(connection: Connection, query: LiteralString, parameters: Params) -> User:

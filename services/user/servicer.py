@@ -130,7 +130,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.ChangePasswordRequest, context: Context
     ) -> empty_pb2.Empty:
         caller = call_context.get_caller()
-        domain.check_is(caller, uuid.UUID(request.user_id))
+        domain.check_self(caller, uuid.UUID(request.user_id))
         await self._accounts.change_password(
             caller.user_id, request.current_password, request.new_password, kept=caller.session_id
         )
@@ -140,7 +140,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.ChangeEmailRequest, context: Context
     ) -> empty_pb2.Empty:
         caller = call_context.get_caller()
-        domain.check_is(caller, uuid.UUID(request.user_id))
+        domain.check_self(caller, uuid.UUID(request.user_id))
         email = domain.check_email(request.email)
         await self._accounts.change_email(caller.user_id, email, request.password)
         return empty_pb2.Empty()
