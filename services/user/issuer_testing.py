@@ -24,6 +24,7 @@ from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis.database import Database
 from chassis.service import Resources
 from chassis.testing import Refusal, refusal, serving_service
+from services.user.id_tokens import TrustedIssuer
 from services.user.main import SERVICE
 from services.user.settings import UserSettings
 from services.user.testing import Users
@@ -105,7 +106,7 @@ async def users(clean_database_url: str, issuer: Issuer) -> AsyncIterator[Users]
     """Serve users, who may log in by the issuer, out of the module's database."""
     config = UserSettings(
         bazaar_environment="development",
-        userservice_trusted_issuers=(f"{issuer.url}={AUDIENCE}",),
+        userservice_trusted_issuers=(TrustedIssuer(issuer.url, AUDIENCE),),
     )
     resources = Resources(Database(app_url(clean_database_url)), config)
     async with resources.stack, serving_service(SERVICE, resources) as channel:

@@ -18,7 +18,7 @@ from services.user import first_admin, mail_worker, sessions
 from services.user.accounts import Accounts
 from services.user.cipher import Cipher
 from services.user.first_admin import FirstAdmin
-from services.user.id_tokens import IdTokens, TrustedIssuer
+from services.user.id_tokens import IdTokens
 from services.user.mail_transport import FileTransport, SmtpTransport, Transport
 from services.user.mail_worker import MailWorker
 from services.user.passwords import Passwords
@@ -105,8 +105,7 @@ def open_id_tokens(resources: Resources) -> IdTokens:
     config = cast(UserSettings, resources.settings)
     client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
     resources.stack.push_async_callback(client.aclose)
-    pairs = [each.rpartition("=") for each in config.userservice_trusted_issuers]
-    return IdTokens([TrustedIssuer(url, audience) for url, _, audience in pairs], client)
+    return IdTokens(config.userservice_trusted_issuers, client)
 
 
 def open_transport(config: UserSettings) -> Transport:

@@ -11,6 +11,7 @@ from chassis import errors, settings
 from chassis.service import ServiceSettings
 from chassis.settings import DEVELOPMENT_SECRET, is_development
 from services.user import domain, id_tokens
+from services.user.id_tokens import TrustedIssuer
 
 _MIN_SECRET_CHARACTERS = 32
 _DAY_SECONDS = 86_400.0
@@ -36,14 +37,23 @@ def _require_verification(required: bool | None, info: ValidationInfo) -> bool:
     return not is_development(info) if required is None else required
 
 
-def _check_issuers(issuers: Sequence[str], info: ValidationInfo) -> Sequence[str]:
-    for each in issuers:
-        url, _, audience = each.rpartition("=")
-        if not audience:
-            raise ValueError("must be like https://ISSUER=AUDIENCE,https://ISSUER=AUDIENCE")
-        if id_tokens.check_url(url).startswith("http:") and not is_development(info):
-            raise ValueError("must have https URLs, unless BAZAAR_ENVIRONMENT is development")
-    if len({each.rpartition("=")[0] for each in issuers}) < len(issuers):
+def _parse_issuer(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    url, _, audience = value.rpartition("=")
+    return TrustedIssuer(url, audience)
+
+
+def _check_issuer(issuer: TrustedIssuer, info: ValidationInfo) -> TrustedIssuer:
+    if not issuer.audience:
+        raise ValueError("must be like https://ISSUER=AUDIENCE,https://ISSUER=AUDIENCE")
+    if id_tokens.check_url(issuer.url).startswith("http:") and not is_development(info):
+        raise ValueError("must have https URLs, unless BAZAAR_ENVIRONMENT is development")
+    return issuer
+
+
+def _check_issuers(issuers: Sequence[TrustedIssuer]) -> Sequence[TrustedIssuer]:
+    if len({each.url for each in issuers}) < len(issuers):
         raise ValueError("must not repeat an issuer")
     return issuers
 
@@ -82,6 +92,9 @@ def _check_smtp_url(url: SecretStr, info: ValidationInfo) -> SecretStr:
     return url
 
 
+_Issuer = Annotated[TrustedIssuer, BeforeValidator(_parse_issuer), AfterValidator(_check_issuer)]
+
+
 def _setting(default: object) -> Any:
     return Field(default=default, validate_default=True)
 
@@ -114,7 +127,7 @@ class UserSettings(ServiceSettings):
     )
     """The password of that admin."""
     userservice_trusted_issuers: Annotated[
-        tuple[str, ...],
+        tuple[_Issuer, ...],
         NoDecode,
         BeforeValidator(settings.split),
         AfterValidator(_check_issuers),

@@ -3,6 +3,7 @@
 import pytest
 
 from chassis.settings_testing import Environment
+from services.user.id_tokens import TrustedIssuer
 from services.user.settings import UserSettings
 
 pytest_plugins = ("chassis.settings_testing",)
@@ -73,7 +74,10 @@ def test_the_url_of_the_mail_server_is_one(environment: Environment, url: str) -
 def test_issuers_are_trusted_with_their_audiences(environment: Environment) -> None:
     issuers = "https://one.example/a?b=c=client-1, https://two.example=client-2"
     found = environment.load(UserSettings, **PRODUCTION, USERSERVICE_TRUSTED_ISSUERS=issuers)
-    assert len(found.userservice_trusted_issuers) == 2
+    assert found.userservice_trusted_issuers == (
+        TrustedIssuer("https://one.example/a?b=c", "client-1"),
+        TrustedIssuer("https://two.example", "client-2"),
+    )
     environment.load(
         UserSettings,
         BAZAAR_ENVIRONMENT="development",
