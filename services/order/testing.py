@@ -16,7 +16,6 @@ from types import MappingProxyType
 from typing import Any, LiteralString, TypeAlias
 
 import grpc
-import psycopg
 import pytest
 from google.type import money_pb2
 
@@ -46,7 +45,7 @@ from services.payment.testing import Hooks
 from services.product import main as product
 from services.user import main as user
 from services.user.testing import SETTINGS as USER_SETTINGS
-from tools.postgres.testing import Databases, app_url, clear
+from tools.postgres.testing import Databases, app_url, clear, connect
 from tools.reconcile.compare import compare
 
 CARD = "pm_card_visa"
@@ -314,14 +313,12 @@ def audit(urls: Urls) -> list[str]:
 
 def read(url: str, query: LiteralString) -> list[tuple[Any, ...]]:
     """Return the rows that a query selects."""
-    with psycopg.connect(url) as connection:
-        return connection.execute(query).fetchall()
+    return connect(url).execute(query).fetchall()
 
 
 def execute(url: str, statement: LiteralString, *parameters: object) -> None:
     """Execute a statement."""
-    with psycopg.connect(url) as connection:
-        connection.execute(statement, parameters)
+    connect(url).execute(statement, parameters)
 
 
 def states(urls: Urls) -> list[str]:
@@ -331,7 +328,6 @@ def states(urls: Urls) -> list[str]:
 
 def make_due(urls: Urls) -> None:
     """Skip the backoff of the active orders, and end their leases."""
-    with psycopg.connect(urls["order"]) as connection:
-        connection.execute(
-            "UPDATE orders SET next_at = now(), lease_until = NULL WHERE next_at < 'infinity'"
-        )
+    connect(urls["order"]).execute(
+        "UPDATE orders SET next_at = now(), lease_until = NULL WHERE next_at < 'infinity'"
+    )

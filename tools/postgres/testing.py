@@ -12,6 +12,7 @@ user must be a superuser.
 PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
 """
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -24,6 +25,27 @@ from psycopg import conninfo, sql
 from migrations import schema
 from migrations.roles import Roles
 from tools.postgres.throwaway import run_throwaway_server
+
+_CLEAR = """
+    DO $$
+    DECLARE
+        name text;
+    BEGIN
+        -- As a replica no trigger fires: foreign keys and append-only ledgers do not object.
+        SET LOCAL session_replication_role = replica;
+        FOR name IN
+            SELECT format('%I.%I', schemaname, tablename)
+              FROM pg_tables
+             WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+               AND tablename <> 'alembic_version'
+        LOOP
+            EXECUTE 'DELETE FROM ' || name;
+        END LOOP;
+    END
+    $$
+"""
+_connections: dict[str, psycopg.Connection] = {}
+"""Those of `connect`, by URL."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,7 @@ class Databases:
 
     def drop(self, url: str) -> None:
         """Drop a database, whoever is connected to it, and the roles that are named after it."""
+        _disconnect(url)
         name = str(conninfo.conninfo_to_dict(url)["dbname"])
         self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
         roles = Roles.of(url)
@@ -94,18 +117,28 @@ def _login(url: str, role: str) -> str:
     return conninfo.make_conninfo(url, user=role, password=role)
 
 
+def connect(url: str) -> psycopg.Connection:
+    """Return a connection in autocommit mode that stays open, for all calls with the same URL.
+
+    A new one costs as much as a dozen queries. One that the server has closed is replaced.
+    """
+    if url in _connections:
+        with contextlib.suppress(psycopg.OperationalError):
+            _connections[url].execute("")
+            return _connections[url]
+        _disconnect(url)
+    _connections[url] = psycopg.connect(url, autocommit=True)
+    return _connections[url]
+
+
+def _disconnect(url: str) -> None:
+    if url in _connections:
+        _connections.pop(url).close()
+
+
 def clear(url: str) -> None:
     """Delete every row of a database, but not which revision it is at."""
-    with psycopg.connect(url) as connection:
-        # As a replica no trigger fires: foreign keys and append-only ledgers do not object.
-        connection.execute("SET session_replication_role = replica")
-        rows = connection.execute(
-            "SELECT schemaname, tablename FROM pg_tables"
-            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-            " AND tablename <> 'alembic_version'"
-        ).fetchall()
-        for table in rows:
-            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(*table)))
+    connect(url).execute(_CLEAR)
 
 
 def read_choices(url: str, table: str, column: str) -> set[str]:
@@ -139,6 +172,8 @@ def databases() -> Iterator[Databases]:
         return
     with run_throwaway_server() as server:
         yield Databases(server.url("postgres"))
+        for url in list(_connections):
+            _disconnect(url)
 
 
 @pytest.fixture(scope="module")

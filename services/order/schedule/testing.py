@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 
-import psycopg
 import pytest
 import pytest_asyncio
 from google.protobuf import field_mask_pb2
@@ -48,7 +47,7 @@ from services.payment.domain import RefundResult
 from services.payment.providers.provider import Intent, IntentRequest, RefundRequest
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.testing import CALLS
-from tools.postgres.testing import app_url, clear
+from tools.postgres.testing import app_url, clear, connect
 
 SECONDS = 30
 """How long a case may take."""
@@ -228,10 +227,9 @@ class Schedule:
 
     async def _back_off(self) -> None:
         """Lengthen the random pause, or the worker may go on before whoever is to finish."""
-        with psycopg.connect(self._shop.urls["order"]) as connection:
-            connection.execute(
-                "UPDATE orders SET next_at = now() + interval '1 hour' WHERE next_at IS NOT NULL"
-            )
+        connect(self._shop.urls["order"]).execute(
+            "UPDATE orders SET next_at = now() + interval '1 hour' WHERE next_at IS NOT NULL"
+        )
 
     async def _change_price(self) -> None:
         price = money_pb2.Money(currency_code="GBP", units=7)
