@@ -11,14 +11,16 @@ them and when, but not their values.
 import datetime as dt
 import ipaddress
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString, Protocol, TypeVar
+from functools import cache
+from typing import Any, LiteralString, Protocol, TypeVar, cast
 from urllib.parse import unquote
 
 import orjson
 from audit.v1 import audit_pb2
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from psycopg.types.json import Jsonb
 
@@ -31,8 +33,9 @@ INSERT INTO audit_events
     (user_id, role, session_id, client_address, request_id, method, resource, before, after)
 SELECT %(user_id)s, %(role)s, %(session_id)s, %(client_address)s, %(request_id)s, %(method)s,
     resource, before, after
-FROM unnest(%(resources)s::text[], %(befores)s::jsonb[], %(afters)s::jsonb[])
-    WITH ORDINALITY AS changes (resource, before, after, number)
+FROM ROWS FROM (
+    jsonb_to_recordset(%(changes)s) AS (resource text, before jsonb, after jsonb)
+) WITH ORDINALITY AS changes (resource, before, after, number)
 ORDER BY number
 """
 _SELECT: LiteralString = """
@@ -76,7 +79,14 @@ async def record(
     caller = actor or call_context.find_caller()
     if caller is None or not caller.is_staff:
         return
-    made = list(changes)
+    made = [
+        {
+            "resource": change.resource,
+            "before": _to_json(change.before, change.after),
+            "after": _to_json(change.after, change.before),
+        }
+        for change in changes
+    ]
     if not made:
         return
     parameters = {
@@ -86,9 +96,7 @@ async def record(
         "client_address": _parse_address(call_context.client.get()),
         "request_id": call_context.request_id.get(),
         "method": call_context.method.get(),
-        "resources": [change.resource for change in made],
-        "befores": [_to_json(change.before, change.after) for change in made],
-        "afters": [_to_json(change.after, change.before) for change in made],
+        "changes": Jsonb(made, dumps=orjson.dumps),
     }
     await connection.execute(_INSERT, parameters)
 
@@ -169,28 +177,48 @@ def _parse_address(client: str) -> str | None:
         return None
 
 
-def _to_json(message: Message | None, other: Message | None) -> Jsonb | None:
+def _to_json(message: Message | None, other: Message | None) -> dict[str, Any] | None:
     """Convert the message before or after a change; `other` is the other one of the two."""
     if message is None:
         return None
-    shown = type(message)()
-    shown.CopyFrom(message)
-    _redact(shown)
-    found = json_format.MessageToDict(shown)
-    for field, value in message.ListFields():
-        is_changed = other is None or getattr(other, field.name) != value
-        if field.GetOptions().debug_redact and is_changed:
-            found[field.json_name] = REDACTED
-    return Jsonb(found, dumps=orjson.dumps)
+    kind = cast("Descriptor", message.DESCRIPTOR)
+    shown = json_format.MessageToDict(message)
+    changed = [
+        field.json_name
+        for field in _find_sensitive(kind)
+        if field.json_name in shown and _is_secret(field) and _differs(field, message, other)
+    ]
+    _redact(shown, kind)
+    return shown | dict.fromkeys(changed, REDACTED)
 
 
-def _redact(message: Message) -> None:
-    """Clear the fields with the option `debug_redact`, at any depth."""
-    for field, value in message.ListFields():
-        if field.GetOptions().debug_redact:
-            message.ClearField(field.name)
-        elif field.message_type is None or field.message_type.GetOptions().map_entry:
-            continue
+def _differs(field: FieldDescriptor, message: Message, other: Message | None) -> bool:
+    return other is None or getattr(message, field.name) != getattr(other, field.name)
+
+
+def _redact(shown: dict[str, Any], kind: Descriptor) -> None:
+    """Remove the fields with the option `debug_redact`, at any depth."""
+    for field in _find_sensitive(kind):
+        if _is_secret(field):
+            shown.pop(field.json_name, None)
         else:
-            for part in value if field.is_repeated else (value,):
-                _redact(part)
+            parts = shown.get(field.json_name, [])
+            for part in parts if isinstance(parts, list) else [parts]:
+                _redact(part, cast("Descriptor", field.message_type))
+
+
+@cache
+def _find_sensitive(kind: Descriptor) -> Sequence[FieldDescriptor]:
+    """Return the fields with the option `debug_redact`, or with messages that have such fields."""
+    return [field for field in kind.fields if _has_secrets(field)]
+
+
+def _has_secrets(field: FieldDescriptor, *visited: Descriptor) -> bool:
+    kind = field.message_type
+    if kind is None or kind in visited or kind.GetOptions().map_entry:
+        return _is_secret(field)
+    return _is_secret(field) or any(_has_secrets(part, kind, *visited) for part in kind.fields)
+
+
+def _is_secret(field: FieldDescriptor) -> bool:
+    return field.GetOptions().debug_redact
