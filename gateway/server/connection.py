@@ -4,14 +4,12 @@ A connection serves one request after the other. Requests that a client sends ah
 the buffer of one read, and nothing more is read until their turn (RFC 9112 section 9.3.2). So the
 responses are in order, and the server does not read from a client that does not read itself.
 
-    WAITING -> HEAD -> SERVING -> WAITING ...     requests, one at a time
-    any     -> LINGERING -> CLOSED                after the last response, or a refusal
+    NEW -> HEAD -> SERVING -> WAITING -> HEAD ...     requests, one at a time
+    any -> LINGERING -> CLOSED                        after the last response, or a refusal
 """
 
 import asyncio
 import contextvars
-import math
-from enum import Enum
 from typing import Any
 
 from uvicorn.config import Config
@@ -23,33 +21,15 @@ from gateway.http.deadline import Deadline
 from gateway.http.problems import Problem, unavailable
 from gateway.server.admission import LAST_REFUSAL, REFUSAL, Admission, AdmissionLimits
 from gateway.server.cycle import Cycle
-from gateway.server.limits import (
-    BODY_BUFFER_BYTES,
-    LINGER_SECONDS_WHEN_STOPPING,
-    WRITE_BUFFER_BYTES,
-    ConnectionLimits,
-)
+from gateway.server.limits import BODY_BUFFER_BYTES, WRITE_BUFFER_BYTES, ConnectionLimits
 from gateway.server.parser import Head, RequestParser
 from gateway.server.receive_buffer import ReceiveBuffer
 from gateway.server.response import format_problem
 from gateway.server.scope import make_scope
 from gateway.server.sockets import address_of, limit_unsent
+from gateway.server.state import IDLE, State
 
 _LOG = log.logger()
-
-
-class State(Enum):
-    """What a connection waits for or does, which decides how long it may take."""
-
-    WAITING = "waiting"
-    """Waits for the first byte of a request."""
-    HEAD = "head"
-    """Waits for the rest of the request line and the headers."""
-    SERVING = "serving"
-    """The application has the request, and limits all waits itself, also for the body."""
-    LINGERING = "lingering"
-    """Serves nothing more; what arrives is discarded until the client closes."""
-    CLOSED = "closed"
 
 
 class Connection(asyncio.Protocol):
@@ -72,7 +52,7 @@ class Connection(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._limits = limits or ConnectionLimits()
         self._admission = admission or Admission(AdmissionLimits())
-        self._state = State.WAITING
+        self._state = State.NEW
         self._deadline = Deadline(self._loop, self._time_out)
         self._parser = RequestParser()
         self._transport: asyncio.Transport
@@ -81,8 +61,6 @@ class Connection(asyncio.Protocol):
         self._lingered_bytes = 0
         self._writable: asyncio.Event | None = None
         """Set when the client has read enough; None while no writer has to wait."""
-        self._first = True
-        """No request has arrived yet."""
         self._stopping = False
         """The connection takes no more requests: the server stops, or has too many connections."""
 
@@ -100,7 +78,7 @@ class Connection(asyncio.Protocol):
         self._expiry = self._loop.time() + self._limits.max_age_seconds
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         limit_unsent(transport.get_extra_info("socket"))
-        self._enter(State.WAITING)
+        self._enter(State.NEW)
         room = len(self._server.connections) < self._limits.max_connections
         if room and self._admission.open(self._client):
             self._server.connections.add(self)  # type: ignore[arg-type]
@@ -124,7 +102,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse the current request, and buffer the rest; discard what comes after the last one."""
-        if self._state is State.WAITING and self._admission.refuses_unread(self._client, data):
+        if self._state in IDLE and self._admission.refuses_unread(self._client, data):
             self._shed_unread(data)
         elif self._state is State.LINGERING:
             self._lingered_bytes += len(data)
@@ -156,7 +134,7 @@ class Connection(asyncio.Protocol):
     def shutdown(self) -> None:
         """Take no more requests; the one that is being served gets its whole response."""
         self._stopping = True
-        if self._state is State.WAITING and self._writable is None:
+        if self._state in IDLE and self._writable is None:
             self._transport.close()
         elif self._state is State.LINGERING:
             self._enter(State.LINGERING)  # It has less time now.
@@ -178,7 +156,7 @@ class Connection(asyncio.Protocol):
     def advance(self) -> None:
         """Parse as much as the current request allows, and pause or resume reading."""
         try:
-            if self._received.data and self._state in (State.WAITING, State.HEAD):
+            if self._received.data and self._state in (*IDLE, State.HEAD):
                 self._take_head()
             if self._received.data and self._state is State.SERVING:
                 self._take_body()
@@ -224,7 +202,7 @@ class Connection(asyncio.Protocol):
         head = self._received.take_head()
         if head is not None:
             self._serve(self._parser.read_head(head))
-        elif self._received.has_begun_head and self._state is State.WAITING:
+        elif self._received.has_begun_head and self._state in IDLE:
             self._enter(State.HEAD)
 
     def _take_body(self) -> None:
@@ -236,7 +214,6 @@ class Connection(asyncio.Protocol):
         cycle.take_body(content, complete=self._parser.complete)
 
     def _serve(self, head: Head) -> None:
-        self._first = False
         exempt = self._admission.is_exempt(head.path)
         if not exempt and self._admission.refuses(self._client):
             self._shed(head)
@@ -259,7 +236,6 @@ class Connection(asyncio.Protocol):
             self._received.add(data)
             self.advance()
             return
-        self._first = False
         self._enter(State.WAITING)
         self._admission.note_refusal()
         self._transport.write(REFUSAL)
@@ -323,23 +299,17 @@ class Connection(asyncio.Protocol):
 
     def _state_seconds(self) -> float:
         """Return how long the connection may stay in its state."""
-        limits = self._limits
-        if self._state is State.SERVING:
-            return math.inf
-        if self._state is State.LINGERING:
-            # TLS cannot be closed for writing alone: the client waits for the end of it.
-            brief = self._stopping or not self._transport.can_write_eof()
-            return LINGER_SECONDS_WHEN_STOPPING if brief else limits.linger_seconds
-        if self._state is State.HEAD or self._first:
-            return limits.head_seconds
-        return max(0.0, min(limits.keep_alive_seconds, self._expiry - self._loop.time()))
+        # TLS cannot be closed for writing alone: the client waits for the end of the lingering.
+        brief = self._stopping or not self._transport.can_write_eof()
+        left_seconds = self._expiry - self._loop.time()
+        return self._limits.seconds(self._state, left_seconds, lingers_briefly=brief)
 
     def _time_out(self) -> None:
         if self._writable is not None:
             self._transport.abort()
         elif self._state is State.LINGERING:
             self._end_lingering()
-        elif self._state is State.HEAD or self._first:
+        elif self._state in (State.NEW, State.HEAD):
             detail = "Request line and headers did not arrive in time."
             self._refuse(Problem(408, "DEADLINE_EXCEEDED", detail, "SLOW_HEADERS"))
         else:

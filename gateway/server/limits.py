@@ -1,6 +1,9 @@
 """Limits on what one connection may occupy, and for how long."""
 
+import math
 from dataclasses import dataclass
+
+from gateway.server.state import State
 
 MAX_HEAD_BYTES = 32 * 1024
 """The limit of request line and headers, including empty lines before them."""
@@ -25,6 +28,10 @@ UNACKNOWLEDGED_SECONDS = 120
 """How long data may stay unacknowledged until the connection is closed (TCP_USER_TIMEOUT). No
 other limit applies to a few bytes now and then, such as heartbeats, which never fill a buffer."""
 
+BRIEF_LINGER_SECONDS = 0.5
+"""What stands for `linger_seconds` under TLS, and when the server stops or has too many
+connections."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
@@ -47,7 +54,15 @@ class ConnectionLimits:
     linger_bytes: int = 256 * 1024 * 1024
     """How much is read and discarded in that time."""
 
+    def seconds(self, state: State, left_seconds: float, *, lingers_briefly: bool) -> float:
+        """Return how long a connection may stay in a state.
 
-LINGER_SECONDS_WHEN_STOPPING = 0.5
-"""How long a connection lingers under TLS, and when the server stops or has too many
-connections."""
+        `left_seconds` is what is left of its age.
+        """
+        if state is State.SERVING:
+            return math.inf
+        if state is State.LINGERING:
+            return BRIEF_LINGER_SECONDS if lingers_briefly else self.linger_seconds
+        if state in (State.NEW, State.HEAD):
+            return self.head_seconds
+        return max(0.0, min(self.keep_alive_seconds, left_seconds))
