@@ -1,7 +1,7 @@
 """Conversion between the messages of the user service and its domain."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from bazaar.user.v1 import user_pb2
 from chassis import conversion
@@ -80,14 +80,14 @@ def fill_message(message: user_pb2.User, user: User) -> None:
     message.update_time.CopyFrom(conversion.to_timestamp(user.update_time))
 
 
-def to_fields(issued: Tokens) -> dict[str, Any]:
-    """Convert tokens into the fields of the responses that have them."""
-    return {
-        "access_token": issued.access_token,
-        "refresh_token": issued.refresh_token,
-        "expire_time": conversion.to_timestamp(issued.expire_time),
-        "session_expire_time": conversion.to_timestamp(issued.session_expire_time),
-    }
+def to_tokens(issued: Tokens) -> user_pb2.SessionTokens:
+    """Convert the tokens of a session."""
+    return user_pb2.SessionTokens(
+        access_token=issued.access_token,
+        refresh_token=issued.refresh_token,
+        expire_time=conversion.to_timestamp(issued.expire_time),
+        session_expire_time=conversion.to_timestamp(issued.session_expire_time),
+    )
 
 
 def to_revocations(revocations: Sequence[Revocation]) -> user_pb2.WatchRevocationsResponse:

@@ -147,26 +147,24 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
 
     async def Login(
         self, request: user_pb2.LoginRequest, context: Context
-    ) -> user_pb2.LoginResponse:
+    ) -> user_pb2.SessionTokens:
         # The admin of the settings can log in as soon as the service is up.
         await self._first_admin.ensure()
         email = domain.find_email(request.email)
-        issued = await self._sessions.log_in(email, request.password)
-        return user_pb2.LoginResponse(**messages.to_fields(issued))
+        return messages.to_tokens(await self._sessions.log_in(email, request.password))
 
     async def LoginWithIdToken(
         self, request: user_pb2.LoginWithIdTokenRequest, context: Context
-    ) -> user_pb2.LoginResponse:
+    ) -> user_pb2.SessionTokens:
         identity = await self._id_tokens.verify(request.id_token)
         account = await outside_identities.find_or_make(self._database, identity)
         issued = await self._sessions.open(account.user_id, account.password_hash)
-        return user_pb2.LoginResponse(**messages.to_fields(issued))
+        return messages.to_tokens(issued)
 
     async def RefreshToken(
         self, request: user_pb2.RefreshTokenRequest, context: Context
-    ) -> user_pb2.RefreshTokenResponse:
-        issued = await self._sessions.refresh(request.refresh_token)
-        return user_pb2.RefreshTokenResponse(**messages.to_fields(issued))
+    ) -> user_pb2.SessionTokens:
+        return messages.to_tokens(await self._sessions.refresh(request.refresh_token))
 
     async def Logout(self, request: user_pb2.LogoutRequest, context: Context) -> empty_pb2.Empty:
         await self._sessions.log_out(request.refresh_token, all_sessions=request.all_sessions)

@@ -79,11 +79,11 @@ def new_user(email: str = "ada@example.com") -> user_pb2.CreateUserRequest:
 
 async def log_in(
     users: Users, email: str = "ada@example.com", password: str = PASSWORD
-) -> user_pb2.LoginResponse:
+) -> user_pb2.SessionTokens:
     """Begin a session."""
     return await users.Login(user_pb2.LoginRequest(email=email, password=password))
 
 
-async def refresh(users: Users, refresh_token: str) -> user_pb2.RefreshTokenResponse:
+async def refresh(users: Users, refresh_token: str) -> user_pb2.SessionTokens:
     """Exchange a refresh token."""
     return await users.RefreshToken(user_pb2.RefreshTokenRequest(refresh_token=refresh_token))
