@@ -105,7 +105,7 @@ def test_a_server_elsewhere_must_prove_its_name_outside_development(
     assert find_options() == {}
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.0.1", "::1"])
 def test_a_server_on_this_machine_needs_no_tls(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("POSTGRES_HOST", host)
     assert "?" not in settings.load(LampSettings).lamp_database_url.get_secret_value()

@@ -56,12 +56,6 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
 
-def is_loopback(client: str) -> bool:
-    """Return whether a client is on this machine."""
-    address = _read(client)
-    return address is not None and address.is_loopback
-
-
 @lru_cache(maxsize=4096)
 def network_of(client: str) -> str:
     """Return what counts as one client: an IPv4 address, or the /64 of an IPv6 address."""

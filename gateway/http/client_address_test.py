@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway.http.client_address import TrustedProxies, is_loopback, network_of
+from gateway.http.client_address import TrustedProxies, network_of
 from gateway.testing.fixtures import Setup
 
 PROXIES = frozenset(map(ipaddress.ip_network, ["10.0.0.0/8", "2001:db8:1::/48"]))
@@ -62,16 +62,6 @@ def test_client_is_the_last_address_that_no_trusted_proxy_has(
 )
 def test_addresses_of_one_ipv6_network_are_one_client(client: str, network: str) -> None:
     assert network_of(client) == network
-
-
-@pytest.mark.parametrize("client", ["127.0.0.1", "127.8.0.1", "::1"])
-def test_loopback_is_on_this_machine(client: str) -> None:
-    assert is_loopback(client)
-
-
-@pytest.mark.parametrize("client", ["203.0.113.9", "::2", ""])
-def test_other_addresses_are_elsewhere(client: str) -> None:
-    assert not is_loopback(client)
 
 
 async def test_address_that_a_client_forges_is_ignored(events: list[Any]) -> None:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from chassis import log
+from chassis import log, settings
 from chassis.card_number import is_card_number
 from gateway.http.asgi import BECOME_STREAM, Headers, Receive, Send
 from gateway.http.body import RequestBody
-from gateway.http.client_address import TrustedProxies, is_loopback
+from gateway.http.client_address import TrustedProxies
 from gateway.http.compression import VARY, varies_by_encoding
 from gateway.http.problems import Problem
 from gateway.http.security_headers import security_headers
@@ -100,7 +100,7 @@ class Exchange:
 
         A proxy may have terminated TLS.
         """
-        return self._scope["scheme"] == "https" or not is_loopback(self.client)
+        return self._scope["scheme"] == "https" or not settings.is_loopback(self.client)
 
     @property
     def cookies(self) -> str:
