@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("chaos")
-SHORT = ("--orders=400", "--kills=20", "--database-restarts=1", "--freezes=1", "--keep")
+SHORT = ("--orders=200", "--kills=8", "--database-restarts=1", "--freezes=1", "--keep")
 
 
 @pytest.fixture
