@@ -33,9 +33,8 @@ INSERT INTO audit_events
     (user_id, role, session_id, client_address, request_id, method, resource, before, after)
 SELECT %(user_id)s, %(role)s, %(session_id)s, %(client_address)s, %(request_id)s, %(method)s,
     resource, before, after
-FROM ROWS FROM (
-    jsonb_to_recordset(%(changes)s) AS (resource text, before jsonb, after jsonb)
-) WITH ORDINALITY AS changes (resource, before, after, number)
+FROM unnest(%(resources)b::text[], %(befores)b::jsonb[], %(afters)b::jsonb[])
+    WITH ORDINALITY AS changes (resource, before, after, number)
 ORDER BY number
 """
 _SELECT: LiteralString = """
@@ -79,14 +78,7 @@ async def record(
     caller = actor or call_context.find_caller()
     if caller is None or not caller.is_staff:
         return
-    made = [
-        {
-            "resource": change.resource,
-            "before": _to_json(change.before, change.after),
-            "after": _to_json(change.after, change.before),
-        }
-        for change in changes
-    ]
+    made = list(changes)
     if not made:
         return
     parameters = {
@@ -96,7 +88,9 @@ async def record(
         "client_address": _parse_address(call_context.client.get()),
         "request_id": call_context.request_id.get(),
         "method": call_context.method.get(),
-        "changes": Jsonb(made, dumps=orjson.dumps),
+        "resources": [change.resource for change in made],
+        "befores": [_to_json(change.before, change.after) for change in made],
+        "afters": [_to_json(change.after, change.before) for change in made],
     }
     await connection.execute(_INSERT, parameters)
 
@@ -177,7 +171,7 @@ def _parse_address(client: str) -> str | None:
         return None
 
 
-def _to_json(message: Message | None, other: Message | None) -> dict[str, Any] | None:
+def _to_json(message: Message | None, other: Message | None) -> Jsonb | None:
     """Convert the message before or after a change; `other` is the other one of the two."""
     if message is None:
         return None
@@ -189,7 +183,7 @@ def _to_json(message: Message | None, other: Message | None) -> dict[str, Any] |
         if field.json_name in shown and _is_secret(field) and _differs(field, message, other)
     ]
     _redact(shown, kind)
-    return shown | dict.fromkeys(changed, REDACTED)
+    return Jsonb(shown | dict.fromkeys(changed, REDACTED), dumps=orjson.dumps)
 
 
 def _differs(field: FieldDescriptor, message: Message, other: Message | None) -> bool:
