@@ -184,8 +184,8 @@ class Checkout:
             return []
         async with self._database.connection() as connection:
             saved = await repository.save_orders(connection, orders, self._cause)
-            lost = {order.order_id for order in orders} - {order.order_id for order in saved}
-            if lost:
+            if len(saved) < len(orders):
+                lost = {order.order_id for order in orders} - {order.order_id for order in saved}
                 saved += await repository.get_orders(connection, list(lost))
         self._event_log.note_change()
         return saved

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from chassis import errors
 from chassis.money import Amount
@@ -163,8 +164,8 @@ class Payment:
     action: PaymentAction | None = None
 
 
-def transition(order: Order, state: State) -> Order:
-    """Return the order in another state.
+def transition(order: Order, state: State, **changes: Any) -> Order:
+    """Return the order in another state, with changes of other fields.
 
     Raises:
         Conflict: the transition is not allowed.
@@ -172,35 +173,33 @@ def transition(order: Order, state: State) -> Order:
     if state not in TRANSITIONS[order.state]:
         message = f"An order that is {order.state} cannot become {state}."
         raise Conflict("ILLEGAL_STATE_CHANGE", message, metadata=error_metadata(order))
-    return replace(order, state=state, action=None)
+    return replace(order, state=state, action=None, **changes)
 
 
 def reserve(order: Order, prices: Mapping[uuid.UUID, Amount]) -> Order:
     """Price a pending order, which can then be charged; cancel it if there is no valid total."""
-    currencies = sorted({prices[line.product_id].currency_code for line in order.lines})
+    priced = [(line, prices[line.product_id]) for line in order.lines]
+    currencies = sorted({price.currency_code for _, price in priced})
     if len(currencies) > 1:
         message = f"The products have prices in {' and '.join(currencies)}: order them separately."
         return cancel(order, Refusal("CURRENCY_MISMATCH", message, {}))
-    total_minor = sum(line.quantity * prices[line.product_id].minor for line in order.lines)
+    total_minor = sum(line.quantity * price.minor for line, price in priced)
     if total_minor > MAX_TOTAL_MINOR:
         message = "The total of the order is too large: order less at a time."
         return cancel(order, Refusal("TOTAL_TOO_LARGE", message, {}))
-    lines = tuple(
-        replace(line, unit_price_minor=prices[line.product_id].minor) for line in order.lines
-    )
-    return replace(
-        transition(order, State.PAYING), lines=lines, total=Amount(total_minor, currencies[0])
-    )
+    lines = tuple(Line(line.product_id, line.quantity, price.minor) for line, price in priced)
+    total = Amount(total_minor, currencies[0])
+    return transition(order, State.PAYING, lines=lines, total=total)
 
 
 def reject(order: Order, refusal: Refusal) -> Order:
     """Reject a pending order, whose stock could not be reserved."""
-    return replace(transition(order, State.REJECTED), refusal=refusal)
+    return transition(order, State.REJECTED, refusal=refusal)
 
 
 def cancel(order: Order, refusal: Refusal) -> Order:
     """Begin to compensate for the steps that an order has taken."""
-    return replace(transition(order, State.CANCELLING), refusal=refusal)
+    return transition(order, State.CANCELLING, refusal=refusal)
 
 
 def needs_pin_to_charge(order: Order) -> bool:
@@ -230,9 +229,8 @@ def settle(order: Order, payment: Payment) -> Order:
         case PaymentState.REQUIRES_ACTION:
             return _wait_for_action(order, payment.action)
         case PaymentState.SUCCEEDED:
-            return replace(
-                transition(order, State.CONFIRMED), payment_id=payment.payment_id, refusal=None
-            )
+            confirmed = State.CONFIRMED
+            return transition(order, confirmed, payment_id=payment.payment_id, refusal=None)
         case PaymentState.DECLINED:
             metadata = {"decline_reason": payment.decline_reason}
             return cancel(order, Refusal("PAYMENT_DECLINED", "The payment was declined.", metadata))
