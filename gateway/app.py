@@ -92,14 +92,16 @@ class GatewayApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        exchange = scope[SCOPE_KEY] = Exchange(scope, receive, send, self._proxies)
+        exchange = Exchange(scope, receive, send, self._proxies)
         if scope["path"] in self._own_paths:
             exchange.path = scope["path"]
         exchange.bind_log()
         try:
             # Falcon would parse the query, which is parsed by the descriptors instead.
             await super().__call__(
-                {**scope, "query_string": b""}, _empty_event, self._sender(scope, exchange)
+                {**scope, SCOPE_KEY: exchange, "query_string": b""},
+                _empty_event,
+                self._sender(scope, exchange),
             )
         except AbortResponseError:
             exchange.abandoned = True

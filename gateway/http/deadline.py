@@ -24,6 +24,7 @@ class Deadline:
     def close(self) -> None:
         """Stop for good: it never passes, even if it is moved again."""
         self._stop_timer()
+        del self._passed  # It refers to what has this deadline.
         self._timer_at = -math.inf
 
     def _start_timer(self) -> None:
