@@ -25,11 +25,13 @@ class Outcome:
     statuses: Counter[int] = field(default_factory=Counter)
     """How many responses had each status; 0 stands for a connection that was lost."""
     seconds_by_status: dict[int, list[float]] = field(default_factory=dict)
+    sent: int = 0
     unsent: int = 0
     """How many requests found all connections in use, and were not sent."""
 
     def __add__(self, other: "Outcome") -> "Outcome":
         total = Outcome(self.seconds + other.seconds, self.statuses + other.statuses)
+        total.sent = self.sent + other.sent
         total.unsent = self.unsent + other.unsent
         for status in total.statuses:
             of_both = (each.seconds_by_status.get(status, []) for each in (self, other))
@@ -81,17 +83,21 @@ class Load:
     async def offer(self, rate: float, seconds: float) -> Outcome:
         """Send requests at a rate per second, whatever becomes of those before."""
         self._outcome = Outcome(seconds)
-        begin, sent = time.perf_counter(), 0
-        while (passed := time.perf_counter() - begin) < seconds:
-            due = int(rate * passed) - sent
-            sent += due
-            for _ in range(due):
-                if self._idle:
-                    self._idle.popleft().send(self._request)
-                else:
-                    self._outcome.unsent += 1
+        begin, due, passed = time.perf_counter(), 0, 0.0
+        while passed < seconds:
             await asyncio.sleep(_TICK_SECONDS)
+            passed = min(seconds, time.perf_counter() - begin)
+            self._send(int(rate * passed) - due)
+            due = int(rate * passed)
         return await self._finish()
+
+    def _send(self, count: int) -> None:
+        """Send requests that are due, as far as there are connections."""
+        sent = min(count, len(self._idle))
+        for _ in range(sent):
+            self._idle.popleft().send(self._request)
+        self._outcome.sent += sent
+        self._outcome.unsent += count - sent
 
     async def _finish(self) -> Outcome:
         outcome, self._outcome = self._outcome, Outcome(1)
