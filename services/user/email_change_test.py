@@ -75,6 +75,23 @@ async def test_an_address_that_is_taken_meanwhile_does_not_take_effect(
     assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "EMAIL_TAKEN")
 
 
+async def test_a_reset_that_is_mailed_while_the_address_changes_is_refused(
+    users: Users, mails: Mails, clean_database_url: str
+) -> None:
+    await users.CreateUser(new_user())
+    await mails.receive()
+    await ask_for_reset(users)
+    change = (
+        "UPDATE users SET email = 'new@example.com'"
+        " WHERE user_id IN (SELECT user_id FROM users FOR UPDATE)"
+    )
+    async with held_back(clean_database_url, change):
+        receiving = asyncio.ensure_future(mails.receive())
+    ((recipient, _, token),) = await receiving
+    assert recipient == "ada@example.com"
+    await expect_invalid_token(reset(users, token))
+
+
 async def test_an_address_that_staff_give_is_to_be_verified(users: Users, mails: Mails) -> None:
     user = await users.CreateUser(new_user())
     ((*_, token),) = await mails.receive()
