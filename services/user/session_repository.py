@@ -38,10 +38,6 @@ class Revocation:
     revoke_time: dt.datetime
 
 
-# Notifications of one transaction are one. They are sent when it commits.
-_ANNOUNCED: LiteralString = f"SELECT session_id, pg_notify('{CHANNEL}', '') FROM ended"
-
-
 async def open_session(
     connection: Connection,
     user_id: uuid.UUID,
@@ -92,37 +88,19 @@ async def exchange_token(connection: Connection, used: bytes, following: bytes) 
 
 async def end_session_of_used_token(connection: Connection, digest: bytes) -> list[uuid.UUID]:
     """End the session of a refresh token that was used before; return it, if there is one."""
-    return await _end(
-        connection,
-        f"""
-        WITH ended AS (
-            UPDATE sessions SET revoke_time = now()
-              FROM refresh_tokens AS token
-             WHERE token.digest = %s AND token.use_time IS NOT NULL
-               AND sessions.session_id = token.session_id
-               AND revoke_time IS NULL AND expire_time > now()
-            RETURNING sessions.session_id
-        ) {_ANNOUNCED}
-        """,
-        (digest,),
+    of_token: LiteralString = (
+        "session_id ="
+        " (SELECT session_id FROM refresh_tokens WHERE digest = %s AND use_time IS NOT NULL)"
     )
+    return await _end(connection, of_token, (digest,))
 
 
 async def end_session(connection: Connection, digest: bytes) -> None:
     """End the session of a refresh token, used or not, if it has not ended."""
-    await _end(
-        connection,
-        f"""
-        WITH ended AS (
-            UPDATE sessions SET revoke_time = now()
-              FROM refresh_tokens AS token
-             WHERE token.digest = %s AND sessions.session_id = token.session_id
-               AND revoke_time IS NULL AND expire_time > now()
-            RETURNING sessions.session_id
-        ) {_ANNOUNCED}
-        """,
-        (digest,),
+    of_token: LiteralString = (
+        "session_id = (SELECT session_id FROM refresh_tokens WHERE digest = %s)"
     )
+    await _end(connection, of_token, (digest,))
 
 
 async def find_user(connection: Connection, digest: bytes) -> uuid.UUID | None:
@@ -140,18 +118,7 @@ async def end_sessions_of_user(
     connection: Connection, user_id: uuid.UUID, *, kept: uuid.UUID | None = None
 ) -> None:
     """End all sessions of a user, but one that is kept."""
-    await _end(
-        connection,
-        f"""
-        WITH ended AS (
-            UPDATE sessions SET revoke_time = now()
-             WHERE user_id = %s AND session_id IS DISTINCT FROM %s
-               AND revoke_time IS NULL AND expire_time > now()
-            RETURNING session_id
-        ) {_ANNOUNCED}
-        """,
-        (user_id, kept),
-    )
+    await _end(connection, "user_id = %s AND session_id IS DISTINCT FROM %s", (user_id, kept))
 
 
 async def list_revocations(
@@ -191,8 +158,18 @@ async def delete_ended(connection: Connection, retention: dt.timedelta) -> int:
 
 
 async def _end(
-    connection: Connection, query: LiteralString, parameters: Sequence[object]
+    connection: Connection, condition: LiteralString, parameters: Sequence[object]
 ) -> list[uuid.UUID]:
+    """End the sessions that meet a condition and have not ended; return and announce them."""
+    # Notifications of one transaction are one. They are sent when it commits.
+    query: LiteralString = f"""
+        WITH ended AS (
+            UPDATE sessions SET revoke_time = now()
+             WHERE {condition} AND revoke_time IS NULL AND expire_time > now()
+            RETURNING session_id
+        )
+        SELECT session_id, pg_notify('{CHANNEL}', '') FROM ended
+    """
     cursor = await connection.execute(query, parameters)
     return [row[0] for row in await cursor.fetchall()]
 
