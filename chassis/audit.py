@@ -97,7 +97,7 @@ async def record(
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which events are listed: those of a user, of a resource, or of all where a text is empty."""
+    """Which events are listed: those of a user and of a resource; empty is any."""
 
     user_id: str
     resource: str
@@ -141,9 +141,13 @@ def _to_message(
     user_id: uuid.UUID,
     role: str,
     session_id: uuid.UUID,
-    *texts_and_resources: Any,
+    client_address: str,
+    request_id: str,
+    method: str,
+    resource: str,
+    before: Any,
+    after: Any,
 ) -> audit_pb2.AuditEvent:
-    client_address, request_id, method, resource, before, after = texts_and_resources
     event = audit_pb2.AuditEvent(
         audit_event_id=str(audit_event_id),
         create_time=conversion.to_timestamp(create_time),

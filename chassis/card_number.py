@@ -20,7 +20,7 @@ _ISSUERS = range(22, 70)
 
 
 def is_card_number(text: str) -> bool:
-    """Return whether a text contains 13 to 19 digits that pass the Luhn check of card numbers.
+    """Return whether a string contains 13 to 19 digits that pass the Luhn check of card numbers.
 
     They are one or more whole groups of digits, or the beginning of a group of more than 19, such
     as a number with an expiry date and a security code after it. Keys that clients make of several

@@ -27,9 +27,9 @@ Options = Sequence[tuple[str, Any]]
 def open_channel(
     target: str, options: Options, certificates: Certificates | None, server_name: str
 ) -> grpc.aio.Channel:
-    """Open a channel to a server whose certificate has the name; in plain text without one's own.
+    """Open a channel, which connects when it is first used, and reconnects by itself.
 
-    It connects when it is first used, and reconnects by itself.
+    The certificate of the server has `server_name`. Without `certificates` there is no TLS.
     """
     if certificates is None:
         return grpc.aio.insecure_channel(target, options=options)
@@ -63,7 +63,7 @@ class SecureChannel(grpc.aio.Channel):
         return self._channel
 
     async def close(self, grace: float | None = None) -> None:
-        """Close the channel; what drains with earlier certificates is left to itself."""
+        """Close the channel; calls with earlier certificates are no longer waited for."""
         await self._channel.close(grace)
         for task in list(self._draining):
             task.cancel()

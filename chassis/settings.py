@@ -142,7 +142,7 @@ DatabaseUrl = Annotated[SecretStr, BeforeValidator(_to_url), AfterValidator(_che
 
 
 def split(names: object) -> object:
-    """Split a text at its commas: validates a field that is a tuple, and is not decoded before."""
+    """Split a string at its commas: the validator of a field that is a tuple, with NoDecode."""
     if not isinstance(names, str):
         return names
     return [name.strip() for name in names.split(",")] if names else []

@@ -71,7 +71,7 @@ class Verifier:
         self._keys = keys
         self.revocations = revocations
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
-        """The tokens that were used last, by their SHA-256 digests."""
+        """The tokens that were verified last, by their SHA-256 digests."""
 
     async def verify(self, token: str) -> Caller:
         """Return the caller that a token names.

@@ -159,8 +159,8 @@ def take_over(connection: Connection, roles: Roles) -> None:
             connection.execute(statement)
 
 
-# They may be called by everybody, and what they write is in no table. An administrator who is not a
-# superuser cannot revoke that: they belong to who made the server.
+# Everybody may call them, and what they write is in no table. An administrator who is no superuser
+# cannot revoke that: they belong to whoever made the server.
 _LARGE_OBJECT_FUNCTIONS: LiteralString = """
 SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', pg_proc.oid::regprocedure)
 FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^lo(_|read$|write$)'

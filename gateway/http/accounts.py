@@ -1,4 +1,4 @@
-"""Who sends a request: what it counts for, and what nobody else gets a recorded response of.
+"""Who sends a request: whose quota it counts against, and whose recorded responses it may get.
 
 What somebody may do is decided by services, which verify tokens themselves.
 """
@@ -36,7 +36,7 @@ class Accounts:
         """Return the account of a request.
 
         It is the subject of a token that is valid, so that it stays the same when the token is
-        refreshed. What is no valid token is an account of its own; services refuse it.
+        refreshed. Anything else is an account of its own.
         """
         if exchange.account is None:
             credentials = exchange.header(b"authorization")
@@ -49,7 +49,7 @@ class Accounts:
                 async with asyncio.timeout(VERIFY_SECONDS):
                     caller = await self._verifier.verify(credentials[len(_BEARER) :].strip())
             except (errors.Error, TimeoutError):
-                pass  # It is what it is: some credentials.
+                pass  # Services refuse what is no valid token.
             else:
                 return Account(f"subject {caller.user_id}", is_verified=True)
         return Account(f"credentials {hashlib.sha256(credentials.encode()).hexdigest()}")

@@ -30,10 +30,10 @@ class Subject(NamedTuple):
 
 
 def parse_quotas(name: str, text: str) -> tuple[Quota, ...]:
-    """Parse quotas such as `10/second; 100/minute`, the shortest first; empty text is no quota.
+    """Parse quotas such as `10/second; 100/minute`, the shortest first; an empty string has none.
 
     Raises:
-        ValueError: the text is not of that kind.
+        ValueError: the string is not of that kind.
     """
     if not text:
         return ()
@@ -47,7 +47,7 @@ def parse_quotas(name: str, text: str) -> tuple[Quota, ...]:
 
 
 def digest(*identity: str) -> str:
-    """Return the key of somebody, whom no one can read in it."""
+    """Return the key of somebody, from which nobody can tell who it is."""
     return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:32]
 
 

@@ -123,7 +123,7 @@ def check_email(email: str) -> str:
     return normalized
 
 
-def find_email(email: str) -> str:
+def normalize_email(email: str) -> str:
     """Return an e-mail address in normal form, or "" for what is none, which no user has."""
     try:
         return check_email(email)
@@ -131,7 +131,7 @@ def find_email(email: str) -> str:
         return ""
 
 
-def find_display_name(name: str, email: str) -> str:
+def choose_display_name(name: str, email: str) -> str:
     """Return a name in normal form if it may be stored, or else what is before the @."""
     violations = Violations()
     display_name = violations.check_text(name, "display_name", 1, 200)
@@ -153,7 +153,7 @@ def _check_email(violations: Violations, email: str) -> str:
 
 
 def _check_text(violations: Violations, text: str, field: str, shortest: int, longest: int) -> str:
-    """Check a text, in which a card number has no business, and return it normalized."""
+    """Check a string, in which a card number has no business, and return it in normal form."""
     violations.check(not is_card_number(text), field, "must not be a card number")
     return violations.check_text(text, field, shortest, longest)
 

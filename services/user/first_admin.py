@@ -8,7 +8,7 @@ from services.user import account_repository, mail_repository, session_repositor
 from services.user.passwords import Passwords
 
 INTERVAL_SECONDS = 60.0
-"""How often the task looks whether it has run."""
+"""How often making the admin is tried again while that fails."""
 
 
 class FirstAdmin:

@@ -88,7 +88,7 @@ class MailWorker:
                 await mail_repository.delete(connection, [each.mail_id for each in given_up])
         return [each for each in claimed if each.age <= MAX_AGE]
 
-    async def _deliver(self, each: Mail, send: Send) -> None:
+    async def _deliver(self, queued: Mail, send: Send) -> None:
         """Send one mail, if there is anything to say; postpone it if that fails.
 
         Raises:
@@ -96,20 +96,20 @@ class MailWorker:
                 the next mail: nothing more can be sent over it.
         """
         async with self._database.transaction() as connection:
-            prepared = await self._prepare(connection, each)
+            prepared = await self._prepare(connection, queued)
         if prepared is not None:
             try:
-                await self._send(each, prepared, send)
+                await self._send(queued, prepared, send)
             except (OSError, ValueError, aiosmtplib.SMTPException) as error:
-                self._note_failure(each, error)
-                await self._postpone(each, prepared.digest)
+                self._note_failure(queued, error)
+                await self._postpone(queued, prepared.digest)
                 if isinstance(error, OSError):
                     raise
                 return
         async with self._database.connection() as connection:
-            await mail_repository.delete(connection, [each.mail_id])
+            await mail_repository.delete(connection, [queued.mail_id])
 
-    async def _send(self, each: Mail, prepared: _Prepared, send: Send) -> None:
+    async def _send(self, queued: Mail, prepared: _Prepared, send: Send) -> None:
         """Send one mail.
 
         Raises:
@@ -117,55 +117,55 @@ class MailWorker:
             aiosmtplib.SMTPException: the server has refused the mail.
             ValueError: SMTP cannot have such an address.
         """
-        message = make_message(each, prepared.recipient, self._sender, prepared.text)
+        message = make_message(queued, prepared.recipient, self._sender, prepared.text)
         async with asyncio.timeout(SEND_SECONDS):
             await send(message)
-        self._log.info("mail_sent", mail_id=str(each.mail_id), template=each.template.value)
+        self._log.info("mail_sent", mail_id=str(queued.mail_id), template=queued.template.value)
 
-    def _note_failure(self, each: Mail, error: Exception) -> None:
+    def _note_failure(self, queued: Mail, error: Exception) -> None:
         """Log a failure without the text of the error, which has the address."""
         self._log.warning(
             "mail_failed",
-            mail_id=str(each.mail_id),
-            attempts=each.attempts,
+            mail_id=str(queued.mail_id),
+            attempts=queued.attempts,
             error=type(error).__name__,
             code=getattr(error, "code", None),
         )
 
-    async def _postpone(self, each: Mail, digest: bytes | None = None) -> None:
-        delay = min(MIN_BACKOFF * 2 ** min(each.attempts - 1, 20), MAX_BACKOFF)
+    async def _postpone(self, queued: Mail, digest: bytes | None = None) -> None:
+        delay = min(MIN_BACKOFF * 2 ** min(queued.attempts - 1, 20), MAX_BACKOFF)
         async with self._database.connection() as connection:
             if digest is not None:
                 await mail_repository.delete_token(connection, digest)
-            await mail_repository.reschedule(connection, each.mail_id, delay)
+            await mail_repository.reschedule(connection, queued.mail_id, delay)
 
-    async def _prepare(self, connection: Connection, each: Mail) -> _Prepared | None:
+    async def _prepare(self, connection: Connection, queued: Mail) -> _Prepared | None:
         """Decide what a mail says now; None if it was cancelled or there are too many."""
         user = None
-        if each.user_id is not None:
-            user = await account_repository.lock_account(connection, each.user_id)
-        if not await mail_repository.lock(connection, each.mail_id):
+        if queued.user_id is not None:
+            user = await account_repository.lock_account(connection, queued.user_id)
+        if not await mail_repository.lock(connection, queued.mail_id):
             return None
-        if each.template is Template.EMAIL_CHANGED:
-            return _Prepared(each.email, mail.email_changed())
-        if each.template is Template.VERIFY_EMAIL:
-            return await self._prepare_verification(connection, each, user)
-        account = await account_repository.find_account(connection, each.email)
+        if queued.template is Template.EMAIL_CHANGED:
+            return _Prepared(queued.email, mail.email_changed())
+        if queued.template is Template.VERIFY_EMAIL:
+            return await self._prepare_verification(connection, queued, user)
+        account = await account_repository.find_account(connection, queued.email)
         if account is None:
             return None
         # To the address as it is stored: the one that was typed may be another one's mailbox.
         return await self._prepare_link(
-            connection, each.template, Purpose.RESET_PASSWORD, account, account.email
+            connection, queued.template, Purpose.RESET_PASSWORD, account, account.email
         )
 
     async def _prepare_verification(
-        self, connection: Connection, each: Mail, account: Account | None
+        self, connection: Connection, queued: Mail, account: Account | None
     ) -> _Prepared | None:
-        owner = await account_repository.find_account(connection, each.email)
-        if account is None or (account.email == each.email and account.email_verified):
+        owner = await account_repository.find_account(connection, queued.email)
+        if account is None or (account.email == queued.email and account.email_verified):
             return None
         prepared = await self._prepare_link(
-            connection, each.template, Purpose.VERIFY_EMAIL, account, each.email
+            connection, queued.template, Purpose.VERIFY_EMAIL, account, queued.email
         )
         if prepared is not None and owner is not None and owner.user_id != account.user_id:
             return _Prepared(owner.email, mail.address_in_use(), prepared.digest)

@@ -38,10 +38,10 @@ async def find_or_make(database: Database, identity: OutsideIdentity) -> Account
 
 async def _link(connection: Connection, identity: OutsideIdentity) -> uuid.UUID:
     """Link an identity to the user with its e-mail address, who is made if there is none."""
-    email = domain.find_email(identity.email)
+    email = domain.normalize_email(identity.email)
     if not email:
         raise _not_linked()
-    name = domain.find_display_name(identity.name, email)
+    name = domain.choose_display_name(identity.name, email)
     user_id = await account_repository.insert_unless_taken(
         connection, email, name, None, email_verified=True
     )

@@ -38,7 +38,7 @@ class Passwords:
         self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=memory_kib, parallelism=1)
         cores = os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(cores, "passwords")
-        self._most = cores * (1 + WAITING_PER_CORE)
+        self._max_pending = cores * (1 + WAITING_PER_CORE)
         self._pending: set[Future[Any]] = set()
         self._unknown = self._hasher.hash(secrets.token_urlsafe())
 
@@ -76,7 +76,7 @@ class Passwords:
     async def _run(self, work: Callable[[], Result]) -> Result:
         # A hash goes on in its thread when its call is cancelled: it counts until it is done.
         self._pending = {each for each in self._pending if not each.done()}
-        if len(self._pending) >= self._most:
+        if len(self._pending) >= self._max_pending:
             message = "Too many passwords wait to be checked. Try again."
             raise TooManyPasswords("TOO_MANY_PASSWORDS", message)
         future = self._threads.submit(work)

@@ -150,7 +150,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     ) -> user_pb2.SessionTokens:
         # The admin of the settings can log in as soon as the service is up.
         await self._first_admin.ensure()
-        email = domain.find_email(request.email)
+        email = domain.normalize_email(request.email)
         return messages.to_tokens(await self._sessions.log_in(email, request.password))
 
     async def LoginWithIdToken(

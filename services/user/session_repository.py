@@ -88,19 +88,19 @@ async def exchange_token(connection: Connection, used: bytes, following: bytes) 
 
 async def end_session_of_used_token(connection: Connection, digest: bytes) -> list[uuid.UUID]:
     """End the session of a refresh token that was used before; return it, if there is one."""
-    of_token: LiteralString = (
+    condition: LiteralString = (
         "session_id ="
         " (SELECT session_id FROM refresh_tokens WHERE digest = %s AND use_time IS NOT NULL)"
     )
-    return await _end(connection, of_token, (digest,))
+    return await _end(connection, condition, (digest,))
 
 
 async def end_session(connection: Connection, digest: bytes) -> None:
     """End the session of a refresh token, used or not, if it has not ended."""
-    of_token: LiteralString = (
+    condition: LiteralString = (
         "session_id = (SELECT session_id FROM refresh_tokens WHERE digest = %s)"
     )
-    await _end(connection, of_token, (digest,))
+    await _end(connection, condition, (digest,))
 
 
 async def find_user(connection: Connection, digest: bytes) -> uuid.UUID | None:

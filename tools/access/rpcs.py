@@ -26,7 +26,7 @@ from bazaar.user.v1 import user_pb2
 from chassis.testing import read_refusal
 
 ADMITTED = "ADMITTED"
-"""What becomes of a call that comes to its servicer, whatever that makes of it."""
+"""The result of a call that reaches its servicer, whatever the servicer makes of it."""
 REFUSALS: Mapping[str, int] = {
     "TOKEN_MISSING": 401,
     "TOKEN_INVALID": 401,
@@ -35,7 +35,7 @@ REFUSALS: Mapping[str, int] = {
     "ROLE_MISSING": 403,
     "CALLER_NOT_ALLOWED": 403,
 }
-"""The reasons of the others, with their HTTP status."""
+"""The reasons for which other calls are refused, with their HTTP status."""
 STREAM_SECONDS = 0.5
 """How long a stream that is admitted may be silent: a refusal comes sooner."""
 CALL_SECONDS = 10.0
