@@ -15,6 +15,7 @@ from services.user.id_tokens import TrustedIssuer
 
 _MIN_SECRET_CHARACTERS = 32
 _DAY_SECONDS = 86_400.0
+_DEVELOPMENT_SENDER = "shop@bazaar.example"
 
 
 def _check_key_secret(secret: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -58,11 +59,15 @@ def _check_issuers(issuers: Sequence[TrustedIssuer]) -> Sequence[TrustedIssuer]:
     return issuers
 
 
-def _check_admin_email(email: str) -> str:
+def _check_email(email: str) -> str:
     try:
-        return domain.check_email(email) if email else email
+        return domain.check_email(email)
     except errors.Unprocessable as error:
         raise ValueError("must be an e-mail address") from error
+
+
+def _check_admin_email(email: str) -> str:
+    return _check_email(email) if email else email
 
 
 def _check_admin_password(password: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -74,6 +79,18 @@ def _check_admin_password(password: SecretStr, info: ValidationInfo) -> SecretSt
     if value == DEVELOPMENT_SECRET and not is_development(info):
         raise ValueError("must not be the default, unless BAZAAR_ENVIRONMENT is development")
     return password
+
+
+def _check_sender(sender: str, info: ValidationInfo) -> str:
+    if sender == _DEVELOPMENT_SENDER and not is_development(info):
+        raise ValueError("must be set, unless BAZAAR_ENVIRONMENT is development")
+    return _check_email(sender)
+
+
+def _check_link_url(url: str, info: ValidationInfo) -> str:
+    if url.startswith("http:") and not is_development(info):
+        raise ValueError("must be an https URL, unless BAZAAR_ENVIRONMENT is development")
+    return url
 
 
 def _check_smtp_url(url: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -145,12 +162,13 @@ class UserSettings(ServiceSettings):
     empty, mails are files in USERSERVICE_MAIL_DIRECTORY."""
     userservice_mail_directory: Annotated[str, Field(min_length=1)] = ".data/mail"
     """Where mails are written in development, by default beside `.env`."""
-    userservice_mail_sender: Annotated[str, Field(min_length=3, max_length=254)] = (
-        "shop@bazaar.example"
+    userservice_mail_sender: Annotated[str, AfterValidator(_check_sender)] = _setting(
+        _DEVELOPMENT_SENDER
     )
-    """The sender of mails."""
-    userservice_link_url: Annotated[str, Field(pattern=r"^https?://[!-~]+$")] = (
-        "http://localhost:8080"
-    )
+    """The e-mail address that mails are from; it has to be set outside development."""
+    userservice_link_url: Annotated[
+        str, Field(pattern=r"^https?://[!-~]+$"), AfterValidator(_check_link_url)
+    ] = _setting("http://localhost:8080")
     """The base URL of the shop's pages, to which the links in mails lead: `/verify-email` and
-    `/reset-password`, with the token in the fragment, which no server sees."""
+    `/reset-password`, with the token in the fragment, which no server sees. It has to be an https
+    URL outside development."""

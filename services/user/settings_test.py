@@ -11,6 +11,8 @@ KEY_SECRET = "hunter2" * 5
 PRODUCTION = {
     "USERSERVICE_KEY_SECRET": KEY_SECRET,
     "USERSERVICE_SMTP_URL": "smtp://shop:hunter2@mail.example:587",
+    "USERSERVICE_MAIL_SENDER": "orders@shop.example",
+    "USERSERVICE_LINK_URL": "https://shop.example",
 }
 
 
@@ -20,7 +22,9 @@ def test_development_needs_no_settings(environment: Environment) -> None:
     assert found.userservice_admin_email == ""
 
 
-def test_production_needs_a_secret_and_a_mail_server(environment: Environment) -> None:
+def test_production_needs_a_secret_a_mail_server_and_addresses_of_its_own(
+    environment: Environment,
+) -> None:
     assert environment.refuse(UserSettings) == PRODUCTION.keys()
     assert environment.load(UserSettings, **PRODUCTION).userservice_verification_required is True
 
@@ -69,6 +73,18 @@ def test_the_address_of_the_first_admin_is_one(environment: Environment) -> None
 def test_the_url_of_the_mail_server_is_one(environment: Environment, url: str) -> None:
     given = PRODUCTION | {"USERSERVICE_SMTP_URL": url}
     assert environment.refuse(UserSettings, **given) == {"USERSERVICE_SMTP_URL"}
+
+
+@pytest.mark.parametrize("sender", ["hunter2", "Shop <shop@hunter2.example>", ""])
+def test_the_sender_of_mails_is_an_address(environment: Environment, sender: str) -> None:
+    given = PRODUCTION | {"USERSERVICE_MAIL_SENDER": sender}
+    assert environment.refuse(UserSettings, **given) == {"USERSERVICE_MAIL_SENDER"}
+
+
+@pytest.mark.parametrize("url", ["http://shop.example", "https://", "shop.example"])
+def test_the_links_of_production_are_https_urls(environment: Environment, url: str) -> None:
+    given = PRODUCTION | {"USERSERVICE_LINK_URL": url}
+    assert environment.refuse(UserSettings, **given) == {"USERSERVICE_LINK_URL"}
 
 
 def test_issuers_are_trusted_with_their_audiences(environment: Environment) -> None:
