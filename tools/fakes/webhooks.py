@@ -5,6 +5,7 @@ What an event says and how it is signed is the provider's business: here it is b
 
 import asyncio
 import random
+import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ FIRST_DELAY_SECONDS = 0.05
 MAX_DELAY_SECONDS = 2.0
 MAX_CONCURRENT = 16
 MAX_PENDING = 100_000
+_TLS = ssl.create_default_context()
+"""Made once, as that takes long."""
 
 Sign = Callable[[bytes], Mapping[str, str]]
 """Returns the headers of one delivery of an event, its signature among them."""
@@ -50,7 +53,7 @@ class Webhooks:
         self._held: list[bytes] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
-        self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False)
+        self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False, verify=_TLS)
 
     def set_faults(self, faults: WebhookFaults) -> None:
         """Replace the faults; send the held events unless they are still to be held."""

@@ -24,6 +24,8 @@ def pytest_arguments(arguments: Sequence[str], environment: Mapping[str, str]) -
 
 
 if __name__ == "__main__":
+    # No test calls the internet. Without its authorities httpx makes a client in 0.2 ms, not in 19.
+    os.environ.setdefault("SSL_CERT_DIR", os.devnull)
     # A filter that selects nothing fails, with pytest's status of its own for that: a misspelt one
     # must not look like success.
     sys.exit(pytest.main(pytest_arguments(sys.argv[1:], os.environ)))

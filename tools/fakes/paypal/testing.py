@@ -79,6 +79,6 @@ def paypal() -> Iterator[PayPal]:
     fake = Fake()
     with (
         serve_in_thread(create_app(fake)) as url,
-        httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False) as client,
+        httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS) as client,
     ):
         yield PayPal(fake, url, client)

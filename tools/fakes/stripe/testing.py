@@ -58,7 +58,6 @@ def stripe() -> Iterator[Stripe]:
             base_url=url,
             headers={"authorization": f"Bearer {API_KEY}"},
             timeout=TIMEOUT_SECONDS,
-            trust_env=False,
         ) as client,
     ):
         yield Stripe(fake, url, client)
