@@ -25,6 +25,8 @@ _NAME = "localhost"
 _OPTIONS = {
     # All replicas share a server that has 100 connections.
     "SERVICE_DATABASE_CONNECTIONS": "8",
+    # Callers have to hear of a stop before it; this is the default.
+    "SERVICE_NOTICE_SECONDS": "0.5",
     # All requests come from one client.
     "APIGATEWAY_RATE_LIMIT": "",
     "APIGATEWAY_ACCOUNT_RATE_LIMIT": "",

@@ -83,6 +83,8 @@ def _make_environment(directory: str) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "POSTGRES_PASSWORD": "secret",
         "POSTGRES_USER": "shop",
+        # The runner stops the callers of a service before it.
+        "SERVICE_NOTICE_SECONDS": "0",
         "USERSERVICE_ADMIN_EMAIL": ADMIN_EMAIL,
         "USERSERVICE_ADMIN_PASSWORD": ADMIN_PASSWORD,
     }
