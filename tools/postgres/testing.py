@@ -5,8 +5,9 @@ A test module loads the plugin and names its schema:
     pytest_plugins = ("tools.postgres.testing",)
     DATABASE = "product"
 
-One server serves a test process. Each schema is migrated once, by its real revisions, into a
-template that is then copied. TEST_POSTGRES_URL points at a server to use instead of a new one; its
+One server serves a test process. It starts from the data directory that migrated.py made, with a
+database of each schema, migrated by its real revisions, which is then copied. TEST_POSTGRES_URL
+points at a server to use instead of a new one, where schemas are migrated when they are needed; its
 user must be a superuser.
 
 PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
@@ -17,14 +18,17 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import conninfo, sql
 
-from migrations import schema
-from migrations.roles import Roles
+from migrations.roles import LEDGERS, Roles
+from tools.postgres.templates import MIGRATED, app_login, login, template_name
 from tools.postgres.throwaway import run_throwaway_server
+
+_ARCHIVE = Path(__file__).with_name("migrated.tar")
 
 _CLEAR = """
     DO $$
@@ -54,16 +58,15 @@ class Databases:
 
     maintenance_url: str
     prefix: str = field(default_factory=lambda: f"test_{uuid.uuid4().hex[:8]}")
-    _templates: dict[str, str] = field(default_factory=dict)
+    _templates: list[str] = field(default_factory=list)
+    """The names of the databases to copy that are there."""
 
     def create(self, schema_name: str) -> str:
         """Make a fresh database with a migrated schema, and return its URL."""
-        template = self._templates.get(schema_name)
-        if template is None:
-            template = f"{self.prefix}_{schema_name}"
-            url = self._url(template)
-            schema.upgrade(schema_name, url, app_url=_login(url, Roles.of(url).app))
-            self._templates[schema_name] = template
+        template = template_name(self.prefix, schema_name)
+        if template not in self._templates:
+            self._migrate(schema_name, self._url(template))
+            self._templates.append(template)
         owner = sql.Identifier(Roles.of(self._url(template)).owner)
         return self._copy(f"{template}_{uuid.uuid4().hex[:12]}", template, owner)
 
@@ -84,7 +87,12 @@ class Databases:
     def drop_templates(self) -> None:
         """Drop what `create` copies from."""
         while self._templates:
-            self.drop(self._url(self._templates.popitem()[1]))
+            self.drop(self._url(self._templates.pop()))
+
+    def _migrate(self, schema_name: str, url: str) -> None:
+        from migrations import schema  # noqa: PLC0415 - most tests spare themselves SQLAlchemy.
+
+        schema.upgrade(schema_name, url, app_url=app_login(url))
 
     def _copy(self, name: str, template: str, owner: sql.Composable) -> str:
         self._execute(
@@ -109,12 +117,7 @@ def app_url(url: str) -> str:
     Its role is that of the template. Tests look behind the service as the administrator.
     """
     template = str(conninfo.conninfo_to_dict(url)["dbname"]).rpartition("_")[0]
-    return _login(url, f"{template}_app")
-
-
-def _login(url: str, role: str) -> str:
-    """Return the URL for a role whose password is its name."""
-    return conninfo.make_conninfo(url, user=role, password=role)
+    return login(url, f"{template}_app")
 
 
 def connect(url: str) -> psycopg.Connection:
@@ -170,8 +173,9 @@ def databases() -> Iterator[Databases]:
         yield maker
         maker.drop_templates()
         return
-    with run_throwaway_server() as server:
-        yield Databases(server.url("postgres"))
+    with run_throwaway_server(_ARCHIVE) as server:
+        templates = [template_name(MIGRATED, name) for name in LEDGERS]
+        yield Databases(server.url("postgres"), MIGRATED, templates)
         for url in list(_connections):
             _disconnect(url)
 

@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import shutil
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +29,10 @@ _OPTIONS = {
 
 
 @contextlib.contextmanager
-def run_throwaway_server() -> Iterator[Server]:
+def run_throwaway_server(archive: Path | None = None) -> Iterator[Server]:
     """Run a new server on a free port for as long as the block lasts, and leave nothing behind.
+
+    Its data is that of a tar archive of a data directory, if there is one.
 
     Whatever way this process ends, the server ends too; the directory that a killed one leaves is
     removed by the next. Use it from the main thread.
@@ -45,12 +48,24 @@ def run_throwaway_server() -> Iterator[Server]:
             programs = find_programs(root)
             programs.give(root)
             server = Server(programs, root / "data", root / "log", _find_port(), options=_OPTIONS)
+            if archive is not None:
+                _unpack(archive, server)
             server.prepare()
             server, process = _start(server)
             try:
                 yield server
             finally:
                 stop(process)
+
+
+def _unpack(archive: Path, server: Server) -> None:
+    directory = server.data_directory
+    directory.mkdir(mode=0o700)
+    server.programs.give(directory)
+    with archive.open("rb") as file:
+        # As whoever the server runs as, to whom the files then belong.
+        command = [*server.programs.prefix, "tar", "-x", "-C", str(directory)]
+        subprocess.run(command, stdin=file, check=True)
 
 
 def _start(server: Server) -> tuple[Server, Process]:
