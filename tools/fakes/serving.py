@@ -1,5 +1,6 @@
 """Runs a fake provider on loopback: as a program, or in a thread of a test."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,10 +11,19 @@ import uvicorn
 from tools.fakes.network import AbortableProtocol, Application
 
 STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.005
+
+
+class _Server(uvicorn.Server):
+    """A server that looks more often whether it is to stop: every test has one of its own."""
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _make_server(app: Application) -> uvicorn.Server:
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             app,
             http=AbortableProtocol,
