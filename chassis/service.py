@@ -4,6 +4,7 @@ The `main.py` of a service declares in a `Service` what is its own, and runs tha
 """
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -181,6 +182,8 @@ class Service(Generic[ServicerT]):
             for task in resources.tasks:
                 task.start()
                 stack.push_async_callback(task.stop)
+            # What was made to start lives as long as the process: no collection goes through it.
+            gc.freeze()
             await stopping.wait()
             await server.announce_stop()
             # Whether the last client has heard it cannot be known.
