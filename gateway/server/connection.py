@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         self._writable: asyncio.Event | None = None
         """Set when the client has read enough; None while no writer has to wait."""
         self._stopping = False
-        """The connection takes no more requests: the server stops, or has too many connections."""
+        """The next response is the last one: the server stops, or has too many connections."""
 
     # What the event loop calls.
 
@@ -132,14 +132,14 @@ class Connection(asyncio.Protocol):
     # What uvicorn's server calls.
 
     def shutdown(self) -> None:
-        """Take no more requests; the one that is being served gets its whole response."""
+        """Take one more request at most, if it begins soon: a client may have sent it already.
+
+        Closed at once, its connection would end without a response, and a client may not repeat
+        such a request unless it is idempotent (RFC 9112 section 9.3.1).
+        """
         self._stopping = True
-        if self._state in IDLE and self._writable is None:
-            self._transport.close()
-        elif self._state is State.LINGERING:
-            self._enter(State.LINGERING)  # It has less time now.
-        elif self._state is not State.SERVING:
-            self._linger()
+        # It has less time now, and one that has sent nothing yet need not be told of it.
+        self._enter(State.WAITING if self._state in IDLE else self._state)
 
     # What the cycle calls.
 
@@ -302,7 +302,9 @@ class Connection(asyncio.Protocol):
         # TLS cannot be closed for writing alone: the client waits for the end of the lingering.
         brief = self._stopping or not self._transport.can_write_eof()
         left_seconds = self._expiry - self._loop.time()
-        return self._limits.seconds(self._state, left_seconds, lingers_briefly=brief)
+        return self._limits.seconds(
+            self._state, left_seconds, stopping=self._stopping, lingers_briefly=brief
+        )
 
     def _time_out(self) -> None:
         if self._writable is not None:

@@ -47,6 +47,9 @@ class ConnectionLimits:
     """How long request line and headers may take; at first, from the start of the connection."""
     handshake_seconds: float = 5.0
     """How long a TLS handshake may take. No limit on connections counts them before its end."""
+    last_request_seconds: float = 1.0
+    """How long a client may take to begin or to finish the head of a last request when the server
+    stops; the response closes the connection."""
     write_seconds: float = 120.0
     """How long a client may take to read what is buffered for it."""
     linger_seconds: float = 10.0
@@ -54,7 +57,9 @@ class ConnectionLimits:
     linger_bytes: int = 256 * 1024 * 1024
     """How much is read and discarded in that time."""
 
-    def seconds(self, state: State, left_seconds: float, *, lingers_briefly: bool) -> float:
+    def seconds(
+        self, state: State, left_seconds: float, *, stopping: bool, lingers_briefly: bool
+    ) -> float:
         """Return how long a connection may stay in a state.
 
         `left_seconds` is what is left of its age.
@@ -63,6 +68,8 @@ class ConnectionLimits:
             return math.inf
         if state is State.LINGERING:
             return BRIEF_LINGER_SECONDS if lingers_briefly else self.linger_seconds
+        if stopping:
+            return self.last_request_seconds
         if state in (State.NEW, State.HEAD):
             return self.head_seconds
         return max(0.0, min(self.keep_alive_seconds, left_seconds))

@@ -36,8 +36,8 @@ READY_TIMEOUT_SECONDS = 20.0
 POLL_SECONDS = 0.05
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 
-
-DEFAULT_LIMITS = ConnectionLimits()
+DEFAULT_LIMITS = ConnectionLimits(last_request_seconds=0.0)
+"""Those of a server that does not wait for last requests when it stops."""
 
 
 def descriptor_set(*files: FileDescriptor) -> descriptor_pb2.FileDescriptorSet:
