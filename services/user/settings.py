@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 
-from chassis import errors, settings
+from chassis import errors, jwks, settings
 from chassis.service import ServiceSettings
 from chassis.settings import DEVELOPMENT_SECRET, is_development
 from services.user import domain, id_tokens
@@ -31,6 +31,9 @@ def _check_key_secret(secret: SecretStr, info: ValidationInfo) -> SecretStr:
 def _check_notice(notice_seconds: float, info: ValidationInfo) -> float:
     if notice_seconds >= info.data.get("userservice_key_lifetime_seconds", float("inf")):
         raise ValueError("must be less than USERSERVICE_KEY_LIFETIME_SECONDS")
+    if notice_seconds < jwks.REFRESH_SECONDS and not is_development(info):
+        shortest = f"{jwks.REFRESH_SECONDS:.0f}, which is how often keys are fetched"
+        raise ValueError(f"must be at least {shortest}, unless BAZAAR_ENVIRONMENT is development")
     return notice_seconds
 
 
@@ -130,7 +133,8 @@ class UserSettings(ServiceSettings):
     userservice_key_notice_seconds: Annotated[float, Field(gt=0), AfterValidator(_check_notice)] = (
         3_600.0
     )
-    """How long before it signs a key is published."""
+    """How long before it signs a key is published: longer than services and gateways take to fetch
+    it, or else they refuse the first tokens that it signs."""
     userservice_verification_required: Annotated[
         bool | None, AfterValidator(_require_verification)
     ] = _setting(None)

@@ -128,5 +128,12 @@ def test_a_key_is_not_published_longer_than_it_signs(environment: Environment) -
     assert environment.refuse(UserSettings, **given) == {"USERSERVICE_KEY_NOTICE_SECONDS"}
 
 
+def test_a_key_is_published_until_all_have_fetched_it(environment: Environment) -> None:
+    short = {"USERSERVICE_KEY_NOTICE_SECONDS": "299"}
+    assert environment.refuse(UserSettings, **PRODUCTION, **short) == short.keys()
+    environment.load(UserSettings, **PRODUCTION, USERSERVICE_KEY_NOTICE_SECONDS="300")
+    environment.load(UserSettings, BAZAAR_ENVIRONMENT="development", **short)
+
+
 def test_secrets_are_not_shown(environment: Environment) -> None:
     assert "hunter2" not in repr(environment.load(UserSettings, **PRODUCTION))
