@@ -10,8 +10,9 @@ server has our databases only, a superuser should end that:
 
     REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;
 
-Superusers still connect then. An administrator who is none needs CONNECT on `postgres`, from where
-the databases are made. Elsewhere pg_hba.conf can name the databases of each role.
+The servers that tools/postgres makes begin so. Superusers still connect then. An administrator who
+is none needs CONNECT on `postgres`, from where the databases are made. Elsewhere pg_hba.conf can
+name the databases of each role.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -46,7 +46,7 @@ def role(databases: Databases) -> Iterator[str]:
     name = f"{databases.prefix}_{secrets.token_hex(4)}"
     _execute(databases.maintenance_url, f"CREATE ROLE {name} LOGIN")
     yield name
-    _execute(databases.maintenance_url, f"DROP ROLE {name}")
+    _execute(databases.maintenance_url, f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
 def _as_app(url: str) -> str:
@@ -234,9 +234,16 @@ def test_a_database_of_the_administrator_becomes_the_owners(
         databases.drop(each)
 
 
+def _make_administrator(databases: Databases, role: str) -> None:
+    _execute(
+        databases.maintenance_url,
+        f"ALTER ROLE {role} CREATEROLE CREATEDB; GRANT CONNECT ON DATABASE postgres TO {role}",
+    )
+
+
 def test_an_administrator_need_not_be_a_superuser(databases: Databases, role: str) -> None:
     url = _make_missing(databases)
-    _execute(databases.maintenance_url, f"ALTER ROLE {role} CREATEROLE CREATEDB")
+    _make_administrator(databases, role)
     administrated = conninfo.make_conninfo(url, user=role)
     schema.upgrade("payment", administrated, "0006")
     schema.upgrade("payment", administrated)
@@ -257,7 +264,8 @@ def test_the_database_of_such_an_administrator_becomes_the_owners(
 ) -> None:
     url = databases.create_empty()
     name = conninfo.conninfo_to_dict(url)["dbname"]
-    _execute(url, f"ALTER ROLE {role} CREATEROLE CREATEDB; ALTER DATABASE {name} OWNER TO {role}")
+    _make_administrator(databases, role)
+    _execute(url, f"ALTER DATABASE {name} OWNER TO {role}")
     administrated = conninfo.make_conninfo(url, user=role)
     _make_as_before("product", administrated)
     schema.upgrade("product", administrated)

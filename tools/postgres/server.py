@@ -25,6 +25,8 @@ _LOCALE = (
     "--builtin-locale=C.UTF-8",
     "--locale=C.UTF-8",
 )
+_REVOKE = b"REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC"
+"""By default every role may connect to them, and make temporary tables there."""
 _POLL_SECONDS = 0.005
 _LOG_TAIL_LINES = 12
 _LAST_PROCESSES_SECONDS = 10
@@ -139,20 +141,34 @@ class Server:
             *_LOCALE,
         ]
         arguments += ["--auth", "scram-sha-256" if self.password else "trust"]
-        if self.options.get("fsync") == "off":
+        fsync = self.options.get("fsync", "on")
+        if fsync == "off":
             arguments.append("--no-sync")
-        command = self.programs.command("initdb", *arguments)
         try:
-            # A session of its own, here and below: Ctrl-C is for who runs this to act on.
-            result = subprocess.run(
-                command, capture_output=True, check=False, start_new_session=True
-            )
+            self._run("initdb", *arguments)
         finally:
             password_path.unlink()
+        single = ("--single", "-D", str(unfinished), "-c", "exit_on_error=on")
+        self._run("postgres", *single, "-c", f"fsync={fsync}", "template1", statement=_REVOKE)
+        unfinished.rename(self.data_directory)
+
+    def _run(self, program: str, *arguments: str, statement: bytes = b"") -> None:
+        """Run a program to its end.
+
+        Raises:
+            ServerError: It failed; its output is in the message.
+        """
+        # A session of its own, here and in `start`: Ctrl-C is for who runs this to act on.
+        result = subprocess.run(
+            self.programs.command(program, *arguments),
+            input=statement,
+            capture_output=True,
+            check=False,
+            start_new_session=True,
+        )
         if result.returncode != 0:
             output = (result.stdout + result.stderr).decode(errors="replace").strip()
-            raise ServerError(f"initdb failed with status {result.returncode}:\n{output}")
-        unfinished.rename(self.data_directory)
+            raise ServerError(f"{program} failed with status {result.returncode}:\n{output}")
 
     def _clear_stale_lock(self) -> None:
         """Remove what a killed server left, for its process id may be somebody else's by now."""

@@ -89,6 +89,17 @@ def test_data_survives_a_restart(server: Server, start: StartServer) -> None:
     assert _count(server.url("postgres")) == 1
 
 
+@pytest.mark.parametrize("database", ["postgres", "template1"])
+def test_roles_do_not_connect_to_the_databases_of_the_server(
+    server: Server, start: StartServer, database: str
+) -> None:
+    start()
+    with psycopg.connect(server.url(database)) as connection:
+        connection.execute("CREATE ROLE app LOGIN PASSWORD 'p'")
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(server.url(database), user="app", password="p")
+
+
 def test_stop_does_not_wait_for_clients(server: Server, start: StartServer) -> None:
     process = start()
     with psycopg.connect(server.url("postgres")):
