@@ -4,7 +4,6 @@ import asyncio
 import datetime as dt
 import re
 import socket
-import ssl
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from chassis.database import Database
 from chassis.testing import Events, wait_for_blocked
 from services.user import account_repository, mail_repository, mail_transport, mail_worker
 from services.user.mail import Template
-from services.user.mail_transport import FileTransport, SmtpTransport, Transport
+from services.user.mail_transport import SmtpTransport, Transport
 from services.user.mail_worker import MailWorker
 from services.user.smtp_testing import MailServer, run_mail_server
 
@@ -323,64 +322,3 @@ async def test_a_mail_whose_process_has_ended_is_sent_by_another(
     let_pass(clean_database_url, mail_worker.LEASE)
     await worker.run()
     assert len(server.mailbox.mails) == 1
-
-
-@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
-async def test_mails_are_sent_over_tls_with_a_login(
-    database: Database, clean_database_url: str, tmp_path: Path, scheme: str
-) -> None:
-    add_user(clean_database_url)
-    await add(database, Template.RESET_PASSWORD, "ada@example.com")
-    is_implicit = scheme == "smtps"
-    async with run_mail_server(
-        tmp_path, starttls=not is_implicit, implicit_tls=is_implicit, login=True
-    ) as server:
-        url = f"{scheme}://shop:p%40ss%2Fword@127.0.0.1:{server.port}"
-        await over(database, SmtpTransport(url, server.client_tls)).run()
-        assert server.mailbox.encrypted == [True]
-
-
-@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
-async def test_a_server_whose_certificate_is_not_trusted_gets_no_mail(
-    database: Database, clean_database_url: str, tmp_path: Path, scheme: str
-) -> None:
-    add_user(clean_database_url)
-    await add(database, Template.RESET_PASSWORD, "ada@example.com")
-    is_implicit = scheme == "smtps"
-    async with run_mail_server(
-        tmp_path, starttls=not is_implicit, implicit_tls=is_implicit
-    ) as server:
-        transport = SmtpTransport(
-            f"{scheme}://127.0.0.1:{server.port}", ssl.create_default_context()
-        )
-        await over(database, transport).run()
-        assert server.mailbox.mails == []
-    assert read(clean_database_url) == [("reset_password", 1)]
-
-
-async def test_a_server_elsewhere_gets_no_mail_without_tls(
-    database: Database,
-    clean_database_url: str,
-    server: MailServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    add_user(clean_database_url)
-    await add(database, Template.RESET_PASSWORD, "ada@example.com")
-    monkeypatch.setattr("chassis.settings.is_loopback", lambda _: False)
-    await make_worker(database, server).run()
-    assert server.mailbox.mails == []
-    assert read(clean_database_url) == [("reset_password", 1)]
-
-
-async def test_mails_are_files_in_development(
-    database: Database, clean_database_url: str, tmp_path: Path
-) -> None:
-    add_user(clean_database_url, "zo\u00eb@m\u00fcnchen.de")
-    await add(database, Template.RESET_PASSWORD, "zo\u00eb@m\u00fcnchen.de")
-    directory = tmp_path / "data" / "mail"
-    await over(database, FileTransport(directory)).run()
-    (path,) = directory.iterdir()
-    assert path.suffix == ".eml"
-    text = path.read_text(encoding="utf-8")
-    assert "To: zo\u00eb@m\u00fcnchen.de" in text
-    assert "https://shop.example/pages/reset-password#token=" in text
