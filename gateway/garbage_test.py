@@ -85,7 +85,8 @@ async def test_collections_do_not_look_at_what_stays(tmp_path: Path) -> None:
         environment["PYTHONPATH"] += f":{tmp_path}"
         async with run_program(environment, ("observed",)) as program:
             os.kill(program.worker_pid(), signal.SIGALRM)
-            httpx.get(f"{program.url}/healthz")
+            async with httpx.AsyncClient() as client:
+                await client.get(f"{program.url}/healthz")
             assert await program.stop() == 0
             log = program.log.read_text()
     collections = [[int(count) for count in match.groups()] for match in COLLECTION.finditer(log)]

@@ -67,7 +67,8 @@ class Clients:
 
     async def _send(self, client: httpx.AsyncClient, url: str, method: str) -> str:
         """Send a request until it has a response or has failed, and return where it was sent."""
-        path, body = ("/v1/probes/7", None) if method == "GET" else ("/v1/probes", {})
+        path = "/v1/probes/7" if method == "GET" else "/v1/probes"
+        body = None if method == "GET" else {"id": "7"}
         while True:
             try:
                 response = await client.request(method, f"{url}{path}", json=body)
@@ -154,5 +155,5 @@ async def wait_until_refused(url: str) -> None:
         try:
             async with connect(url):
                 await asyncio.sleep(0.01)
-        except ConnectionRefusedError:
+        except ConnectionError:  # Reset, if it had not been accepted yet.
             return
