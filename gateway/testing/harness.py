@@ -33,7 +33,7 @@ from gateway.settings import GatewaySettings
 from gateway.upstream.descriptors import DescriptorSet
 
 READY_TIMEOUT_SECONDS = 20.0
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.01
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 
 DEFAULT_LIMITS = ConnectionLimits(last_request_seconds=0.0)
@@ -56,6 +56,14 @@ def descriptor_set(*files: FileDescriptor) -> descriptor_pb2.FileDescriptorSet:
     return descriptor_pb2.FileDescriptorSet(file=found.values())
 
 
+class _Server(uvicorn.Server):
+    """A server that looks more often whether it is to stop: many tests have one of their own."""
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            await asyncio.sleep(POLL_SECONDS)
+
+
 @asynccontextmanager
 async def serve_app(
     app: Application, limits: ConnectionLimits = DEFAULT_LIMITS
@@ -73,7 +81,7 @@ async def serve_app(
         proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     # With its protocol named, asyncio turns Nagle's algorithm off: no body waits for an ACK.
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
