@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import jwt
 
 from tools.client.auth import Bearer
 from tools.client.session import Session
@@ -45,6 +46,8 @@ class MixedLoad:
         """How many requests of each kind are over."""
         self.resumptions = 0
         """How many streams ended because their server stopped, and were resumed."""
+        self.signing_keys: set[str] = set()
+        """The ids of the keys that signed refreshed tokens."""
         self.failures: list[str] = []
 
     @asynccontextmanager
@@ -140,6 +143,7 @@ class MixedLoad:
             return _describe(response)
         tokens = response.json()
         self._refresh_token = tokens["refreshToken"]
+        self.signing_keys.add(jwt.get_unverified_header(tokens["accessToken"])["kid"])
         headers = {"Authorization": f"Bearer {tokens['accessToken']}"}
         return await self._get(self._stranger, self._own_paths, headers=headers)
 
