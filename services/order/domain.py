@@ -229,8 +229,7 @@ def settle(order: Order, payment: Payment) -> Order:
         case PaymentState.REQUIRES_ACTION:
             return _wait_for_action(order, payment.action)
         case PaymentState.SUCCEEDED:
-            confirmed = State.CONFIRMED
-            return transition(order, confirmed, payment_id=payment.payment_id, refusal=None)
+            return transition(order, State.CONFIRMED, payment_id=payment.payment_id, refusal=None)
         case PaymentState.DECLINED:
             metadata = {"decline_reason": payment.decline_reason}
             return cancel(order, Refusal("PAYMENT_DECLINED", "The payment was declined.", metadata))
