@@ -4,7 +4,6 @@ The `main.py` of a service declares in a `Service` what is its own, and runs tha
 """
 
 import asyncio
-import gc
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -17,7 +16,7 @@ import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 from pydantic import Field, SecretStr, create_model
 
-from chassis import access, client, log, settings, tls
+from chassis import access, client, garbage, log, settings, tls
 from chassis.access import AccessControl
 from chassis.database import CONNECTIONS, Database
 from chassis.server import DEFAULT_LIMITS, Limits, Server
@@ -182,8 +181,7 @@ class Service(Generic[ServicerT]):
             for task in resources.tasks:
                 task.start()
                 stack.push_async_callback(task.stop)
-            # What was made to start lives as long as the process: no collection goes through it.
-            gc.freeze()
+            garbage.make_collections_rare()
             await stopping.wait()
             await server.announce_stop()
             # Whether the last client has heard it cannot be known.

@@ -1,7 +1,6 @@
 """The gunicorn worker: uvicorn's, which also drains the application as soon as it must stop."""
 
 import asyncio
-import gc
 import os
 import resource
 import signal
@@ -15,16 +14,13 @@ from uvicorn.config import Config
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
+from chassis import garbage
 from gateway.app import GatewayApp
 from gateway.server.connection import Connection
 from gateway.server.limits import ConnectionLimits
 
 SHUTDOWN_SECONDS = 22.0
 """How long open requests may take after SIGTERM; gunicorn kills the worker after 25 seconds."""
-
-COLLECTION_THRESHOLD = 20_000
-"""How many more objects than before are looked at for garbage: about as many as 100 requests in
-progress have. Python's default is 700."""
 
 
 class GatewayWorker(UvicornWorker):  # type: ignore[misc]
@@ -46,7 +42,7 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         _allow_many_files()
-        _make_collections_rare()
+        garbage.make_collections_rare()
         self.config.app = self.wsgi
         self.config.http = partial(
             Connection,
@@ -93,18 +89,6 @@ def _limit_handshakes(loop: asyncio.AbstractEventLoop, limits: ConnectionLimits)
     loop.create_server = partial(  # type: ignore[method-assign]
         loop.create_server, ssl_handshake_timeout=limits.handshake_seconds
     )
-
-
-def _make_collections_rare() -> None:
-    """Exempt what exists by now, which stays, from garbage collection, and collect less often.
-
-    Routes, converters and modules are over 100,000 objects. Under load each full collection looked
-    at all of them, while nothing else ran: for about 50 ms, more often than once a second. Requests
-    leave no garbage, so that collections find nothing but requests in progress.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECTION_THRESHOLD)
 
 
 def _allow_many_files() -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
@@ -23,6 +24,18 @@ pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
 ORDERS_PER_CHUNK = 20
 COMMAND = ("-m", "services.order.main")
+OBSERVED = """
+import gc
+from services.order.main import SERVICE
+
+gc.set_debug(gc.DEBUG_STATS)
+SERVICE.run()
+"""
+"""A service that reports its collections of garbage, the last one when it ends."""
+COLLECTION = re.compile(
+    r"gc: objects in each generation: ([0-9]+) ([0-9]+) ([0-9]+)\n"
+    r"gc: objects in permanent generation: ([0-9]+)\n"
+)
 
 
 def environment(shop: Shop, port: int) -> dict[str, str]:
@@ -50,12 +63,12 @@ async def log_in(shop: Shop) -> str:
 
 @asynccontextmanager
 async def running(
-    shop: Shop, stderr: int | IO[bytes] = PIPE
+    shop: Shop, stderr: int | IO[bytes] = PIPE, command: Sequence[str] = COMMAND
 ) -> AsyncIterator[tuple[Process, Orders]]:
     """Run the service on the port of the shop's own, which stops."""
     port = await shop.stop("order")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *COMMAND, env=environment(shop, port), stdout=PIPE, stderr=stderr
+        sys.executable, *command, env=environment(shop, port), stdout=PIPE, stderr=stderr
     )
     try:
         async with client.open_channel("127.0.0.1", port) as channel:
@@ -96,6 +109,19 @@ async def test_orders_are_served_although_the_log_disk_is_full(
             assert order.state == order_pb2.ORDER_STATE_CONFIRMED
         process.terminate()
         assert await process.wait() == 0
+
+
+async def test_collections_of_garbage_do_not_look_at_what_stays(shop: Shop, tmp_path: Path) -> None:
+    printed = tmp_path / "stderr"
+    user_id, product = await shop.new_user(), await shop.new_product(units=10)
+    with printed.open("wb") as stderr:
+        async with running(shop, stderr, ("-c", OBSERVED)) as (process, orders):
+            await orders.CreateOrder(new_order(user_id, (product, 1)), wait_for_ready=True)
+            process.terminate()
+            assert await process.wait() == 0
+    *_, last = COLLECTION.finditer(printed.read_text())
+    *looked_at, stay = map(int, last.groups())
+    assert stay > 10 * sum(looked_at)
 
 
 def new_chunk(seq: int, user_id: str, product: str) -> order_pb2.CreateOrdersRequest:
