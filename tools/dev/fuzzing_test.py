@@ -125,6 +125,6 @@ def test_every_operation_responds_as_the_document_says(
     options = [f"--exclude-operation-id={name}" for name in EXCLUDED]
     options.append(f"--header=Authorization: Bearer {token}")
     spared = dict.fromkeys(FATAL, find_admin(client))
-    findings = fuzz(shop.url, *options, examples=15, known=known, spared=spared)
+    findings = fuzz(shop.url, *options, examples=25, known=known, spared=spared)
     assert findings.failures == 0, findings.output
     assert findings.unsuccessful <= LIMITED, findings.output
