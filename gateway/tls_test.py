@@ -4,13 +4,14 @@ import asyncio
 import ssl
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from probe.v1 import probe_pb2
 
+from gateway.server.limits import ConnectionLimits
 from gateway.testing.harness import Program, descriptor_set, program_environment, run_program
 from gateway.testing.servicer import serve_probes
 from tools.certs.authority import Authority, KeyPair
@@ -85,6 +86,38 @@ async def test_plain_text_is_not_served(program: Program) -> None:
 async def test_handshake_that_does_not_come_has_a_limit(program: Program) -> None:
     async with connect(program, None) as (reader, _), asyncio.timeout(10):
         assert await reader.read() == b""
+
+
+async def test_silent_clients_of_one_address_leave_room_for_others(
+    program: Program, context: ssl.SSLContext
+) -> None:
+    async with AsyncExitStack() as stack:
+        async with httpx.AsyncClient(base_url=program.url, verify=context) as open_before:
+            assert (await open_before.get("/v1/probes/7")).status_code == 200
+            for _ in range(ConnectionLimits().max_client_handshakes):
+                await stack.enter_async_context(connect(program, None))
+            with pytest.raises(ConnectionError):
+                await stack.enter_async_context(connect(program, context))
+            assert (await open_before.get("/v1/probes/7")).status_code == 200
+        transport = httpx.AsyncHTTPTransport(verify=context, local_address="127.0.0.2")
+        async with httpx.AsyncClient(base_url=program.url, transport=transport) as other:
+            assert (await other.get("/v1/probes/7")).status_code == 200
+
+
+async def test_handshakes_that_fail_leave_no_memory_taken(program: Program) -> None:
+    async def fail() -> None:
+        async with connect(program, None) as (reader, writer):
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            with suppress(ConnectionError):
+                await reader.read()
+
+    async def fail_often() -> int:
+        for _ in range(20):
+            await asyncio.gather(*(fail() for _ in range(50)))
+        return program.worker_rss_bytes()
+
+    before = await fail_often()
+    assert await fail_often() < before + 8 * 1024 * 1024
 
 
 async def test_connection_closes_after_its_last_response(

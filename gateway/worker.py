@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import signal
+import socket
 import sys
 from functools import partial
 from types import FrameType
@@ -17,7 +18,7 @@ from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 from chassis import garbage
 from gateway.app import GatewayApp
 from gateway.server.connection import Connection
-from gateway.server.limits import ConnectionLimits
+from gateway.server.tls_server import TlsServer
 
 SHUTDOWN_SECONDS = 22.0
 """How long open requests may take after SIGTERM; gunicorn kills the worker after 25 seconds."""
@@ -52,7 +53,6 @@ class GatewayWorker(UvicornWorker):  # type: ignore[misc]
         if self.wsgi.certificate is not None:
             context = self.wsgi.certificate.context
             self.config.ssl_context_factory = lambda _config, _default: context
-            _limit_handshakes(asyncio.get_running_loop(), self.wsgi.connection_limits)
         server = _DrainingServer(self.config, self.wsgi, self.ppid)
         # Gunicorn's master sends SIGQUIT to its workers when it receives SIGINT or SIGQUIT.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.stop)
@@ -68,6 +68,32 @@ class _DrainingServer(Server):
         self._master = master
         self._loop = asyncio.get_running_loop()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, and listen; with a certificate by a server that limits more."""
+        certificate = self._app.certificate
+        if certificate is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        server = TlsServer(
+            sockets or [],
+            self._make_connection,
+            certificate.context,
+            self._app.connection_limits,
+            self._app.admission,
+        )
+        server.start()
+        self.servers.append(server)  # type: ignore[arg-type]
+
+    def _make_connection(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg,assignment]
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=self._loop,
+        )
+        return protocol
+
     async def on_tick(self, counter: int) -> bool:
         """Return whether to stop, which is also when the master has died."""
         orphaned = os.getppid() != self._master
@@ -82,13 +108,6 @@ class _DrainingServer(Server):
         """Stop as after SIGTERM."""
         self._app.drain()
         self.should_exit = True
-
-
-def _limit_handshakes(loop: asyncio.AbstractEventLoop, limits: ConnectionLimits) -> None:
-    """Limit how long a TLS handshake may take, for which uvicorn has no setting."""
-    loop.create_server = partial(  # type: ignore[method-assign]
-        loop.create_server, ssl_handshake_timeout=limits.handshake_seconds
-    )
 
 
 def _allow_many_files() -> None:

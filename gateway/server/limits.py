@@ -32,6 +32,10 @@ BRIEF_LINGER_SECONDS = 0.5
 """What stands for `linger_seconds` under TLS, and when the server stops or has too many
 connections."""
 
+BRIEF_HANDSHAKE_SECONDS = 1.0
+"""What stands for `handshake_seconds` when half of the handshakes that may be in progress are, so
+that clients which do not finish theirs leave room for others."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
@@ -46,7 +50,11 @@ class ConnectionLimits:
     head_seconds: float = 15.0
     """How long request line and headers may take; at first, from the start of the connection."""
     handshake_seconds: float = 5.0
-    """How long a TLS handshake may take. No limit on connections counts them before its end."""
+    """How long a TLS handshake may take; connections count as such when it is done."""
+    max_handshakes: int = 500
+    """How many TLS handshakes may be in progress; a further connection is aborted."""
+    max_client_handshakes: int = 100
+    """How many of them may be of one client address, unless it is a trusted proxy."""
     last_request_seconds: float = 1.0
     """How long a client may take to begin or to finish the head of a last request when the server
     stops; the response closes the connection."""
