@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from chassis import log
-from gateway.server.admission import Admission
+from gateway.server.admission import LOG_SECONDS, Admission
 from gateway.server.limits import BRIEF_HANDSHAKE_SECONDS, ConnectionLimits
 from gateway.server.sockets import address_of
 
@@ -43,6 +43,8 @@ class TlsServer:
         self._loop = asyncio.get_running_loop()
         self._handshakes: set[asyncio.Task[None]] = set()
         self._handshakes_of: Counter[str] = Counter()
+        self._refused = 0
+        self._logged_at = 0.0
         self._closed = False
 
     def start(self) -> None:
@@ -84,6 +86,7 @@ class TlsServer:
         client = self._admission.client_of(peer)
         if not self._has_room(client):
             connection.close()
+            self._note_refusal()
             return
         self._handshakes_of[client] += 1
         handshake = self._loop.create_task(self._shake_hands(connection, client))
@@ -95,6 +98,14 @@ class TlsServer:
         return len(self._handshakes) < limits.max_handshakes and (
             not client or self._handshakes_of[client] < limits.max_client_handshakes
         )
+
+    def _note_refusal(self) -> None:
+        """Count a connection that is aborted; they are logged together."""
+        self._refused += 1
+        if self._loop.time() > self._logged_at + LOG_SECONDS:
+            _LOG.warning("handshakes_refused", count=self._refused)
+            self._refused = 0
+            self._logged_at = self._loop.time()
 
     async def _shake_hands(self, connection: socket.socket, client: str) -> None:
         """Wait until the protocol has the connection, or the client has failed to greet."""

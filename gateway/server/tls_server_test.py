@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+import structlog
 
 from gateway.http.client_address import TrustedProxies
 from gateway.server.admission import Admission, AdmissionLimits
@@ -144,6 +145,16 @@ async def test_client_has_a_share_of_the_handshakes(server: Server) -> None:
         await wait_until_served(server)
 
 
+async def test_refused_handshakes_are_logged_together(server: Server) -> None:
+    limits = ConnectionLimits(max_handshakes=1, handshake_seconds=LONG_SECONDS)
+    with structlog.testing.capture_logs() as events:
+        async with server.serve(limits), server.silent(1):
+            for _ in range(20):
+                assert not await server.serves()
+    logged = [event for event in events if event["event"] == "handshakes_refused"]
+    assert 1 <= len(logged) <= 5
+
+
 async def test_trusted_proxy_has_no_share_of_the_handshakes(server: Server) -> None:
     limits = ConnectionLimits(max_client_handshakes=2, handshake_seconds=LONG_SECONDS)
     async with server.serve(limits, PROXIES), server.silent(2):
@@ -176,7 +187,7 @@ async def test_handshake_that_does_not_end_leaves_nothing(server: Server) -> Non
 
 
 async def test_server_aborts_handshakes_in_progress_when_it_has_stopped(server: Server) -> None:
-    async with AsyncExitStack() as stack:
+    async with asyncio.timeout(10), AsyncExitStack() as stack:
         async with server.serve(ConnectionLimits(handshake_seconds=LONG_SECONDS)):
             (silent,) = await stack.enter_async_context(server.silent(1))
             assert await server.serves()
