@@ -120,6 +120,12 @@ async def test_handshakes_that_fail_leave_no_memory_taken(program: Program) -> N
     assert await fail_often() < before + 8 * 1024 * 1024
 
 
+async def test_program_stops_while_a_handshake_is_in_progress(program: Program) -> None:
+    async with connect(program, None):
+        assert await program.stop() == 0
+    assert "Traceback" not in program.log.read_text()
+
+
 async def test_connection_closes_after_its_last_response(
     program: Program, context: ssl.SSLContext
 ) -> None:

@@ -86,7 +86,7 @@ class _DrainingServer(Server):
         self.servers.append(server)  # type: ignore[arg-type]
 
     def _make_connection(self) -> asyncio.Protocol:
-        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg,assignment]
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
