@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import socket
 import ssl
 import weakref
@@ -17,7 +18,7 @@ from gateway.http.client_address import TrustedProxies
 from gateway.server.admission import Admission, AdmissionLimits
 from gateway.server.limits import ConnectionLimits
 from gateway.server.tls import ServerCertificate
-from gateway.server.tls_server import TlsServer
+from gateway.server.tls_server import RETRY_SECONDS, TlsServer
 from gateway.testing.wire import Wire, connect
 from tools.certs.authority import Authority
 
@@ -78,6 +79,10 @@ class Server:
             finally:
                 server.close()
                 await server.wait_closed()
+
+    def connect_unaccepted(self) -> socket.socket:
+        """Open a connection while the server cannot accept it, as it shares this thread."""
+        return socket.create_connection(("127.0.0.1", self._port))
 
     @asynccontextmanager
     async def greet(self, local_address: str = "127.0.0.1") -> AsyncIterator[Wire]:
@@ -184,6 +189,21 @@ async def test_handshake_that_does_not_end_leaves_nothing(server: Server) -> Non
             while server.echoes:
                 await asyncio.sleep(0.01)
                 gc.collect()
+
+
+async def test_connections_wait_while_the_process_has_too_many_files(server: Server) -> None:
+    soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with server.serve(ConnectionLimits()):
+        with server.connect_unaccepted(), structlog.testing.capture_logs() as events:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard_limit))
+            try:
+                async with asyncio.timeout(10):
+                    while not events:  # noqa: ASYNC110 - nothing else tells.
+                        await asyncio.sleep(0.01)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft_limit, hard_limit))
+        assert [event["event"] for event in events] == ["connections_not_accepted"]
+        assert await asyncio.wait_for(server.serves(), RETRY_SECONDS + 5)
 
 
 async def test_server_aborts_handshakes_in_progress_when_it_has_stopped(server: Server) -> None:
