@@ -15,11 +15,18 @@ _POLL_SECONDS = 0.005
 
 
 class _Server(uvicorn.Server):
-    """A server that looks more often whether it is to stop: every test has one of its own."""
+    """A server that stops soon, and leaves no connection open: every test has one of its own."""
 
     async def main_loop(self) -> None:
         while not await self.on_tick(0):  # noqa: ASYNC110 - what it looks at is a flag.
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, and abort a connection that was accepted while uvicorn closed the others."""
+        await super().shutdown(sockets)
+        for connection in self.server_state.connections:
+            connection.transport.abort()
+        await asyncio.sleep(0)
 
 
 def _make_server(app: Application) -> uvicorn.Server:
