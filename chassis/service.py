@@ -5,6 +5,7 @@ The `main.py` of a service declares in a `Service` what is its own, and runs tha
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 from pydantic import Field, SecretStr, create_model
 
-from chassis import access, client, garbage, log, settings, tls
+from chassis import access, client, garbage, health, log, settings, tls
 from chassis.access import AccessControl
 from chassis.database import CONNECTIONS, Database
+from chassis.health import Command
 from chassis.server import DEFAULT_LIMITS, Limits, Server
 from chassis.supervision import BackgroundTask
 from chassis.tls_settings import find_certificates, tls_fields
@@ -106,10 +108,11 @@ class Service(Generic[ServicerT]):
     """The settings that the service has beside those of every service."""
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; exit with status 78 at once if a setting is bad."""
+        """Run the command of the command line; exit with status 78 at once if a setting is bad."""
+        command = health.parse_command(tls.server_name(self.descriptor.name), sys.argv[1:])
         config = self.load_settings()
         log.configure(config.log_format, config.log_level)
-        uvloop.run(self._run(config))
+        uvloop.run(self._run(config) if command is Command.SERVE else self._check(config, command))
 
     def load_settings(self) -> ServiceSettings:
         """Read the settings, or end the program as `settings.load` does."""
@@ -147,6 +150,15 @@ class Service(Generic[ServicerT]):
         register = partial(self.add_to_server, servicer)
         name, database = self.descriptor.full_name, resources.database
         return Server(name, register, control, database, address, limits, credentials)
+
+    async def _check(self, config: ServiceSettings, command: Command) -> None:
+        name = self.descriptor.name
+        # Where it listens on all addresses, this machine's own is among them.
+        address, certificates = config.find_address(name), config.find_certificates(name)
+        async with client.open_channel(*address, certificates, name) as channel:
+            await health.check(
+                channel, self.descriptor.full_name if command is Command.READY else ""
+            )
 
     async def _run(self, config: ServiceSettings) -> None:
         """Serve until a signal, announce the end, and then stop everything in reverse order."""

@@ -92,6 +92,25 @@ async def test_an_invalid_setting_ends_the_program_before_it_listens(shop: Shop)
     assert "70000" not in printed.decode()
 
 
+async def probe(shop: Shop, port: int, command: str) -> int | None:
+    """Return the status of a command of the program."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *COMMAND, command, env=environment(shop, port), stderr=PIPE
+    )
+    await process.communicate()
+    return process.returncode
+
+
+async def test_the_program_says_whether_it_serves(shop: Shop) -> None:
+    port = shop.port("order")
+    user_id, product = await shop.new_user(), await shop.new_product(units=1)
+    async with running(shop) as (_, orders):
+        await orders.CreateOrder(new_order(user_id, (product, 1)), wait_for_ready=True)
+        assert await probe(shop, port, "health") == 0
+        assert await probe(shop, port, "ready") == 0
+    assert await probe(shop, port, "health") == 1
+
+
 @pytest.fixture
 def full_disk() -> Iterator[IO[bytes]]:
     with Path("/dev/full").open("wb") as file:
