@@ -6,7 +6,6 @@ set -euo pipefail
 
 readonly version=${1:?usage: debian_bazel.sh VERSION PREFIX} prefix=${2:?usage: debian_bazel.sh VERSION PREFIX}
 readonly suite=sid # Only unstable has Bazel.
-readonly keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 readonly needed_megabytes=3000 # 1 GB while it is made; the rest is for the first build.
 
 # What the closure of bazel-bootstrap has and only compiling, or Debian's own set-up, would want.
@@ -22,60 +21,12 @@ die() {
 }
 
 check_machine() {
-  local program free parent
-  for program in apt-get apt-cache dpkg-deb; do
-    type -P "$program" >/dev/null ||
-      die "$program is missing: this is not a Debian system. Put bazelisk or Bazel $version on PATH."
-  done
-  [[ -r $keyring ]] || die "$keyring is missing: install the package debian-archive-keyring."
+  local free parent
   parent=$(dirname "$prefix")
   free=$(df -Pm "$parent" | awk 'NR == 2 { print $4 }')
   ((free >= needed_megabytes)) ||
     die "$parent has $free MB free and the build needs $needed_megabytes:" \
       "make room, or set XDG_CACHE_HOME to a directory on a larger disk."
-}
-
-# Prints the mirrors that apt is set up for; without package lists, it cannot say whose they are.
-list_mirrors() {
-  # shellcheck disable=SC2016
-  apt-get "$@" indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-    awk '$1 == "Debian" && $2 !~ /security/ { print $2; exit }'
-}
-
-find_mirror() {
-  local lists=$work/apt/machine-lists mirror
-  mirror=$(list_mirrors)
-  if [[ -z $mirror ]]; then # A fresh container image has no lists yet.
-    mkdir -p "$lists/partial"
-    apt-get -qq -o "Dir::State::lists=$lists" update >&2 || true
-    mirror=$(list_mirrors -o "Dir::State::lists=$lists")
-  fi
-  [[ -n $mirror ]] || die "apt knows no Debian mirror: add one to its sources, or put bazelisk on PATH."
-  printf '%s\n' "$mirror"
-}
-
-# An apt of its own: its lists, its status and its one source are all in the work directory.
-configure_apt() {
-  local apt=$work/apt mirror
-  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-  mirror=$(find_mirror)
-  printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$mirror" "$suite" >"$apt/sources.list"
-  : >"$apt/status"
-  cat >"$apt/apt.conf" <<CONF
-Dir::Etc::sourcelist "$apt/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::preferences "/dev/null";
-Dir::Etc::preferencesparts "/dev/null";
-Dir::State::lists "$apt/lists";
-Dir::State::status "$apt/status";
-Dir::Cache "$apt/cache";
-APT::Install-Recommends "false";
-APT::Sandbox::User "root";
-Acquire::Languages "none";
-Acquire::Retries "3";
-CONF
-  export APT_CONFIG=$apt/apt.conf
-  apt-get -qq update >&2 || die "Debian's package lists could not be read from the mirror: see above."
 }
 
 check_version() {
@@ -179,7 +130,9 @@ main() {
   readonly work root
   trap 'rm -rf "$work"' EXIT
   say "making Bazel $version from Debian's packages, once (about a minute, 600 MB)"
-  configure_apt
+  "$(dirname "${BASH_SOURCE[0]}")/apt.sh" "$suite" "$work/apt" ||
+    die "Bazel cannot be had from Debian: see above. Put bazelisk or Bazel $version on PATH."
+  export APT_CONFIG=$work/apt/apt.conf
   check_version
   unpack
   relocate_files

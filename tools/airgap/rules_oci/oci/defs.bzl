@@ -1,34 +1,18 @@
-"""oci_image, oci_image_index, oci_load and oci_push, as rules_oci has them.
+"""oci_image, oci_load and oci_push, as far as the images here use those of rules_oci.
 
-What is a list or a dict there may be one here; the files that rules_oci also takes may be given for
-`created`, `repo_tags` and `remote_tags`.
+Lists and dicts are taken, and files for `labels`, `repo_tags` and `remote_tags`.
 """
 
-load("//oci/private:image.bzl", "image", "image_index", "lines", "load_image", "push_image")
+load("//oci/private:image.bzl", "image", "lines", "load_image", "push_image")
 
 def oci_image(name, **kwargs):
     """One image: the directory NAME in OCI layout, and NAME.digest.
 
     Args:
         name: of the target.
-        **kwargs: base, tars, os, architecture, variant, created, user, workdir, entrypoint, cmd,
-            exposed_ports, volumes, env, labels, annotations.
+        **kwargs: base, tars, os, architecture, user, workdir, entrypoint, cmd, env, labels.
     """
     image(name = name, **kwargs)
-    _digest(name, **kwargs)
-
-def oci_image_index(name, images, platforms = [], **kwargs):
-    """The images of several platforms under one name.
-
-    Args:
-        name: of the target.
-        images: oci_image targets, one a platform.
-        platforms: must be empty: one image for several platforms needs rules_oci itself.
-        **kwargs: as for any rule.
-    """
-    if platforms:
-        fail("this stand-in of oci_image_index takes one image a platform and no platforms")
-    image_index(name = name, images = images, **kwargs)
     _digest(name, **kwargs)
 
 def oci_load(name, image, repo_tags, format = "docker", loader = None, **kwargs):
@@ -57,7 +41,7 @@ def oci_push(name, image, repository, remote_tags = [], **kwargs):
 
     Args:
         name: of the target.
-        image: an oci_image or an oci_image_index.
+        image: an oci_image.
         repository: where to, without a tag.
         remote_tags: a list of tags, or a file of them.
         **kwargs: as for any rule.

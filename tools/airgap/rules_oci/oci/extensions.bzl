@@ -1,43 +1,98 @@
-"""The extension `oci`, whose `pull` fetches base images with this machine's skopeo."""
+"""The extension `oci`, whose `pull` makes base images of Debian's packages."""
+
+# The stand-in of rules_python knows which Python launchers are written for.
+load("@rules_python//python/private:machine_python.bzl", "find_python")  # buildifier: disable=bzl-visibility
+
+# Where a base image that can be pulled comes from; the suite is that of its Python.
+_IMAGE = "gcr.io/distroless/cc-debian12"
+_PYTHON_VERSION = "3.11"
+_SUITE = "bookworm"
+
+# What _IMAGE has, and what Python and its standard library are linked with.
+_PACKAGES = [
+    "base-files",
+    "ca-certificates",
+    "libbz2-1.0",
+    "libc6",
+    "libcrypt1",
+    "libexpat1",
+    "libffi8",
+    "libgcc-s1",
+    "liblzma5",
+    "libpython3.11-minimal",
+    "libpython3.11-stdlib",
+    "libsqlite3-0",
+    "libssl3",
+    "libstdc++6",
+    "libuuid1",
+    "media-types",
+    "netbase",
+    "python3.11-minimal",
+    "tzdata",
+    "zlib1g",
+]
 
 _BUILD = """\
-filegroup(
+load("@rules_oci//oci:defs.bzl", "oci_image")
+
+oci_image(
     name = "{name}",
-    srcs = ["layout"],
+    architecture = "{architecture}",
+    env = {{
+        "PATH": "/usr/local/bin:/usr/bin",
+        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
+    }},
+    os = "linux",
+    tars = ["base.tar.gz"],
+    user = "65532",
     visibility = ["//visibility:public"],
 )
 """
 
-def _layout_impl(rctx):
-    skopeo = rctx.which("skopeo")
-    if not skopeo:
-        fail("skopeo is not on PATH (on Debian: apt-get install skopeo); it pulls {}.".format(
-            rctx.attr.image,
-        ))
-    reference = rctx.attr.image
-    if rctx.attr.digest:
-        reference += "@" + rctx.attr.digest
-    elif rctx.attr.tag:
-        reference += ":" + rctx.attr.tag
-    command = [skopeo, "--insecure-policy"]
-    if rctx.attr.platform:
-        parts = rctx.attr.platform.split("/")
-        command += ["--override-os", parts[0], "--override-arch", parts[1]]
-        if len(parts) == 3:
-            command += ["--override-variant", parts[2]]
-    rctx.report_progress("skopeo copy {}".format(reference))
-    pulled = rctx.execute(command + ["copy", "docker://" + reference, "oci:layout"], timeout = 1200)
-    if pulled.return_code:
-        fail("{} could not be pulled:\n{}".format(reference, pulled.stderr))
-    rctx.file("BUILD.bazel", _BUILD.format(name = rctx.attr.target))
+def _run(rctx, purpose, command, environment = {}, working_directory = ""):
+    rctx.report_progress(purpose)
+    result = rctx.execute(
+        command,
+        environment = environment,
+        timeout = 600,
+        working_directory = working_directory,
+    )
+    if result.return_code:
+        fail("{} failed:\n{}{}".format(purpose, result.stdout, result.stderr))
 
-_layout = repository_rule(
-    implementation = _layout_impl,
+def _debian_base_impl(rctx):
+    apt = str(rctx.path("apt"))
+    _run(rctx, "reading Debian's package lists", [
+        rctx.path(Label("@@//tools/airgap:apt.sh")),
+        _SUITE,
+        apt,
+    ])
+    _run(
+        rctx,
+        "fetching the packages of the base image",
+        ["apt-get", "-qq", "download"] + _PACKAGES,
+        environment = {"APT_CONFIG": apt + "/apt.conf"},
+        working_directory = "debs",
+    )
+    python = find_python(rctx, _PYTHON_VERSION)
+    _run(rctx, "writing the base image", [
+        python,
+        rctx.path(Label("//oci/private:debian_base.py")),
+        "debs",
+        "base.tar.gz",
+        python,
+    ])
+    rctx.delete("apt")
+    rctx.delete("debs")
+    rctx.file("BUILD.bazel", _BUILD.format(
+        architecture = rctx.attr.architecture,
+        name = rctx.attr.target,
+    ))
+
+_debian_base = repository_rule(
+    implementation = _debian_base_impl,
     attrs = {
-        "digest": attr.string(),
-        "image": attr.string(mandatory = True),
-        "platform": attr.string(),
-        "tag": attr.string(),
+        "architecture": attr.string(mandatory = True),
         "target": attr.string(mandatory = True),
     },
 )
@@ -71,17 +126,17 @@ _choice = repository_rule(
 )
 
 def _pull(tag):
-    source = {"digest": tag.digest, "image": tag.image, "tag": tag.tag}
+    if tag.image != _IMAGE:
+        fail("This stand-in of rules_oci pulls nothing. It makes {} of Debian's packages, not {}.".format(
+            _IMAGE,
+            tag.image,
+        ))
     conditions = {}
     for platform in tag.platforms:
         repository = "{}_{}".format(tag.name, platform.replace("/", "_"))
-        cpu = platform.split("/")[1]
-        conditions[repository] = "@platforms//cpu:{}".format(_CPUS.get(cpu, cpu))
-        _layout(name = repository, platform = platform, target = repository, **source)
-    if not tag.platforms:
-        repository = tag.name + "_single"
-        conditions[repository] = "//conditions:default"
-        _layout(name = repository, target = repository, **source)
+        architecture = platform.split("/")[1]
+        conditions[repository] = "@platforms//cpu:{}".format(_CPUS[architecture])
+        _debian_base(name = repository, architecture = architecture, target = repository)
     _choice(name = tag.name, conditions = conditions, target = tag.name)
 
 def _oci_impl(mctx):
@@ -96,8 +151,7 @@ oci = module_extension(
             "digest": attr.string(),
             "image": attr.string(mandatory = True),
             "name": attr.string(mandatory = True),
-            "platforms": attr.string_list(),
-            "tag": attr.string(),
+            "platforms": attr.string_list(mandatory = True),
         }),
     },
 )

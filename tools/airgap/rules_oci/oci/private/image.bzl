@@ -8,19 +8,17 @@ _LAYOUT = {
     ),
 }
 
+# Copies of layers, which are made as fast as they are fetched: a cache would only fill up with them.
+_REQUIREMENTS = {"no-cache": "1"}
+
 # The attributes of oci_image that change the image's configuration.
 _OPTIONS = {
-    "annotations": attr.string_dict(),
     "architecture": attr.string(),
     "cmd": attr.string_list(),
     "entrypoint": attr.string_list(),
     "env": attr.string_dict(),
-    "exposed_ports": attr.string_list(),
-    "labels": attr.string_dict(),
     "os": attr.string(),
     "user": attr.string(),
-    "variant": attr.string(),
-    "volumes": attr.string_list(),
     "workdir": attr.string(),
 }
 
@@ -36,18 +34,19 @@ def _image_impl(ctx):
     arguments.add("image")
     if ctx.file.base:
         arguments.add_all(["--base", ctx.file.base], expand_directories = False)
-    if ctx.file.created:
-        arguments.add("--created", ctx.file.created)
+    if ctx.file.labels:
+        arguments.add("--labels", ctx.file.labels)
     arguments.add("--digest", digest)
     arguments.add("--options", options)
     arguments.add_all(["--output", output], expand_directories = False)
     arguments.add_all(ctx.files.tars)
-    inputs = [options] + ctx.files.tars + ctx.files.base + ctx.files.created
+    inputs = [options] + ctx.files.tars + ctx.files.base + ctx.files.labels
     ctx.actions.run(
         executable = ctx.executable._layout,
         arguments = [arguments],
         inputs = inputs,
         outputs = [output, digest],
+        execution_requirements = _REQUIREMENTS,
         mnemonic = "OciImage",
         progress_message = "Writing the image %{label}",
     )
@@ -60,50 +59,26 @@ image = rule(
     implementation = _image_impl,
     attrs = {
         "base": attr.label(allow_single_file = True),
-        "created": attr.label(allow_single_file = True),
-        "tars": attr.label_list(allow_files = [".tar", ".tar.gz", ".tgz"]),
+        "labels": attr.label(allow_single_file = True),
+        "tars": attr.label_list(allow_files = [".tar", ".tar.gz"]),
     } | _OPTIONS | _LAYOUT,
 )
 
-def _index_impl(ctx):
-    output = ctx.actions.declare_directory(ctx.label.name)
-    digest = ctx.actions.declare_file(ctx.label.name + ".digest")
-    arguments = ctx.actions.args()
-    arguments.add("index")
-    arguments.add("--digest", digest)
-    arguments.add_all(["--output", output] + ctx.files.images, expand_directories = False)
-    ctx.actions.run(
-        executable = ctx.executable._layout,
-        arguments = [arguments],
-        inputs = ctx.files.images,
-        outputs = [output, digest],
-        mnemonic = "OciIndex",
-        progress_message = "Writing the image index %{label}",
-    )
-    return [
-        DefaultInfo(files = depset([output]), runfiles = ctx.runfiles([output])),
-        OutputGroupInfo(digest = depset([digest])),
-    ]
-
-image_index = rule(
-    implementation = _index_impl,
-    attrs = {
-        "images": attr.label_list(mandatory = True),
-    } | _LAYOUT,
-)
-
-_LOAD = """\
+_SCRIPT = """\
 #!/bin/sh
-# Loads the image into this machine's container engine.
-set -eu
-for engine in {engines}; do
-  if command -v "$engine" >/dev/null; then
-    exec "$engine" load --input "{tarball}"
-  fi
-done
-echo "no container engine is on PATH (looked for: {engines}): install one, then try again" >&2
-exit 1
+exec "{program}" {arguments} "$@"
 """
+
+def _run_script(ctx, arguments, files):
+    """Makes the target run its program with these arguments, and then those of `bazel run`."""
+    program = ctx.file._program
+    script = ctx.actions.declare_file(ctx.label.name + ".sh")
+    content = _SCRIPT.format(
+        arguments = " ".join(["'{}'".format(argument) for argument in arguments]),
+        program = program.short_path,
+    )
+    ctx.actions.write(script, content, is_executable = True)
+    return DefaultInfo(executable = script, runfiles = ctx.runfiles(files + [program]))
 
 def _load_impl(ctx):
     if ctx.attr.format != "docker":
@@ -119,65 +94,30 @@ def _load_impl(ctx):
         arguments = [arguments],
         inputs = [ctx.file.image, ctx.file.repo_tags],
         outputs = [tarball],
+        execution_requirements = _REQUIREMENTS,
         mnemonic = "OciArchive",
         progress_message = "Packing the image %{label}",
     )
-    script = ctx.actions.declare_file(ctx.label.name + ".sh")
-    ctx.actions.write(
-        script,
-        _LOAD.format(engines = ctx.attr.engines, tarball = tarball.short_path),
-        is_executable = True,
-    )
     return [
-        DefaultInfo(executable = script, runfiles = ctx.runfiles([tarball])),
+        _run_script(ctx, [tarball.short_path], [tarball]),
         OutputGroupInfo(tarball = depset([tarball])),
     ]
 
 load_image = rule(
     implementation = _load_impl,
     attrs = {
-        "engines": attr.string(default = "docker podman nerdctl"),
         "format": attr.string(default = "docker"),
         "image": attr.label(allow_single_file = True, mandatory = True),
         "repo_tags": attr.label(allow_single_file = True, mandatory = True),
+        "_program": attr.label(allow_single_file = True, default = "//oci/private:load.sh"),
     } | _LAYOUT,
     executable = True,
 )
 
-_PUSH = """\
-#!/bin/sh
-# Pushes the image with this machine's skopeo. Arguments: --tag TAG, --repository REPOSITORY.
-set -eu
-repository="{repository}"
-tags=$(cat "{tags}")
-while [ $# -gt 0 ]; do
-  case $1 in
-    -t | --tag) tags="$tags $2" ;;
-    -r | --repository) repository=$2 ;;
-    *) echo "unknown argument: $1" >&2; exit 2 ;;
-  esac
-  shift 2
-done
-command -v skopeo >/dev/null || {{
-  echo "skopeo is not on PATH (on Debian: apt-get install skopeo); it pushes images" >&2
-  exit 1
-}}
-[ -n "$tags" ] || {{ echo "no tag: give remote_tags, or --tag TAG" >&2; exit 2; }}
-for tag in $tags; do
-  skopeo copy --all "oci:{image}" "docker://$repository:$tag"
-done
-"""
-
 def _push_impl(ctx):
-    script = ctx.actions.declare_file(ctx.label.name + ".sh")
-    content = _PUSH.format(
-        image = ctx.file.image.short_path,
-        repository = ctx.attr.repository,
-        tags = ctx.file.remote_tags.short_path,
-    )
-    ctx.actions.write(script, content, is_executable = True)
-    runfiles = ctx.runfiles([ctx.file.image, ctx.file.remote_tags])
-    return DefaultInfo(executable = script, runfiles = runfiles)
+    files = [ctx.file.image, ctx.file.remote_tags]
+    arguments = [file.short_path for file in files] + [ctx.attr.repository]
+    return _run_script(ctx, arguments, files)
 
 push_image = rule(
     implementation = _push_impl,
@@ -185,6 +125,7 @@ push_image = rule(
         "image": attr.label(allow_single_file = True, mandatory = True),
         "remote_tags": attr.label(allow_single_file = True, mandatory = True),
         "repository": attr.string(mandatory = True),
+        "_program": attr.label(allow_single_file = True, default = "//oci/private:push.sh"),
     },
     executable = True,
 )

@@ -1,15 +1,14 @@
 """Writes OCI image layouts (image-spec 1.1) and the archives that container engines load.
 
-Three commands: `image` makes a layout from layers over an optional base, `index` joins layouts of
-several platforms, `archive` packs a layout for `docker load`. Everything is reproducible: no clock,
-no machine and no order of a file system shows in the output.
+Two commands: `image` makes a layout from layers over an optional base, `archive` packs a layout for
+`docker load`. Everything is reproducible: no clock, no machine and no order of a file system shows
+in the output.
 """
 
 import argparse
 import gzip
 import hashlib
 import json
-import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -24,10 +23,9 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 GZIP_MAGIC = b"\x1f\x8b"
 EPOCH = "1970-01-01T00:00:00Z"
 
-# Attributes of oci_image and the configuration's keys that they replace, or add to.
+# Attributes of oci_image and the configuration's keys that they replace.
 REPLACED = {"cmd": "Cmd", "entrypoint": "Entrypoint", "user": "User", "workdir": "WorkingDir"}
-ADDED = {"exposed_ports": "ExposedPorts", "volumes": "Volumes"}
-PLATFORM = ("architecture", "os", "variant")
+PLATFORM = ("architecture", "os")
 
 
 class Layout:
@@ -92,18 +90,17 @@ class Layout:
 
 
 def merge_environment(inherited: list[str], added: dict[str, str]) -> list[str]:
-    """Add variables to an image's; a value may use what it inherits, as in `/app:$PATH`."""
-    merged = dict(variable.split("=", 1) for variable in inherited)
-    for name, value in added.items():
-        merged[name] = re.sub(
-            r"\$(?:\{(\w+)\}|(\w+))",
-            lambda match: merged.get(match[1] or match[2], ""),
-            value,
-        )
+    """Add variables to those of an image; a new value replaces an old one."""
+    merged = dict(variable.split("=", 1) for variable in inherited) | added
     return [f"{name}={value}" for name, value in merged.items()]
 
 
-def apply_options(config: Json, options: Json) -> None:
+def read_labels(file: Path) -> dict[str, str]:
+    """Read a file with a line NAME=VALUE for each label."""
+    return dict(line.split("=", 1) for line in file.read_text().splitlines() if line)
+
+
+def apply_options(config: Json, options: Json, labels: dict[str, str]) -> None:
     """Change an image's configuration by the attributes of oci_image that were given."""
     run = config.setdefault("config", {})
     if options["entrypoint"]:
@@ -111,11 +108,8 @@ def apply_options(config: Json, options: Json) -> None:
     for option, key in REPLACED.items():
         if options[option]:
             run[key] = options[option]
-    for option, key in ADDED.items():
-        if options[option]:
-            run[key] = {**run.get(key, {}), **{item: {} for item in options[option]}}
-    if options["labels"]:
-        run["Labels"] = {**run.get("Labels", {}), **options["labels"]}
+    if labels:
+        run["Labels"] = {**run.get("Labels", {}), **labels}
     if options["env"]:
         run["Env"] = merge_environment(run.get("Env", []), options["env"])
     config.update({key: options[key] for key in PLATFORM if options[key]})
@@ -135,13 +129,13 @@ def write_image(arguments: argparse.Namespace) -> None:
         layers, config = manifest["layers"], layout.read(manifest["config"])
         for stale in (entry, manifest["config"]):
             layout.blob(stale).unlink()
-    config["created"] = arguments.created.read_text().strip() if arguments.created else EPOCH
-    apply_options(config, options)
+    config["created"] = EPOCH
+    apply_options(config, options, read_labels(arguments.labels) if arguments.labels else {})
     for tar in arguments.layers:
         descriptor, diff = layout.add_layer(tar)
         layers.append(descriptor)
         config["rootfs"]["diff_ids"].append(diff)
-        step = {"created": config["created"], "created_by": "bazel"}
+        step = {"created": EPOCH, "created_by": "bazel"}
         config.setdefault("history", []).append(step)
     manifest = {
         "schemaVersion": 2,
@@ -149,25 +143,9 @@ def write_image(arguments: argparse.Namespace) -> None:
         "config": layout.add_json(config, CONFIG),
         "layers": layers,
     }
-    if options["annotations"]:
-        manifest["annotations"] = options["annotations"]
     platform = {key: config[key] for key in PLATFORM if key in config}
     entry = layout.add_json(manifest, MANIFEST)
     layout.finish([{**entry, "platform": platform}])
-    arguments.digest.write_text(entry["digest"])
-
-
-def write_index(arguments: argparse.Namespace) -> None:
-    """Write one layout with the images of several platforms."""
-    layout = Layout(arguments.output)
-    entries = []
-    for directory in arguments.images:
-        image = Layout(directory)
-        layout.copy_blobs(image)
-        entries += image.entries()
-    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
-    entry = layout.add_json(index, INDEX)
-    layout.finish([entry])
     arguments.digest.write_text(entry["digest"])
 
 
@@ -175,8 +153,6 @@ def write_archive(arguments: argparse.Namespace) -> None:
     """Write a tar that `docker load` takes: the layout and Docker's manifest.json."""
     image = Layout(arguments.image)
     (entry,) = image.entries()
-    if entry["mediaType"] != MANIFEST:
-        raise SystemExit("an index of several platforms cannot be loaded: load one of its images")
     manifest = image.read(entry)
     tags = [line for line in arguments.repo_tags.read_text().splitlines() if line]
     names = [str(image.blob(each).relative_to(image.directory)) for each in manifest["layers"]]
@@ -207,17 +183,12 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     image = commands.add_parser("image")
     image.add_argument("--base", type=Path)
-    image.add_argument("--created", type=Path)
     image.add_argument("--digest", type=Path, required=True)
+    image.add_argument("--labels", type=Path)
     image.add_argument("--options", type=Path, required=True)
     image.add_argument("--output", type=Path, required=True)
     image.add_argument("layers", type=Path, nargs="*")
     image.set_defaults(run=write_image)
-    index = commands.add_parser("index")
-    index.add_argument("--digest", type=Path, required=True)
-    index.add_argument("--output", type=Path, required=True)
-    index.add_argument("images", type=Path, nargs="+")
-    index.set_defaults(run=write_index)
     archive = commands.add_parser("archive")
     archive.add_argument("--image", type=Path, required=True)
     archive.add_argument("--output", type=Path, required=True)
