@@ -1,0 +1,57 @@
+"""program_image: a py_binary as an image."""
+
+load("@rules_oci//oci:defs.bzl", "oci_image", "oci_load", "oci_push")
+load(":layers.bzl", "py_layers")
+
+def program_image(name, binary, visibility = None):
+    """An image that runs a py_binary of the same package as a user that is not root.
+
+    Its root may be read-only, and has no shell. A `tmpfs` on /tmp keeps compiled modules, so that a
+    restart and health commands start sooner.
+
+    `bazel run :load` loads it as bazaar/BINARY:latest into docker or podman. `bazel run :push` pushes it
+    with the commit as its tag; `-- --repository REGISTRY/bazaar/BINARY --tag TAG` say otherwise.
+
+    Args:
+        name: of the oci_image; NAME.digest is its digest, NAME_layers are its layers.
+        binary: the label of the py_binary, such as ":order".
+        visibility: of the image.
+    """
+    program = native.package_relative_label(binary)
+    repository = "bazaar/" + program.name
+    py_layers(
+        name = name + "_layers",
+        binary = binary,
+    )
+    oci_image(
+        name = name,
+        base = "@cc_debian12",
+        entrypoint = [
+            "/usr/bin/python3",
+            "/app.runfiles/_main/{}/{}".format(program.package, program.name),
+        ],
+        env = {
+            "PYTHONPYCACHEPREFIX": "/tmp/pycache",
+            "PYTHONUNBUFFERED": "1",
+        },
+        labels = "//tools/image:labels",
+        tars = [":{}_layers".format(name)],
+        user = "65532:65532",
+        visibility = visibility,
+        workdir = "/",
+    )
+
+    # They are for `bazel run`: no build of everything needs archives of all images.
+    oci_load(
+        name = "load",
+        image = ":" + name,
+        repo_tags = [repository + ":latest"],
+        tags = ["manual"],
+    )
+    oci_push(
+        name = "push",
+        image = ":" + name,
+        remote_tags = "//tools/image:tags",
+        repository = "localhost:5000/" + repository,
+        tags = ["manual"],
+    )
