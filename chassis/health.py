@@ -26,8 +26,8 @@ class Command(StrEnum):
 
 _HELP = {
     Command.SERVE: "serve until SIGTERM or SIGINT; the default",
-    Command.HEALTH: "exit with 0 if the running server serves, and else with 1: restart it then",
-    Command.READY: "exit with 0 if it serves and its database responds: send it calls then",
+    Command.HEALTH: "exit with 0 if the running server serves, else with 1",
+    Command.READY: "exit with 0 if its database responds as well",
 }
 
 

@@ -18,6 +18,8 @@ class Command(StrEnum):
     """The commands of the program."""
 
     SERVE = "serve"
+    HEALTH = "health"
+    READY = "ready"
     DESCRIBE = "describe"
     OPENAPI = "openapi"
     CODEC = "codec"
@@ -25,6 +27,8 @@ class Command(StrEnum):
 
 _HELP = {
     Command.SERVE: "serve requests until SIGTERM or SIGINT; the default",
+    Command.HEALTH: "exit with 0 if the gateway serves, else with 1",
+    Command.READY: "exit with 0 if what it needs serves as well",
     Command.DESCRIBE: "print the routes: what each method and path calls, and what it takes",
     Command.OPENAPI: "print the OpenAPI document, as /openapi.json has it",
     Command.CODEC: "print the functions that convert a message type to JSON and back",
@@ -52,7 +56,7 @@ def parse_command(arguments: Sequence[str]) -> tuple[Command, str]:
 def _epilog() -> str:
     width = shutil.get_terminal_size().columns
     indent = " " * _INDENT
-    lines = ["environment, or lines of .env (only serve needs more than the descriptor set):"]
+    lines = ["environment, or lines of .env (those that print need the descriptor set only):"]
     for names, text in explain_variables():
         lines.append(f"  {names}")
         lines.extend(textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent))

@@ -157,7 +157,7 @@ async def test_help_names_every_command_and_variable() -> None:
     assert variables | {"APIGATEWAY_DESCRIPTOR_SET", "<SERVICE>_HOST, <SERVICE>_PORT"} <= named
     assert "How many worker processes serve. Default: 1." in named
     assert max(map(len, outcome.output.splitlines())) <= 80
-    for command in ("serve", "describe", "openapi", "codec"):
+    for command in ("serve", "health", "ready", "describe", "openapi", "codec"):
         assert f"\n    {command} " in outcome.output
 
 

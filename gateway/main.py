@@ -16,10 +16,13 @@ from gateway.app import GatewayApp, create_app, load_plan, load_routes
 from gateway.commands import Command, parse_command
 from gateway.dependencies import Plan, connect
 from gateway.openapi.document import make_document
+from gateway.probe import check
 from gateway.protojson.codec import JsonCodec
 from gateway.route_table import write_table
 
 GRACEFUL_TIMEOUT_SECONDS = 25
+
+_PROBED = {Command.HEALTH: "/healthz", Command.READY: "/readyz"}
 
 
 class GatewayServer(BaseApplication):  # type: ignore[misc]
@@ -61,7 +64,9 @@ class PlainLogger(Logger):  # type: ignore[misc]
 def main() -> None:
     """Run the command of the command line."""
     command, message = parse_command(sys.argv[1:])
-    if command is Command.SERVE:
+    if command in _PROBED:
+        check(load_plan().settings, _PROBED[command])
+    elif command is Command.SERVE:
         plan = load_plan()
         log.configure(plan.settings.log_format, plan.settings.log_level)
         GatewayServer(plan).run()

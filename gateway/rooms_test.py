@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOMS = (
-    {"main", "commands", "route_table", "worker"},
+    {"main", "commands", "probe", "route_table", "worker"},
     {"app", "dependencies", "health", "settings"},
     {"openapi", "docs"},
     {"calls"},
