@@ -24,7 +24,7 @@ def check(settings: GatewaySettings, path: str) -> None:
         sys.exit(f"{type(error).__name__}: {error}")
     finally:
         connection.close()
-    if response.status != 200:  # noqa: PLR2004 - It is the status of HTTP.
+    if response.status != 200:
         sys.exit(f"{response.status}: {body}")
 
 

@@ -174,7 +174,7 @@ CONTROL = "Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: a\nDescri
 FILES = {
     "c-library": ("lib/machine/libc.so", "usr/share/doc/c-library/{copyright,changelog}"),
     "ca": ("usr/share/ca-certificates/mozilla/{b,a}.crt", "usr/sbin/update"),
-    "python": ("usr/bin/python3.11", "usr/bin/pdb3.11", "usr/lib/python3.11/os.py", "bin/sh"),
+    "python": ("usr/bin/python3.11", "usr/bin/pdb3.11", "usr/lib/python3.11/os.py", "bin/ls"),
 }
 
 

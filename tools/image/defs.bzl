@@ -3,11 +3,11 @@
 load("@rules_oci//oci:defs.bzl", "oci_image", "oci_load", "oci_push")
 load(":layers.bzl", "py_layers")
 
-def program_image(name, binary, visibility = None):
+def program_image(name, binary, base = "@cc_debian12", visibility = None):
     """An image that runs a py_binary of the same package as a user that is not root.
 
-    Its root may be read-only, and has no shell. A `tmpfs` on /tmp keeps compiled modules, so that a
-    restart and health commands start sooner.
+    Its root may be read-only. A `tmpfs` on /tmp keeps compiled modules, so that health commands start
+    sooner.
 
     `bazel run :load` loads it as bazaar/BINARY:latest into docker or podman. `bazel run :push` pushes it
     with the commit as its tag; `-- --repository REGISTRY/bazaar/BINARY --tag TAG` say otherwise.
@@ -15,6 +15,7 @@ def program_image(name, binary, visibility = None):
     Args:
         name: of the oci_image; NAME.digest is its digest, NAME_layers are its layers.
         binary: the label of the py_binary, such as ":order".
+        base: an image with C libraries; the default has no shell.
         visibility: of the image.
     """
     program = native.package_relative_label(binary)
@@ -25,7 +26,7 @@ def program_image(name, binary, visibility = None):
     )
     oci_image(
         name = name,
-        base = "@cc_debian12",
+        base = base,
         entrypoint = [
             "/usr/bin/python3",
             "/app.runfiles/_main/{}/{}".format(program.package, program.name),

@@ -32,15 +32,17 @@ class Programs:
     directory: Path
     prefix: tuple[str, ...] = ()
     owner_uid: int | None = None
+    is_tethered: bool = True
+    """Whether they end when this process ends."""
 
     def command(self, program: str, *arguments: str) -> list[str]:
-        """Return the command line of a program such as `initdb`, which ends when this process ends.
+        """Return the command line of a program such as `initdb`.
 
         The process id stays the same through it.
         """
+        command = [str(self.directory / program), *arguments]
         # SIGINT is PostgreSQL's fast shutdown. Tethered last: becoming another user undoes it.
-        path = str(self.directory / program)
-        return [*self.prefix, *tether([path, *arguments], signal.SIGINT)]
+        return [*self.prefix, *(tether(command, signal.SIGINT) if self.is_tethered else command)]
 
     def give(self, path: Path) -> None:
         """Make `path`, a directory or file, belong to whoever the programs run as."""

@@ -27,6 +27,13 @@ _LOCALE = (
 )
 _REVOKE = b"REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC"
 """By default every role may connect to them, and make temporary tables there."""
+NOT_DURABLE = {
+    "bazaar.allow_data_loss": "on",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+}
+"""Options of a server that may lose data and says so; programs refuse one that does not say so."""
 _POLL_SECONDS = 0.005
 _LOG_TAIL_LINES = 12
 _LAST_PROCESSES_SECONDS = 10

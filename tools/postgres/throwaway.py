@@ -11,17 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools.postgres.programs import find_programs
-from tools.postgres.server import Process, Server, ServerError, stop
+from tools.postgres.server import NOT_DURABLE, Process, Server, ServerError, stop
 
 _PREFIX = "bazaar-postgres-"
 _MEMORY = Path("/dev/shm")  # noqa: S108 - directories in it are made by mkdtemp.
 _MEMORY_NEEDED_BYTES = 512 * 1024 * 1024
 _START_ATTEMPTS = 5
 _OPTIONS = {
-    "bazaar.allow_data_loss": "on",
-    "fsync": "off",
-    "full_page_writes": "off",
-    "synchronous_commit": "off",
+    **NOT_DURABLE,
     "max_connections": "200",
     # In the data directory, so that it goes with it, even after kill -9.
     "dynamic_shared_memory_type": "mmap",

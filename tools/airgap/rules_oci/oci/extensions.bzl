@@ -3,12 +3,18 @@
 # The stand-in of rules_python knows which Python launchers are written for.
 load("@rules_python//python/private:machine_python.bzl", "find_python")  # buildifier: disable=bzl-visibility
 
-# Where a base image that can be pulled comes from; the suite is that of its Python.
-_IMAGE = "gcr.io/distroless/cc-debian12"
+# The images that can be pulled, and what they have beside _PACKAGES.
+_IMAGES = {
+    "docker.io/library/debian": [
+        "dash",
+        "libc-bin",
+    ],
+    "gcr.io/distroless/cc-debian12": [],
+}
 _PYTHON_VERSION = "3.11"
 _SUITE = "bookworm"
 
-# What _IMAGE has, and what Python and its standard library are linked with.
+# What distroless images have, and what Python and its standard library are linked with.
 _PACKAGES = [
     "base-files",
     "ca-certificates",
@@ -70,7 +76,7 @@ def _debian_base_impl(rctx):
     _run(
         rctx,
         "fetching the packages of the base image",
-        ["apt-get", "-qq", "download"] + _PACKAGES,
+        ["apt-get", "-qq", "download"] + _PACKAGES + rctx.attr.packages,
         environment = {"APT_CONFIG": apt + "/apt.conf"},
         working_directory = "debs",
     )
@@ -93,6 +99,7 @@ _debian_base = repository_rule(
     implementation = _debian_base_impl,
     attrs = {
         "architecture": attr.string(mandatory = True),
+        "packages": attr.string_list(),
         "target": attr.string(mandatory = True),
     },
 )
@@ -126,9 +133,9 @@ _choice = repository_rule(
 )
 
 def _pull(tag):
-    if tag.image != _IMAGE:
-        fail("This stand-in of rules_oci pulls nothing. It makes {} of Debian's packages, not {}.".format(
-            _IMAGE,
+    if tag.image not in _IMAGES:
+        fail("This stand-in of rules_oci makes {} of Debian's packages, and pulls no {}.".format(
+            " and ".join(_IMAGES),
             tag.image,
         ))
     conditions = {}
@@ -136,7 +143,12 @@ def _pull(tag):
         repository = "{}_{}".format(tag.name, platform.replace("/", "_"))
         architecture = platform.split("/")[1]
         conditions[repository] = "@platforms//cpu:{}".format(_CPUS[architecture])
-        _debian_base(name = repository, architecture = architecture, target = repository)
+        _debian_base(
+            name = repository,
+            architecture = architecture,
+            packages = _IMAGES[tag.image],
+            target = repository,
+        )
     _choice(name = tag.name, conditions = conditions, target = tag.name)
 
 def _oci_impl(mctx):

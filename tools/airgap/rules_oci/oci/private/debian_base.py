@@ -1,8 +1,8 @@
 """Writes the layer of a base image from Debian's packages: C libraries, certificates and Python.
 
 It has what gcr.io/distroless/cc-debian12 has, and Python beside it, as the toolchain of the
-stand-in rules_python is a Python of the machine. There is no shell and no package manager. The same
-packages make the same bytes.
+stand-in rules_python is a Python of the machine. There is no command but Python and, if the package
+is given, a shell. The same packages make the same bytes.
 
 Called by extensions.bzl with DEBS LAYER PYTHON, where PYTHON is the path that launchers expect.
 """
@@ -16,7 +16,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 UNWANTED = re.compile(
-    r"etc/(apt|ca-certificates|default|dpkg)(/|$)|usr/s?bin/(?!python3\.11$)"
+    r"etc/(apt|ca-certificates|default|dpkg)(/|$)|usr/s?bin/(?!(dash|python3\.11|sh)$)"
     r"|usr/lib/[^/]+/gconv(/|$)|usr/lib/python3\.11/(lib2to3|pydoc_data|test)(/|$)"
     r"|usr/share/(?!ca-certificates|common-licenses|doc|zoneinfo)|usr/share/zoneinfo/right(/|$)"
     r"|usr/share/doc/.*/(?!copyright$)"
