@@ -9,8 +9,9 @@ def program_image(name, binary, base = "@cc_debian12", visibility = None):
     Its root may be read-only. A `tmpfs` on /tmp keeps compiled modules, so that health commands start
     sooner.
 
-    `bazel run :load` loads it as bazaar/BINARY:latest into docker or podman. `bazel run :push` pushes it
-    with the commit as its tag; `-- --repository REGISTRY/bazaar/BINARY --tag TAG` say otherwise.
+    `bazel run :load` loads it into docker or podman, as bazaar/BINARY:latest. `bazel run :push` pushes
+    it with the commit as its tag; `-- --repository REGISTRY/bazaar/BINARY --tag TAG` say otherwise.
+    NAME.cdx.json is its software bill of materials, in CycloneDX.
 
     Args:
         name: of the oci_image; NAME.digest is its digest, NAME_layers are its layers.
@@ -40,6 +41,28 @@ def program_image(name, binary, base = "@cc_debian12", visibility = None):
         user = "65532:65532",
         visibility = visibility,
         workdir = "/",
+    )
+    native.filegroup(
+        name = name + "_wheels",
+        srcs = [":{}_layers".format(name)],
+        output_group = "wheels",
+    )
+    native.genrule(
+        name = name + "_sbom",
+        srcs = [
+            ":{}_wheels".format(name),
+            "//:requirements_lock.txt",
+        ],
+        outs = [name + ".cdx.json"],
+        cmd = " ".join([
+            "$(execpath //tools/image:sbom)",
+            "--image=" + repository,
+            "--lock=$(execpath //:requirements_lock.txt)",
+            "--output=$@",
+            "$(execpath :{}_wheels)".format(name),
+        ]),
+        tools = ["//tools/image:sbom"],
+        visibility = visibility,
     )
 
     # They are for `bazel run`: no build of everything needs archives of all images.

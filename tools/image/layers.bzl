@@ -53,7 +53,10 @@ def _py_layers_impl(ctx):
         _write_layer(ctx, "wheels", wheels),
         _write_layer(ctx, "application", application),
     ]
-    return DefaultInfo(files = depset(layers, order = "preorder"))
+    return [
+        DefaultInfo(files = depset(layers, order = "preorder")),
+        OutputGroupInfo(wheels = depset([layers[1]])),
+    ]
 
 py_layers = rule(
     implementation = _py_layers_impl,

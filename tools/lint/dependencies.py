@@ -17,6 +17,7 @@ from typing import TypeAlias
 # Who provides a module, where it is not a target with the module's file or a wheel of its name.
 _PROVIDERS = {
     "argon2": {"@pydeps//argon2_cffi"},
+    "cyclonedx": {"@pydeps//cyclonedx_python_lib"},
     "google": {"@pydeps//googleapis_common_protos"},
     "google.protobuf": {"@pydeps//protobuf"},
     "grpc": {"@pydeps//grpcio"},
@@ -24,6 +25,7 @@ _PROVIDERS = {
     "grpc_reflection": {"@pydeps//grpcio_reflection"},
     "grpc_tools": {"@pydeps//grpcio_tools"},
     "jwt": {"@pydeps//pyjwt"},
+    "packageurl": {"@pydeps//packageurl_python"},
     "pytest": {"@pydeps//pytest", "//tools/testing:pytest"},
     "pytest_asyncio": {"@pydeps//pytest_asyncio", "//tools/testing:pytest"},
 }
