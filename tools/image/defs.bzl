@@ -21,9 +21,13 @@ def program_image(name, binary, base = "@cc_debian12", visibility = None):
     """
     program = native.package_relative_label(binary)
     repository = "bazaar/" + program.name
+
+    # Whoever builds or tests everything need not wait for images: see --config=images in .bazelrc.
+    tags = ["manual"]
     py_layers(
         name = name + "_layers",
         binary = binary,
+        tags = tags,
     )
     oci_image(
         name = name,
@@ -37,6 +41,7 @@ def program_image(name, binary, base = "@cc_debian12", visibility = None):
             "PYTHONUNBUFFERED": "1",
         },
         labels = "//tools/image:labels",
+        tags = tags,
         tars = [":{}_layers".format(name)],
         user = "65532:65532",
         visibility = visibility,
@@ -46,6 +51,7 @@ def program_image(name, binary, base = "@cc_debian12", visibility = None):
         name = name + "_wheels",
         srcs = [":{}_layers".format(name)],
         output_group = "wheels",
+        tags = tags,
     )
     native.genrule(
         name = name + "_sbom",
@@ -61,21 +67,20 @@ def program_image(name, binary, base = "@cc_debian12", visibility = None):
             "--output=$@",
             "$(execpath :{}_wheels)".format(name),
         ]),
+        tags = tags,
         tools = ["//tools/image:sbom"],
         visibility = visibility,
     )
-
-    # They are for `bazel run`: no build of everything needs archives of all images.
     oci_load(
         name = "load",
         image = ":" + name,
         repo_tags = [repository + ":latest"],
-        tags = ["manual"],
+        tags = tags,
     )
     oci_push(
         name = "push",
         image = ":" + name,
         remote_tags = "//tools/image:tags",
         repository = "localhost:5000/" + repository,
-        tags = ["manual"],
+        tags = tags,
     )
