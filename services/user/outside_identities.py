@@ -3,34 +3,31 @@
 import uuid
 
 from chassis import errors
-from chassis.database import Connection, Database
+from chassis.database import Connection
 from services.user import account_repository, domain, mail_repository, session_repository
 from services.user.account_repository import Account
 from services.user.id_tokens import OutsideIdentity
 
 
-async def find_or_make(database: Database, identity: OutsideIdentity) -> Account:
+async def find_or_make(connection: Connection, identity: OutsideIdentity) -> Account:
     """Return the account of an outside identity, which is made or linked at the first login.
 
-    Its token can be used for that once, unless an error is raised.
+    Until the transaction ends, the account is locked; if it is committed, the ID token is used.
 
     Raises:
         errors.Unauthenticated: the token was used before.
         errors.PermissionDenied: the issuer has not verified the e-mail address, or it is another
             one than that of the account here, and the same only case-insensitively.
     """
-    async with database.transaction() as connection:
-        if not await account_repository.use_id_token(
-            connection, identity.token_digest, identity.token_expire_time
-        ):
-            message = "The ID token was used before. Log in at the provider again."
-            raise errors.Unauthenticated("INVALID_ID_TOKEN", message)
-        user_id = await account_repository.lock_identity(
-            connection, identity.issuer, identity.subject
-        )
-        if user_id is None:
-            user_id = await _link(connection, identity)
-        account = await account_repository.lock_account(connection, user_id)
+    if not await account_repository.use_id_token(
+        connection, identity.token_digest, identity.token_expire_time
+    ):
+        message = "The ID token was used before. Log in at the provider again."
+        raise errors.Unauthenticated("INVALID_ID_TOKEN", message)
+    user_id = await account_repository.lock_identity(connection, identity.issuer, identity.subject)
+    if user_id is None:
+        user_id = await _link(connection, identity)
+    account = await account_repository.lock_account(connection, user_id)
     if account is None:
         raise _not_linked()
     return account

@@ -153,6 +153,33 @@ async def test_a_token_is_used_once(users: Users, issuer: Issuer, algorithm: str
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAUTHENTICATED, "INVALID_ID_TOKEN")
 
 
+async def test_a_token_is_not_used_by_a_login_that_fails(
+    users: Users, issuer: Issuer, clean_database_url: str
+) -> None:
+    token = issuer.token()
+    with psycopg.connect(clean_database_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE sessions ADD CONSTRAINT full_disk CHECK (false)")
+        try:
+            assert (await refuse(users, token)).code is grpc.StatusCode.INTERNAL
+        finally:
+            connection.execute("ALTER TABLE sessions DROP CONSTRAINT full_disk")
+    await exchange(users, token)
+
+
+async def test_a_password_that_changes_during_a_login_does_not_refuse_it(
+    users: Users, issuer: Issuer, database: Database, clean_database_url: str
+) -> None:
+    user_id = await exchange(users, issuer.token())
+    async with database.connection() as watching:
+        async with await psycopg.AsyncConnection.connect(clean_database_url) as connection:
+            await connection.execute("LOCK TABLE sessions IN SHARE MODE")
+            login = asyncio.ensure_future(exchange(users, issuer.token()))
+            await wait_for_blocked(watching)
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                await connection.execute("SELECT FROM users FOR UPDATE NOWAIT")
+        assert await login == user_id
+
+
 async def test_a_used_token_is_known_by_another_form_of_its_signature(
     users: Users, issuer: Issuer
 ) -> None:

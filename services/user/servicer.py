@@ -12,7 +12,7 @@ from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import audit, call_context, conversion, ids, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
-from services.user import domain, messages, outside_identities, repository
+from services.user import domain, messages, repository
 from services.user.accounts import Accounts
 from services.user.domain import Profile, User
 from services.user.first_admin import FirstAdmin
@@ -157,9 +157,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.LoginWithIdTokenRequest, context: Context
     ) -> user_pb2.SessionTokens:
         identity = await self._id_tokens.verify(request.id_token)
-        account = await outside_identities.find_or_make(self._database, identity)
-        issued = await self._sessions.open(account.user_id, account.password_hash)
-        return messages.to_tokens(issued)
+        return messages.to_tokens(await self._sessions.log_in_from_outside(identity))
 
     async def RefreshToken(
         self, request: user_pb2.RefreshTokenRequest, context: Context

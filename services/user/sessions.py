@@ -10,14 +10,16 @@ import uuid
 from dataclasses import dataclass
 
 from chassis import errors, log, tokens
-from chassis.database import Database
+from chassis.database import Connection, Database
 from services.user import (
     account_repository,
     mail_repository,
     opaque_tokens,
+    outside_identities,
     session_repository,
 )
 from services.user.account_repository import Account
+from services.user.id_tokens import OutsideIdentity
 from services.user.mail import Template
 from services.user.passwords import Passwords
 from services.user.session_repository import Session
@@ -80,23 +82,21 @@ class Sessions:
             raise _invalid_credentials()
         if self._passwords.is_outdated(password_hash):
             password_hash = await self._rehash(found.user_id, password_hash, password)
-        return await self.open(found.user_id, password_hash)
+        key = await self._keys.find_current()
+        async with self._database.connection() as connection:
+            return await _open(connection, key, found.user_id, password_hash)
 
-    async def open(self, user_id: uuid.UUID, password_hash: str | None) -> Tokens:
-        """Begin a session of a user who has proved to be that.
+    async def log_in_from_outside(self, identity: OutsideIdentity) -> Tokens:
+        """Begin a session of the user of an outside identity, whose ID token is used then.
 
         Raises:
-            errors.Unauthenticated: the password hash of the user is another one.
+            errors.Unauthenticated: as for `outside_identities.find_or_make`.
+            errors.PermissionDenied: as for `outside_identities.find_or_make`.
         """
         key = await self._keys.find_current()
-        token = opaque_tokens.make()
-        async with self._database.connection() as connection:
-            session = await session_repository.open_session(
-                connection, user_id, password_hash, LIFETIME, opaque_tokens.digest(token)
-            )
-        if session is None:
-            raise _invalid_credentials()
-        return _issue(key, session, token)
+        async with self._database.transaction() as connection:
+            account = await outside_identities.find_or_make(connection, identity)
+            return await _open(connection, key, account.user_id, account.password_hash)
 
     async def refresh(self, refresh_token: str) -> Tokens:
         """Exchange a refresh token; end its session if the token was used before.
@@ -150,6 +150,23 @@ class Sessions:
         async with self._database.connection() as connection:
             replaced = await account_repository.rehash(connection, user_id, current, replacement)
         return replacement if replaced else current
+
+
+async def _open(
+    connection: Connection, key: SigningKey, user_id: uuid.UUID, password_hash: str | None
+) -> Tokens:
+    """Begin a session of a user who has proved to be that.
+
+    Raises:
+        errors.Unauthenticated: the password hash of the user is another one.
+    """
+    token = opaque_tokens.make()
+    session = await session_repository.open_session(
+        connection, user_id, password_hash, LIFETIME, opaque_tokens.digest(token)
+    )
+    if session is None:
+        raise _invalid_credentials()
+    return _issue(key, session, token)
 
 
 def _issue(key: SigningKey, session: Session, refresh_token: str) -> Tokens:
