@@ -13,14 +13,15 @@ import jwt
 import psycopg
 import pytest
 
-from bazaar.user.v1 import user_pb2
+from bazaar.user.v1 import user_pb2, user_pb2_grpc
+from chassis.caller import Role
 from chassis.database import Database
-from chassis.testing import Events, refusal
+from chassis.testing import Events, authorized, refusal
 from services.user.cipher import Cipher
 from services.user.passwords import Passwords
 from services.user.sessions import Sessions
 from services.user.signing_keys import SigningKeys
-from services.user.testing import PASSWORD, Users, as_user, log_in, new_user, refresh
+from services.user.testing import ISSUER, PASSWORD, Users, as_user, log_in, new_user, refresh
 
 pytest_plugins = ("tools.postgres.testing", "services.user.testing", "chassis.testing")
 DATABASE = "user"
@@ -293,6 +294,18 @@ async def test_changing_the_password_ends_the_other_sessions(
     refused = await refusal(log_in(users))
     assert refused.reason == "INVALID_CREDENTIALS"
     await log_in(users, password="battery staple")
+
+
+async def test_a_call_with_an_expired_access_token_leaves_the_refresh_token_unused(
+    users: Users, user: user_pb2.User, channel: grpc.aio.Channel
+) -> None:
+    begun = await log_in(users)
+    expired = ISSUER.token(user.user_id, Role.CUSTOMER, age_seconds=3_600)
+    refused = await refusal(
+        refresh(user_pb2_grpc.UserServiceStub(authorized(channel, expired)), begun.refresh_token)
+    )
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
+    await refresh(users, begun.refresh_token)
 
 
 async def test_sessions_that_ended_long_ago_are_deleted_with_their_tokens(
