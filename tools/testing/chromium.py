@@ -13,8 +13,8 @@ from playwright.async_api import Browser, async_playwright
 
 _PROGRAM = "chromium"
 _HOST = "gateway.test"
-_ARGUMENTS = (f"--host-resolver-rules=MAP {_HOST} 127.0.0.1, MAP * ~NOTFOUND",)
-"""The browser knows one host, and can reach no other."""
+_ARGUMENTS = (f"--host-resolver-rules=MAP {_HOST} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost",)
+"""The browser knows one host beside its own, and can reach no other."""
 
 
 class ChromiumMissingError(Exception):
