@@ -39,9 +39,9 @@ LAST_REFUSAL = format_problem(_PROBLEM)
 class AdmissionLimits:
     """Limits on what one process works on; those of a client do not apply to trusted proxies."""
 
-    max_requests: int = 200
+    max_requests: int = 128
     """How many requests there may be that began within the last second and are no streams."""
-    max_client_requests: int = 100
+    max_client_requests: int = 64
     """How many of them may be of one client address."""
     max_client_connections: int = 1_000
     """How many connections one client address may have."""
