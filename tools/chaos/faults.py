@@ -111,5 +111,5 @@ def _list_children(process_id: int) -> list[int]:
     path = Path(f"/proc/{process_id}/task/{process_id}/children")
     try:
         return [int(child) for child in path.read_text(encoding="ascii").split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []

@@ -187,7 +187,7 @@ def _small_disk(directory: Path) -> Iterator[None]:
 def _resident_bytes(process: int) -> int:
     try:
         pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
-    except FileNotFoundError:  # PostgreSQL's own come and go.
+    except (FileNotFoundError, ProcessLookupError):  # PostgreSQL's own come and go.
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 

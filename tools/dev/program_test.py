@@ -43,7 +43,7 @@ class Reports:
 def _is_alive(process_id: int) -> bool:
     try:
         status = Path(f"/proc/{process_id}/stat").read_text(encoding="ascii", errors="replace")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # It ended before, or while it was read.
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
 
