@@ -1,8 +1,8 @@
 """What a shop achieves at five times the load that saturates it: `//tools/dev:overload_benchmark`.
 
 Somebody who is logged in asks for a product. The load takes time from the shop on the same machine,
-the more the more it sends, and how much of it is printed. Health is asked for by a process of its own, so
-that its times do not include those that the load takes to read other responses.
+the more the more it sends, and how much of it is printed. Health is asked for by a process of its
+own, so that its times do not include those that the load takes to read other responses.
 """
 
 import asyncio
