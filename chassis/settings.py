@@ -1,14 +1,15 @@
 """Settings of a program, from the environment and `.env`, checked before anything starts.
 
-The environment wins. A field has the name of its variable, in lower case. Values are never printed,
-as they may be secrets. Which unknown names are refused is in `chassis.setting_names`.
+The environment wins over files of secrets, and those over `.env`. A field has the name of its
+variable, in lower case. Values are never printed, as they may be secrets. Which unknown names are
+refused is in `chassis.setting_names`.
 """
 
 import ipaddress
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
@@ -25,6 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from chassis import log
+from chassis.secret_files import SecretFiles, read_directory
 from chassis.setting_names import find_misspelt
 
 EX_CONFIG = 78
@@ -172,6 +174,10 @@ class Settings(BaseSettings):
     """`json` for programs, or `console` for people."""
     log_level: log.Level = "info"
     """The least severe events that are logged: `debug`, `info`, `warning` or `error`."""
+    bazaar_secrets_directory: Path | None = None
+    """A directory with files whose names are those of settings, and whose contents are the values,
+    such as secrets of Docker and Kubernetes. A setting with a file must not be a variable of the
+    environment as well. A relative path begins where .env is."""
 
 
 class DatabaseSettings(Settings):
@@ -208,8 +214,11 @@ def load(cls: type[SettingsT], given: Mapping[str, str] = MappingProxyType({})) 
 
     Values that are `given`, by the names of their variables, win over the environment.
     """
-    problems = list(_find_unknown(cls))
-    values: dict[str, Any] = {name.lower(): value for name, value in given.items()}
+    secrets = _read_secrets(cls)
+    problems = [*secrets.problems, *_find_unknown(cls, secrets.names)]
+    values: dict[str, Any] = {
+        name.lower(): value for name, value in {**secrets.values, **given}.items()
+    }
     try:
         found = cls(_env_file=dotenv_path(), **values)
     except ValidationError as error:
@@ -224,10 +233,35 @@ def dotenv_path() -> Path:
     return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ".")) / ".env"
 
 
-def _find_unknown(cls: type[Settings]) -> Iterable[str]:
-    known = {name.upper() for name in cls.model_fields}
-    in_file = DotEnvSettingsSource(cls, dotenv_path()).env_vars
-    names = {name.upper() for name in (*os.environ, *in_file)}
+_SECRETS_DIRECTORY = "BAZAAR_SECRETS_DIRECTORY"
+
+
+def _read_secrets(cls: type[Settings]) -> SecretFiles:
+    in_file = _read_dotenv(cls).get(_SECRETS_DIRECTORY.lower())
+    path = os.environ.get(_SECRETS_DIRECTORY, in_file)
+    if path is None:
+        return SecretFiles()
+    try:
+        found = read_directory(dotenv_path().parent / path, _names(cls))
+    except OSError as error:
+        return SecretFiles(problems=[f"{_SECRETS_DIRECTORY}: cannot be read: {error.strerror}"])
+    twice = sorted(found.values.keys() & {name.upper() for name in os.environ})
+    again = [f"{name}: must not be in the environment, because it is a file" for name in twice]
+    return replace(found, problems=[*found.problems, *again])
+
+
+def _read_dotenv(cls: type[Settings]) -> Mapping[str, str | None]:
+    """Return the variables of `.env`, by their names in lower case."""
+    return DotEnvSettingsSource(cls, dotenv_path()).env_vars
+
+
+def _names(cls: type[Settings]) -> set[str]:
+    return {name.upper() for name in cls.model_fields}
+
+
+def _find_unknown(cls: type[Settings], files: Iterable[str]) -> Iterable[str]:
+    known = _names(cls)
+    names = {name.upper() for name in (*os.environ, *_read_dotenv(cls), *files)}
     for name, meant in find_misspelt(names, known, cls.own_prefix):
         yield f"{name} is unknown" + (f": did you mean {meant}?" if meant else "")
 
