@@ -28,6 +28,7 @@ _PROVIDERS = {
     "packageurl": {"@pydeps//packageurl_python"},
     "pytest": {"@pydeps//pytest", "//tools/testing:pytest"},
     "pytest_asyncio": {"@pydeps//pytest_asyncio", "//tools/testing:pytest"},
+    "yaml": {"@pydeps//pyyaml"},
 }
 
 Providers: TypeAlias = Mapping[str, set[str]]
