@@ -113,7 +113,10 @@ def test_upgrade_creates_the_database(databases: Databases) -> None:
 
 
 _UPGRADE = "import sys; from migrations import schema; schema.upgrade('user', sys.argv[1])"
-_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+_ASKING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = %s AND query LIKE '%%pg_try_advisory_lock%%'
+"""
 
 
 def _start_run(url: str) -> "subprocess.Popen[bytes]":
@@ -123,10 +126,11 @@ def _start_run(url: str) -> "subprocess.Popen[bytes]":
 
 def test_an_upgrade_waits_for_a_concurrent_one(databases: Databases) -> None:
     url = databases.create_empty()
+    name = conninfo.conninfo_to_dict(url)["dbname"]
     with schema._locked_connection(url):
         run = _start_run(url)
         with psycopg.connect(databases.maintenance_url, autocommit=True) as observer:
-            while observer.execute(_WAITING).fetchone() != (1,):
+            while observer.execute(_ASKING, [name]).fetchone() != (1,):
                 assert run.poll() is None, "it did not wait"
         assert schema.read_revision("user", url) is None
     assert run.wait() == 0

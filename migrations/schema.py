@@ -4,7 +4,8 @@ The databases are configured in alembic.ini; callers provide their URLs.
 """
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, LiteralString, cast
 
@@ -17,6 +18,7 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from psycopg import conninfo, sql
 
+from migrations import locks
 from migrations.roles import (
     LEDGERS,
     RoleError,
@@ -42,7 +44,19 @@ _LOCK: LiteralString = (
     f"SELECT set_config('lock_timeout', '{_LOCK_TIMEOUT_SECONDS}s', false),"
     f" pg_advisory_lock({_LOCK_KEY})"
 )
+_TRY_LOCK: LiteralString = f"SELECT pg_try_advisory_lock({_LOCK_KEY})"
+_POLL_SECONDS = 0.1
 _CONNECT_TIMEOUT_SECONDS = 10
+
+
+_FAILURES = (
+    psycopg.Error,
+    sqlalchemy.exc.SQLAlchemyError,
+    CommandError,
+    RoleError,
+    locks.LockedError,
+    TimeoutError,
+)
 
 
 class SchemaError(Exception):
@@ -56,17 +70,17 @@ def upgrade(database: str, url: str, revision: str = HEAD, *, app_url: str | Non
     which by default is named after the database and has no password. See roles.py.
 
     Concurrent runs are safe: the second waits up to a minute for the first. A revision that fails
-    is rolled back, and those before it remain.
+    is rolled back, and those before it remain. One that cannot lock a table soon is rolled back and
+    tried again: see locks.py.
 
     Raises:
-        SchemaError: the server cannot be reached, a revision failed, another run took too long, or
-            the app role may do too much.
+        SchemaError: the server cannot be reached, a revision failed, a table was locked in all
+            tries, another run took too long, or the app role may do too much.
     """
     with _errors_of(database):
         roles = Roles.of(url, app_url)
         _prepare_server(url, roles)
-        with _owner_connection(database, url, roles) as connection:
-            command.upgrade(_configure(database, connection), revision)
+        _change(database, url, roles, lambda config: command.upgrade(config, revision))
 
 
 def downgrade(database: str, url: str, revision: str, *, app_url: str | None = None) -> None:
@@ -77,8 +91,7 @@ def downgrade(database: str, url: str, revision: str, *, app_url: str | None = N
     """
     with _errors_of(database):
         roles = Roles.of(url, app_url)
-        with _owner_connection(database, url, roles) as connection:
-            command.downgrade(_configure(database, connection), revision)
+        _change(database, url, roles, lambda config: command.downgrade(config, revision))
 
 
 def read_revision(database: str, url: str) -> str | None:
@@ -112,7 +125,7 @@ def _configure(database: str, connection: sqlalchemy.Connection | None = None) -
 def _errors_of(database: str) -> Iterator[None]:
     try:
         yield
-    except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError, CommandError, RoleError) as error:
+    except _FAILURES as error:
         raise SchemaError(f"{database}: {error}") from error
 
 
@@ -128,26 +141,39 @@ def _connect(url: str) -> Iterator[sqlalchemy.Connection]:
         yield connection
 
 
-@contextlib.contextmanager
-def _owner_connection(database: str, url: str, roles: Roles) -> Iterator[sqlalchemy.Connection]:
-    """Act as the owner of a database within the block, and grant what the app role needs then."""
+def _change(database: str, url: str, roles: Roles, run: Callable[[Config], None]) -> None:
+    """Run a command of Alembic as the owner of a database, and grant what the app role needs then.
+
+    It can be run again after a failure: it goes on after the last revision that was committed.
+    """
     with _locked_connection(url) as connection:
         raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
-        take_over(raw, roles)
+        locks.retry(url, raw, lambda: take_over(raw, roles))
         revoke_large_objects(raw)
         raw.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(roles.owner)))
         raw.commit()
-        yield connection
+        locks.retry(url, raw, lambda: run(_configure(database, connection)))
         connection.commit()
-        grant(raw, roles, LEDGERS[database])
+        locks.retry(url, raw, lambda: grant(raw, roles, LEDGERS[database]))
 
 
 @contextlib.contextmanager
 def _locked_connection(url: str) -> Iterator[sqlalchemy.Connection]:
-    """Connect, with an advisory lock until the connection is closed."""
+    """Connect, with an advisory lock until the connection is closed.
+
+    Raises:
+        TimeoutError: Another run holds the lock.
+    """
     with _connect(url) as connection:
-        # The timeout also bounds how long a revision waits for, and thereby blocks, a table in use.
-        connection.execute(sqlalchemy.text(_LOCK))
+        deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
+        # It asks again and again, because CREATE INDEX CONCURRENTLY of the run that holds the lock
+        # would wait for the end of a statement that waits here.
+        while not connection.scalar(sqlalchemy.text(_TRY_LOCK)):
+            connection.commit()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"another run has taken more than {_LOCK_TIMEOUT_SECONDS} s")
+            time.sleep(_POLL_SECONDS)
+        connection.execute(sqlalchemy.text(locks.SET_TIMEOUT))
         connection.commit()
         yield connection
 

@@ -1,0 +1,116 @@
+"""A revision waits for a lock for a moment only, and is tried again."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import LiteralString
+
+import psycopg
+import pytest
+from psycopg.sql import SQL
+
+from migrations import locks, schema
+from tools.postgres.testing import Databases
+
+pytest_plugins = ("tools.postgres.testing",)
+
+_UPGRADE = """
+import sys
+from migrations import locks, schema
+locks.TRIES, url, revision = int(sys.argv[1]), *sys.argv[2:]
+try:
+    schema.upgrade("order", url, revision)
+except schema.SchemaError as error:
+    sys.exit(str(error))
+"""
+_MANY_TRIES = 5
+_SLACK_SECONDS = 1.5
+# A transaction that has read orders and goes on. Revision 0006 changes the table.
+_READ: LiteralString = "SELECT count(*) FROM orders"
+
+
+@pytest.fixture
+def url(databases: Databases) -> Iterator[str]:
+    """Yield the URL of the database of orders before revision 0006."""
+    created = databases.create_empty()
+    schema.upgrade("order", created, "0005")
+    yield created
+    databases.drop(created)
+
+
+def _start(url: str, tries: int, revision: str = "0006") -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", _UPGRADE, str(tries), url, revision]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def _wait_until_it_waits(
+    run: "subprocess.Popen[str]", observer: psycopg.Connection, table: LiteralString = "orders"
+) -> None:
+    query = SQL(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = to_regclass({}))"
+    ).format(table)
+    while observer.execute(query).fetchone() != (True,):
+        assert run.poll() is None, run.communicate()[1]
+
+
+def test_others_read_on_while_a_revision_waits_for_a_lock(url: str) -> None:
+    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as reader:
+        holder.execute(_READ)
+        run = _start(url, _MANY_TRIES)
+        _wait_until_it_waits(run, reader)
+        begin = time.monotonic()
+        # It queues behind the revision, until that gives up.
+        reader.execute(_READ)
+        assert time.monotonic() - begin < locks.LOCK_TIMEOUT_SECONDS + _SLACK_SECONDS
+        assert run.poll() is None, "it was not tried again"
+        assert schema.read_revision("order", url) == "0005"
+        _wait_until_it_waits(run, reader)
+        holder.rollback()
+        assert run.communicate(timeout=30)[1] == ""
+    assert schema.read_revision("order", url) == "0006"
+
+
+def test_a_revision_that_gets_no_lock_changes_nothing_and_names_who_holds_it(url: str) -> None:
+    with psycopg.connect(url) as holder:
+        holder.execute(_READ)
+        # 0005 has been applied, and 0006 fails; 0007 changes no table that is there.
+        run = _start(url, 1, "0007")
+        _, error = run.communicate(timeout=30)
+        assert run.returncode == 1
+        holding = f"orders is in use by process {holder.info.backend_pid} of {holder.info.user}"
+        assert f"order: in 1 tries no lock was to be had within 3 s: {holding} (idle in" in error
+        assert schema.read_revision("order", url) == "0005"
+    schema.upgrade("order", url, "0007")
+
+
+def test_a_revision_that_was_chosen_to_end_a_deadlock_is_tried_again(
+    databases: Databases,
+) -> None:
+    url = databases.create_empty()
+    schema.upgrade("order", url, "0002")
+    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as observer:
+        holder.execute("SET deadlock_timeout = '1h'")
+        holder.execute("SELECT count(*) FROM outbox")
+        run = _start(url, _MANY_TRIES, "0003")
+        _wait_until_it_waits(run, observer, "outbox")
+        # The revision holds orders, and waits for the outbox.
+        holder.execute(_READ)
+        holder.rollback()
+        assert run.communicate(timeout=30)[1] == ""
+    databases.drop(url)
+
+
+def test_other_errors_are_not_tried_again(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        tries: list[None] = []
+
+        def fail() -> None:
+            tries.append(None)
+            connection.execute("SELECT 1 / 0")
+
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            locks.retry(url, connection, fail)
+        assert len(tries) == 1
