@@ -63,6 +63,7 @@ def test_others_read_on_while_a_revision_waits_for_a_lock(url: str) -> None:
         _wait_until_it_waits(run, reader)
         begin = time.monotonic()
         # It queues behind the revision, until that gives up.
+        reader.execute("SET statement_timeout = '10s'")
         reader.execute(_READ)
         assert time.monotonic() - begin < locks.LOCK_TIMEOUT_SECONDS + _SLACK_SECONDS
         assert run.poll() is None, "it was not tried again"
