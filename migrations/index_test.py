@@ -46,6 +46,8 @@ VALUES (uuidv7(), 'k', sha256('x'), 'pm_card_visa')
 """
 _VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('orders_state_idx')"
 
+_PATIENCE_SECONDS = 30
+
 Run = Callable[[str], "subprocess.Popen[str]"]
 
 
@@ -76,8 +78,10 @@ def start(tmp_path: Path) -> Run:
 
 
 def _wait_for_the_index(run: "subprocess.Popen[str]", connection: psycopg.Connection) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while connection.execute(_VALID).fetchone() is None:
         assert run.poll() is None, run.communicate()[1]
+        assert time.monotonic() < deadline, "there is no index yet"
 
 
 def test_others_write_while_an_index_is_created(url: str, start: Run) -> None:
@@ -94,7 +98,7 @@ def test_others_write_while_an_index_is_created(url: str, start: Run) -> None:
         time.sleep(locks.LOCK_TIMEOUT_SECONDS)  # Longer than others would wait behind a change.
         assert writer.execute(_VALID).fetchone() == (False,)
         older.commit()
-        assert run.communicate(timeout=60)[1] == ""
+        assert run.communicate(timeout=_PATIENCE_SECONDS)[1] == ""
         assert writer.execute(_VALID).fetchone() == (True,)
     assert schema.read_revision("order", url) == "9999"
 
@@ -107,7 +111,7 @@ def test_an_index_that_a_failed_try_left_is_replaced(url: str, start: Run) -> No
                 "CREATE INDEX CONCURRENTLY orders_state_idx ON orders ((1 / (version - version)))"
             )
         assert connection.execute(_VALID).fetchone() == (False,)
-        assert start(url).communicate(timeout=60)[1] == ""
+        assert start(url).communicate(timeout=_PATIENCE_SECONDS)[1] == ""
         assert connection.execute(_VALID).fetchone() == (True,)
 
 
@@ -116,7 +120,7 @@ def test_a_run_that_was_killed_after_the_index_was_created_can_be_repeated(
 ) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE INDEX orders_state_idx ON orders (state)")
-    assert start(url).communicate(timeout=60)[1] == ""
+    assert start(url).communicate(timeout=_PATIENCE_SECONDS)[1] == ""
     assert schema.read_revision("order", url) == "9999"
 
 
@@ -130,4 +134,4 @@ def test_a_second_run_does_not_hold_up_the_first(url: str, start: Run) -> None:
         while observer.execute(f"{asking} AND pid <> pg_backend_pid()").fetchone() == (0,):
             assert second.poll() is None, second.communicate()[1]
         older.commit()
-        assert [run.communicate(timeout=60)[1] for run in (first, second)] == ["", ""]
+        assert [run.communicate(timeout=_PATIENCE_SECONDS)[1] for run in (first, second)] == ["", ""]

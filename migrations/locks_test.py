@@ -27,6 +27,7 @@ except schema.SchemaError as error:
 """
 _MANY_TRIES = 5
 _SLACK_SECONDS = 1.5
+_PATIENCE_SECONDS = 30
 # A transaction that has read orders and goes on. Revision 0006 changes the table.
 _READ: LiteralString = "SELECT count(*) FROM orders"
 
@@ -52,7 +53,9 @@ def _wait_until_it_waits(
     query = SQL(
         "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = to_regclass({}))"
     ).format(table)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while observer.execute(query).fetchone() != (True,):
+        assert time.monotonic() < deadline, "it does not wait"
         assert run.poll() is None, run.communicate()[1]
 
 
@@ -70,7 +73,7 @@ def test_others_read_on_while_a_revision_waits_for_a_lock(url: str) -> None:
         assert schema.read_revision("order", url) == "0005"
         _wait_until_it_waits(run, reader)
         holder.rollback()
-        assert run.communicate(timeout=30)[1] == ""
+        assert run.communicate(timeout=_PATIENCE_SECONDS)[1] == ""
     assert schema.read_revision("order", url) == "0006"
 
 
@@ -79,7 +82,7 @@ def test_a_revision_that_gets_no_lock_changes_nothing_and_names_who_holds_it(url
         holder.execute(_READ)
         # 0005 has been applied, and 0006 fails; 0007 changes no table that is there.
         run = _start(url, 1, "0007")
-        _, error = run.communicate(timeout=30)
+        _, error = run.communicate(timeout=_PATIENCE_SECONDS)
         assert run.returncode == 1
         holding = f"orders is in use by process {holder.info.backend_pid} of {holder.info.user}"
         assert f"order: in 1 tries no lock was to be had within 3 s: {holding} (idle in" in error
@@ -100,7 +103,7 @@ def test_a_revision_that_was_chosen_to_end_a_deadlock_is_tried_again(
         # The revision holds orders, and waits for the outbox.
         holder.execute(_READ)
         holder.rollback()
-        assert run.communicate(timeout=30)[1] == ""
+        assert run.communicate(timeout=_PATIENCE_SECONDS)[1] == ""
     databases.drop(url)
 
 

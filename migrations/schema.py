@@ -83,6 +83,16 @@ def upgrade(database: str, url: str, revision: str = HEAD, *, app_url: str | Non
         _change(database, url, roles, lambda config: command.upgrade(config, revision))
 
 
+def create_database(database: str, url: str, *, app_url: str | None = None) -> None:
+    """Create a database and its roles if they do not exist, with nothing in it; see `upgrade`.
+
+    Raises:
+        SchemaError: the server cannot be reached, or the app role may do too much.
+    """
+    with _errors_of(database):
+        _prepare_server(url, Roles.of(url, app_url))
+
+
 def downgrade(database: str, url: str, revision: str, *, app_url: str | None = None) -> None:
     """Downgrade a database, of which `upgrade` was run, to a revision; `BASE` leaves it empty.
 
