@@ -1,0 +1,113 @@
+"""Snapshots of several databases as of one moment, on whichever servers they are.
+
+An order crosses databases, and no sequence of their snapshots would do: with an older snapshot of
+orders, there are payments without orders, and with a newer one, confirmed orders without payments.
+So all tables are locked for a moment, and the snapshots are exported while nobody writes. They are
+what a crash of all servers at once would leave, from which the order service recovers.
+"""
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+TRIES = 20
+_CONNECT_SECONDS = 10
+# Less than deadlock_timeout, so that a deadlock never ends a transaction of a service.
+_LOCK_TIMEOUT: LiteralString = "SET LOCAL lock_timeout = '500ms'"
+_PAUSE_SECONDS = (0.5, 1.5)
+_TABLES: LiteralString = (
+    "SELECT schemaname, tablename FROM pg_tables"
+    " WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2"
+)
+
+
+class SnapshotError(Exception):
+    """No snapshot could be made; the message says of which database, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot that other sessions of the same database can use while it is open."""
+
+    name: str
+    """The id that pg_export_snapshot returned."""
+    revision: str
+    """The revision that the schema is at."""
+
+
+@contextmanager
+def open_snapshots(urls: Mapping[str, str]) -> Iterator[Mapping[str, Snapshot]]:
+    """Open snapshots of all databases as of one moment, for as long as the block lasts.
+
+    Writers wait for it for half a second at most, and their tables cannot be changed by a migration
+    within the block.
+
+    Raises:
+        SnapshotError: A database has no schema, or its tables were in use in all tries.
+        psycopg.Error: A database cannot be reached or read.
+    """
+    with ExitStack() as stack:
+        readers = _connect_all(stack, urls)
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with stop_writers(urls):
+                    snapshots = {name: _export(name, reader) for name, reader in readers.items()}
+                break
+            except psycopg.errors.LockNotAvailable as error:
+                if not tries_left:
+                    message = f"in {TRIES} tries, some table was in use for half a second"
+                    raise SnapshotError(message) from error
+            time.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311 - no secret
+        yield snapshots
+
+
+@contextmanager
+def stop_writers(urls: Mapping[str, str]) -> Iterator[None]:
+    """Have all who write to the databases wait within the block; no transaction has written yet.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: A table was in use for too long. Nobody waits any more.
+    """
+    with ExitStack() as stack:
+        for connection in _connect_all(stack, urls).values():
+            connection.execute(_LOCK_TIMEOUT)
+            _lock(connection, "SHARE")
+        yield
+
+
+def _connect_all(stack: ExitStack, urls: Mapping[str, str]) -> dict[str, Connection]:
+    """Open connections that are rolled back and closed with the stack."""
+    connections = {}
+    for name, url in urls.items():
+        connection = psycopg.connect(url, connect_timeout=_CONNECT_SECONDS)
+        stack.callback(connection.close)
+        connections[name] = connection
+    return connections
+
+
+def _lock(connection: Connection, mode: LiteralString) -> None:
+    tables = [sql.Identifier(*row) for row in connection.execute(_TABLES)]
+    if tables:
+        lock = sql.SQL("LOCK TABLE {} IN {} MODE")
+        connection.execute(lock.format(sql.SQL(", ").join(tables), sql.SQL(mode)))
+
+
+def _export(database: str, connection: Connection) -> Snapshot:
+    """Export the snapshot of a new transaction, in which migrations cannot change the tables."""
+    connection.rollback()
+    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    _lock(connection, "ACCESS SHARE")
+    query = "SELECT pg_export_snapshot(), to_regclass('alembic_version') IS NOT NULL"
+    name, has_schema = connection.execute(query).fetchone() or ("", False)
+    row = has_schema and connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if not row:
+        raise SnapshotError(f"{database}: it has no schema: run the migrations first")
+    return Snapshot(name, row[0])
