@@ -134,4 +134,7 @@ def test_a_second_run_does_not_hold_up_the_first(url: str, start: Run) -> None:
         while observer.execute(f"{asking} AND pid <> pg_backend_pid()").fetchone() == (0,):
             assert second.poll() is None, second.communicate()[1]
         older.commit()
-        assert [run.communicate(timeout=_PATIENCE_SECONDS)[1] for run in (first, second)] == ["", ""]
+        assert [run.communicate(timeout=_PATIENCE_SECONDS)[1] for run in (first, second)] == [
+            "",
+            "",
+        ]

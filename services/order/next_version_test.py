@@ -92,7 +92,9 @@ async def _trade(shop: Shop, urls: Urls, name: str) -> None:
     order = await shop.orders.CreateOrder(bought)
     assert order.state == order_pb2.ORDER_STATE_CONFIRMED
     assert (await shop.orders.CreateOrder(bought)).order_id == order.order_id
-    held = new_order(user_id, (product_id, 1), key=f"{name}-held", payment_method="sandbox:pm_card_visa")
+    held = new_order(
+        user_id, (product_id, 1), key=f"{name}-held", payment_method="sandbox:pm_card_visa"
+    )
     await shop.orders.CreateOrder(held)
     declined = new_order(
         user_id, (product_id, 1), key=f"{name}-declined", payment_method=DECLINED_CARD

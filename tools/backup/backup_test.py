@@ -56,7 +56,9 @@ def _login(url: str) -> str:
     return f"postgresql://{role}:{role}@{parts['host']}:{parts['port']}/{parts['dbname']}"
 
 
-def _run(program: str, urls: Urls, *arguments: str, logins: Mapping[str, str] | None = None) -> Done:
+def _run(
+    program: str, urls: Urls, *arguments: str, logins: Mapping[str, str] | None = None
+) -> Done:
     services = {name: f"{name.upper()}SERVICE_" if name != "gateway" else "" for name in urls}
     logins = logins or urls
     environment = {
@@ -108,9 +110,7 @@ async def _back_up_while_customers_buy(shop: Shop, directory: Path) -> set[str]:
     product_id = await shop.new_product(units=_UNITS)
     acknowledged: list[str] = []
     users = [await shop.new_user(f"{number}@example.com") for number in range(_CUSTOMERS)]
-    customers = [
-        asyncio.create_task(_buy(shop, user, product_id, acknowledged)) for user in users
-    ]
+    customers = [asyncio.create_task(_buy(shop, user, product_id, acknowledged)) for user in users]
     while len(acknowledged) < _FIRST_ORDERS:
         await asyncio.sleep(0)
         for customer in customers:
@@ -131,9 +131,7 @@ async def test_a_busy_shop_is_backed_up_and_goes_on_elsewhere(
     directory = tmp_path / "backup"
     before = await _back_up_while_customers_buy(backed_up_shop, directory)
     logins = {name: _login(url) for name, url in restored_urls.items()}
-    done = await asyncio.to_thread(
-        _run, "restore", restored_urls, str(directory), logins=logins
-    )
+    done = await asyncio.to_thread(_run, "restore", restored_urls, str(directory), logins=logins)
     assert (done.returncode, done.stderr) == (0, "")
     async with AsyncExitStack() as stack:
         shop = RestoredShop(restored_urls, stack)
@@ -144,7 +142,9 @@ async def test_a_busy_shop_is_backed_up_and_goes_on_elsewhere(
             restored_urls["order"], "SELECT order_id::text FROM orders WHERE state = 'CONFIRMED'"
         )
         assert before <= {row[0] for row in confirmed}
-        request = new_order(await shop.new_user("new@example.com"), (await shop.new_product("B"), 1))
+        request = new_order(
+            await shop.new_user("new@example.com"), (await shop.new_product("B"), 1)
+        )
         order = await shop.orders.CreateOrder(request)
         assert order.state == order_pb2.ORDER_STATE_CONFIRMED
 
@@ -207,7 +207,9 @@ def test_a_damaged_file_is_not_restored(
     copy = _copy(backup, tmp_path)
     path = copy / "payment.dump"
     path.write_bytes(path.read_bytes()[:-1])
-    assert refuse(copy) == f"restore: {path} is not the file that was written: its SHA-256 differs\n"
+    assert (
+        refuse(copy) == f"restore: {path} is not the file that was written: its SHA-256 differs\n"
+    )
 
 
 def test_a_backup_without_a_manifest_is_not_restored(
@@ -247,6 +249,8 @@ def test_a_restored_database_belongs_to_its_owner_and_the_service_may_not_change
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DELETE FROM transactions")
         connection.rollback()
-        owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname IN ('public', 'sandbox')"
+        owners = (
+            "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname IN ('public', 'sandbox')"
+        )
         database = conninfo.conninfo_to_dict(restored_urls["payment"])["dbname"]
         assert connection.execute(owners).fetchall() == [(f"{database}_owner",)]

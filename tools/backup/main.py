@@ -90,9 +90,7 @@ def _dump(
         programs.run(tools, url, "pg_dump", *options, stdout=file)
     size = path.stat().st_size
     say(f"{database:8} {size / 1e6:10.1f} MB  {time.monotonic() - begin:6.1f} s")
-    return Dump(
-        revision=snapshot.revision, size_bytes=size, sha256=manifest.compute_sha256(path)
-    )
+    return Dump(revision=snapshot.revision, size_bytes=size, sha256=manifest.compute_sha256(path))
 
 
 if __name__ == "__main__":

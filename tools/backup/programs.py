@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from typing import IO
+from typing import IO, Any
 
 from psycopg import conninfo
 
@@ -26,7 +26,7 @@ def run(
         ProgramError: Its exit status is not 0.
     """
     program, *arguments = command
-    parameters = conninfo.conninfo_to_dict(url)
+    parameters: dict[str, Any] = dict(conninfo.conninfo_to_dict(url))
     password = parameters.pop("password", None)
     environment = {**os.environ, "PGCONNECT_TIMEOUT": "10"}
     if password:

@@ -127,7 +127,13 @@ def _load(tools: Programs, url: str, path: Path) -> None:
     options = ("--no-owner", "--no-privileges", f"--role={owner}")
     with path.open("rb") as file:
         programs.run(
-            tools, url, "pg_restore", "--single-transaction", "--exit-on-error", *options, stdin=file
+            tools,
+            url,
+            "pg_restore",
+            "--single-transaction",
+            "--exit-on-error",
+            *options,
+            stdin=file,
         )
 
 

@@ -75,6 +75,9 @@ def test_no_migration_changes_a_table_while_snapshots_are_open(urls: Mapping[str
 
 def test_a_database_without_a_schema_is_named(databases: Databases) -> None:
     url = databases.create_empty()
-    with pytest.raises(SnapshotError, match="user: it has no schema"), open_snapshots({"user": url}):
+    with (
+        pytest.raises(SnapshotError, match="user: it has no schema"),
+        open_snapshots({"user": url}),
+    ):
         pass
     databases.drop(url)
