@@ -5,15 +5,15 @@ it scans while others may not write to them, and what it takes from those who us
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, LiteralString, cast
 
 import psycopg
 import pytest
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from alembic.script import Script
 
-from migrations import schema
+from migrations import schema, sql
 from tools.postgres.testing import Databases
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -47,11 +47,12 @@ def _find_scans(connection: psycopg.Connection, tables: list[int]) -> list[str]:
 def _find_lost(before: dict[Any, Any], after: dict[Any, Any]) -> list[str]:
     """Return what a version that knows the columns before would miss, or would not know to set."""
     faults = [f"{name} is gone" for key, (name, _, _) in before.items() if key not in after]
-    for key, (name, kind, required) in after.items():
-        if key not in before:
-            faults += [f"{name} has to be set"] * required
-        elif kind != before[key][1]:
+    for key, (name, type_, must_be_set) in after.items():
+        _, type_before, had_to_be_set = before.get(key, (name, type_, False))
+        if type_ != type_before:
             faults.append(f"{name} is another type")
+        if must_be_set and not had_to_be_set:
+            faults.append(f"{name} has to be set")
     return sorted(faults)
 
 
@@ -71,17 +72,17 @@ def find_faults(
     return _find_scans(connection, tables) + lost
 
 
-def find_faults_of_revision(url: str, script: Script) -> list[str]:
-    """Return the faults of a revision that is next; it is rolled back."""
+def find_faults_of_revision(url: str, module: Any) -> list[str]:
+    """Return the faults of the module of a revision, which is next; it is rolled back."""
     with schema._connect(url) as connection:
         raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
         options = {"transaction_per_migration": True}
         context = MigrationContext.configure(connection, opts=options)
         transaction = context.begin_transaction(_per_migration=True)
         with Operations.context(context), transaction:
-            faults = find_faults(
-                raw, script.module.upgrade, contracts=hasattr(script.module, "contracts")
-            )
+            contracts = getattr(module, "contracts", "")
+            assert contracts < module.revision, "it contracts what an earlier revision expanded"
+            faults = find_faults(raw, module.upgrade, contracts=bool(contracts))
             raw.rollback()
         return faults
 
@@ -93,7 +94,7 @@ def test_revisions_hold_up_nobody_and_let_the_version_before_go_on(
     url = databases.create_empty()
     for script in schema.list_revisions(database):
         if script.revision >= _FIRST[database]:
-            assert find_faults_of_revision(url, script) == [], script.path
+            assert find_faults_of_revision(url, script.module) == [], script.path
         schema.upgrade(database, url, script.revision)
     databases.drop(url)
 
@@ -101,8 +102,8 @@ def test_revisions_hold_up_nobody_and_let_the_version_before_go_on(
 def test_an_old_revision_breaks_the_rules(databases: Databases) -> None:
     url = databases.create_empty()
     schema.upgrade("order", url, "0002")
-    script = schema.list_revisions("order")[2]
-    assert find_faults_of_revision(url, script) == [
+    module = schema.list_revisions("order")[2].module
+    assert find_faults_of_revision(url, module) == [
         "orders is scanned under a lock",
         "orders.cancel_requested is gone",
         *(f"outbox.{name} is gone" for name in ("create_time", "event_id", "order_id", "state")),
@@ -122,7 +123,18 @@ _SCANNED = "orders is scanned under a lock"
         ("UPDATE orders SET attempts = 0", [_SCANNED]),
         ("DELETE FROM orders WHERE state = 'REJECTED'", [_SCANNED]),
         ("ALTER TABLE orders ADD CHECK (version > 0)", [_SCANNED]),
-        ("ALTER TABLE orders ALTER COLUMN lease_until SET NOT NULL", [_SCANNED]),
+        (
+            "ALTER TABLE orders ALTER COLUMN lease_until SET NOT NULL",
+            [_SCANNED, "orders.lease_until has to be set"],
+        ),
+        (
+            "ALTER TABLE orders ADD CONSTRAINT leased NOT NULL lease_until NOT VALID",
+            ["orders.lease_until has to be set"],
+        ),
+        (
+            "ALTER TABLE orders ALTER COLUMN version DROP DEFAULT",
+            ["orders.version has to be set"],
+        ),
         ("ALTER TABLE orders ADD note uuid NOT NULL DEFAULT uuidv7()", [_SCANNED]),
         ("ALTER TABLE orders ADD note text CHECK (note <> '')", [_SCANNED]),
         (
@@ -181,6 +193,15 @@ def test_a_constraint_may_be_validated_by_a_revision_of_its_own(databases: Datab
         connection.commit()
         validate: LiteralString = "ALTER TABLE orders VALIDATE CONSTRAINT positive"
         assert find_faults(connection, lambda: connection.execute(validate)) == []
+    databases.drop(url)
+
+
+def test_an_index_that_is_created_while_others_write_is_allowed(databases: Databases) -> None:
+    url = databases.create("order")
+    module = SimpleNamespace(
+        revision="9999", upgrade=lambda: sql.create_index("orders_state_idx", "ON orders (state)")
+    )
+    assert find_faults_of_revision(url, module) == []
     databases.drop(url)
 
 

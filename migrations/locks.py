@@ -18,11 +18,12 @@ import sqlalchemy
 LOCK_TIMEOUT_SECONDS = 3
 """How long a statement waits for a lock, and others behind it."""
 TRIES = 10
+"""How often a change is tried: all of it takes less than the minute that another run waits."""
 PAUSE_SECONDS = (1.0, 2.0)
 """How long others are let pass between two tries, at least and at most."""
 SET_TIMEOUT: LiteralString = f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"
 
-_OBSERVE_SECONDS = 0.25
+_OBSERVE_SECONDS = 0.5
 _CONNECT_TIMEOUT_SECONDS = 10
 # A role sees the process ids of all sessions, and what else there is of those that are its own.
 _HOLDERS: LiteralString = """
@@ -71,9 +72,9 @@ def _is_about_locks(error: Exception) -> bool:
 
 def _describe(holders: list[str]) -> str:
     return (
-        f"in {TRIES} tries no lock was to be had within {LOCK_TIMEOUT_SECONDS} s:"
-        f" {'; '.join(holders) or 'it is unknown who held it'}. The revision is rolled back."
-        " Repeat it when they have ended, or end them with pg_terminate_backend"
+        f"a lock could not be taken within {LOCK_TIMEOUT_SECONDS} s, in {TRIES} tries:"
+        f" {'; '.join(holders) or 'it is unknown who held it'}. The revision was rolled back: try"
+        " it again later, or end what holds the lock with pg_terminate_backend"
     )
 
 
@@ -96,6 +97,8 @@ def _observe(url: str, process_id: int) -> Iterator[list[str]]:
 
 
 def _watch(url: str, process_id: int, holders: list[str], done: threading.Event) -> None:
+    if done.wait(_OBSERVE_SECONDS):
+        return
     # Without this connection, the change is run all the same: only a message has less to say.
     with (
         contextlib.suppress(psycopg.Error),
@@ -108,7 +111,7 @@ def _watch(url: str, process_id: int, holders: list[str], done: threading.Event)
             rows = connection.execute(_HOLDERS, [process_id]).fetchall()
             if rows:
                 holders[:] = [
-                    f"{table} is in use by process {holder} of {role} ({state}), in a transaction"
-                    f" since {seconds} s"
+                    f"{table} is in use by process {holder} of {role} ({state}), whose"
+                    f" transaction began {seconds} s ago"
                     for table, holder, role, state, seconds in rows
                 ]

@@ -85,7 +85,9 @@ def test_a_revision_that_gets_no_lock_changes_nothing_and_names_who_holds_it(url
         _, error = run.communicate(timeout=_PATIENCE_SECONDS)
         assert run.returncode == 1
         holding = f"orders is in use by process {holder.info.backend_pid} of {holder.info.user}"
-        assert f"order: in 1 tries no lock was to be had within 3 s: {holding} (idle in" in error
+        assert (
+            f"order: a lock could not be taken within 3 s, in 1 tries: {holding} (idle in" in error
+        )
         assert schema.read_revision("order", url) == "0005"
     schema.upgrade("order", url, "0007")
 

@@ -138,6 +138,18 @@ def test_an_upgrade_waits_for_a_concurrent_one(databases: Databases) -> None:
     databases.drop(url)
 
 
+def test_upgrade_raises_if_a_concurrent_one_takes_too_long(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = databases.create_empty()
+    monkeypatch.setattr(schema, "_LOCK_TIMEOUT_SECONDS", 0)
+    with schema._locked_connection(url):
+        with pytest.raises(schema.SchemaError, match="user: another run has taken more than 0 s"):
+            schema.upgrade("user", url)
+        assert schema.read_revision("user", url) is None
+    databases.drop(url)
+
+
 def test_concurrent_upgrades_create_a_missing_database_once(databases: Databases) -> None:
     url = _make_missing_url(databases)
     runs = [_start_run(url) for _ in range(3)]

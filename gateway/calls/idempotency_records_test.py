@@ -12,7 +12,7 @@ from gateway.calls import idempotency
 from gateway.calls.idempotency import SWEEP_BATCH, Claim, IdempotencyRecords, make_claim
 from gateway.calls.responses import Response
 from gateway.http.problems import Problem
-from tools.postgres.testing import app_url
+from tools.postgres.testing import app_url, connect
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "gateway"
@@ -135,3 +135,22 @@ async def test_sweep_deletes_a_limited_batch(
         )
     assert await records.sweep() == SWEEP_BATCH
     assert await records.sweep() == 1
+
+
+async def test_records_are_found_while_the_table_is_expanded(
+    records: IdempotencyRecords, clean_database_url: str
+) -> None:
+    claims = [make_claim("POST", "/v1/things", "", f"key-{number}", b"x") for number in range(12)]
+    # Often enough for psycopg to have prepared the statements.
+    for claim in claims[:6]:
+        await records.perform_once(claim, perform, LEASE_SECONDS)
+        await records.perform_once(claim, never, LEASE_SECONDS)
+    administrator = connect(clean_database_url)
+    administrator.execute("ALTER TABLE idempotency_records ADD next_note text NOT NULL DEFAULT ''")
+    administrator.execute("UPDATE idempotency_records SET next_note = 'set'")
+    for claim in claims[6:]:
+        await records.perform_once(claim, perform, LEASE_SECONDS)
+    for claim in claims:
+        assert (await records.perform_once(claim, never, LEASE_SECONDS)).body == b"first"
+    assert count(clean_database_url, "next_note = 'set'") == 6
+    administrator.execute("ALTER TABLE idempotency_records DROP next_note")

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import LiteralString
 
 import grpc
-import psycopg
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -29,6 +28,7 @@ from services.order.testing import (
     new_refund,
     read,
 )
+from tools.postgres.testing import connect
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
@@ -36,6 +36,8 @@ _TABLES: LiteralString = """
 SELECT format('%I.%I', schemaname, relname) FROM pg_stat_user_tables
 WHERE relname <> 'alembic_version'
 """
+_ROUNDS = 6
+"""After how many uses of a statement psycopg has prepared it, and one more."""
 _DELETED = ("public.mails",)
 """Tables whose rows the services delete: a mail, once it is sent."""
 _EXPAND = """
@@ -61,20 +63,18 @@ class NextVersion:
     def expand(self) -> None:
         """Add the new columns, with an index; those of ledgers keep their defaults."""
         for database, url in self._urls.items():
-            with psycopg.connect(url) as connection:
-                for (table,) in connection.execute(_TABLES).fetchall():
-                    connection.execute(_EXPAND.format(table=table))
-                    if table not in (*LEDGERS[database], *_DELETED):
-                        self.marked[database, table] = 0
+            connection = connect(url)
+            connection.execute("SET lock_timeout = '5s'")
+            for (table,) in connection.execute(_TABLES).fetchall():
+                connection.execute(_EXPAND.format(table=table))
+                if table not in (*LEDGERS[database], *_DELETED):
+                    self.marked[database, table] = 0
 
     async def mark(self) -> None:
         """Set the new columns of the rows where they are not set."""
         for database, table in self.marked:
-            with psycopg.connect(self._urls[database]) as connection:
-                connection.execute("SET LOCAL lock_timeout = '5s'")
-                self.marked[database, table] += connection.execute(
-                    _MARK.format(table=table)
-                ).rowcount
+            marked = connect(self._urls[database]).execute(_MARK.format(table=table))
+            self.marked[database, table] += marked.rowcount
 
     def lost(self) -> Iterator[str]:
         """Yield the tables of which rows have lost what it has set, or have been replaced."""
@@ -85,7 +85,7 @@ class NextVersion:
 
 
 async def _trade(shop: Shop, urls: Urls, name: str) -> None:
-    """Have orders confirmed, rejected, cancelled, recovered, shipped and refunded."""
+    """Have four orders confirmed, declined, recovered, shipped and refunded."""
     user_id = await shop.new_user(f"{name}@example.com")
     product_id = await shop.new_product(name)
     bought = new_order(user_id, (product_id, 3), key=f"{name}-bought")
@@ -133,8 +133,7 @@ async def _change(shop: Shop, user_id: str, product_id: str) -> None:
 
 
 async def test_the_services_go_on_while_their_schemas_are_expanded(shop: Shop, urls: Urls) -> None:
-    # Often enough for psycopg to have prepared the statements.
-    for round_number in range(6):
+    for round_number in range(_ROUNDS):
         await _trade(shop, urls, f"before-{round_number}")
     following = NextVersion(urls)
     following.expand()
@@ -145,4 +144,4 @@ async def test_the_services_go_on_while_their_schemas_are_expanded(shop: Shop, u
     await _trade(shop, urls, "after")
     await following.mark()
     assert list(following.lost()) == []
-    assert following.marked["order", "public.orders"] == 4 * 7
+    assert following.marked["order", "public.orders"] == 4 * (_ROUNDS + 1)
