@@ -17,7 +17,7 @@ from services.order.refund import RefundState
 # Transactions get numbers when they first write, and end in another order. Below the oldest one
 # that is running, no event can appear any more: a reader that stops there misses none. That one
 # may be of another database of the server. The numbers are those of a server: where a dump is
-# restored into another one, whose numbers are lower, events would be hidden until it catches up.
+# restored into another one, tools/backup has that one catch up.
 _ENDED: LiteralString = "xact_id < pg_snapshot_xmin(pg_current_snapshot())"
 
 _SELECT: LiteralString = (

@@ -1,14 +1,17 @@
 """A shop is backed up while it is busy, and goes on elsewhere."""
 
 import asyncio
+import hashlib
 import itertools
 import json
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -16,12 +19,19 @@ from psycopg import conninfo
 
 from bazaar.order.v1 import order_pb2
 from chassis.database import Database
-from services.order.testing import Shop, Urls, audit, make_due, new_order, read
+from services.order.testing import Shop, Urls, audit, lose, make_due, new_order, read
+from tools.postgres.server import Server
 from tools.postgres.testing import Databases, clear
+from tools.postgres.throwaway import run_throwaway_server
 
 pytest_plugins = ("tools.postgres.testing", "services.order.testing")
 
 _HERE = Path(__file__).parent
+_ACTIVE: LiteralString = "SELECT FROM orders WHERE next_at IS NOT NULL LIMIT 1"
+_HIDDEN_EVENTS: LiteralString = (
+    "SELECT count(*) FROM order_events WHERE xact_id >= pg_snapshot_xmin(pg_current_snapshot())"
+)
+"""The events that the feed of all orders does not hand out yet."""
 _CUSTOMERS = 4
 _UNITS = 1_000_000
 _FIRST_ORDERS = 40
@@ -37,16 +47,18 @@ def all_urls(urls: Urls, databases: Databases) -> Iterator[Urls]:
     databases.drop(gateway)
 
 
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Server]:
+    """Yield another server, whose transaction ids are lower."""
+    with run_throwaway_server() as server:
+        yield server
+
+
 @pytest.fixture
-def restored_urls(databases: Databases, all_urls: Urls) -> Iterator[Urls]:
-    """Yield the URLs of five databases that do not exist yet."""
-    made = {name: databases.create_empty() for name in all_urls}
-    for url in made.values():
-        databases.drop(url)
-    yield made
-    for url in made.values():
-        if _exists(url, databases.maintenance_url):
-            databases.drop(url)
+def restored_urls(elsewhere: Server, all_urls: Urls) -> Urls:
+    """Return the URLs of five databases that do not exist yet, on the other server."""
+    prefix = f"shop_{uuid.uuid4().hex[:8]}"
+    return {name: elsewhere.url(f"{prefix}_{name}") for name in all_urls}
 
 
 def _login(url: str) -> str:
@@ -83,7 +95,7 @@ class RestoredShop(Shop):
         for _ in range(_RECOVERIES):
             make_due(self.urls)
             await self.worker.run()
-            if not read(self.urls["order"], "SELECT FROM orders WHERE next_at IS NOT NULL LIMIT 1"):
+            if not read(self.urls["order"], _ACTIVE):
                 return
 
 
@@ -98,30 +110,54 @@ async def backed_up_shop(all_urls: Urls) -> AsyncIterator[Shop]:
         clear(url)
 
 
-async def _buy(shop: Shop, user_id: str, product_id: str, acknowledged: list[str]) -> None:
-    """Place orders one after the other until the task is cancelled."""
-    for number in itertools.count():
-        request = new_order(user_id, (product_id, 1), key=f"{user_id}-{number}")
-        acknowledged.append((await shop.orders.CreateOrder(request)).order_id)
+class Customers:
+    """They place orders, each one after the other, until they are told to stop."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self._tasks: list[asyncio.Task[None]] = []
+        self._have_begun = asyncio.Event()
+        self.acknowledged: list[str] = []
+        """The orders that they were told about."""
+
+    async def start(self) -> None:
+        """Have them place some orders, the first of which is interrupted, and go on."""
+        product_id = await self._shop.new_product(units=_UNITS)
+        self._shop.hooks.once("before commit_stock", lose)
+        for number in range(_CUSTOMERS):
+            user_id = await self._shop.new_user(f"{number}@example.com")
+            self._tasks.append(asyncio.create_task(self._buy(user_id, product_id)))
+        begun = asyncio.create_task(self._have_begun.wait())
+        await asyncio.wait([begun, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        assert begun.done(), [task.exception() for task in self._tasks if task.done()]
+
+    async def stop(self) -> None:
+        """Have them stop.
+
+        Raises:
+            AssertionError: An order failed.
+        """
+        for task in self._tasks:
+            assert task.cancel(), task.exception()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _buy(self, user_id: str, product_id: str) -> None:
+        for number in itertools.count():
+            request = new_order(user_id, (product_id, 1), key=f"{user_id}-{number}")
+            self.acknowledged.append((await self._shop.orders.CreateOrder(request)).order_id)
+            if len(self.acknowledged) >= _FIRST_ORDERS:
+                self._have_begun.set()
 
 
 async def _back_up_while_customers_buy(shop: Shop, directory: Path) -> set[str]:
     """Back the shop up under load; return the orders that were placed before it began."""
-    product_id = await shop.new_product(units=_UNITS)
-    acknowledged: list[str] = []
-    users = [await shop.new_user(f"{number}@example.com") for number in range(_CUSTOMERS)]
-    customers = [asyncio.create_task(_buy(shop, user, product_id, acknowledged)) for user in users]
-    while len(acknowledged) < _FIRST_ORDERS:
-        await asyncio.sleep(0)
-        for customer in customers:
-            assert not customer.done(), customer.exception()
-    before = set(acknowledged)
+    customers = Customers(shop)
+    await customers.start()
+    before = set(customers.acknowledged)
     done = await asyncio.to_thread(_run, "backup", shop.urls, str(directory))
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(acknowledged) > len(before), "nobody bought meanwhile"
-    for customer in customers:
-        assert customer.cancel(), customer.exception()
-    await asyncio.gather(*customers, return_exceptions=True)
+    assert len(customers.acknowledged) > len(before), "nobody bought meanwhile"
+    await customers.stop()
     return before
 
 
@@ -136,8 +172,10 @@ async def test_a_busy_shop_is_backed_up_and_goes_on_elsewhere(
     async with AsyncExitStack() as stack:
         shop = RestoredShop(restored_urls, stack)
         await shop.open()
+        assert read(restored_urls["order"], _ACTIVE), "the backup has an order that is not final"
         await shop.recover()
         assert audit(restored_urls) == []
+        assert read(restored_urls["order"], _HIDDEN_EVENTS) == [(0,)]
         confirmed = read(
             restored_urls["order"], "SELECT order_id::text FROM orders WHERE state = 'CONFIRMED'"
         )
@@ -162,9 +200,9 @@ def _copy(backup: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(backup, tmp_path / "copy"))
 
 
-def _exists(url: str, maintenance_url: str) -> bool:
+def _exists(url: str) -> bool:
     name = conninfo.conninfo_to_dict(url)["dbname"]
-    with psycopg.connect(maintenance_url) as connection:
+    with psycopg.connect(conninfo.make_conninfo(url, dbname="postgres")) as connection:
         query = "SELECT FROM pg_database WHERE datname = %s"
         return bool(connection.execute(query, [name]).rowcount)
 
@@ -188,14 +226,14 @@ def test_a_failed_backup_is_not_taken_for_one(all_urls: Urls, tmp_path: Path) ->
 
 
 @pytest.fixture
-def refuse(restored_urls: Urls, databases: Databases) -> Callable[[Path], str]:
+def refuse(restored_urls: Urls) -> Callable[[Path], str]:
     """Return what restores a backup, sees that nothing was made, and returns the message."""
 
     def run(directory: Path) -> str:
         done = _run("restore", restored_urls, str(directory))
         assert done.returncode == 1
         for url in restored_urls.values():
-            assert not _exists(url, databases.maintenance_url)
+            assert not _exists(url)
         return done.stderr
 
     return run
@@ -220,6 +258,21 @@ def test_a_backup_without_a_manifest_is_not_restored(
     assert "is no complete backup" in refuse(copy)
 
 
+def test_a_file_that_cannot_be_loaded_is_an_error(
+    backup: Path, restored_urls: Urls, tmp_path: Path
+) -> None:
+    copy = _copy(backup, tmp_path)
+    (copy / "user.dump").write_bytes(b"")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["databases"]["user"]["sha256"] = hashlib.sha256().hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    logins = {name: _login(url) for name, url in restored_urls.items()}
+    done = _run("restore", restored_urls, str(copy), logins=logins)
+    database = conninfo.conninfo_to_dict(restored_urls["user"])["dbname"]
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"restore: {database}: pg_restore: error: ")
+
+
 def test_a_backup_of_a_later_version_is_not_restored(
     backup: Path, tmp_path: Path, refuse: Callable[[Path], str]
 ) -> None:
@@ -231,12 +284,12 @@ def test_a_backup_of_a_later_version_is_not_restored(
 
 
 def test_a_database_with_tables_is_not_restored_into(
-    backup: Path, all_urls: Urls, restored_urls: Urls, databases: Databases
+    backup: Path, all_urls: Urls, restored_urls: Urls
 ) -> None:
     done = _run("restore", {**restored_urls, "gateway": all_urls["gateway"]}, str(backup))
     assert done.returncode == 1
     assert done.stderr.startswith("restore: gateway: the database has tables")
-    assert not _exists(restored_urls["user"], databases.maintenance_url)
+    assert not _exists(restored_urls["user"])
 
 
 def test_a_restored_database_belongs_to_its_owner_and_the_service_may_not_change_its_ledger(

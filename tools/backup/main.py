@@ -28,9 +28,13 @@ def main() -> None:
     urls = settings.load(MigrationSettings).database_urls()
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            back_up(urls, directory, find_programs(Path(scratch)), print)
+            back_up(urls, directory, find_programs(Path(scratch)), _say)
     except _FAILURES as error:
         sys.exit(f"backup: {error}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _parse_arguments() -> Path:
@@ -69,7 +73,7 @@ def back_up(
             for database, snapshot in snapshots.items()
         }
     manifest.write(Manifest(time=now, databases=dumps), unfinished)
-    os.sync()
+    os.sync()  # The directory has its name only when all that is in it is on the disk.
     unfinished.rename(directory)
     say(f"written to {directory}, as of {now:%Y-%m-%d %H:%M:%S} UTC")
 
@@ -88,9 +92,9 @@ def _dump(
         path.chmod(0o600)
         options = ("--format=custom", f"--snapshot={snapshot.name}", _LOCK_WAIT)
         programs.run(tools, url, "pg_dump", *options, stdout=file)
-    size = path.stat().st_size
-    say(f"{database:8} {size / 1e6:10.1f} MB  {time.monotonic() - begin:6.1f} s")
-    return Dump(revision=snapshot.revision, size_bytes=size, sha256=manifest.compute_sha256(path))
+    megabytes = path.stat().st_size / 1e6
+    say(f"{database:8} {megabytes:10.1f} MB  {time.monotonic() - begin:6.1f} s")
+    return Dump(revision=snapshot.revision, sha256=manifest.compute_sha256(path))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ class Dump(BaseModel):
 
     revision: str
     """The revision that the schema is at."""
-    size_bytes: int
     sha256: str
 
 

@@ -10,7 +10,7 @@ from tools.postgres.programs import Programs
 
 
 class ProgramError(Exception):
-    """One of the programs failed; the message is what it wrote to stderr."""
+    """One of the programs failed; the message has the database and what was written to stderr."""
 
 
 def run(
@@ -41,4 +41,5 @@ def run(
         check=False,
     )
     if done.returncode:
-        raise ProgramError(done.stderr.decode(errors="replace").strip() or program)
+        message = done.stderr.decode(errors="replace").strip()
+        raise ProgramError(f"{parameters['dbname']}: {message or f'{program} failed'}")

@@ -13,10 +13,10 @@ from psycopg import conninfo
 
 from chassis import settings
 from migrations import schema
-from migrations.roles import Roles
 from migrations.settings import MigrationSettings
 from tools.backup import manifest, programs
 from tools.backup.manifest import Manifest, ManifestError
+from tools.backup.transactions import catch_up
 from tools.postgres.programs import Programs, ProgramsError, find_programs
 
 _CONNECT_SECONDS = 10
@@ -50,9 +50,13 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as scratch:
             tools = find_programs(Path(scratch))
-            restore(config.database_urls(), config.app_urls(), directory, tools, print)
+            restore(config.database_urls(), config.app_urls(), directory, tools, _say)
     except _FAILURES as error:
         sys.exit(f"restore: {error}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _parse_arguments() -> Path:
@@ -83,6 +87,7 @@ def restore(
         RestoreError: A database has tables, or the backup does not fit. Nothing was changed.
         SchemaError: A database or its roles could not be made.
         ProgramError: pg_restore failed.
+        psycopg.Error: A database cannot be reached or read.
     """
     backup = manifest.read(directory)
     _check(backup, urls)
@@ -92,6 +97,7 @@ def restore(
         _load(tools, url, manifest.find_file(directory, database))
         # It grants the app role its privileges, too.
         schema.upgrade(database, url, app_url=app_urls[database])
+        catch_up(url, say)
         say(f"{database:8} {time.monotonic() - begin:6.1f} s")
     say(f"restored as of {backup.time:%Y-%m-%d %H:%M:%S} UTC. Start the shop, and after a minute")
     say("compare what it has with the books of its providers: ./bazelw run //tools/reconcile")
@@ -122,9 +128,8 @@ def _has_tables(url: str) -> bool:
 
 
 def _load(tools: Programs, url: str, path: Path) -> None:
-    owner = Roles.of(url).owner
-    # Who owns what and who may do what are for the migrations to say.
-    options = ("--no-owner", "--no-privileges", f"--role={owner}")
+    # Who owns what, and who may do what with it, is for the migrations to say.
+    options = ("--no-owner", "--no-privileges")
     with path.open("rb") as file:
         programs.run(
             tools,

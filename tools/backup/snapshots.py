@@ -19,14 +19,29 @@ from psycopg import sql
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 TRIES = 20
-_CONNECT_SECONDS = 10
-# Less than deadlock_timeout, so that a deadlock never ends a transaction of a service.
-_LOCK_TIMEOUT: LiteralString = "SET LOCAL lock_timeout = '500ms'"
+"""How often the tables are locked, if some of them are in use."""
 _PAUSE_SECONDS = (0.5, 1.5)
+_CONNECT_SECONDS = 10
+# Each wait ends before deadlock_timeout does for whoever waits for it in turn: no transaction of a
+# service is chosen to end a deadlock.
+_TIMEOUT: LiteralString = "SET LOCAL statement_timeout = '400ms'"
+# A dump takes long, and the snapshots of those after it wait for it.
+_NO_TIMEOUTS: LiteralString = (
+    "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL transaction_timeout = 0"
+)
+# An autovacuum ends after deadlock_timeout when it is waited for. Superusers may change that, and
+# who was granted it.
+_VACUUM_TIMEOUT: LiteralString = """
+SELECT set_config('deadlock_timeout', '100ms', true)
+WHERE has_parameter_privilege('deadlock_timeout', 'SET')
+"""
 _TABLES: LiteralString = (
     "SELECT schemaname, tablename FROM pg_tables"
     " WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2"
 )
+
+BUSY = (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected)
+"""What is raised for tables that are in use."""
 
 
 class SnapshotError(Exception):
@@ -47,11 +62,11 @@ class Snapshot:
 def open_snapshots(urls: Mapping[str, str]) -> Iterator[Mapping[str, Snapshot]]:
     """Open snapshots of all databases as of one moment, for as long as the block lasts.
 
-    Writers wait for it for half a second at most, and their tables cannot be changed by a migration
-    within the block.
+    Writers wait while the tables are locked, which takes less than half a second per database, and
+    then go on. Within the block, no migration can change a table.
 
     Raises:
-        SnapshotError: A database has no schema, or its tables were in use in all tries.
+        SnapshotError: A database has no schema, or a table was in use in all tries.
         psycopg.Error: A database cannot be reached or read.
     """
     with ExitStack() as stack:
@@ -61,9 +76,9 @@ def open_snapshots(urls: Mapping[str, str]) -> Iterator[Mapping[str, Snapshot]]:
                 with stop_writers(urls):
                     snapshots = {name: _export(name, reader) for name, reader in readers.items()}
                 break
-            except psycopg.errors.LockNotAvailable as error:
+            except BUSY as error:
                 if not tries_left:
-                    message = f"in {TRIES} tries, some table was in use for half a second"
+                    message = f"in {TRIES} tries, some table was in use, such as by a VACUUM"
                     raise SnapshotError(message) from error
             time.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311 - no secret
         yield snapshots
@@ -71,14 +86,17 @@ def open_snapshots(urls: Mapping[str, str]) -> Iterator[Mapping[str, Snapshot]]:
 
 @contextmanager
 def stop_writers(urls: Mapping[str, str]) -> Iterator[None]:
-    """Have all who write to the databases wait within the block; no transaction has written yet.
+    """Have all who would write to the databases wait within the block.
+
+    What others have written before is committed or rolled back when it begins.
 
     Raises:
-        psycopg.errors.LockNotAvailable: A table was in use for too long. Nobody waits any more.
+        BUSY: A table was in use for too long. Nobody waits any more.
     """
     with ExitStack() as stack:
         for connection in _connect_all(stack, urls).values():
-            connection.execute(_LOCK_TIMEOUT)
+            connection.execute(_TIMEOUT)
+            connection.execute(_VACUUM_TIMEOUT)
             _lock(connection, "SHARE")
         yield
 
@@ -104,6 +122,8 @@ def _export(database: str, connection: Connection) -> Snapshot:
     """Export the snapshot of a new transaction, in which migrations cannot change the tables."""
     connection.rollback()
     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    connection.execute(_NO_TIMEOUTS)
+    connection.execute(_TIMEOUT)
     _lock(connection, "ACCESS SHARE")
     query = "SELECT pg_export_snapshot(), to_regclass('alembic_version') IS NOT NULL"
     name, has_schema = connection.execute(query).fetchone() or ("", False)

@@ -1,15 +1,22 @@
 """All snapshots are of one moment, at which nobody wrote to any of the databases."""
 
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
-from tools.backup.snapshots import SnapshotError, open_snapshots, stop_writers
+from tools.backup import snapshots
+from tools.backup.snapshots import BUSY, SnapshotError, open_snapshots, stop_writers
 from tools.postgres.testing import Databases
 
 pytest_plugins = ("tools.postgres.testing",)
 
+_MOMENT_SECONDS = 5
+_IS_WAITING = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = to_regclass('notes'))
+"""
 _INSERT = "INSERT INTO notes VALUES ('written')"
 
 
@@ -38,6 +45,11 @@ def _count(url: str, snapshot: str) -> object:
         return connection.execute("SELECT count(*) FROM notes").fetchone()
 
 
+def _count_in_snapshot(urls: Mapping[str, str], database: str) -> object:
+    with open_snapshots(urls) as opened:
+        return _count(urls[database], opened[database].name)
+
+
 def test_nobody_writes_to_any_database_while_writers_are_stopped(urls: Mapping[str, str]) -> None:
     with stop_writers(urls):
         for url in urls.values():
@@ -50,21 +62,45 @@ def test_nobody_writes_to_any_database_while_writers_are_stopped(urls: Mapping[s
 def test_who_has_written_is_waited_for_and_nobody_waits_meanwhile(urls: Mapping[str, str]) -> None:
     with psycopg.connect(urls["payment"]) as writer:
         writer.execute(_INSERT)
-        with pytest.raises(psycopg.errors.LockNotAvailable), stop_writers(urls):
+        begin = time.monotonic()
+        with pytest.raises(BUSY), stop_writers(urls):
             pass
+        assert time.monotonic() - begin < _MOMENT_SECONDS
         for url in urls.values():
             _execute(url, _INSERT)
+
+
+def test_tables_that_are_in_use_are_locked_later(urls: Mapping[str, str]) -> None:
+    with psycopg.connect(urls["payment"]) as writer, ThreadPoolExecutor(1) as pool:
+        writer.execute(_INSERT)
+        opened = pool.submit(_count_in_snapshot, urls, "payment")
+        with psycopg.connect(urls["payment"], autocommit=True) as observer:
+            for expected in (True, False):
+                while observer.execute(_IS_WAITING).fetchone() != (expected,):
+                    assert not opened.done(), opened.exception()
+        writer.commit()
+        assert opened.result() == (1,)
+
+
+def test_tables_that_stay_in_use_are_an_error(
+    urls: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "TRIES", 2)
+    with psycopg.connect(urls["payment"]) as writer:
+        writer.execute(_INSERT)
+        with pytest.raises(SnapshotError, match="in 2 tries, some table was in use"):
+            _count_in_snapshot(urls, "payment")
 
 
 def test_writers_go_on_while_snapshots_are_open_and_are_not_in_them(
     urls: Mapping[str, str],
 ) -> None:
     _execute(urls["order"], _INSERT)
-    with open_snapshots(urls) as snapshots:
-        assert {each.revision for each in snapshots.values()} == {"0001"}
+    with open_snapshots(urls) as opened:
+        assert {each.revision for each in opened.values()} == {"0001"}
         for url in urls.values():
             _execute(url, _INSERT)
-        counts = {name: _count(urls[name], each.name) for name, each in snapshots.items()}
+        counts = {name: _count(urls[name], each.name) for name, each in opened.items()}
         assert counts == {"order": (1,), "payment": (0,)}
 
 
