@@ -12,7 +12,6 @@ import grpc
 
 from chassis import call_context, errors
 from chassis.secure_channel import open_channel as open_secure_channel
-from chassis.settings import address
 from chassis.tls import Certificates, server_name
 from chassis.transport import MESSAGE_OPTIONS
 
@@ -34,12 +33,27 @@ CONNECTION_OPTIONS: Final[Sequence[tuple[str, int]]] = (
 )
 """Options of every channel: message limits, and fast reconnects to a peer that is back."""
 
+_OUTLIER_DETECTION = {
+    "interval": "5s",
+    "baseEjectionTime": "5s",
+    "maxEjectionTime": "30s",
+    "maxEjectionPercent": 50,
+    "failurePercentageEjection": {"threshold": 99, "minimumHosts": 2, "requestVolume": 10},
+    "childPolicy": [{"round_robin": {}}],
+}
+"""A replica that fails all of at least 10 calls of an interval is left out, the longer the more
+often (gRFC A50); never more than half of them are.
+
+To gRPC every status but OK is a failure, also one that is due to the request, such as NOT_FOUND. So
+with a lower threshold clients could turn replicas off by bad requests.
+"""
+
 LOAD_BALANCING: Final[Mapping[str, Any]] = {
-    "loadBalancingConfig": [{"round_robin": {}}],
+    "loadBalancingConfig": [{"outlier_detection_experimental": _OUTLIER_DETECTION}],
     "healthCheckConfig": {"serviceName": ""},
 }
-"""The part of every service config that spreads calls over the addresses of a host, and calls none
-that is about to stop: a call that reaches it too late is lost, and not always safe to repeat.
+"""The part of every service config that spreads calls over the addresses of a target, and calls
+none that is about to stop: a call that reaches it too late is lost, and not always safe to repeat.
 
 The health of a server as a whole, which has an empty name, is watched, and not that of its service,
 which depends on a database that all replicas share. A server without health checks is healthy.
@@ -76,15 +90,14 @@ Response = TypeVar("Response")
 
 
 def open_channel(
-    host: str, port: int, certificates: Certificates | None = None, service: str = ""
+    target: str, certificates: Certificates | None = None, service: str = ""
 ) -> grpc.aio.Channel:
-    """Open a channel, which connects when it is first used and reconnects by itself.
+    """Open a channel to a target, which connects when it is first used and reconnects by itself.
 
     With the program's certificates it is to the server of a proto service, by its simple name, and
     refuses any other; without them it is in plain text.
     """
     options = [*CONNECTION_OPTIONS, ("grpc.service_config", json.dumps(_SERVICE_CONFIG))]
-    target = address(host, port)
     return open_secure_channel(target, options, certificates, server_name(service))
 
 

@@ -86,6 +86,6 @@ async def test_a_call_that_is_refused_names_the_request_and_the_reason(
 
 
 async def test_a_service_that_cannot_be_reached_is_unavailable() -> None:
-    async with client.open_channel("127.0.0.1", 1) as nobody:
+    async with client.open_channel("127.0.0.1:1") as nobody:
         with call_context.time_limit(2), pytest.raises(errors.Unavailable):
             await client.call(unary(nobody, "back"), b"")

@@ -48,6 +48,9 @@ class Limits:
     """How many of them may be of one method, so that a slow one does not take all."""
     max_send_seconds: float = 60.0
     """How long a client may take to read one message of a response."""
+    max_connection_seconds: float = 60.0
+    """How long a connection takes new calls; those in flight may end. A client that connects anew
+    resolves the name of the service anew, and learns of replicas that have come."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -83,6 +86,7 @@ class Server:
             options=[
                 *MESSAGE_OPTIONS,
                 ("grpc.so_reuseport", 0),
+                ("grpc.max_connection_age_ms", int(1_000 * limits.max_connection_seconds)),
                 # By default a client that pings on a silent stream is disconnected.
                 ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
                 ("grpc.http2.bdp_probe", 0),

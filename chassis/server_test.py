@@ -128,7 +128,7 @@ async def test_stop_finishes_calls_in_flight(database: Database) -> None:
     waiting = Waiting()
     server = make_server(database, echo, waiting.wait)
     await server.start()
-    async with client.open_channel("127.0.0.1", server.port) as channel:
+    async with client.open_channel(f"127.0.0.1:{server.port}") as channel:
         call = asyncio.ensure_future(unary(channel, "wait")(b"kept"))
         await waiting.entered()
         stopping = asyncio.create_task(server.stop(grace_seconds=25))

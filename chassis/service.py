@@ -17,12 +17,13 @@ import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 from pydantic import Field, SecretStr, create_model
 
-from chassis import access, client, garbage, health, log, settings, tls
+from chassis import access, client, garbage, health, log, settings, targets, tls
 from chassis.access import AccessControl
 from chassis.database import CONNECTIONS, Database
 from chassis.health import Command
 from chassis.server import DEFAULT_LIMITS, Limits, Server
 from chassis.supervision import BackgroundTask
+from chassis.targets import target_fields
 from chassis.tls_settings import find_certificates, tls_fields
 from chassis.tokens import Verifier
 
@@ -32,7 +33,7 @@ ServicerT = TypeVar("ServicerT")
 class ServiceSettings(settings.DatabaseSettings):
     """Settings of every service, each of which reads them from its own environment.
 
-    `Service.load_settings` adds where the service and its peers listen, and its certificates.
+    `Service.load_settings` adds where the service and its peers are found, and its certificates.
     """
 
     service_database_connections: Annotated[int, Field(ge=1, le=1_000)] = CONNECTIONS
@@ -47,15 +48,22 @@ class ServiceSettings(settings.DatabaseSettings):
         DEFAULT_LIMITS.max_send_seconds
     )
     """How long a client may take to read one message of a response."""
+    service_max_connection_seconds: Annotated[float, Field(gt=0, le=86_400)] = (
+        DEFAULT_LIMITS.max_connection_seconds
+    )
+    """How long a connection takes new calls, before its client connects anew."""
     service_notice_seconds: Annotated[float, Field(ge=0, le=60)] = 0.5
     """How long a service that is about to stop still takes calls, while its clients learn of it."""
     service_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = 25.0
     """How long calls may go on after that."""
 
-    def find_address(self, service: str) -> tuple[str, int]:
-        """Return the host and the port of a service by its simple proto name."""
-        prefix = service.lower()
-        return getattr(self, f"{prefix}_host"), getattr(self, f"{prefix}_port")
+    def find_target(self, service: str) -> str:
+        """Return where a service is called, by its simple proto name."""
+        return targets.find_target(self, service.lower())
+
+    def find_listener(self, service: str) -> str:
+        """Return what the service listens on."""
+        return targets.find_listener(self, service.lower())
 
     def find_database(self, service: str) -> str:
         """Return the URL of the service's database."""
@@ -89,7 +97,8 @@ class Service(Generic[ServicerT]):
     """A proto service as a program.
 
     The variables of a proto service begin with its simple name: USERSERVICE_HOST and
-    USERSERVICE_PORT are where it listens, USERSERVICE_DATABASE_URL is its database (or else
+    USERSERVICE_PORT are where it listens, unless USERSERVICE_TARGET is a socket (see
+    `chassis.targets`), USERSERVICE_DATABASE_URL is its database (or else
     USERSERVICE_DATABASE_PASSWORD is the password of its role on the server of POSTGRES_*), and
     USERSERVICE_TLS_DIRECTORY has its certificate, in which it has the name `user`.
     """
@@ -117,16 +126,16 @@ class Service(Generic[ServicerT]):
     def load_settings(self) -> ServiceSettings:
         """Read the settings, or end the program as `settings.load` does."""
         own = self.descriptor.name.lower()
-        prefixes = [own, *map(str.lower, self.peers)]
+        peers = [peer.lower() for peer in self.peers]
         fields: dict[str, Any] = {
             f"{own}_database_password": (settings.Password | None, None),
             f"{own}_database_url": (
                 settings.DatabaseUrl,
                 settings.own_database(f"{own}_database_password", self.database_name),
             ),
-            **{f"{prefix}_host": (settings.Host, ...) for prefix in prefixes},
-            **{f"{prefix}_port": (settings.Port, ...) for prefix in prefixes},
-            **tls_fields(own, [f"{prefix}_host" for prefix in prefixes], tls.server_name(own)),
+            **target_fields(own, listens=True),
+            **{name: field for peer in peers for name, field in target_fields(peer).items()},
+            **tls_fields(own, [own, *peers], tls.server_name(own)),
             "own_prefix": (ClassVar[str], f"{own}_".upper()),
         }
         name = f"{self.descriptor.name}Settings"
@@ -154,8 +163,8 @@ class Service(Generic[ServicerT]):
     async def _check(self, config: ServiceSettings, command: Command) -> None:
         name = self.descriptor.name
         # Where it listens on all addresses, this machine's own is among them.
-        address, certificates = config.find_address(name), config.find_certificates(name)
-        async with client.open_channel(*address, certificates, name) as channel:
+        listener, certificates = config.find_listener(name), config.find_certificates(name)
+        async with client.open_channel(listener, certificates, name) as channel:
             await health.check(
                 channel, self.descriptor.full_name if command is Command.READY else ""
             )
@@ -168,18 +177,18 @@ class Service(Generic[ServicerT]):
         )
         certificates = config.find_certificates(name)
         channels = {
-            peer: client.open_channel(*config.find_address(peer), certificates, peer)
+            peer: client.open_channel(config.find_target(peer), certificates, peer)
             for peer in self.peers
         }
         resources = Resources(database, config, channels)
-        address = settings.address(*config.find_address(name))
         limits = Limits(
             max_calls=config.service_max_calls,
             max_method_calls=config.service_max_method_calls,
             max_send_seconds=config.service_max_send_seconds,
+            max_connection_seconds=config.service_max_connection_seconds,
         )
         credentials = tls.server_credentials(certificates) if certificates else None
-        server = self.make_server(resources, address, limits, credentials)
+        server = self.make_server(resources, config.find_listener(name), limits, credentials)
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -58,8 +58,8 @@ def refused(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_settings_are_named_after_the_service_and_its_peers() -> None:
     found = load()
-    assert found.find_address("Health") == ("::1", 1)
-    assert found.find_address("LampService") == ("lamp", 2)
+    assert found.find_listener("Health") == "[::1]:1"
+    assert found.find_target("LampService") == "lamp:2"
     assert found.find_database("Health") == "postgresql://elsewhere/health"
 
 
@@ -81,6 +81,41 @@ def test_every_bad_setting_is_named(
     environment.setenv("HEALTH_COLOUR", "red")
     named = {line.partition(" ")[0].rstrip(":") for line in refused(capsys)}
     assert named == {"HEALTH_HOST", "HEALTH_DATABASE_URL", "LAMPSERVICE_PORT", "HEALTH_COLOUR"}
+
+
+def test_a_target_stands_in_for_a_host_and_port(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("LAMPSERVICE_HOST")
+    environment.setenv("LAMPSERVICE_TARGET", "dns:///lamp:3")
+    assert load().find_target("LampService") == "dns:///lamp:3"
+
+
+def test_a_service_listens_on_the_socket_that_is_its_target(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HEALTH_HOST", "HEALTH_PORT"):
+        environment.delenv(name)
+    environment.setenv("HEALTH_TARGET", "unix:/run/health.sock")
+    assert load().find_listener("Health") == "unix:/run/health.sock"
+
+
+def test_a_service_with_any_other_target_listens_on_its_host_and_port(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("HEALTH_TARGET", "dns:///health:3")
+    assert load().find_listener("Health") == "[::1]:1"
+    environment.delenv("HEALTH_HOST")
+    assert refused(capsys) == ["HEALTH_HOST: Value error, must be set"]
+
+
+def test_a_bad_target_is_refused(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.delenv("LAMPSERVICE_HOST")
+    environment.setenv("LAMPSERVICE_TARGET", "http://lamp")
+    assert refused(capsys) == [
+        "LAMPSERVICE_TARGET: Value error, must be host:port, dns:///name:port,"
+        " ipv4:address:port, ipv6:[address]:port or unix:/path"
+    ]
 
 
 def test_certificates_are_read_from_the_directory(tmp_path: Path) -> None:
@@ -126,6 +161,7 @@ def test_plain_text_is_served_on_loopback(environment: pytest.MonkeyPatch) -> No
         ("LAMPSERVICE_HOST", "lamp"),
         ("LAMPSERVICE_HOST", "192.0.2.1"),
         ("LAMPSERVICE_HOST", "localhost.example"),
+        ("LAMPSERVICE_TARGET", "dns:///lamp:1"),
     ],
 )
 def test_plain_text_beyond_loopback_is_refused(

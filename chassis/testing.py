@@ -98,6 +98,7 @@ def make_server(
     rules: Mapping[str, Rule] = MappingProxyType({}),
     issuer: Issuer | None = None,
     credentials: grpc.ServerCredentials | None = None,
+    address: str = "127.0.0.1:0",
 ) -> Server:
     """Make a server of methods over plain bytes, so that no proto is needed.
 
@@ -110,7 +111,7 @@ def make_server(
         lambda server: server.add_generic_rpc_handlers((generic,)),
         access_control(handlers, rules, issuer),
         database,
-        "127.0.0.1:0",
+        address,
         limits,
         credentials,
     )
@@ -174,7 +175,7 @@ async def serving(server: Server) -> AsyncIterator[grpc.aio.Channel]:
     """Start a server that was made for port 0, and yield a channel to it."""
     await server.start()
     try:
-        async with client.open_channel("127.0.0.1", server.port) as channel:
+        async with client.open_channel(f"127.0.0.1:{server.port}") as channel:
             yield channel
     finally:
         await server.stop(grace_seconds=0)

@@ -4,13 +4,13 @@ They are the last fields of its settings: whether plain text is allowed depends 
 which are before them.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from chassis import settings
+from chassis import settings, targets
 from chassis.tls import Certificates, TlsError
 
 PLAINTEXT = "bazaar_plaintext"
@@ -23,13 +23,13 @@ The directory with ca.crt, tls.crt and tls.key, for TLS between the processes. A
 begins where .env is. New files are read without a restart."""
 
 
-def tls_fields(prefix: str, hosts: Collection[str], server_name: str = "") -> dict[str, Any]:
+def tls_fields(prefix: str, services: Collection[str], server_name: str = "") -> dict[str, Any]:
     """Return the fields, as for `pydantic.create_model`.
 
-    `prefix` is that of the program's settings, and `hosts` are the fields with the hosts that the
-    program listens on or calls. A program with a server has its `server_name`.
+    `prefix` is that of the program's settings, and `services` are those of the services that it is
+    or calls, whose targets are among the fields. A program with a server has its `server_name`.
     """
-    check = AfterValidator(partial(_check_plaintext, hosts))
+    check = AfterValidator(partial(_check_plaintext, services))
     read = BeforeValidator(partial(_read_directory, server_name))
     return {
         PLAINTEXT: (
@@ -49,13 +49,21 @@ def find_certificates(config: settings.Settings, prefix: str) -> Certificates | 
     return found
 
 
-def _check_plaintext(hosts: Collection[str], plaintext: bool, info: ValidationInfo) -> bool:
-    # A host that is bad is not among the data, and has a line of its own.
-    remote = [name for name in hosts if not settings.is_loopback(info.data.get(name, "localhost"))]
+def _check_plaintext(services: Collection[str], plaintext: bool, info: ValidationInfo) -> bool:
+    remote = [name for prefix in services for name in _find_remote(prefix, info.data)]
     if plaintext and remote:
         names = ", ".join(map(str.upper, remote))
         raise ValueError(f"must be false, because not every address is loopback: see {names}")
     return plaintext
+
+
+def _find_remote(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the settings with another machine; bad ones have lines of their own."""
+    host, target = values.get(f"{prefix}_host"), values.get(f"{prefix}_target")
+    if host and not settings.is_loopback(host):
+        yield f"{prefix}_host"
+    if target and not targets.is_local(target):
+        yield f"{prefix}_target"
 
 
 def _read_directory(server_name: str, value: object, info: ValidationInfo) -> Certificates | None:

@@ -155,7 +155,7 @@ def create_app(plan: Plan, dependencies: Dependencies) -> GatewayApp:
     )
     add_error_handlers(app)
     app.add_route("/healthz", Liveness())
-    required = settings.required_services(plan.addresses)
+    required = settings.required_services(plan.targets)
     app.add_route("/readyz", Readiness(dependencies.upstream, dependencies.database, required))
     app.add_route(resource.PATH, resource.OpenApi(plan.document))
     for path, content in contents.items():
@@ -225,8 +225,8 @@ def load_plan() -> Plan:
     services = {rpc.service for rpc in descriptors.methods()}
     settings = load(services)
     document = make_document(descriptors, routes)
-    addresses = settings.addresses(services)
-    return Plan(descriptors, routes, settings, addresses, document, settings.certificates())
+    targets = settings.targets(services)
+    return Plan(descriptors, routes, settings, targets, document, settings.certificates())
 
 
 def get_app() -> GatewayApp:

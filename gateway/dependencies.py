@@ -31,7 +31,7 @@ class Plan:
     descriptors: DescriptorSet
     routes: PathTree[Route]
     settings: GatewaySettings
-    addresses: Mapping[str, str]
+    targets: Mapping[str, str]
     document: Mapping[str, Any]
     """The OpenAPI document of the routes."""
     certificates: Certificates | None = None
@@ -84,7 +84,7 @@ def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
     certificate = settings.edge_certificate()
     if certificate is not None:
         tasks.append(BackgroundTask("follow_certificate", certificate.follow, FOLLOW_SECONDS))
-    upstream = Upstream(plan.descriptors.methods(), plan.addresses, plan.certificates)
+    upstream = Upstream(plan.descriptors.methods(), plan.targets, plan.certificates)
     keys = find_keys(plan.routes, upstream)
     if keys is not None:
         tasks.append(BackgroundTask("refresh_keys", keys.refresh, REFRESH_SECONDS))

@@ -1,4 +1,4 @@
-"""The gateway's settings: its own, and an address for each service of its descriptor set."""
+"""The gateway's settings: its own, and a target for each service of its descriptor set."""
 
 import re
 import sys
@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis import settings
 from chassis.database import CONNECTIONS
+from chassis.targets import find_target, target_fields
 from chassis.tls import Certificates
 from chassis.tls_settings import find_certificates, tls_fields
 from gateway.http.client_address import Network
@@ -190,12 +191,10 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
             return None
         return ServerCertificate(certificate, key)
 
-    def addresses(self, services: Iterable[str]) -> Mapping[str, str]:
-        """Return `host:port` of services by their full names."""
-        values = self.model_dump()
+    def targets(self, services: Iterable[str]) -> Mapping[str, str]:
+        """Return the targets of services by their full names."""
         return {
-            service: settings.address(values[f"{prefix}_host"], values[f"{prefix}_port"])
-            for service, prefix in _prefixes(services).items()
+            service: find_target(self, prefix) for service, prefix in _prefixes(services).items()
         }
 
     def certificates(self) -> Certificates | None:
@@ -222,8 +221,9 @@ def load_descriptor_set() -> DescriptorSet:
 def load(services: Iterable[str]) -> GatewaySettings:
     """Read the settings, or end the program with status 78 and a line for each bad variable.
 
-    A service's address comes from variables that are named after its simple name, for example
-    USERSERVICE_HOST and USERSERVICE_PORT; or after its full name, if the simple one is ambiguous.
+    Where a service is comes from variables that are named after its simple name, for example
+    USERSERVICE_HOST and USERSERVICE_PORT, or USERSERVICE_TARGET in their place (see
+    `chassis.targets`); or after its full name, if the simple one is ambiguous.
     """
     names = frozenset(services)
     fields: dict[str, tuple[object, object]] = {
@@ -232,10 +232,10 @@ def load(services: Iterable[str]) -> GatewaySettings:
             GatewaySettings.model_fields["apigateway_ready_services"],
         )
     }
-    for prefix in _prefixes(names).values():
-        fields[f"{prefix}_host"] = (settings.Host, ...)
-        fields[f"{prefix}_port"] = (settings.Port, ...)
-    fields |= tls_fields(_PREFIX, [name for name in fields if name.endswith("_host")])
+    prefixes = _prefixes(names).values()
+    for prefix in prefixes:
+        fields |= target_fields(prefix)
+    fields |= tls_fields(_PREFIX, prefixes)
     model: type[GatewaySettings] = create_model(  # type: ignore[call-overload]
         "Settings", __base__=GatewaySettings, **fields
     )
@@ -254,6 +254,11 @@ def explain_variables() -> Iterator[tuple[str, str]]:
         "<SERVICE>_HOST, <SERVICE>_PORT",
         "The address of each service of the descriptor set, by its simple name: USERSERVICE_HOST."
         " Two with the same simple name go by their full names: USER_V1_USERSERVICE_HOST.",
+    )
+    yield (
+        "<SERVICE>_TARGET",
+        "The gRPC target of a service, in place of its address: dns:///name:port for all addresses"
+        " of a name, ipv4:address:port,address:port, ipv6:[address]:port or unix:/path.",
     )
     tls = {name: field for name, (_, field) in tls_fields(_PREFIX, ()).items()}
     fields = {**_DescriptorSetSettings.model_fields, **GatewaySettings.model_fields, **tls}

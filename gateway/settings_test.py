@@ -38,13 +38,13 @@ def set_address(environment: pytest.MonkeyPatch, prefix: str, port: int, host: s
 def test_service_is_found_by_its_simple_name(environment: pytest.MonkeyPatch) -> None:
     set_address(environment, "BOOKSERVICE", 2)
     services = ["library.v1.BookService"]
-    assert load(services).addresses(services) == {"library.v1.BookService": "a:2"}
+    assert load(services).targets(services) == {"library.v1.BookService": "a:2"}
 
 
 def test_ipv6_address_of_a_service_has_brackets(environment: pytest.MonkeyPatch) -> None:
     set_address(environment, "BOOKSERVICE", 2, host="::1")
     services = ["library.v1.BookService"]
-    assert load(services).addresses(services) == {"library.v1.BookService": "[::1]:2"}
+    assert load(services).targets(services) == {"library.v1.BookService": "[::1]:2"}
 
 
 def test_services_of_the_same_simple_name_are_found_by_their_full_names(
@@ -54,7 +54,7 @@ def test_services_of_the_same_simple_name_are_found_by_their_full_names(
     set_address(environment, "LIBRARY_V1_BOOKSERVICE", 2)
     set_address(environment, "LIBRARY_V2_BOOKSERVICE", 3)
     set_address(environment, "LOANSERVICE", 4)
-    assert load(services).addresses(services) == dict(
+    assert load(services).targets(services) == dict(
         zip(services, ("a:2", "a:3", "a:4"), strict=True)
     )
 
@@ -66,7 +66,7 @@ def test_service_named_like_a_setting_of_the_gateway_has_its_full_name(
     service = f"cloud.v1.{name}"
     set_address(environment, f"CLOUD_V1_{name.upper()}", 2)
     settings = load([service])
-    assert settings.addresses([service]) == {service: "a:2"}
+    assert settings.targets([service]) == {service: "a:2"}
     assert (settings.apigateway_host, settings.apigateway_port) == ("127.0.0.1", 1)
     assert (settings.postgres_host, settings.postgres_port) == ("127.0.0.1", 5432)
 
@@ -87,7 +87,8 @@ def test_missing_variable_has_the_full_name_where_it_is_wanted(
     set_address(environment, "BOOKSERVICE", 2)
     with pytest.raises(SystemExit):
         load(["library.v1.BookService", "library.v2.BookService"])
-    assert "LIBRARY_V1_BOOKSERVICE_HOST: Field required" in capsys.readouterr().err
+    found = "LIBRARY_V1_BOOKSERVICE_HOST: Value error, must be set, or else LIBRARY_V1_BOOKSERVICE_"
+    assert f"{found}TARGET" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

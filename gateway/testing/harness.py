@@ -104,11 +104,11 @@ def make_app(
 ) -> GatewayApp:
     """Make the application as `main` does, with settings by name and all services at one port."""
     descriptors = DescriptorSet(files)
-    addresses = {rpc.service: f"127.0.0.1:{port}" for rpc in descriptors.methods()}
+    targets = {rpc.service: f"127.0.0.1:{port}" for rpc in descriptors.methods()}
     given = {"database_url": SecretStr(database_url), **settings}
     routes = compile_routes(descriptors)
     document = make_document(descriptors, routes)
-    plan = Plan(descriptors, routes, GatewaySettings.model_construct(**given), addresses, document)
+    plan = Plan(descriptors, routes, GatewaySettings.model_construct(**given), targets, document)
     return create_app(plan, connect(plan, drain_seconds))
 
 

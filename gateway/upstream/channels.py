@@ -43,25 +43,25 @@ class Upstream:
     def __init__(
         self,
         methods: Iterable[Method],
-        addresses: Mapping[str, str],
+        targets: Mapping[str, str],
         certificates: Certificates | None = None,
     ) -> None:
-        """Take the methods to call, and `host:port` of each service by its full name.
+        """Take the methods to call, and the target of each service by its full name.
 
         Without certificates the services are called in plain text.
         """
         self._methods = list(methods)
-        self._addresses = addresses
+        self._targets = targets
         self._certificates = certificates
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._calls: dict[str, Any] = {}
 
     async def open(self) -> None:
         """Make the channels; they connect when they are first used."""
-        for service, address in self._addresses.items():
+        for service, target in self._targets.items():
             safe = [rpc for rpc in self._methods if rpc.service == service and _is_safe(rpc)]
             self._channels[service] = open_channel(
-                address, _options(safe), self._certificates, server_name(service)
+                target, _options(safe), self._certificates, server_name(service)
             )
         for rpc in self._methods:
             self._calls[rpc.path] = _multicallable(self._channels[rpc.service], rpc)

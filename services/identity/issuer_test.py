@@ -40,7 +40,7 @@ async def user_service(url: str, port: int = 0) -> AsyncIterator[Server]:
 async def clients(port: int) -> AsyncIterator[tuple[Users, Verifier]]:
     """Yield a client of the user service, and what another service verifies tokens with."""
     async with AsyncExitStack() as stack:
-        channel = await stack.enter_async_context(client.open_channel("127.0.0.1", port))
+        channel = await stack.enter_async_context(client.open_channel(f"127.0.0.1:{port}"))
         resources = Resources(Database(""), channels={issuer.PEER: channel})
         verifier = issuer.make_verifier(resources, None)
         for task in resources.tasks:

@@ -71,7 +71,7 @@ async def running(
         sys.executable, *command, env=environment(shop, port), stdout=PIPE, stderr=stderr
     )
     try:
-        async with client.open_channel("127.0.0.1", port) as channel:
+        async with client.open_channel(f"127.0.0.1:{port}") as channel:
             logged_in = authorized(channel, await log_in(shop))
             yield process, order_pb2_grpc.OrderServiceStub(logged_in)
     finally:
@@ -185,7 +185,7 @@ async def test_a_stop_during_a_stream_loses_no_order_of_a_response(
         assert len(found) == len(acknowledged)
     # The client continues after the last response, and unfinished orders are finished.
     port = await shop.start("order")
-    async with client.open_channel("127.0.0.1", port) as channel:
+    async with client.open_channel(f"127.0.0.1:{port}") as channel:
         rest = new_chunk(len(responses), user_id, product)
         orders = order_pb2_grpc.OrderServiceStub(authorized(channel, shop.issuer.token()))
         stream = orders.CreateOrders(iter([rest]))

@@ -156,7 +156,7 @@ async def test_the_program_alarms_the_staff(shop: Shop, urls: Urls, events: Even
         let_time_pass(urls)
     database = shop.make_database("order")
     await database.open()
-    async with client.open_channel("127.0.0.1", 1) as nobody:
+    async with client.open_channel("127.0.0.1:1") as nobody:
         channels = dict.fromkeys(("UserService", "ProductService", "PaymentService"), nobody)
         resources = Resources(database, OrderSettings(), channels)
         make_servicer(resources)

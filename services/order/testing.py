@@ -221,7 +221,7 @@ class Shop:
     async def _start(self, name: str) -> grpc.aio.Channel:
         port = await self.start(name)
         service = f"{name.title()}Service"
-        channel = client.open_channel("127.0.0.1", port, self._certificates.get("order"), service)
+        channel = client.open_channel(f"127.0.0.1:{port}", self._certificates.get("order"), service)
         return await self._stack.enter_async_context(channel)
 
     async def _stop_all(self) -> None:

@@ -21,6 +21,7 @@ _PROVIDERS = {
     "google": {"@pydeps//googleapis_common_protos"},
     "google.protobuf": {"@pydeps//protobuf"},
     "grpc": {"@pydeps//grpcio"},
+    "dns": {"@pydeps//dnspython"},
     "grpc_health": {"@pydeps//grpcio_health_checking"},
     "grpc_reflection": {"@pydeps//grpcio_reflection"},
     "grpc_tools": {"@pydeps//grpcio_tools"},
