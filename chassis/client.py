@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import grpc
 
 from chassis import call_context, errors
+from chassis.secure_channel import Target
 from chassis.secure_channel import open_channel as open_secure_channel
 from chassis.tls import Certificates, server_name
 from chassis.transport import MESSAGE_OPTIONS
@@ -34,8 +35,8 @@ CONNECTION_OPTIONS: Final[Sequence[tuple[str, int]]] = (
 """Options of every channel: message limits, and fast reconnects to a peer that is back."""
 
 _OUTLIER_DETECTION = {
-    "interval": "5s",
-    "baseEjectionTime": "5s",
+    "interval": "2s",
+    "baseEjectionTime": "1s",
     "maxEjectionTime": "30s",
     "maxEjectionPercent": 50,
     "failurePercentageEjection": {"threshold": 99, "minimumHosts": 2, "requestVolume": 10},
@@ -45,7 +46,9 @@ _OUTLIER_DETECTION = {
 often (gRFC A50); never more than half of them are.
 
 To gRPC every status but OK is a failure, also one that is due to the request, such as NOT_FOUND. So
-with a lower threshold clients could turn replicas off by bad requests.
+with a lower threshold clients could turn replicas off by bad requests. The first time is short,
+because the streams of a replica that stops may all end in one interval: it is called again before
+the next one of a rolling restart stops.
 """
 
 LOAD_BALANCING: Final[Mapping[str, Any]] = {
@@ -90,7 +93,7 @@ Response = TypeVar("Response")
 
 
 def open_channel(
-    target: str, certificates: Certificates | None = None, service: str = ""
+    target: Target, certificates: Certificates | None = None, service: str = ""
 ) -> grpc.aio.Channel:
     """Open a channel to a target, which connects when it is first used and reconnects by itself.
 

@@ -23,7 +23,7 @@ from chassis.codec import Context
 from chassis.database import Database
 from chassis.errors import NotFound, Unavailable
 from chassis.secure_channel import open_channel
-from chassis.server import DEFAULT_LIMITS, Server
+from chassis.server import DEFAULT_LIMITS, Limits, Server
 from chassis.testing import make_server, unary
 
 pytest_plugins = ("tools.postgres.testing",)
@@ -34,7 +34,6 @@ BATCH = 20
 """How many calls are made at a time."""
 BAD = b"bad"
 INTERVAL_SECONDS = 0.5
-LIMITS = replace(DEFAULT_LIMITS, max_connection_seconds=1.0)
 
 
 class Replica:
@@ -86,9 +85,12 @@ async def name_server() -> AsyncIterator[NameServer]:
 
 @asynccontextmanager
 async def running(
-    database_url: str, replica: Replica, address: str = "127.0.0.1:0"
+    database_url: str,
+    replica: Replica,
+    address: str = "127.0.0.1:0",
+    limits: Limits = DEFAULT_LIMITS,
 ) -> AsyncIterator[Server]:
-    server = make_server(Database(database_url), replica.respond, limits=LIMITS, address=address)
+    server = make_server(Database(database_url), replica.respond, limits=limits, address=address)
     await server.start()
     try:
         yield server
@@ -129,9 +131,10 @@ async def test_replicas_of_a_name_come_and_go_without_an_error(
     database_url: str, name_server: NameServer
 ) -> None:
     first, second = Replica(), Replica()
+    limits = replace(DEFAULT_LIMITS, max_connection_seconds=1)
     async with asyncio.timeout(SECONDS), AsyncExitStack() as stack:
         leaving = await stack.enter_async_context(AsyncExitStack())
-        server = await leaving.enter_async_context(running(database_url, first))
+        server = await leaving.enter_async_context(running(database_url, first, limits=limits))
         name_server.hosts = ("127.0.0.1",)
         target = f"dns://{name_server.address}/shop.test:{server.port}"
         channel = await stack.enter_async_context(connect(target))

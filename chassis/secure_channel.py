@@ -1,11 +1,12 @@
 """Channels with mutual TLS, whose calls always have the current certificate of the program.
 
-gRPC cannot replace the certificate of a channel. So a channel is opened anew when the certificate
-has changed, and the previous one is closed once its calls have ended.
+gRPC can replace neither the certificate of a channel nor its target. So a channel is opened anew
+when one of them has changed, and the previous one is closed once its calls have ended.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import methodcaller
 from types import TracebackType
 from typing import Any, Self
@@ -15,55 +16,65 @@ import grpc
 from chassis.tls import Certificates, KeyMaterial
 
 DRAIN_SECONDS = 30 * 86_400.0
-"""How long calls may go on with the previous certificate; those that are left are cancelled.
+"""How long calls may go on over the previous channel; those that are left are cancelled.
 
 That is as long as any call may take, because to its caller a call that is cancelled here looks like
 a task that is cancelled. Each channel that drains has a call, so there are not many.
 """
 
 Options = Sequence[tuple[str, Any]]
+Target = str | Callable[[], str]
+"""A target of gRPC, or what returns the current one before each call."""
 
 
 def open_channel(
-    target: str, options: Options, certificates: Certificates | None, server_name: str
+    target: Target, options: Options, certificates: Certificates | None, server_name: str
 ) -> grpc.aio.Channel:
     """Open a channel, which connects when it is first used, and reconnects by itself.
 
     The certificate of the server has `server_name`. Without `certificates` there is no TLS.
     """
-    if certificates is None:
+    if certificates is None and isinstance(target, str):
         return grpc.aio.insecure_channel(target, options=options)
-    return SecureChannel(target, options, certificates, server_name)
+    return ReplaceableChannel(target, options, certificates, server_name)
 
 
-class SecureChannel(grpc.aio.Channel):
-    """A channel that is replaced behind the scenes when the certificates change.
+class ReplaceableChannel(grpc.aio.Channel):
+    """A channel that is replaced behind the scenes when the certificates or the target change.
 
     What was made of it, such as the stub of a service, stays usable.
     """
 
     def __init__(
-        self, target: str, options: Options, certificates: Certificates, server_name: str
+        self, target: Target, options: Options, certificates: Certificates | None, server_name: str
     ) -> None:
-        self._target = target
+        self._find_target: Callable[[], str] = (
+            partial(str, target) if isinstance(target, str) else target
+        )
         # A server is found by its address, and identified by a name that is the same everywhere.
         self._options = [*options, ("grpc.ssl_target_name_override", server_name)]
         self._certificates = certificates
-        self._material = certificates.current()
-        self._channel = self._open(self._material)
+        self._material = self._find_material()
+        self._credentials = _make_credentials(self._material)
+        self._target = self._find_target()
+        self._channel = self._open()
         self._draining: set[asyncio.Task[None]] = set()
 
     def current(self) -> grpc.aio.Channel:
         """Return the channel for new calls."""
-        material = self._certificates.current()
+        material, target = self._find_material(), self._find_target()
         if material is not self._material:
-            self._drain(self._channel)
             self._material = material
-            self._channel = self._open(material)
+            self._credentials = _make_credentials(material)
+        elif target == self._target:
+            return self._channel
+        self._target = target
+        self._drain(self._channel)
+        self._channel = self._open()
         return self._channel
 
     async def close(self, grace: float | None = None) -> None:
-        """Close the channel; calls with earlier certificates are no longer waited for."""
+        """Close the channel; calls over earlier ones are no longer waited for."""
         await self._channel.close(grace)
         for task in list(self._draining):
             task.cancel()
@@ -108,11 +119,14 @@ class SecureChannel(grpc.aio.Channel):
         """Return a multicallable."""
         return _MultiCallable(self, methodcaller("stream_stream", *args, **kwargs))
 
-    def _open(self, material: KeyMaterial) -> grpc.aio.Channel:
-        credentials = grpc.ssl_channel_credentials(
-            material.authorities, material.key, material.certificate
-        )
-        return grpc.aio.secure_channel(self._target, credentials, options=self._options)
+    def _find_material(self) -> KeyMaterial | None:
+        return self._certificates.current() if self._certificates else None
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self._target, options=self._options)
+        # Channels with the same credentials share their connections to an address.
+        return grpc.aio.secure_channel(self._target, self._credentials, options=self._options)
 
     def _drain(self, channel: grpc.aio.Channel) -> None:
         task = asyncio.create_task(channel.close(DRAIN_SECONDS), name="drain_channel")
@@ -120,11 +134,17 @@ class SecureChannel(grpc.aio.Channel):
         task.add_done_callback(self._draining.discard)
 
 
+def _make_credentials(material: KeyMaterial | None) -> grpc.ChannelCredentials | None:
+    if material is None:
+        return None
+    return grpc.ssl_channel_credentials(material.authorities, material.key, material.certificate)
+
+
 class _MultiCallable:
     """A method of the channel that is current when it is called."""
 
     def __init__(
-        self, channel: SecureChannel, make: Callable[[grpc.aio.Channel], Callable[..., Any]]
+        self, channel: ReplaceableChannel, make: Callable[[grpc.aio.Channel], Callable[..., Any]]
     ) -> None:
         self._channel = channel
         self._make = make

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from chassis.secure_channel import SecureChannel, open_channel
+from chassis.secure_channel import ReplaceableChannel, open_channel
 from chassis.tls import Certificates, server_credentials
 from tools.certs.authority import Authority, KeyPair, spiffe_id
 from tools.certs.directories import write_directory
@@ -69,11 +69,11 @@ def client_directory(tmp_path: Path) -> Path:
     return write_directory(tmp_path / "order", AUTHORITY, AUTHORITY.issue("order"))
 
 
-@pytest.fixture
-async def port(handler: Handler, server_directory: Path) -> AsyncIterator[int]:
+@asynccontextmanager
+async def serving(handler: Handler, directory: Path) -> AsyncIterator[int]:
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((handler,))
-    credentials = server_credentials(Certificates(server_directory, "user"))
+    credentials = server_credentials(Certificates(directory, "user"))
     port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()
     yield port
@@ -81,9 +81,15 @@ async def port(handler: Handler, server_directory: Path) -> AsyncIterator[int]:
 
 
 @pytest.fixture
-async def channel(port: int, client_directory: Path) -> AsyncIterator[SecureChannel]:
+async def port(handler: Handler, server_directory: Path) -> AsyncIterator[int]:
+    async with serving(handler, server_directory) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def channel(port: int, client_directory: Path) -> AsyncIterator[ReplaceableChannel]:
     certificates = Certificates(client_directory)
-    async with SecureChannel(f"127.0.0.1:{port}", (), certificates, "user") as opened:
+    async with ReplaceableChannel(f"127.0.0.1:{port}", (), certificates, "user") as opened:
         yield opened
 
 
@@ -96,7 +102,7 @@ def connect(port: int, pair: KeyPair | None, *, authority: Authority = AUTHORITY
 
 
 async def test_the_server_knows_the_spiffe_id_of_its_client(
-    channel: SecureChannel, handler: Handler
+    channel: ReplaceableChannel, handler: Handler
 ) -> None:
     assert await channel.unary_unary(METHOD)(b"hello", timeout=SECONDS) == b"hello"
     assert handler.peers[0]["peer_spiffe_id"] == [b"spiffe://bazaar/order"]
@@ -152,7 +158,7 @@ async def test_a_server_of_another_name_is_rejected(
 
 
 @asynccontextmanager
-async def load(channel: SecureChannel) -> AsyncIterator[Callable[[], int]]:
+async def load(channel: ReplaceableChannel) -> AsyncIterator[Callable[[], int]]:
     """Make calls one after another, ten at a time; a call that fails fails the test.
 
     Yield what returns how many calls have succeeded.
@@ -196,7 +202,7 @@ def read_server_certificate(port: int, directory: Path) -> str:
 
 
 async def test_certificates_are_renewed_under_load_without_a_failed_call(
-    channel: SecureChannel,
+    channel: ReplaceableChannel,
     handler: Handler,
     port: int,
     server_directory: Path,
@@ -216,7 +222,7 @@ async def test_certificates_are_renewed_under_load_without_a_failed_call(
 
 
 async def test_the_authority_is_replaced_under_load_without_a_failed_call(
-    channel: SecureChannel, handler: Handler, server_directory: Path, client_directory: Path
+    channel: ReplaceableChannel, handler: Handler, server_directory: Path, client_directory: Path
 ) -> None:
     directories = {"user": server_directory, "order": client_directory}
     both = AUTHORITY.pair.certificate + OTHER.pair.certificate
@@ -236,7 +242,7 @@ async def test_the_authority_is_replaced_under_load_without_a_failed_call(
 
 
 async def test_a_call_goes_on_while_the_certificate_is_replaced(
-    channel: SecureChannel, handler: Handler, client_directory: Path
+    channel: ReplaceableChannel, handler: Handler, client_directory: Path
 ) -> None:
     stream = channel.unary_stream(STREAM)(b"still there", timeout=SECONDS)
     assert await stream.read() == b"still there"
@@ -249,8 +255,27 @@ async def test_a_call_goes_on_while_the_certificate_is_replaced(
     assert await stream.read() is grpc.aio.EOF
 
 
+async def test_calls_go_to_the_current_target_and_earlier_ones_go_on(
+    port: int, handler: Handler, server_directory: Path, client_directory: Path
+) -> None:
+    other, certificates = Handler(), Certificates(client_directory)
+    target = f"127.0.0.1:{port}"
+    async with (
+        serving(other, server_directory) as other_port,
+        ReplaceableChannel(lambda: target, (), certificates, "user") as channel,
+    ):
+        stream = channel.unary_stream(STREAM)(b"still there", timeout=SECONDS)
+        assert await stream.read() == b"still there"
+        target = f"127.0.0.1:{other_port}"
+        await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+        assert (len(handler.peers), len(other.peers)) == (0, 1)
+        handler.may_end.set()
+        assert await stream.read() == b"still there"
+        assert await stream.read() is grpc.aio.EOF
+
+
 async def test_the_previous_connection_is_closed_when_its_calls_have_ended(
-    channel: SecureChannel, handler: Handler, client_directory: Path
+    channel: ReplaceableChannel, handler: Handler, client_directory: Path
 ) -> None:
     stream = channel.unary_stream(STREAM)(b"", timeout=SECONDS)
     await stream.read()
@@ -265,7 +290,7 @@ async def test_the_previous_connection_is_closed_when_its_calls_have_ended(
 
 
 async def test_calls_of_the_previous_certificate_end_at_last(
-    channel: SecureChannel, client_directory: Path, monkeypatch: pytest.MonkeyPatch
+    channel: ReplaceableChannel, client_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chassis.secure_channel.DRAIN_SECONDS", 0.1)
     stream = channel.unary_stream(STREAM)(b"", timeout=SECONDS)
@@ -277,7 +302,7 @@ async def test_calls_of_the_previous_certificate_end_at_last(
 
 
 async def test_a_mismatching_pair_leaves_the_connection_as_it_is(
-    channel: SecureChannel, handler: Handler, client_directory: Path
+    channel: ReplaceableChannel, handler: Handler, client_directory: Path
 ) -> None:
     before = channel.current()
     (client_directory / "tls.key").write_bytes(AUTHORITY.issue("order").key)

@@ -20,6 +20,8 @@ from pydantic import Field, SecretStr, create_model
 from chassis import access, client, garbage, health, log, settings, targets, tls
 from chassis.access import AccessControl
 from chassis.database import CONNECTIONS, Database
+from chassis.discovery import Directory, Registration
+from chassis.etcd import Etcd
 from chassis.health import Command
 from chassis.server import DEFAULT_LIMITS, Limits, Server
 from chassis.supervision import BackgroundTask
@@ -56,6 +58,9 @@ class ServiceSettings(settings.DatabaseSettings):
     """How long a service that is about to stop still takes calls, while its clients learn of it."""
     service_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = 25.0
     """How long calls may go on after that."""
+    etcd_target: targets.Target = "127.0.0.1:2379"
+    """Where etcd is, if a target is such as `etcd:///user`. It is called as services are, with
+    mutual TLS, and the name in its certificate is `etcd`."""
 
     def find_target(self, service: str) -> str:
         """Return where a service is called, by its simple proto name."""
@@ -65,10 +70,24 @@ class ServiceSettings(settings.DatabaseSettings):
         """Return what the service listens on."""
         return targets.find_listener(self, service.lower())
 
+    def find_address(self, service: str) -> tuple[str, int]:
+        """Return the host and port on which a service listens that has no socket."""
+        prefix = service.lower()
+        return getattr(self, f"{prefix}_host"), getattr(self, f"{prefix}_port")
+
     def find_database(self, service: str) -> str:
         """Return the URL of the service's database."""
         url: SecretStr = getattr(self, f"{service.lower()}_database_url")
         return url.get_secret_value()
+
+    def find_limits(self) -> Limits:
+        """Return the limits on the calls of the service."""
+        return Limits(
+            max_calls=self.service_max_calls,
+            max_method_calls=self.service_max_method_calls,
+            max_send_seconds=self.service_max_send_seconds,
+            max_connection_seconds=self.service_max_connection_seconds,
+        )
 
     def find_certificates(self, service: str) -> tls.Certificates | None:
         """Return the certificates of the service; None if it is to run in plain text."""
@@ -176,26 +195,25 @@ class Service(Generic[ServicerT]):
             config.find_database(name), connections=config.service_database_connections
         )
         certificates = config.find_certificates(name)
+        etcd = Etcd(config.etcd_target, certificates)
+        directory = Directory(etcd)
         channels = {
-            peer: client.open_channel(config.find_target(peer), certificates, peer)
+            peer: client.open_channel(
+                directory.resolve(config.find_target(peer)), certificates, peer
+            )
             for peer in self.peers
         }
         resources = Resources(database, config, channels)
-        limits = Limits(
-            max_calls=config.service_max_calls,
-            max_method_calls=config.service_max_method_calls,
-            max_send_seconds=config.service_max_send_seconds,
-            max_connection_seconds=config.service_max_connection_seconds,
-        )
         credentials = tls.server_credentials(certificates) if certificates else None
-        server = self.make_server(resources, config.find_listener(name), limits, credentials)
-        stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopping.set)
+        listener = config.find_listener(name)
+        server = self.make_server(resources, listener, config.find_limits(), credentials)
+        stopping = _follow_signals()
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(etcd.close)
             for channel in channels.values():
                 stack.push_async_callback(channel.close)
+            stack.push_async_callback(directory.close)
+            await directory.open()
             await stack.enter_async_context(resources.stack)
             await server.start()
             stack.push_async_callback(server.stop, config.service_grace_seconds)
@@ -203,8 +221,30 @@ class Service(Generic[ServicerT]):
                 task.start()
                 stack.push_async_callback(task.stop)
             garbage.make_collections_rare()
+            registration = _register(config, name, etcd)
             await stopping.wait()
+            if registration:
+                await registration.stop()
             await server.announce_stop()
             # Whether the last client has heard it cannot be known.
             await asyncio.sleep(config.service_notice_seconds)
             resources.draining.set()
+
+
+def _follow_signals() -> asyncio.Event:
+    """Return an event that a signal to stop sets."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+def _register(config: ServiceSettings, service: str, etcd: Etcd) -> Registration | None:
+    """Register the service in etcd, if its target is there."""
+    name = targets.registered_name(config.find_target(service))
+    if not name:
+        return None
+    registration = Registration(etcd, name, *config.find_address(service))
+    registration.start()
+    return registration

@@ -107,6 +107,18 @@ def test_a_service_with_any_other_target_listens_on_its_host_and_port(
     assert refused(capsys) == ["HEALTH_HOST: Value error, must be set"]
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_an_address_that_nobody_reaches_is_not_registered(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    environment.setenv("HEALTH_TARGET", "etcd:///health")
+    assert load().find_listener("Health") == "[::1]:1"
+    environment.setenv("HEALTH_HOST", host)
+    assert refused(capsys) == [
+        "HEALTH_HOST: Value error, must be an address that callers reach, with a target in etcd"
+    ]
+
+
 def test_a_bad_target_is_refused(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,7 +126,7 @@ def test_a_bad_target_is_refused(
     environment.setenv("LAMPSERVICE_TARGET", "http://lamp")
     assert refused(capsys) == [
         "LAMPSERVICE_TARGET: Value error, must be host:port, dns:///name:port,"
-        " ipv4:address:port, ipv6:[address]:port or unix:/path"
+        " ipv4:address:port, ipv6:[address]:port, unix:/path or etcd:///name"
     ]
 
 
@@ -162,6 +174,7 @@ def test_plain_text_is_served_on_loopback(environment: pytest.MonkeyPatch) -> No
         ("LAMPSERVICE_HOST", "192.0.2.1"),
         ("LAMPSERVICE_HOST", "localhost.example"),
         ("LAMPSERVICE_TARGET", "dns:///lamp:1"),
+        ("LAMPSERVICE_TARGET", "etcd:///lamp"),
     ],
 )
 def test_plain_text_beyond_loopback_is_refused(

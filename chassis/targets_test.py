@@ -21,6 +21,7 @@ REMOTE = [
     "dns://127.0.0.1:5353/user:50051",
     "ipv4:127.0.0.1:50051,192.0.2.1:50051",
     "ipv6:[2001:db8::1]:65535",
+    "etcd:///user",
 ]
 
 
@@ -57,6 +58,9 @@ def test_a_target_that_may_be_elsewhere_is_not_local(target: str) -> None:
         "unix:user.sock",
         "unix:/" + 107 * "a",
         "xds:///user",
+        "etcd:user",
+        "etcd:///",
+        "etcd:///user/2",
         "user:50051 ",
     ],
 )

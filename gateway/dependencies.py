@@ -84,7 +84,9 @@ def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
     certificate = settings.edge_certificate()
     if certificate is not None:
         tasks.append(BackgroundTask("follow_certificate", certificate.follow, FOLLOW_SECONDS))
-    upstream = Upstream(plan.descriptors.methods(), plan.targets, plan.certificates)
+    upstream = Upstream(
+        plan.descriptors.methods(), plan.targets, plan.certificates, settings.etcd_target
+    )
     keys = find_keys(plan.routes, upstream)
     if keys is not None:
         tasks.append(BackgroundTask("refresh_keys", keys.refresh, REFRESH_SECONDS))

@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis import settings
 from chassis.database import CONNECTIONS
-from chassis.targets import find_target, target_fields
+from chassis.targets import Target, find_target, target_fields
 from chassis.tls import Certificates
 from chassis.tls_settings import find_certificates, tls_fields
 from gateway.http.client_address import Network
@@ -176,6 +176,9 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     apigateway_ready_services: Names = frozenset({ALL})
     """Which services must serve for the gateway to be ready: full names, separated by commas, or
     `*` for all. A service without the gRPC health service counts as serving if it is reachable."""
+    etcd_target: Target = "127.0.0.1:2379"
+    """Where etcd is, if a target is such as `etcd:///user`. It is called as services are, with
+    mutual TLS, and the name in its certificate is `etcd`."""
     postgres_database: Annotated[str, Field(min_length=1)] = "gatewaydb"
     """The name of the gateway's own database."""
     apigateway_database_password: settings.Password | None = None
@@ -258,7 +261,8 @@ def explain_variables() -> Iterator[tuple[str, str]]:
     yield (
         "<SERVICE>_TARGET",
         "The gRPC target of a service, in place of its address: dns:///name:port for all addresses"
-        " of a name, ipv4:address:port,address:port, ipv6:[address]:port or unix:/path.",
+        " of a name, ipv4:address:port,address:port, ipv6:[address]:port, unix:/path, or"
+        " etcd:///name for what is registered in etcd.",
     )
     tls = {name: field for name, (_, field) in tls_fields(_PREFIX, ()).items()}
     fields = {**_DescriptorSetSettings.model_fields, **GatewaySettings.model_fields, **tls}
@@ -280,17 +284,20 @@ def refuse_descriptor_set(why: str) -> NoReturn:
     raise SystemExit(settings.EX_CONFIG)
 
 
+_OWN_NAMES = GatewaySettings.model_fields.keys()
+
+
 def _prefixes(services: Iterable[str]) -> dict[str, str]:
     """Return the prefix of each service's variables, in lower case, by its full name.
 
-    It is the simple name, or the full name if the simple one is ambiguous or belongs to the gateway
-    or to PostgreSQL.
+    It is the simple name, or the full name if the simple one is ambiguous or belongs to the
+    gateway, to PostgreSQL or to etcd.
     """
     simple = {service: service.rpartition(".")[2].lower() for service in services}
     owners = Counter(simple.values())
     return {
         service: name
-        if owners[name] == 1 and f"{name}_host" not in GatewaySettings.model_fields
+        if owners[name] == 1 and not _OWN_NAMES & {f"{name}_host", f"{name}_target"}
         else service.replace(".", "_").lower()
         for service, name in simple.items()
     }

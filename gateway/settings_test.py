@@ -59,7 +59,7 @@ def test_services_of_the_same_simple_name_are_found_by_their_full_names(
     )
 
 
-@pytest.mark.parametrize("name", ["ApiGateway", "Postgres", "APIGATEWAY"])
+@pytest.mark.parametrize("name", ["ApiGateway", "Postgres", "Etcd", "APIGATEWAY"])
 def test_service_named_like_a_setting_of_the_gateway_has_its_full_name(
     environment: pytest.MonkeyPatch, name: str
 ) -> None:

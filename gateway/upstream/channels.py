@@ -6,12 +6,15 @@ Channels belong to the event loop of their process: `open` must be called after 
 import asyncio
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis.client import CONNECTION_OPTIONS, LOAD_BALANCING
+from chassis.discovery import Directory
+from chassis.etcd import Etcd
 from chassis.secure_channel import open_channel
 from chassis.tls import Certificates, server_name
 from gateway.upstream.descriptors import Method
@@ -44,32 +47,41 @@ class Upstream:
         self,
         methods: Iterable[Method],
         targets: Mapping[str, str],
-        certificates: Certificates | None = None,
+        certificates: Certificates | None,
+        etcd_target: str,
     ) -> None:
         """Take the methods to call, and the target of each service by its full name.
 
-        Without certificates the services are called in plain text.
+        Without certificates the services are called in plain text. Those with targets such as
+        `etcd:///user` are looked up in etcd.
         """
         self._methods = list(methods)
         self._targets = targets
         self._certificates = certificates
+        self._etcd_target = etcd_target
+        self._stack = AsyncExitStack()
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._calls: dict[str, Any] = {}
 
     async def open(self) -> None:
         """Make the channels; they connect when they are first used."""
+        etcd = Etcd(self._etcd_target, self._certificates)
+        self._stack.push_async_callback(etcd.close)
+        directory = Directory(etcd)
         for service, target in self._targets.items():
             safe = [rpc for rpc in self._methods if rpc.service == service and _is_safe(rpc)]
             self._channels[service] = open_channel(
-                target, _options(safe), self._certificates, server_name(service)
+                directory.resolve(target), _options(safe), self._certificates, server_name(service)
             )
+            self._stack.push_async_callback(self._channels[service].close)
         for rpc in self._methods:
             self._calls[rpc.path] = _multicallable(self._channels[rpc.service], rpc)
+        self._stack.push_async_callback(directory.close)
+        await directory.open()
 
     async def close(self) -> None:
         """Close the channels; calls that are still open are cancelled."""
-        for channel in self._channels.values():
-            await channel.close()
+        await self._stack.aclose()
 
     def call(self, rpc: Method) -> Any:
         """Return the multicallable of a method."""

@@ -22,6 +22,7 @@ NOT_IMPORTED = {
     "//gateway:gateway": "the program is run, or its sources are read",
     "//chassis:log_test": "the program in a string imports chassis.log",
     "//services/order:main_test": "the program in a string imports the service",
+    "//services/user:discovery_test": "the replicas are programs",
     "//tools/fakes:network": "uvicorn imports httptools",
     "//tools/dev:gateway_readme_test": "the commands of the README use the wheels",
     "//tools/lint:mypy_test": "mypy reads the types of the wheels",
