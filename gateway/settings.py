@@ -134,7 +134,7 @@ class GatewaySettings(_DescriptorSetSettings, settings.DatabaseSettings):
     apigateway_max_requests: Annotated[int, Field(ge=1, le=100_000)] = 128
     """How many requests one worker may work on that began within the last second; streams and
     health do not count."""
-    apigateway_max_client_requests: Annotated[int, Field(ge=1, le=100_000)] = 64
+    apigateway_max_client_requests: Annotated[int, Field(ge=1, le=100_000)] = 100
     """How many of them may be of one client address, unless it is a trusted proxy."""
     apigateway_max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """How many unary calls one worker may have in flight, and how many requests whose bodies have

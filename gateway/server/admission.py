@@ -41,7 +41,7 @@ class AdmissionLimits:
 
     max_requests: int = 128
     """How many requests there may be that began within the last second and are no streams."""
-    max_client_requests: int = 64
+    max_client_requests: int = 100
     """How many of them may be of one client address."""
     max_client_connections: int = 1_000
     """How many connections one client address may have."""
