@@ -69,11 +69,12 @@ async def test_service_that_cannot_be_reached_does_not_serve(clean_database_url:
 
 
 class CountingHealth(health.aio.HealthServicer):
-    """Counts how often somebody asks."""
+    """Counts how often somebody asks, and fails the first few times."""
 
-    def __init__(self) -> None:
+    def __init__(self, failures: int = 0) -> None:
         super().__init__()
         self.checks = 0
+        self._failures = failures
 
     async def Check(  # noqa: N802 - gRPC's name.
         self,
@@ -84,6 +85,8 @@ class CountingHealth(health.aio.HealthServicer):
     ) -> health_pb2.HealthCheckResponse:
         """Count, and respond."""
         self.checks += 1
+        if self.checks <= self._failures:
+            await context.abort(grpc.StatusCode.UNAVAILABLE)
         return await super().Check(request, context)
 
 
@@ -103,3 +106,12 @@ async def test_flood_of_readiness_checks_is_few_probes_and_no_outage(
             responses = await asyncio.gather(*(client.get("/readyz") for _ in range(FLOOD)))
     assert {response.json()["database"] for response in responses} == {True}
     assert checks.checks < FLOOD / 10
+
+
+async def test_a_check_that_is_lost_makes_no_gateway_unready(clean_database_url: str) -> None:
+    server, checks = grpc.aio.server(), CountingHealth(failures=1)
+    await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    async with listening(server) as port:
+        response = await read_readiness(port, clean_database_url, {"*"})
+    assert (response.status_code, checks.checks) == (200, 2)

@@ -39,6 +39,8 @@ _RETRY_POLICY = {
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
 
+_HEALTH_CHECK = {"service": "grpc.health.v1.Health", "method": "Check"}
+
 
 class Upstream:
     """The methods of a set of services, ready to be called."""
@@ -100,11 +102,11 @@ def _is_safe(rpc: Method) -> bool:
 
 
 def _options(safe: Iterable[Method]) -> list[tuple[str, Any]]:
-    """Return channel options; only safe methods are retried."""
+    """Return channel options; only safe methods and health checks are retried."""
     names = [{"service": rpc.service, "method": rpc.descriptor.name} for rpc in safe]
     config = {
         **LOAD_BALANCING,
-        "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else [],
+        "methodConfig": [{"name": [*names, _HEALTH_CHECK], "retryPolicy": _RETRY_POLICY}],
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     }
     options = {
