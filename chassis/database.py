@@ -1,4 +1,4 @@
-"""One PostgreSQL database: a bounded pool, transactions, and its failures as errors.
+"""One PostgreSQL database: connections, transactions, and its failures as errors.
 
 No SQL of any service lives here. READ COMMITTED throughout; what must not race takes row locks.
 Every wait ends with the deadline of the call that is being served, or at a limit of its own.
@@ -6,18 +6,22 @@ Every wait ends with the deadline of the call that is being served, or at a limi
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
-from psycopg import conninfo, waiting
 from psycopg.abc import Params
-from psycopg.pq import TransactionStatus
 from psycopg.rows import args_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool import PoolTimeout, TooManyRequests
 
 from chassis import call_context, errors
+from chassis.connection_pool import (
+    STATEMENT_SECONDS,
+    LimitedConnection,
+    connection_options,
+    make_pool,
+)
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -27,17 +31,8 @@ CHECKOUT_SECONDS = 5.0
 """How long a call may wait for a connection, if its deadline does not come first."""
 OUTAGE_CHECKOUT_SECONDS = 0.5
 """The same while the database is known to be down."""
-WAITING_PER_CONNECTION = 100
-"""How many calls may wait per connection of the pool; one more is refused at once."""
-STATEMENT_SECONDS = 10.0
-"""How long a statement may take, if the deadline of its call does not come first."""
-CANCEL_SECONDS = 0.25
-"""How long the server may take to cancel a statement before its connection is dropped."""
-ROLLBACK_SECONDS = 0.25
-"""The least time that a statement is given: a rollback runs after the deadline has passed."""
 PROBE_SECONDS = 1.0
 """How long a probe may take, connecting included."""
-RECONNECT_SECONDS = 0.5
 POLL_SECONDS = 1.0
 """How long `Database.listen` waits for a notification at most."""
 PROBE_QUERY: LiteralString = "SELECT version_num FROM alembic_version"
@@ -49,26 +44,6 @@ WHERE current_setting(name) = 'off'
 AND current_setting('bazaar.allow_data_loss', true) IS DISTINCT FROM 'on'
 """
 
-_SERVER_OPTIONS = {
-    # The server's own limit, for statements whose client can no longer cancel them.
-    "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
-    # Our transactions wait for nothing but the database: a client that is idle in one has stopped.
-    "idle_in_transaction_session_timeout": "10s",
-    # A statement ends, and frees its locks, soon after its client is gone.
-    "client_connection_check_interval": "1s",
-}
-_OPTIONS: dict[str, Any] = {
-    "autocommit": True,
-    "connect_timeout": 2,
-    "application_name": "bazaar",
-    # A server that vanishes is noticed after about 10 s.
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
-
-Result = TypeVar("Result")
 Row = TypeVar("Row")
 
 
@@ -87,59 +62,6 @@ async def fetch(
     return await cursor.fetchall()
 
 
-def _connection_options(url: str) -> dict[str, Any]:
-    """Return the options of every connection; server options in the URL come last, and so win."""
-    ours = " ".join(f"-c {name}={value}" for name, value in _SERVER_OPTIONS.items())
-    theirs = conninfo.conninfo_to_dict(url).get("options") or ""
-    return {**_OPTIONS, "options": f"{ours} {theirs}".rstrip()}
-
-
-class _LimitedConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
-    """A connection that waits for its server no longer than the call being served may take."""
-
-    async def wait(
-        self,
-        gen: Generator[Any, Any, Result],
-        interval: float = 1.0,
-        timeout: float | None = None,  # noqa: ASYNC109 - psycopg's method has it.
-    ) -> Result:
-        """Wait for the server; psycopg calls this for everything but connecting.
-
-        Raises:
-            psycopg.errors.QueryCanceled: the time was up, and the server confirmed that it stopped.
-            psycopg.OperationalError: the time was up, and the server did not react: the connection
-                is dropped.
-        """
-        if timeout is None:
-            timeout = max(ROLLBACK_SECONDS, call_context.remaining_seconds(STATEMENT_SECONDS))
-        try:
-            return await waiting.wait_async(gen, self.pgconn.socket, interval, timeout)
-        except asyncio.CancelledError:
-            if self._is_active():
-                with suppress(psycopg.OperationalError):
-                    await self._interrupt(gen)
-            raise
-        except psycopg.OperationalError:
-            if self._is_active():
-                return await self._interrupt(gen)
-            raise
-
-    def _is_active(self) -> bool:
-        return self.pgconn.transaction_status == TransactionStatus.ACTIVE
-
-    async def _interrupt(self, gen: Generator[Any, Any, Result]) -> Result:
-        """Cancel what is running, or drop the connection of a server that does not react."""
-        try:
-            async with asyncio.timeout(CANCEL_SECONDS):
-                await self.cancel_safe(timeout=CANCEL_SECONDS)
-                return await waiting.wait_async(gen, self.pgconn.socket, CANCEL_SECONDS)
-        except TimeoutError as error:
-            raise psycopg.OperationalError("the server did not react in time") from error
-        finally:
-            if self._is_active():
-                self.pgconn.finish()
-
-
 class VolatileServerError(psycopg.OperationalError):
     """The server is set to lose commits in a crash."""
 
@@ -149,21 +71,9 @@ class Database:
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
         self._url = url
-        self._options = _connection_options(url)
-        self._pool = AsyncConnectionPool(
-            url,
-            connection_class=_LimitedConnection,
-            kwargs=self._options,
-            min_size=1,
-            max_size=connections,
-            max_waiting=WAITING_PER_CONNECTION * connections,
-            # So short that the pauses between attempts have no time to grow.
-            reconnect_timeout=RECONNECT_SECONDS,
-            reconnect_failed=_connect_again,
-            configure=_refuse_volatile,
-            open=False,
-        )
-        self._probe: _LimitedConnection | None = None
+        self._options = connection_options(url)
+        self._pool = make_pool(url, connections, _refuse_volatile)
+        self._probe: LimitedConnection | None = None
         self._checking: asyncio.Task[errors.Unavailable | None] | None = None
         """The check in progress."""
         self._is_down = False
@@ -218,7 +128,7 @@ class Database:
             errors.Unavailable: the database is down.
         """
         with _database_errors():
-            # Not a _LimitedConnection: most of its time, it waits for nothing in particular.
+            # Not a LimitedConnection: most of its time, it waits for nothing in particular.
             connection = await psycopg.AsyncConnection.connect(self._url, **self._options)
             try:
                 async with asyncio.timeout(STATEMENT_SECONDS):
@@ -272,7 +182,7 @@ class Database:
 
     async def _run_probe(self) -> None:
         if self._probe is None or self._probe.closed:
-            self._probe = await _LimitedConnection.connect(self._url, **self._options)
+            self._probe = await LimitedConnection.connect(self._url, **self._options)
             await _refuse_volatile(self._probe)
         await self._probe.execute(PROBE_QUERY)
 
@@ -292,14 +202,6 @@ async def _refuse_volatile(connection: Connection) -> None:
     if rows:
         names = ", ".join(name for (name,) in rows)
         raise VolatileServerError(f"the server may lose commits: turn on {names}")
-
-
-async def _connect_again(pool: AsyncConnectionPool[_LimitedConnection]) -> None:
-    """Let a pool that has given up connect again.
-
-    By itself it would do so only when it queues another call, and its queue may be full.
-    """
-    await pool.check()
 
 
 @contextmanager

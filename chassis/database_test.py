@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from chassis import call_context, database, errors
+from chassis import call_context, connection_pool, database, errors
 from chassis.database import Database
 from tools.postgres.freezing import find_server, frozen, frozen_backends, list_backends
 
@@ -16,7 +16,7 @@ pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "user"
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 CONNECTIONS = 3
-FULL_QUEUE = CONNECTIONS * database.WAITING_PER_CONNECTION
+FULL_QUEUE = CONNECTIONS * connection_pool.WAITING_PER_CONNECTION
 SLACK_SECONDS = 1.0
 """How much later than its deadline a call may end."""
 
@@ -71,7 +71,7 @@ async def test_statement_that_outlasts_its_deadline_is_cancelled(
 async def test_statement_without_a_deadline_has_a_limit(
     shop: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "STATEMENT_SECONDS", 0.2)
+    monkeypatch.setattr(connection_pool, "STATEMENT_SECONDS", 0.2)
     began = time.monotonic()
     with pytest.raises(errors.DeadlineExceeded):
         async with shop.connection() as connection:
@@ -173,7 +173,7 @@ async def test_frozen_server_delays_no_call_and_is_used_again_at_once(
         assert time.monotonic() - began < database.PROBE_SECONDS + SLACK_SECONDS
         assert {type(result) for result in results} == {errors.Unavailable}
         # Two attempts of 2 s: the pool gives up connecting, full of calls that wait no more.
-        await asyncio.sleep(database.RECONNECT_SECONDS + 5)
+        await asyncio.sleep(connection_pool.RECONNECT_SECONDS + 5)
     async with asyncio.timeout(2):
         while True:
             try:
