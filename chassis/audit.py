@@ -126,8 +126,7 @@ async def read_page(
         "resource": query.resource,
         "limit": progress.limit + 1,
     }
-    async with database.connection() as connection:
-        found = await fetch(connection, _to_message, _SELECT, parameters)
+    found = await database.read(fetch, _to_message, _SELECT, parameters)
     add = page.audit_events.add
     count = paging.fill(add, found[: progress.limit], audit_pb2.AuditEvent.CopyFrom)
     progress.advance(found, count, lambda event: [event.audit_event_id])

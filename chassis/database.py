@@ -6,9 +6,9 @@ Every wait ends with the deadline of the call that is being served, or at a limi
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, LiteralString, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Concatenate, LiteralString, ParamSpec, TypeVar
 
 import psycopg
 from psycopg.abc import Params
@@ -22,6 +22,7 @@ from chassis.connection_pool import (
     connection_options,
     make_pool,
 )
+from chassis.read_replica import ReadReplica, ReplicaError
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -44,6 +45,8 @@ WHERE current_setting(name) = 'off'
 AND current_setting('bazaar.allow_data_loss', true) IS DISTINCT FROM 'on'
 """
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 Row = TypeVar("Row")
 
 
@@ -67,12 +70,20 @@ class VolatileServerError(psycopg.OperationalError):
 
 
 class Database:
-    """A pool of connections. Create it in the process that uses it, after any fork."""
+    """A pool of connections. Create it in the process that uses it, after any fork.
 
-    def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
+    If there is the URL of a replica, `read` uses as many connections to that.
+    """
+
+    def __init__(
+        self, url: str, *, connections: int = CONNECTIONS, replica_url: str | None = None
+    ) -> None:
         self._url = url
         self._options = connection_options(url)
         self._pool = make_pool(url, connections, _refuse_volatile)
+        self._replica = (
+            ReadReplica(replica_url, url, connections=connections) if replica_url else None
+        )
         self._probe: LimitedConnection | None = None
         self._checking: asyncio.Task[errors.Unavailable | None] | None = None
         """The check in progress."""
@@ -82,9 +93,13 @@ class Database:
     async def open(self) -> None:
         """Start connecting in the background, and retry for ever while the database is down."""
         await self._pool.open(wait=False)
+        if self._replica is not None:
+            await self._replica.open()
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._replica is not None:
+            await self._replica.close()
         await self._pool.close()
         # Closing frees libpq's connection even under a running query: the probe ends first.
         if self._checking is not None:
@@ -118,6 +133,28 @@ class Database:
         """
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+    async def read(
+        self,
+        query: Callable[Concatenate[Connection, Parameters], Awaitable[Result]],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Result:
+        """Return what `query` returns, which is called with a connection and the arguments.
+
+        It may be a connection to a replica, and a second one to the primary if the first one fails.
+        All that was acknowledged before is read. No write may depend on the result: it locks
+        nothing.
+
+        Raises:
+            errors.Unavailable: as for `connection`.
+            errors.DeadlineExceeded: as for `connection`.
+        """
+        if self._replica is not None:
+            with suppress(ReplicaError):
+                return await self._replica.read(query, *args, **kwargs)
+        async with self.connection() as connection:
+            return await query(connection, *args, **kwargs)
 
     async def listen(self, channel: LiteralString) -> AsyncGenerator[None, None]:
         """Yield when a notification of a channel may have arrived, and every POLL_SECONDS.

@@ -13,7 +13,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Concatenate, LiteralString, NamedTuple, ParamSpec, TypeVar
+from typing import Concatenate, LiteralString, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -22,9 +22,11 @@ from chassis import call_context, log
 from chassis.connection_pool import LimitedConnection, connection_options, make_pool
 from chassis.supervision import BackgroundTask
 
+QUERY_SECONDS = 0.5
+"""How long the primary may take to tell where its log ends, connecting included."""
 CATCH_UP_SECONDS = 0.1
 """How far a replica may lag behind: a read waits for it no longer."""
-CHECKOUT_SECONDS = 0.1
+CHECKOUT_SECONDS = 0.5
 """How long a read waits for a connection to the replica."""
 READ_SECONDS = 2.0
 """How long a read may take there, if half of the time to its deadline is not shorter."""
@@ -34,13 +36,13 @@ POLL_SECONDS = 0.001
 """The first of the pauses after which a replica that lags is asked again; each is doubled."""
 
 # The timeline of the end of the log is in the names of its files.
-_WRITTEN: LiteralString = """
+LOG_END: LiteralString = """
 SELECT (SELECT system_identifier FROM pg_control_system()),
     ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::integer,
     (pg_current_wal_flush_lsn() - '0/0')::bigint
 """
 # A replica writes down which timeline it follows a while after it has begun to.
-_REPLAYED: LiteralString = """
+REPLAYED: LiteralString = """
 SELECT (SELECT system_identifier FROM pg_control_system()),
     greatest((SELECT timeline_id FROM pg_control_checkpoint()),
              (SELECT min_recovery_end_timeline FROM pg_control_recovery())),
@@ -66,6 +68,60 @@ class _Position(NamedTuple):
     def includes(self, other: "_Position") -> bool:
         """Return whether this position is not before another one, and in the same log."""
         return self[:2] == other[:2] and self.lsn >= other.lsn
+
+
+class _LogEnd:
+    """Where the log of the primary ends on disk."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: LimitedConnection | None = None
+        self._in_use = asyncio.Lock()
+        self._next: asyncio.Task[_Position | None] | None = None
+        """The query that has not begun yet."""
+
+    async def find(self) -> _Position:
+        """Ask the primary. Concurrent callers share a query, which begins after they have called.
+
+        Raises:
+            ReplicaError: the primary does not respond.
+        """
+        if self._next is None:
+            # Neither the deadline nor the end of one caller is that of the others.
+            self._next = asyncio.create_task(self._query(), context=contextvars.Context())
+        end = await asyncio.shield(self._next)
+        if end is None:
+            raise ReplicaError("the primary does not tell where its log ends")
+        return end
+
+    async def close(self) -> None:
+        """Close the connection, once nobody uses it."""
+        if self._next is not None:
+            await asyncio.wait([self._next])
+        async with self._in_use:
+            await self._disconnect()
+
+    async def _query(self) -> _Position | None:
+        async with self._in_use:
+            # Who calls from here on may have seen a commit that this query does not.
+            self._next = None
+            try:
+                async with asyncio.timeout(QUERY_SECONDS):
+                    return await _find_position(await self._connect(), LOG_END)
+            except (psycopg.OperationalError, TimeoutError):
+                await self._disconnect()
+                return None
+
+    async def _connect(self) -> LimitedConnection:
+        if self._connection is None:
+            options = connection_options(self._url)
+            self._connection = await LimitedConnection.connect(self._url, **options)
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
 
 class ReadReplica:
@@ -107,7 +163,7 @@ class ReadReplica:
             raise ReplicaError("the replica is not used")
         try:
             with call_context.time_limit(call_context.remaining_seconds(2 * READ_SECONDS) / 2):
-                async with self._connection() as connection:
+                async with self._connection(CHECKOUT_SECONDS) as connection:
                     return await query(connection, *args, **kwargs)
         except psycopg.OperationalError as error:
             self._leave_out(error)
@@ -116,7 +172,7 @@ class ReadReplica:
     async def _probe(self) -> None:
         try:
             with call_context.time_limit(READ_SECONDS):
-                async with self._connection():
+                async with self._connection(READ_SECONDS):
                     pass
         except psycopg.OperationalError as error:
             self._leave_out(error)
@@ -133,10 +189,10 @@ class ReadReplica:
         self._is_used = False
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[LimitedConnection]:
+    async def _connection(self, checkout_seconds: float) -> AsyncIterator[LimitedConnection]:
         """Obtain a connection to a replica that has replayed all that is acknowledged by now."""
         end = await self._log_end.find()
-        async with self._pool.connection(CHECKOUT_SECONDS) as connection:
+        async with self._pool.connection(checkout_seconds) as connection:
             await self._catch_up(connection, end)
             yield connection
 
@@ -150,14 +206,21 @@ class ReadReplica:
         """
         replayed = self._replayed.get(connection)
         pause_seconds = POLL_SECONDS
-        with call_context.time_limit(CATCH_UP_SECONDS):
+        with call_context.time_limit(call_context.remaining_seconds(CATCH_UP_SECONDS)):
             while replayed is None or not replayed.includes(end):
                 if replayed is not None:
                     _check_lag(replayed, end)
                     await asyncio.sleep(pause_seconds)
                     pause_seconds *= 2
-                replayed = await _find_position(connection, _REPLAYED)
+                replayed = await _find_position(connection, REPLAYED)
                 self._replayed[connection] = replayed
+
+
+async def _find_position(connection: LimitedConnection, query: LiteralString) -> _Position:
+    row = await (await connection.execute(query)).fetchone()
+    if row is None:
+        raise ReplicaError("the server is not a replica")
+    return _Position(*row)
 
 
 def _check_lag(replayed: _Position, end: _Position) -> None:

@@ -39,7 +39,8 @@ class ServiceSettings(settings.DatabaseSettings):
     """
 
     service_database_connections: Annotated[int, Field(ge=1, le=1_000)] = CONNECTIONS
-    """How many connections to its database a service holds at most, beside one for probes."""
+    """How many connections to its database a service holds at most, beside one for probes; and as
+    many to a replica, which take one more to the database."""
     service_max_calls: Annotated[int, Field(ge=1, le=100_000)] = DEFAULT_LIMITS.max_calls
     """How many calls a service has in flight at most; one more is refused."""
     service_max_method_calls: Annotated[int, Field(ge=1, le=100_000)] = (
@@ -80,6 +81,11 @@ class ServiceSettings(settings.DatabaseSettings):
         url: SecretStr = getattr(self, f"{service.lower()}_database_url")
         return url.get_secret_value()
 
+    def find_read_database(self, service: str) -> str | None:
+        """Return the URL of a replica of the service's database, if it has one."""
+        url: SecretStr | None = getattr(self, f"{service.lower()}_read_database_url")
+        return url and url.get_secret_value()
+
     def find_limits(self) -> Limits:
         """Return the limits on the calls of the service."""
         return Limits(
@@ -118,8 +124,9 @@ class Service(Generic[ServicerT]):
     The variables of a proto service begin with its simple name: USERSERVICE_HOST and
     USERSERVICE_PORT are where it listens, unless USERSERVICE_TARGET is a socket (see
     `chassis.targets`), USERSERVICE_DATABASE_URL is its database (or else
-    USERSERVICE_DATABASE_PASSWORD is the password of its role on the server of POSTGRES_*), and
-    USERSERVICE_TLS_DIRECTORY has its certificate, in which it has the name `user`.
+    USERSERVICE_DATABASE_PASSWORD is the password of its role on the server of POSTGRES_*),
+    USERSERVICE_READ_DATABASE_URL may be a streaming replica of that (see `chassis.read_replica`),
+    and USERSERVICE_TLS_DIRECTORY has its certificate, in which it has the name `user`.
     """
 
     descriptor: ServiceDescriptor
@@ -152,6 +159,7 @@ class Service(Generic[ServicerT]):
                 settings.DatabaseUrl,
                 settings.own_database(f"{own}_database_password", self.database_name),
             ),
+            f"{own}_read_database_url": (settings.DatabaseUrl | None, None),
             **target_fields(own, listens=True),
             **{name: field for peer in peers for name, field in target_fields(peer).items()},
             **tls_fields(own, [own, *peers], tls.server_name(own)),
@@ -192,7 +200,9 @@ class Service(Generic[ServicerT]):
         """Serve until a signal, announce the end, and then stop everything in reverse order."""
         name = self.descriptor.name
         database = Database(
-            config.find_database(name), connections=config.service_database_connections
+            config.find_database(name),
+            connections=config.service_database_connections,
+            replica_url=config.find_read_database(name),
         )
         certificates = config.find_certificates(name)
         etcd = Etcd(config.etcd_target, certificates)

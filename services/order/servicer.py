@@ -93,8 +93,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, request: order_pb2.GetOrderRequest, context: Context
     ) -> order_pb2.Order:
         order_id = uuid.UUID(request.order_id)
-        async with self._database.connection() as connection:
-            found = await repository.get_order(connection, order_id, _owner())
+        found = await self._database.read(repository.get_order, order_id, _owner())
         return messages.to_message(found)
 
     async def ListOrders(
@@ -231,9 +230,9 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     ) -> order_pb2.ListOrderEventsResponse:
         (version,) = paging.parse_numbers(progress.position, 1)
         limit = progress.limit
-        async with self._database.connection() as connection:
-            await repository.check_order(connection, order_id, _owner())
-            found = await event_repository.list_of_order(connection, order_id, version, limit + 1)
+        await self._database.read(repository.check_order, order_id, _owner())
+        query = event_repository.list_of_order
+        found = await self._database.read(query, order_id, version, limit + 1)
         page = found[:limit]
         progress.advance(found, len(page), lambda event: [str(event.version)])
         return order_pb2.ListOrderEventsResponse(
@@ -246,9 +245,9 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     ) -> order_pb2.ListRefundsResponse:
         (number,) = paging.parse_numbers(progress.position, 1)
         limit = progress.limit
-        async with self._database.connection() as connection:
-            await repository.check_order(connection, order_id, _owner())
-            found = await refund_repository.list_of_order(connection, order_id, number, limit + 1)
+        await self._database.read(repository.check_order, order_id, _owner())
+        query = refund_repository.list_of_order
+        found = await self._database.read(query, order_id, number, limit + 1)
         response = order_pb2.ListRefundsResponse()
         count = paging.fill(response.refunds.add, found[:limit], messages.fill_refund_message)
         progress.advance(found, count, lambda each: [str(each.number)])
@@ -259,8 +258,9 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, progress: paging.Progress
     ) -> order_pb2.ListStuckOrdersResponse:
         limit = progress.limit
-        async with self._database.connection() as connection:
-            found = await queue_repository.list_stuck(connection, progress.last_id, limit + 1)
+        found = await self._database.read(
+            queue_repository.list_stuck, progress.last_id, limit + 1
+        )
         page = found[:limit]
         progress.advance(found, len(page), lambda stuck: [str(stuck.order_id)])
         return order_pb2.ListStuckOrdersResponse(
@@ -274,10 +274,9 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         """Read ids and sizes first, then as many orders as fit into a message."""
         before = progress.last_id
         limit = progress.limit
-        async with self._database.connection() as connection:
-            sized = await repository.list_sizes(connection, user_id, before, limit + 1)
-            batch = next(batches.split(sized[:limit]), [])
-            orders = await repository.get_orders(connection, batch)
+        sized = await self._database.read(repository.list_sizes, user_id, before, limit + 1)
+        batch = next(batches.split(sized[:limit]), [])
+        orders = await self._database.read(repository.get_orders, batch)
         progress.advance(sized, len(batch), lambda item: [str(item[0])])
         return order_pb2.ListOrdersResponse(
             orders=[messages.to_message(order) for order in orders],

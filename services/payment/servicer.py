@@ -50,9 +50,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         self, request: payment_pb2.GetPaymentRequest, context: Context
     ) -> payment_pb2.Payment:
         payment_id = uuid.UUID(request.payment_id)
-        async with self._database.connection() as connection:
-            payment = await repository.get_payment(connection, payment_id)
-        return messages.to_message(payment)
+        return messages.to_message(await self._database.read(repository.get_payment, payment_id))
 
     async def ListTransactions(
         self, request: payment_pb2.ListTransactionsRequest, context: Context
@@ -100,8 +98,8 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
     ) -> payment_pb2.ListTransactionsResponse:
         after = progress.last_id
         limit = progress.limit
-        async with self._database.connection() as connection:
-            found = await repository.list_transactions(connection, payment_id, after, limit + 1)
+        query = repository.list_transactions
+        found = await self._database.read(query, payment_id, after, limit + 1)
         page = found[:limit]
         progress.advance(found, len(page), lambda each: [str(each.transaction_id)])
         return payment_pb2.ListTransactionsResponse(

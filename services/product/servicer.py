@@ -45,9 +45,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
         self, request: product_pb2.GetProductRequest, context: Context
     ) -> product_pb2.Product:
         product_id = uuid.UUID(request.product_id)
-        async with self._database.connection() as connection:
-            product = await repository.get_product(connection, product_id)
-        return messages.to_message(product)
+        return messages.to_message(await self._database.read(repository.get_product, product_id))
 
     async def UpdateProduct(
         self, request: product_pb2.UpdateProductRequest, context: Context
@@ -177,8 +175,8 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     ) -> product_pb2.ListProductsResponse:
         after = progress.position
         key = None if after is None else listing.parse_key(after, parsed.column)
-        async with self._database.connection() as connection:
-            found = await repository.list_products(connection, parsed, key, progress.limit + 1)
+        limit = progress.limit + 1
+        found = await self._database.read(repository.list_products, parsed, key, limit)
         response = product_pb2.ListProductsResponse()
         page = found[: progress.limit]
         count = paging.fill(response.products.add, page, messages.fill_message)

@@ -82,9 +82,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def GetUser(self, request: user_pb2.GetUserRequest, context: Context) -> user_pb2.User:
         user_id = uuid.UUID(request.user_id)
         domain.check_exists_for(call_context.get_caller(), user_id)
-        async with self._database.connection() as connection:
-            user = await repository.get_user(connection, user_id)
-        return messages.to_message(user)
+        return messages.to_message(await self._database.read(repository.get_user, user_id))
 
     async def UpdateUser(
         self, request: user_pb2.UpdateUserRequest, context: Context
@@ -114,8 +112,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         progress = paging.Progress("users", request.page_token, size, MAX_PAGE_SIZE)
         after = progress.last_id
         limit = progress.limit
-        async with self._database.connection() as connection:
-            found = await repository.list_users(connection, after, limit + 1)
+        found = await self._database.read(repository.list_users, after, limit + 1)
         response = user_pb2.ListUsersResponse()
         count = paging.fill(response.users.add, found[:limit], messages.fill_message)
         progress.advance(found, count, lambda user: [str(user.user_id)])

@@ -44,7 +44,7 @@ def run_throwaway_server(archive: Path | None = None) -> Iterator[Server]:
         with _open_lock(root):
             programs = find_programs(root)
             programs.give(root)
-            server = Server(programs, root / "data", root / "log", _find_port(), options=_OPTIONS)
+            server = Server(programs, root / "data", root / "log", find_port(), options=_OPTIONS)
             if archive is not None:
                 _unpack(archive, server)
             server.prepare()
@@ -73,11 +73,12 @@ def _start(server: Server) -> tuple[Server, Process]:
         except ServerError as error:
             if "Address already in use" not in str(error):
                 raise
-            server = dataclasses.replace(server, port=_find_port())
+            server = dataclasses.replace(server, port=find_port())
     return server, server.start()
 
 
-def _find_port() -> int:
+def find_port() -> int:
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
