@@ -216,8 +216,10 @@ async def test_read_leaves_half_of_its_time_to_the_primary(
         )
         return await read(connection)
 
+    began = time.monotonic()
     with call_context.time_limit(1.0):
         assert await processes[0].read(read_slowly) == (port_of(url), 0)
+    assert time.monotonic() - began < 0.95
 
 
 async def test_query_that_replay_cancels_is_repeated_on_the_primary(
@@ -239,6 +241,29 @@ async def test_query_that_replay_cancels_is_repeated_on_the_primary(
     # Its lock conflicts with that of the read.
     connect(url).execute("TRUNCATE counters")
     assert await reading == (port_of(url), 0)
+
+
+async def test_read_shares_no_query_that_began_before_it(
+    processes: tuple[Database, Database], standby: Standby, url: str
+) -> None:
+    """The response to the first read's query is there, but nobody has looked at it yet."""
+    reading = processes[0]
+    with standby.paused(), psycopg.connect(url, autocommit=True) as other:
+        before = find_last_query(other)
+        first = asyncio.create_task(reading.read(read))
+        while find_last_query(other) in (before, None):
+            await asyncio.sleep(0)
+        # This thread does nothing else meanwhile.
+        other.execute("INSERT INTO counters VALUES (1)")
+        assert (await reading.read(read))[1] == 1
+        await first
+
+
+def find_last_query(connection: psycopg.Connection) -> Any:
+    """Return when the last query for the end of the log began; None while one is in progress."""
+    query = "SELECT max(query_start), bool_and(state = 'idle') FROM pg_stat_activity WHERE query = %s"
+    began, is_done = connection.execute(query, (read_replica.LOG_END,)).fetchone() or (None, None)
+    return began if is_done else None
 
 
 async def test_concurrent_reads_share_the_queries_to_the_primary(
