@@ -294,6 +294,9 @@ async def test_replica_of_another_timeline_is_not_used(
         with psycopg.connect(new_primary.server.url("postgres")) as connection:
             connection.execute("SELECT pg_promote()")
         connect(url).execute("INSERT INTO counters SELECT -n FROM generate_series(1, 5_000) AS n")
+        async with opened(url, standby.url(url)) as database:
+            await wait_until_used(database, standby)
+        events.clear()
         cause = await find_cause(events, new_primary.url(url), standby.url(url))
     assert cause == "the replica follows another server, or another timeline of it"
 
