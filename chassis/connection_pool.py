@@ -1,4 +1,4 @@
-"""Bounded pools of connections to PostgreSQL, each of which waits for its server for a limited time.
+"""Bounded pools of connections to PostgreSQL, which wait for their server for a limited time.
 
 The limit is the deadline of the call that is being served, or one of its own.
 """

@@ -84,7 +84,7 @@ class ServiceSettings(settings.DatabaseSettings):
     def find_read_database(self, service: str) -> str | None:
         """Return the URL of a replica of the service's database, if it has one."""
         url: SecretStr | None = getattr(self, f"{service.lower()}_read_database_url")
-        return url and url.get_secret_value()
+        return url.get_secret_value() if url else None
 
     def find_limits(self) -> Limits:
         """Return the limits on the calls of the service."""

@@ -73,7 +73,7 @@ async def shops(
 
 async def wait_for_replicas(events: Events, count: int) -> None:
     async with asyncio.timeout(SECONDS):
-        while [each["event"] for each in events].count("replica_used") < count:
+        while [each["event"] for each in events].count("replica_used") < count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

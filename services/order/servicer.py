@@ -258,9 +258,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self, progress: paging.Progress
     ) -> order_pb2.ListStuckOrdersResponse:
         limit = progress.limit
-        found = await self._database.read(
-            queue_repository.list_stuck, progress.last_id, limit + 1
-        )
+        found = await self._database.read(queue_repository.list_stuck, progress.last_id, limit + 1)
         page = found[:limit]
         progress.advance(found, len(page), lambda stuck: [str(stuck.order_id)])
         return order_pb2.ListStuckOrdersResponse(

@@ -56,7 +56,7 @@ async def gateway(port: int) -> AsyncIterator[httpx.AsyncClient]:
 def to_url(parameters: str) -> str:
     """Return the URL of a database from its parameters in libpq's other form."""
     found = conninfo.conninfo_to_dict(parameters)
-    server = address(str(found["host"]), int(found["port"]))
+    server = address(str(found["host"]), int(str(found["port"])))
     return f"postgresql://{found['user']}:{found['password']}@{server}/{found['dbname']}"
 
 

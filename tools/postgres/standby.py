@@ -25,6 +25,8 @@ _OPTIONS = {
     "wal_retrieve_retry_interval": "100ms",
 }
 
+_IS_PAUSED = "SELECT pg_get_wal_replay_pause_state() = 'paused'"
+
 
 @dataclass
 class Standby:
@@ -51,11 +53,11 @@ class Standby:
     def delayed(self, delay: str) -> Iterator[None]:
         """Within the block, replay each commit so long after it was made."""
         with psycopg.connect(self.server.url("postgres"), autocommit=True) as connection:
-            for value in (delay, "0"):
-                connection.execute(f"ALTER SYSTEM SET recovery_min_apply_delay = '{value}'".encode())
-                connection.execute("SELECT pg_reload_conf()")
-                if value == delay:
-                    yield
+            _set_delay(connection, delay)
+            try:
+                yield
+            finally:
+                _set_delay(connection, "0")
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -64,13 +66,16 @@ class Standby:
             connection.execute("SELECT pg_wal_replay_pause()")
             try:
                 # The replay of a record may be in progress.
-                while connection.execute(
-                    "SELECT FROM pg_get_wal_replay_pause_state() AS state WHERE state = 'paused'"
-                ).rowcount == 0:
+                while connection.execute(_IS_PAUSED).fetchone() != (True,):
                     pass
                 yield
             finally:
                 connection.execute("SELECT pg_wal_replay_resume()")
+
+
+def _set_delay(connection: psycopg.Connection, delay: str) -> None:
+    connection.execute(f"ALTER SYSTEM SET recovery_min_apply_delay = '{delay}'".encode())
+    connection.execute("SELECT pg_reload_conf()")
 
 
 @contextmanager
