@@ -21,6 +21,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CLAIM = make_claim("POST", "/v1/things", "", "key", b"request")
 LEASE_SECONDS = 30.0
+INSERT_EXPIRED = (
+    "INSERT INTO idempotency_records (record_id, request_hash, attempt, expire_time)"
+    " SELECT sha256(n::text::bytea), sha256(''), uuidv7(), now() - interval '1 hour'"
+    " FROM generate_series(1, %s) AS n"
+)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -127,14 +132,47 @@ async def test_sweep_deletes_a_limited_batch(
     records: IdempotencyRecords, clean_database_url: str
 ) -> None:
     with psycopg.connect(clean_database_url) as connection:
-        connection.execute(
-            "INSERT INTO idempotency_records (record_id, request_hash, attempt, expire_time)"
-            " SELECT sha256(n::text::bytea), sha256(''), uuidv7(), now() - interval '1 hour'"
-            " FROM generate_series(1, %s) AS n",
-            (SWEEP_BATCH + 1,),
-        )
+        connection.execute(INSERT_EXPIRED, (SWEEP_BATCH + 1,))
     assert await records.sweep() == SWEEP_BATCH
     assert await records.sweep() == 1
+
+
+async def test_gateways_perform_a_request_once(
+    records: IdempotencyRecords, clean_database_url: str
+) -> None:
+    performed = []
+
+    async def perform_slowly() -> Response:
+        performed.append(1)
+        await asyncio.sleep(0.1)
+        return await perform()
+
+    database = Database(app_url(clean_database_url))
+    await database.open()
+    gateways = (records, IdempotencyRecords(database, retention_seconds=60))
+    requests = [each.perform_once(CLAIM, perform_slowly, LEASE_SECONDS) for each in 3 * gateways]
+    assert {response.body for response in await asyncio.gather(*requests)} == {b"first"}
+    assert len(performed) == 1
+    await database.close()
+
+
+async def test_sweep_waits_for_no_other_gateway_and_deletes_no_new_claim(
+    records: IdempotencyRecords, clean_database_url: str
+) -> None:
+    """Another gateway sweeps as well, and a third one claims a record that has expired."""
+    with psycopg.connect(clean_database_url) as sweeping, sweeping.cursor() as cursor:
+        cursor.execute(INSERT_EXPIRED, (4,))
+        sweeping.commit()
+        cursor.execute("SELECT FROM idempotency_records LIMIT 1 FOR UPDATE")
+        with psycopg.connect(clean_database_url) as claiming:
+            claiming.execute(
+                "UPDATE idempotency_records SET expire_time = now() + interval '1 hour'"
+                " WHERE attempt IN (SELECT attempt FROM idempotency_records"
+                " ORDER BY attempt DESC LIMIT 1)"
+            )
+            assert await records.sweep() == 2
+    assert await records.sweep() == 1
+    assert count(clean_database_url) == 1
 
 
 async def test_records_are_found_while_the_table_is_expanded(
