@@ -50,6 +50,10 @@ SELECT (SELECT system_identifier FROM pg_control_system()),
 WHERE pg_is_in_recovery()
 """
 
+_CANCELLATIONS = (psycopg.errors.QueryCanceled, psycopg.errors.SerializationFailure)
+"""Errors of a query that was too slow, or in the way of the replay, on a replica that is well. They
+do not turn it off: clients choose their queries and deadlines."""
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -166,7 +170,8 @@ class ReadReplica:
                 async with self._connection(CHECKOUT_SECONDS) as connection:
                     return await query(connection, *args, **kwargs)
         except psycopg.OperationalError as error:
-            self._leave_out(error)
+            if not isinstance(error, _CANCELLATIONS):
+                self._leave_out(error)
             raise ReplicaError("the replica cannot serve the read") from error
 
     async def _probe(self) -> None:
@@ -206,7 +211,7 @@ class ReadReplica:
         """
         replayed = self._replayed.get(connection)
         pause_seconds = POLL_SECONDS
-        with call_context.time_limit(call_context.remaining_seconds(CATCH_UP_SECONDS)):
+        with call_context.time_limit(CATCH_UP_SECONDS):
             while replayed is None or not replayed.includes(end):
                 if replayed is not None:
                     _check_lag(replayed, end)
