@@ -63,6 +63,12 @@ def test_settings_are_named_after_the_service_and_its_peers() -> None:
     assert found.find_database("Health") == "postgresql://elsewhere/health"
 
 
+def test_a_database_may_have_a_replica(environment: pytest.MonkeyPatch) -> None:
+    assert load().find_read_database("Health") is None
+    environment.setenv("HEALTH_READ_DATABASE_URL", "postgresql://replica/health")
+    assert load().find_read_database("Health") == "postgresql://replica/health"
+
+
 def test_database_is_on_the_server_where_it_has_no_url(environment: pytest.MonkeyPatch) -> None:
     environment.delenv("HEALTH_DATABASE_URL")
     environment.setenv("POSTGRES_HOST", "h")
@@ -79,8 +85,15 @@ def test_every_bad_setting_is_named(
     for name in ("HEALTH_HOST", "HEALTH_DATABASE_URL", "LAMPSERVICE_PORT"):
         environment.delenv(name)
     environment.setenv("HEALTH_COLOUR", "red")
+    environment.setenv("HEALTH_READ_DATABASE_URL", "")
     named = {line.partition(" ")[0].rstrip(":") for line in refused(capsys)}
-    assert named == {"HEALTH_HOST", "HEALTH_DATABASE_URL", "LAMPSERVICE_PORT", "HEALTH_COLOUR"}
+    assert named == {
+        "HEALTH_HOST",
+        "HEALTH_DATABASE_URL",
+        "HEALTH_READ_DATABASE_URL",
+        "LAMPSERVICE_PORT",
+        "HEALTH_COLOUR",
+    }
 
 
 def test_a_target_stands_in_for_a_host_and_port(environment: pytest.MonkeyPatch) -> None:
