@@ -11,7 +11,8 @@ def program_image(name, binary, base = "@cc_debian12", visibility = None):
 
     `bazel run :load` loads it into docker or podman, as bazaar/BINARY:latest. `bazel run :push` pushes
     it with the commit as its tag; `-- --repository REGISTRY/bazaar/BINARY --tag TAG` say otherwise.
-    NAME.cdx.json is its software bill of materials, in CycloneDX.
+    NAME.cdx.json is its software bill of materials, in CycloneDX. NAME_archive/tarball.tar, of NAME.tar,
+    is what tests load: its only tag is its digest, so that a test never runs another build's image.
 
     Args:
         name: of the oci_image; NAME.digest is its digest, NAME_layers are its layers.
@@ -76,6 +77,26 @@ def program_image(name, binary, base = "@cc_debian12", visibility = None):
         image = ":" + name,
         repo_tags = [repository + ":latest"],
         tags = tags,
+    )
+    native.genrule(
+        name = name + "_digest_tag",
+        srcs = [":{}.digest".format(name)],
+        outs = [name + "_digest_tag.txt"],
+        cmd = "sed 's|^sha256|{}|' $< >$@".format(repository),
+        tags = tags,
+    )
+    oci_load(
+        name = name + "_archive",
+        image = ":" + name,
+        repo_tags = ":{}_digest_tag.txt".format(name),
+        tags = tags,
+    )
+    native.filegroup(
+        name = name + ".tar",
+        srcs = [":{}_archive".format(name)],
+        output_group = "tarball",
+        tags = tags,
+        visibility = visibility,
     )
     oci_push(
         name = "push",

@@ -23,6 +23,7 @@ _EVENTS = "events.json"
 _OPTIONS = (
     f"--build_event_json_file=../{_EVENTS}",
     f"--test_timeout={TEST_TIMEOUT_SECONDS}",
+    "--test_tag_filters=",  # Those that a plain run leaves out as well.
     "--test_arg=-x",
     "--test_output=summary",
     "--color=no",

@@ -6,9 +6,10 @@ A test module loads the plugin and names its schema:
     DATABASE = "product"
 
 One server serves a test process. It starts from the data directory that migrated.py made, with a
-database of each schema, migrated by its real revisions, which is then copied. TEST_POSTGRES_URL
-points at a server to use instead of a new one, where schemas are migrated when they are needed; its
-user must be a superuser.
+database of each schema, migrated by its real revisions, which is then copied. With
+`--config=testcontainers` it is a container of the image of PostgreSQL. TEST_POSTGRES_URL points at
+a server to use instead of a new one. On both, schemas are migrated when they are needed; the user
+must be a superuser.
 
 PYTEST_DONT_REWRITE: nothing here asserts, and test modules import it before pytest does.
 """
@@ -29,6 +30,8 @@ from tools.postgres.templates import MIGRATED, app_login, login, template_name
 from tools.postgres.throwaway import run_throwaway_server
 
 _ARCHIVE = Path(__file__).with_name("migrated.tar")
+_IMAGE = Path(__file__).with_name("image_archive") / "tarball.tar"
+"""It is there with `--config=testcontainers`."""
 
 _CLEAR = """
     DO $$
@@ -167,17 +170,27 @@ def read_choices(url: str, table: str, column: str) -> set[str]:
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
     """Yield the maker of databases; use it where `database_url` is not enough."""
-    existing = os.environ.get("TEST_POSTGRES_URL")
-    if existing:
+    with _open_databases() as maker:
+        yield maker
+        for url in list(_connections):
+            _disconnect(url)
+
+
+@contextlib.contextmanager
+def _open_databases() -> Iterator[Databases]:
+    if existing := os.environ.get("TEST_POSTGRES_URL"):
         maker = Databases(existing)
         yield maker
         maker.drop_templates()
-        return
-    with run_throwaway_server(_ARCHIVE) as server:
-        templates = [template_name(MIGRATED, name) for name in LEDGERS]
-        yield Databases(server.url("postgres"), MIGRATED, templates)
-        for url in list(_connections):
-            _disconnect(url)
+    elif _IMAGE.exists():
+        from tools.postgres.image import run_container  # noqa: PLC0415 - by default there is none.
+
+        with run_container(_IMAGE) as url:
+            yield Databases(url)
+    else:
+        with run_throwaway_server(_ARCHIVE) as server:
+            templates = [template_name(MIGRATED, name) for name in LEDGERS]
+            yield Databases(server.url("postgres"), MIGRATED, templates)
 
 
 @pytest.fixture(scope="module")

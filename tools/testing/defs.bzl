@@ -2,9 +2,10 @@
 
 load("@rules_python//python:py_test.bzl", "py_test")
 
+_DATABASES = "//tools/postgres:testing"
 _MAIN = "//tools/testing:pytest_main.py"
 
-def pytest_test(name, srcs, deps = [], args = [], **kwargs):
+def pytest_test(name, srcs, deps = [], args = [], tags = [], **kwargs):
     """A py_test that runs pytest over its own files.
 
     `--test_filter=NAME` selects tests by pytest's -k expression, and a file in which it selects
@@ -15,6 +16,8 @@ def pytest_test(name, srcs, deps = [], args = [], **kwargs):
         srcs: the test files, *_test.py, with the conftest.py that they need, if any.
         deps: what the tests import; pytest and pytest-asyncio are there already.
         args: arguments for pytest.
+        tags: as for py_test; a test with databases of its own gets the tag `databases`, and has
+          `embedded-postgres` if it stops or freezes the server, or reads its files.
         **kwargs: as for py_test.
     """
     py_test(
@@ -22,6 +25,7 @@ def pytest_test(name, srcs, deps = [], args = [], **kwargs):
         srcs = srcs + [_MAIN],
         args = ["$(rootpath {})".format(src) for src in srcs if src.endswith("_test.py")] + args,
         main = _MAIN,
+        tags = tags + (["databases"] if _DATABASES in deps else []),
         deps = deps + ["//tools/testing:pytest"],
         **kwargs
     )
