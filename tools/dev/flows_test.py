@@ -1,8 +1,13 @@
-"""The seven flows that the shop began with, from outside: over REST, through every real process."""
+"""The seven flows that the shop began with, from outside: over REST, through every real process.
+
+The processes are those of the runner, or with IMAGES those of containers.
+"""
 
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,26 +15,33 @@ import pytest
 
 from tools.client.auth import Bearer
 from tools.client.session import Session
-from tools.dev.testing import ShopProcess, open_environment
+from tools.dev.testing import ShopApi, ShopProcess, open_environment
 
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 
 
 @pytest.fixture(scope="module")
-def shop() -> Iterator[ShopProcess]:
-    with open_environment() as environment, ShopProcess(environment) as shop:
-        shop.wait_until_ready()
-        yield shop
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShopApi]:
+    if "IMAGES" in os.environ:
+        from tools.dev.containers import run_shop  # noqa: PLC0415 - the runner needs none of it.
+
+        archives = map(Path, os.environ["IMAGES"].split())
+        with run_shop(archives, tmp_path_factory.mktemp("tls")) as url:
+            yield ShopApi(url)
+    else:
+        with open_environment() as environment, ShopProcess(environment) as process:
+            process.wait_until_ready()
+            yield process
 
 
 @pytest.fixture(scope="module")
-def admin(shop: ShopProcess) -> Iterator[httpx.Client]:
+def admin(shop: ShopApi) -> Iterator[httpx.Client]:
     with shop.open_admin() as client:
         yield client
 
 
 @pytest.fixture
-def customer(shop: ShopProcess) -> Iterator[httpx.Client]:
+def customer(shop: ShopApi) -> Iterator[httpx.Client]:
     """Yield the client of a customer who has just registered."""
     with shop.open_customer() as client:
         yield client
@@ -84,7 +96,7 @@ def test_create_user(admin: httpx.Client) -> None:
     assert response.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_customer_registers_and_logs_in(shop: ShopProcess) -> None:
+def test_a_customer_registers_and_logs_in(shop: ShopApi) -> None:
     login = {"email": f"{uuid.uuid4().hex}@example.com", "password": "correct horse"}
     with shop.open_client() as nobody:
         registered = nobody.post("/v1/users:register", json={**login, "displayName": "Ada"})
@@ -94,7 +106,7 @@ def test_a_customer_registers_and_logs_in(shop: ShopProcess) -> None:
 
 
 def test_a_customer_sees_what_is_their_own(
-    shop: ShopProcess, admin: httpx.Client, customer: httpx.Client
+    shop: ShopApi, admin: httpx.Client, customer: httpx.Client
 ) -> None:
     order = _post(customer, "/v1/orders", _order(_add_product(admin), "own"))
     paths = [f"/v1/orders/{order['orderId']}", f"/v1/users/{order['userId']}"]
@@ -116,7 +128,7 @@ def test_add_product(admin: httpx.Client) -> None:
     assert product["attributes"] == {"colour": "white"}
 
 
-def test_anybody_gets_product(shop: ShopProcess, admin: httpx.Client) -> None:
+def test_anybody_gets_product(shop: ShopApi, admin: httpx.Client) -> None:
     product = _add_product(admin)
     assert shop.get(f"/v1/products/{product['productId']}").json() == product
     assert shop.get(f"/v1/products/{uuid.uuid4()}").status_code == httpx.codes.NOT_FOUND

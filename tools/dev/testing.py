@@ -110,30 +110,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-class ShopProcess:
-    """The runner as a process, with its output. Use it in a `with` block, or `stop` it."""
+class ShopApi:
+    """The API of a shop, wherever that runs, and who uses it."""
 
-    def __init__(self, environment: Mapping[str, str], *arguments: str) -> None:
-        self.output = ""
-        self._environment = environment
-        host, port = environment["APIGATEWAY_HOST"], int(environment["APIGATEWAY_PORT"])
-        self.url = f"http://{address(host, port)}"
-        self.directory = Path(environment["BUILD_WORKSPACE_DIRECTORY"], ".data")
+    def __init__(self, url: str) -> None:
+        self.url = url
         self._admin = Bearer(Session(ADMIN_EMAIL, ADMIN_PASSWORD))
-        self._process = subprocess.Popen(
-            [_PROGRAM, *arguments],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-        )
-        self._stdout = cast("IO[str]", self._process.stdout)
-
-    @property
-    def process_id(self) -> int:
-        """The id of the runner."""
-        return self._process.pid
 
     def get(self, path: str) -> httpx.Response:
         """Return the gateway's response to a GET."""
@@ -153,6 +135,31 @@ class ShopProcess:
         with self.open_admin() as admin:
             admin.post("/v1/users", json={**login, "displayName": "Ada"}).raise_for_status()
         return self.open_client(Bearer(Session(login["email"], login["password"])))
+
+
+class ShopProcess(ShopApi):
+    """The runner as a process, with its output. Use it in a `with` block, or `stop` it."""
+
+    def __init__(self, environment: Mapping[str, str], *arguments: str) -> None:
+        host, port = environment["APIGATEWAY_HOST"], int(environment["APIGATEWAY_PORT"])
+        super().__init__(f"http://{address(host, port)}")
+        self.output = ""
+        self._environment = environment
+        self.directory = Path(environment["BUILD_WORKSPACE_DIRECTORY"], ".data")
+        self._process = subprocess.Popen(
+            [_PROGRAM, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+        )
+        self._stdout = cast("IO[str]", self._process.stdout)
+
+    @property
+    def process_id(self) -> int:
+        """The id of the runner."""
+        return self._process.pid
 
     def count_products(self) -> int:
         """Return how many products the first page of them has."""
