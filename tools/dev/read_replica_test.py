@@ -26,7 +26,7 @@ from tools.postgres.testing import Databases, app_url
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "product"
-SECONDS = 20.0
+SECONDS = 40.0
 COMMAND = ("-m", "services.product.main")
 PRODUCT = {
     "sku": "MUG-1",
