@@ -1,12 +1,13 @@
-"""A shop with two replicas of every service, which are found by one name with two addresses.
+"""A shop with replicas of its services, by default two of each, found by a name with two addresses.
 
 The name is localhost, which gRPC resolves to the loopback addresses of both families, as a headless
 service of Kubernetes or `endpoint_mode: dnsrr` of Compose would resolve to those of all replicas.
+Other replicas are found by the targets that the environment has, such as ORDERSERVICE_TARGET.
 """
 
 import asyncio
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,13 @@ from tools.dev.shop import ShopSettings
 from tools.dev.threads import run_in_thread
 
 HOSTS = ("127.0.0.1", "::1")
-"""Where each replica of a service listens."""
+"""Where each of two replicas listens."""
 
+_TWO_OF_EACH = dict.fromkeys(shop.SERVICES, HOSTS)
 _NAME = "localhost"
 _OPTIONS = {
     # All replicas share a server that has 100 connections.
-    "SERVICE_DATABASE_CONNECTIONS": "8",
+    "SERVICE_DATABASE_CONNECTIONS": "6",
     # Callers have to hear of a stop before it; this is the default.
     "SERVICE_NOTICE_SECONDS": "0.5",
     # All requests come from one client.
@@ -37,9 +39,17 @@ _OPTIONS = {
 
 
 class ReplicatedShop:
-    """The programs of a shop, with the settings of an environment of `testing`."""
+    """The programs of a shop, with the settings of an environment of `testing`.
 
-    def __init__(self, environment: Mapping[str, str], report: Report) -> None:
+    `hosts` are where the replicas of each service listen, all on the same port.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        report: Report,
+        hosts: Mapping[str, Sequence[str]] = _TWO_OF_EACH,
+    ) -> None:
         self._workspace = Path(environment["BUILD_WORKSPACE_DIRECTORY"])
         self._directory = self._workspace / ".data"
         tls = {
@@ -47,8 +57,9 @@ class ReplicatedShop:
             for name, value in environment.items()
             if name.endswith("_TLS_DIRECTORY")
         }
-        hosts = {f"{service.upper()}SERVICE_HOST": _NAME for service in shop.SERVICES}
-        self._environment = {**environment, **tls, **hosts, **_OPTIONS}
+        names = {f"{service.upper()}SERVICE_HOST": _NAME for service in shop.SERVICES}
+        self._environment = {**environment, **tls, **names, **_OPTIONS}
+        self._hosts = hosts
         self._report = report
         self._replicas: dict[str, list[RunningProgram]] = {}
         self.url = f"http://{_settings(self._environment).gateway_endpoint().address}"
@@ -70,7 +81,8 @@ class ReplicatedShop:
             await run_in_thread(upgrade)
         for service in shop.SERVICES:
             self._replicas[service] = [
-                self._run(self._describe_replica(service, host)) for host in HOSTS
+                self._run(self._describe_replica(service, number))
+                for number in range(len(self._hosts[service]))
             ]
         programs = [each for replicas in self._replicas.values() for each in replicas]
         for program in programs:
@@ -100,14 +112,15 @@ class ReplicatedShop:
     def _run(self, program: Program) -> RunningProgram:
         return RunningProgram(program, self._report)
 
-    def _describe_replica(self, service: str, host: str) -> Program:
+    def _describe_replica(self, service: str, number: int) -> Program:
+        host = self._hosts[service][number]
         environment = {**self._environment, f"{service.upper()}SERVICE_HOST": host}
         program = shop.describe_service(_settings(environment), self._directory, service)
-        number = HOSTS.index(host) + 1
+        name = f"{service}-{number + 1}"
         return replace(
             program,
-            name=f"{service}-{number}",
-            log_path=program.log_path.with_name(f"{service}-{number}.log"),
+            name=name,
+            log_path=program.log_path.with_name(f"{name}.log"),
             environment=environment,
         )
 
