@@ -7,8 +7,7 @@ While etcd is down, they keep to the addresses that they know.
 
 import asyncio
 import socket
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import aclosing
 from functools import partial
 
@@ -39,7 +38,7 @@ class Directory:
     def __init__(self, etcd: Etcd) -> None:
         self._etcd = etcd
         self._targets: dict[str, str] = {}
-        self._is_needed = False
+        self._names: set[str] = set()
         self._is_read = asyncio.Event()
         self._task = BackgroundTask(
             "follow_directory", self._follow, RETRY_SECONDS, retry_seconds=RETRY_SECONDS
@@ -48,7 +47,7 @@ class Directory:
 
     async def open(self) -> None:
         """Read the addresses, if any service is found by them; without etcd, once it is up."""
-        if not self._is_needed:
+        if not self._names:
             return
         self._task.start()
         try:
@@ -70,19 +69,25 @@ class Directory:
         name = registered_name(target)
         if not name:
             return target
-        self._is_needed = True
+        self._names.add(name)
         return partial(self.find, name)
 
     async def _follow(self) -> None:
-        revision = await self._read()
+        # What changes between two reads is read again.
+        revision = min([await self._read(name) for name in self._names])
+        self._is_read.set()
         async with aclosing(self._etcd.watch(PREFIX, revision + 1)) as changes:
             async for _ in changes:
-                await self._read()
+                for name in self._names:
+                    await self._read(name)
 
-    async def _read(self) -> int:
-        keys, revision = await self._etcd.read_keys(PREFIX)
-        self._targets |= find_targets(keys)
-        self._is_read.set()
+    async def _read(self, name: str) -> int:
+        """Read the addresses of a service, and return the revision that they are of."""
+        prefix = f"{PREFIX}{name}/"
+        keys, revision = await self._etcd.read_keys(prefix)
+        target = find_target(key.removeprefix(prefix) for key in keys)
+        if target:
+            self._targets[name] = target
         return revision
 
 
@@ -101,7 +106,7 @@ class Registration:
         self._log = log.logger()
 
     def start(self) -> None:
-        """Register once etcd is up, and again whenever it has lost the lease."""
+        """Register once etcd is up, and again whenever it has lost the key or its lease."""
         self._task.start()
 
     async def stop(self) -> None:
@@ -118,9 +123,10 @@ class Registration:
     async def _register(self) -> None:
         address = await self._find_address()
         self._lease = await self._etcd.grant(LEASE_SECONDS)
-        await self._etcd.put(f"{PREFIX}{self._name}/{address}", self._lease)
+        key = f"{PREFIX}{self._name}/{address}"
+        await self._etcd.put(key, self._lease)
         self._log.info("registered", name=self._name, address=address)
-        await self._etcd.keep_alive(self._lease, KEEP_ALIVE_SECONDS)
+        await self._etcd.keep_alive(key, self._lease, KEEP_ALIVE_SECONDS)
 
     async def _find_address(self) -> str:
         """Return the address by which callers reach this machine, where the host is a name.
@@ -137,20 +143,14 @@ class Registration:
         return settings.address(str(host), int(port))
 
 
-def find_targets(keys: Iterable[str]) -> Mapping[str, str]:
-    """Return the targets of services by their names; keys without an address are passed over."""
-    found = defaultdict(list)
-    for key in keys:
-        name, _, address = key.removeprefix(PREFIX).partition("/")
-        if is_ip_address(address):
-            found[name].append(address)
-    return {name: _make_target(addresses) for name, addresses in found.items()}
+def find_target(registered: Iterable[str]) -> str:
+    """Return a target of all addresses among what is registered, empty if there is none.
 
-
-def _make_target(addresses: list[str]) -> str:
-    """Return a target of addresses of both families, which gRPC knows lists of one of."""
+    gRPC has lists of addresses of one family only.
+    """
+    addresses = list(filter(is_ip_address, registered))
     if not any(address.startswith("[") for address in addresses):
-        return f"ipv4:{','.join(addresses)}"
+        return f"ipv4:{','.join(addresses)}" if addresses else ""
     return f"ipv6:{','.join(map(_map_to_ipv6, addresses))}"
 
 

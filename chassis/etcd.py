@@ -21,6 +21,8 @@ from chassis.tls import Certificates
 SERVER_NAME = "etcd"
 """The name in the certificates of all members of the cluster."""
 TIMEOUT_SECONDS = 2.0
+STREAM_SECONDS = 86_400.0
+"""How long a stream lasts at most: less than a channel with an earlier certificate may drain."""
 MAX_KEYS = 1_000
 """How many keys are read at most."""
 
@@ -29,6 +31,8 @@ _OPTIONS: Final = {
     # A watch is silent as long as nothing changes. etcd allows one ping in 5 s.
     "grpc.keepalive_time_ms": 10_000,
     "grpc.keepalive_timeout_ms": 5_000,
+    # Without it, gRPC waits for a minute for the response to a ping.
+    "grpc.http2.ping_timeout_ms": 5_000,
 }
 
 _NEEDS_LEADER = (("hasleader", "true"),)
@@ -56,7 +60,8 @@ class Etcd:
     async def read_keys(self, prefix: str) -> tuple[list[str], int]:
         """Return the keys with a prefix, in order, and the revision of the store."""
         start, end = _range(prefix)
-        request = etcd_pb2.RangeRequest(key=start, range_end=end, limit=MAX_KEYS)
+        # A value may have a megabyte, whoever has written it.
+        request = etcd_pb2.RangeRequest(key=start, range_end=end, limit=MAX_KEYS, keys_only=True)
         response = await _attempt(self._range(request, timeout=TIMEOUT_SECONDS))
         keys = [pair.key.decode(errors="replace") for pair in response.kvs]
         return keys, response.header.revision
@@ -67,7 +72,7 @@ class Etcd:
         create = etcd_pb2.WatchCreateRequest(
             key=start, range_end=end, start_revision=start_revision
         )
-        call = self._watch(metadata=_NEEDS_LEADER)
+        call = self._watch(metadata=_NEEDS_LEADER, timeout=STREAM_SECONDS)
         try:
             with _unavailable():
                 await call.write(etcd_pb2.WatchRequest(create_request=create))
@@ -90,11 +95,16 @@ class Etcd:
         request = etcd_pb2.PutRequest(key=key.encode(), lease=lease)
         await _attempt(self._put(request, timeout=TIMEOUT_SECONDS))
 
-    async def keep_alive(self, lease: int, interval_seconds: float) -> None:
-        """Keep a lease alive, and return when it is lost."""
-        call = self._keep_alive(metadata=_NEEDS_LEADER)
+    async def keep_alive(self, key: str, lease: int, interval_seconds: float) -> None:
+        """Keep a key alive by its lease, and return when the key or the lease is lost.
+
+        Others may delete the key, and a put that timed out may be late, and replace its lease.
+        """
+        call = self._keep_alive(metadata=_NEEDS_LEADER, timeout=STREAM_SECONDS)
         try:
-            while await self._keep_alive_once(call, lease):  # noqa: ASYNC110 - It sends each time.
+            while await self._keep_alive_once(call, lease):
+                if key not in (await self.read_keys(key))[0]:
+                    return
                 await asyncio.sleep(interval_seconds)
         finally:
             call.cancel()

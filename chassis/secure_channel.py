@@ -5,6 +5,7 @@ when one of them has changed, and the previous one is closed once its calls have
 """
 
 import asyncio
+import gc
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import methodcaller
@@ -129,9 +130,15 @@ class ReplaceableChannel(grpc.aio.Channel):
         return grpc.aio.secure_channel(self._target, self._credentials, options=self._options)
 
     def _drain(self, channel: grpc.aio.Channel) -> None:
-        task = asyncio.create_task(channel.close(DRAIN_SECONDS), name="drain_channel")
+        task = asyncio.create_task(_close_drained(channel), name="drain_channel")
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
+
+
+async def _close_drained(channel: grpc.aio.Channel) -> None:
+    await channel.close(DRAIN_SECONDS)
+    # Calls that have ended and are garbage would keep it connecting, also to servers that are gone.
+    gc.collect()
 
 
 def _make_credentials(material: KeyMaterial | None) -> grpc.ChannelCredentials | None:

@@ -1,9 +1,10 @@
 """Servers and channels with mutual TLS: who is let in, and new certificates while calls go on."""
 
 import asyncio
+import gc
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -287,6 +288,39 @@ async def test_the_previous_connection_is_closed_when_its_calls_have_ended(
     assert [await stream.read(), await stream.read()] == [b"", grpc.aio.EOF]
     await asyncio.wait_for(asyncio.gather(*channel._draining), SECONDS)
     assert before.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+@pytest.fixture
+def _no_collections() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collections")
+async def test_the_previous_connection_is_closed_though_its_calls_are_garbage(
+    channel: ReplaceableChannel, port: int, client_directory: Path
+) -> None:
+    call = channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+    await call
+    garbage: list[object] = [call]
+    garbage.append(garbage)
+    del call, garbage
+    assert count_connections(port) == 1
+    write_directory(client_directory, AUTHORITY, AUTHORITY.issue("order"))
+    channel.current()
+    await asyncio.wait_for(asyncio.gather(*channel._draining), SECONDS)
+    async with asyncio.timeout(SECONDS):
+        while count_connections(port):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def count_connections(port: int) -> int:
+    """Return how many connections of clients to a port are established (proc_pid_net(5))."""
+    established = "01"
+    tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    rows = [row.split() for each in tables for row in each.read_text("ascii").splitlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == established for row in rows)
 
 
 async def test_calls_of_the_previous_certificate_end_at_last(

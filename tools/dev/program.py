@@ -105,8 +105,10 @@ class RunningProgram:
         if self._keeper is not None:
             await self._keeper
 
-    async def stop(self) -> int | None:
+    async def stop(self, stop_signal: signal.Signals | None = None) -> int | None:
         """End it, by its signal, or by SIGKILL when that takes too long, until it is started again.
+
+        A `stop_signal` takes the place of its own.
 
         Return the exit status of its process, if there was one. When this is cancelled, SIGKILL is
         sent at once.
@@ -116,7 +118,7 @@ class RunningProgram:
                 self._keeper.cancel()
                 await asyncio.wait((self._keeper,))
         finally:
-            status = await self._end_process()
+            status = await self._end_process(stop_signal or self.program.stop_signal)
         return status
 
     async def _start_process(self) -> Process:
@@ -138,7 +140,7 @@ class RunningProgram:
         try:
             await self._wait_until_ready(process)
         except BaseException:
-            await self._end_process()
+            await self._end_process(self.program.stop_signal)
             raise
         self._is_ready = True
         return process
@@ -182,13 +184,13 @@ class RunningProgram:
                     break
             self._report(f"{self.program.name} is ready again")
 
-    async def _end_process(self) -> int | None:
+    async def _end_process(self, stop_signal: signal.Signals) -> int | None:
         process, self._process = self._process, None
         if process is None:
             return None
         try:
             if process.returncode is None:
-                process.send_signal(self.program.stop_signal)
+                process.send_signal(stop_signal)
                 await asyncio.wait_for(process.wait(), self._patience.stop_seconds)
         except TimeoutError:
             self._report(f"{self.program.name} does not stop and is killed")

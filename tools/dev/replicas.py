@@ -7,13 +7,15 @@ Other replicas are found by the targets that the environment has, such as ORDERS
 
 import asyncio
 import functools
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from chassis.etcd import SERVER_NAME
 from migrations import schema
-from tools.certs.directories import renew
+from tools.certs.directories import PROGRAMS, renew
 from tools.dev import shop
 from tools.dev.program import Program, Report, RunningProgram
 from tools.dev.shop import ShopSettings
@@ -21,6 +23,8 @@ from tools.dev.threads import run_in_thread
 
 HOSTS = ("127.0.0.1", "::1")
 """Where each of two replicas listens."""
+CERTIFIED = (*PROGRAMS, SERVER_NAME)
+"""Who has a certificate: all programs, and an etcd in which they find each other."""
 
 _TWO_OF_EACH = dict.fromkeys(shop.SERVICES, HOSTS)
 _NAME = "localhost"
@@ -72,7 +76,7 @@ class ReplicatedShop:
             SchemaError: a database could not be created.
         """
         (self._directory / "logs").mkdir(parents=True)
-        renew(self._directory / "tls")
+        renew(self._directory / "tls", CERTIFIED)
         config = _settings(self._environment)
         await self._start(stack, shop.describe_postgres(config, self._directory))
         app_urls = config.app_urls()
@@ -103,6 +107,10 @@ class ReplicatedShop:
         status = await replica.stop()
         await replica.start()
         return status
+
+    async def kill(self, service: str, number: int) -> None:
+        """End a replica of a service by SIGKILL; it is not started again."""
+        await self._replicas[service][number].stop(signal.SIGKILL)
 
     async def _start(self, stack: AsyncExitStack, program: Program) -> None:
         running = self._run(program)

@@ -4,6 +4,7 @@ PYTEST_DONT_REWRITE: nothing here asserts.
 """
 
 import asyncio
+import random
 import shutil
 import signal
 import socket
@@ -17,6 +18,8 @@ from tools.postgres.tether import tether
 _PROGRAM = "etcd"
 _START_SECONDS = 20.0
 _POLL_SECONDS = 0.05
+# Below those that the system gives to clients, one of whom would take it while the server is down.
+_PORTS = range(10_000, 20_000)
 
 
 class EtcdMissingError(Exception):
@@ -69,9 +72,22 @@ class EtcdServer:
             self._process.kill()
             await self._process.wait()
 
+    def freeze(self) -> None:
+        """Have the server do nothing until `thaw`, with its connections open."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """End `freeze`."""
+        self._signal(signal.SIGCONT)
+
     def forget(self) -> None:
         """Delete everything that the server has stored, while it does not run."""
         shutil.rmtree(self._directory)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is None:
+            raise ProcessLookupError(f"{_PROGRAM} does not run")
+        self._process.send_signal(number)
 
 
 async def _responds(client: Etcd) -> bool:
@@ -83,8 +99,13 @@ async def _responds(client: Etcd) -> bool:
 
 
 def _find_addresses() -> tuple[str, str]:
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("127.0.0.1", 0))
-        one, two = (each.getsockname()[1] for each in (first, second))
-    return f"127.0.0.1:{one}", f"127.0.0.1:{two}"
+    free = filter(_is_free, random.sample(_PORTS, k=len(_PORTS)))
+    return f"127.0.0.1:{next(free)}", f"127.0.0.1:{next(free)}"
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
