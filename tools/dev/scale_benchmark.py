@@ -9,7 +9,8 @@ Models" (ACM Computing Surveys 10(3), 1978): a station with a demand of D second
 servers serves at most m / D requests per second. Stations are the programs, each replica of which
 is a server that uses one core at most, all cores together, and the write-ahead log of PostgreSQL,
 which is flushed by one process at a time. PostgreSQL itself has as many servers as cores. Demands
-are those measured with the same number of replicas.
+are those measured with the same number of replicas. If no station was nearly 100 % busy, requests
+waited for something else, such as locks of the same rows, which the model leaves out.
 """
 
 import argparse
