@@ -1,7 +1,6 @@
 """Containers may do no more than in production, and none outlives its test."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,11 +77,13 @@ def test_what_a_killed_test_leaves_is_removed(server: DockerContainer, network: 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", KILLED, str(ARCHIVE)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        container_id, network_id = process.stdout.readline().split()
-        remove_abandoned()
-        assert exists("containers", container_id), "its test still runs"
-        process.send_signal(signal.SIGKILL)
+        try:
+            assert process.stdout is not None
+            container_id, network_id = process.stdout.readline().split()
+            remove_abandoned()
+            assert exists("containers", container_id), "its test still runs"
+        finally:
+            process.kill()
     remove_abandoned()
     assert not exists("containers", container_id)
     assert not exists("networks", network_id)

@@ -17,7 +17,7 @@ def pytest_test(name, srcs, deps = [], args = [], tags = [], **kwargs):
         deps: what the tests import; pytest and pytest-asyncio are there already.
         args: arguments for pytest.
         tags: as for py_test; a test with databases of its own gets the tag `databases`, and has
-          `embedded-postgres` if it stops, freezes or copies the server, or reads its files.
+          `embedded-postgres` if it stops, freezes or copies the server, or needs no password.
         **kwargs: as for py_test.
     """
     py_test(
