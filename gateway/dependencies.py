@@ -8,7 +8,7 @@ from chassis.database import Database
 from chassis.jwks import REFRESH_SECONDS
 from chassis.supervision import BackgroundTask
 from chassis.tls import Certificates
-from gateway.calls.idempotency import SWEEP_SECONDS, IdempotencyRecords
+from gateway.calls.idempotency import RENEW_SECONDS, SWEEP_SECONDS, IdempotencyRecords
 from gateway.calls.open_streams import OpenStreams
 from gateway.calls.signing_keys import find_keys
 from gateway.http.accounts import Accounts
@@ -80,7 +80,10 @@ def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
         connections=settings.apigateway_database_connections,
     )
     records = IdempotencyRecords(database, settings.apigateway_idempotency_seconds)
-    tasks = [BackgroundTask("sweep_idempotency_records", records.sweep_all, SWEEP_SECONDS)]
+    tasks = [
+        BackgroundTask("sweep_idempotency_records", records.sweep_all, SWEEP_SECONDS),
+        BackgroundTask("renew_idempotency_claims", records.renew, RENEW_SECONDS),
+    ]
     certificate = settings.edge_certificate()
     if certificate is not None:
         tasks.append(BackgroundTask("follow_certificate", certificate.follow, FOLLOW_SECONDS))

@@ -25,7 +25,12 @@ from gateway.http.statuses import RESPONSE_TOO_LARGE
 HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
 MAX_KEY_LENGTH = 255
-WAIT_SECONDS = 2.0
+LEASE_SECONDS = 2.5
+"""How long a claim lasts unless its gateway renews it: one that has died does not."""
+RENEW_SECONDS = 0.75
+"""How often a gateway renews the claims of the requests that it is performing."""
+WAIT_SECONDS = 3.0
+"""How long a repeated request waits: so long that it takes over from a gateway that has died."""
 POLL_SECONDS = 0.05
 CLAIM_SECONDS = 2.0
 """How long claiming a key may take, unless the deadline is earlier."""
@@ -67,6 +72,11 @@ UPDATE idempotency_records
    SET status = %(status)s, headers = %(headers)s, body = %(body)s,
        expire_time = now() + make_interval(secs => %(retention_seconds)s)
  WHERE attempt = %(attempt)s
+"""
+_RENEW: LiteralString = """
+UPDATE idempotency_records
+   SET expire_time = now() + make_interval(secs => %(lease_seconds)s)
+ WHERE attempt = ANY(%(attempts)s) AND status IS NULL
 """
 _RELEASE: LiteralString = "DELETE FROM idempotency_records WHERE attempt = %(attempt)s"
 _SWEEP: LiteralString = """
@@ -111,13 +121,15 @@ class IdempotencyRecords:
         """Store finished records for `retention_seconds`."""
         self._database = database
         self._retention_seconds = retention_seconds
+        self._running: set[uuid.UUID] = set()
+        """The attempts that are being performed."""
         self._log = log.logger()
 
     async def perform_once(
         self,
         claim: Claim,
         perform: Callable[[], Awaitable[Response]],
-        lease_seconds: float,
+        lease_seconds: float = LEASE_SECONDS,
         *,
         keeps_failures: bool = True,
     ) -> Response:
@@ -125,8 +137,8 @@ class IdempotencyRecords:
 
         Without `keeps_failures`, one that has failed, and so changed nothing, is not recorded.
 
-        A claim whose gateway died can be taken over after `lease_seconds`, which must be longer
-        than `perform` may take.
+        A claim can be taken over after `lease_seconds` unless `renew` is called in time, which a
+        gateway that has died does not.
 
         Raises:
             Problem: `perform` raised it; or the key belongs to another request (422), or to one
@@ -137,6 +149,15 @@ class IdempotencyRecords:
         attempt = await self._claim(claim, lease_seconds)
         if isinstance(attempt, Response):
             return attempt
+        self._running.add(attempt)
+        try:
+            return await self._perform(attempt, perform, keeps_failures)
+        finally:
+            self._running.discard(attempt)
+
+    async def _perform(
+        self, attempt: uuid.UUID, perform: Callable[[], Awaitable[Response]], keeps_failures: bool
+    ) -> Response:
         try:
             response = await perform()
         except Problem as problem:
@@ -155,6 +176,13 @@ class IdempotencyRecords:
         else:
             await self._finish(attempt, response)
         return response
+
+    async def renew(self) -> None:
+        """Renew the claims of all requests that are being performed."""
+        if self._running:
+            parameters = {"attempts": list(self._running), "lease_seconds": LEASE_SECONDS}
+            async with self._database.connection() as connection:
+                await connection.execute(_RENEW, parameters)
 
     async def sweep(self) -> int:
         """Delete at most SWEEP_BATCH expired records; return how many there were."""

@@ -79,6 +79,28 @@ async def test_claim_whose_gateway_died_is_taken_over_after_its_lease(
     assert (await records.perform_once(CLAIM, never, LEASE_SECONDS)).body == b"first"
 
 
+async def test_request_that_is_repeated_after_its_gateway_died_is_performed(
+    records: IdempotencyRecords,
+) -> None:
+    dead = await hold(records, idempotency.LEASE_SECONDS)
+    assert (await records.perform_once(CLAIM, perform)).body == b"first"
+    dead.cancel()
+    await asyncio.gather(dead, return_exceptions=True)
+
+
+async def test_claim_that_is_renewed_outlasts_its_lease(
+    records: IdempotencyRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.5)
+    running = await hold(records, lease_seconds=0.25)
+    await records.renew()
+    with pytest.raises(Problem) as caught:
+        await records.perform_once(CLAIM, never)
+    assert caught.value.reason == "IDEMPOTENCY_KEY_IN_USE"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_claim_within_its_lease_is_not_taken_over(records: IdempotencyRecords) -> None:
     running = await hold(records, LEASE_SECONDS)
     with pytest.raises(Problem) as caught:

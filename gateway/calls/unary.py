@@ -33,9 +33,6 @@ from gateway.upstream.channels import Upstream
 MAX_TIMEOUT_SECONDS = 300.0
 """The longest deadline of a unary call that a client may set."""
 
-LEASE_HEADROOM_SECONDS = 5.0
-"""How much longer than its call an idempotency claim is held."""
-
 
 @dataclass(frozen=True, slots=True)
 class UnaryCalls:
@@ -109,7 +106,6 @@ class UnaryCalls:
             return await self.records.perform_once(
                 claim,
                 perform,
-                timeout + LEASE_HEADROOM_SECONDS,
                 # Anybody could fill the table with requests that nobody has to be allowed to send.
                 keeps_failures=account.is_verified or not self.accounts.can_verify,
             )
