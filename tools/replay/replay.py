@@ -28,6 +28,8 @@ FINISH_SECONDS = 120.0
 
 _UNFINISHED = frozenset({code_pb2.UNAVAILABLE, code_pb2.INTERNAL})
 """The codes of the errors of orders that are accepted, and not final."""
+_IN_USE = "IDEMPOTENCY_KEY_IN_USE"
+"""The reason of a refusal while the same request is still running."""
 
 Item = TypeVar("Item")
 
@@ -62,11 +64,15 @@ class Replay:
         shop: Shop,
         progress: Progress,
         payment_method: str = PAYMENT_METHOD,
+        *,
+        is_streamed: bool = True,
     ) -> None:
+        """Place orders by one stream, or without `is_streamed` each by a request of its own."""
         self._trade = trade
         self._shop = shop
         self._progress = progress
         self._payment_method = payment_method
+        self._is_streamed = is_streamed
         self._unfinished: list[Sale] = []
         self.outcome = Outcome()
 
@@ -80,8 +86,11 @@ class Replay:
         await self._add_products()
         await self._create_users()
         await self._each("Correcting stock", self._trade.corrections, self._correct_stock)
-        await self._place_orders()
-        await self._each("Finishing orders", self._unfinished, self._finish)
+        if self._is_streamed:
+            await self._place_orders()
+            await self._each("Finishing orders", self._unfinished, self._finish)
+        else:
+            await self._each("Placing orders", self._trade.sales, self._finish)
         refunded = [item for item in self._trade.returns if item.sale in self.outcome.orders]
         await self._each("Refunding returns", refunded, self._refund)
         return self.outcome
@@ -228,7 +237,7 @@ class Replay:
         try:
             order = await self._shop.post("/v1/orders", self._to_order(sale))
         except ShopError as error:
-            if error.status >= 500:
+            if error.status >= 500 or error.reason == _IN_USE:
                 return ""
             self.outcome.refusals[sale.invoice] = error.reason
             return None

@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterable
+import ssl
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,10 +34,19 @@ class Shop:
     All methods raise `LoginError` if the login is refused.
     """
 
-    def __init__(self, url: str, session: Session, *, connections: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        session: Session,
+        *,
+        connections: int,
+        tls: ssl.SSLContext | bool = True,
+        middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
+    ) -> None:
         self._url = url.rstrip("/")
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections),
+            connector=aiohttp.TCPConnector(limit=connections, ssl=tls),
+            middlewares=middlewares,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60),
             read_bufsize=_MAX_LINE_BYTES,
         )
