@@ -1,7 +1,8 @@
 """PostgreSQL as the program of an image, for tests. Its data end with the container.
 
-It takes the variables POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB and PGDATA as the official
-image does, and arguments as the options of `postgres`. It must not run as root.
+It takes the variables POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_PASSWORD_FILE, POSTGRES_DB and
+PGDATA as the official image does, and arguments as the options of `postgres`. It must not run as
+root.
 """
 
 import os
@@ -24,12 +25,13 @@ def make_server(environment: Mapping[str, str]) -> Server:
     """Make the data directory and the database, unless there are any; return the server.
 
     Raises:
-        KeyError: POSTGRES_PASSWORD is not set.
+        KeyError: neither POSTGRES_PASSWORD nor POSTGRES_PASSWORD_FILE is set.
+        OSError: the file cannot be read.
         ServerError: the data directory cannot be made or used.
     """
     data = Path(environment.get("PGDATA", DATA_DIRECTORY))
     user = environment.get("POSTGRES_USER", "postgres")
-    password = environment["POSTGRES_PASSWORD"]
+    password = _read_password(environment)
     # The server takes the place of this process.
     programs = replace(find_programs(data.parent), is_tethered=False)
     server = Server(programs, data, data / "log", PORT, user, password, "*", NOT_DURABLE)
@@ -40,6 +42,12 @@ def make_server(environment: Mapping[str, str]) -> Server:
             rules.write(CLIENTS)
         create_database(server, environment.get("POSTGRES_DB", user))
     return server
+
+
+def _read_password(environment: Mapping[str, str]) -> str:
+    if password := environment.get("POSTGRES_PASSWORD"):
+        return password
+    return Path(environment["POSTGRES_PASSWORD_FILE"]).read_text(encoding="utf-8").rstrip("\n")
 
 
 def create_database(server: Server, name: str) -> None:
@@ -58,8 +66,8 @@ def create_database(server: Server, name: str) -> None:
 
 def main() -> None:
     """Become the server."""
-    if not os.environ.get("POSTGRES_PASSWORD"):
-        sys.exit("POSTGRES_PASSWORD must be set.")
+    if not (os.environ.get("POSTGRES_PASSWORD") or os.environ.get("POSTGRES_PASSWORD_FILE")):
+        sys.exit("POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE must be set.")
     command = [*make_server(os.environ).command(), *sys.argv[1:]]
     os.execv(command[0], command)  # noqa: S606 - There is no shell to start it with.
 

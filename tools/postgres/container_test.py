@@ -87,8 +87,20 @@ def test_clients_elsewhere_need_the_password(directory: Path) -> None:
             connect(f"postgresql://postgres:wrong@{server}/postgres")
 
 
+def test_the_password_may_be_in_a_file(directory: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("from a file\n")
+    with running(directory, {"POSTGRES_PASSWORD_FILE": str(secret)}) as server:
+        password = quote("from a file")
+        with connect(f"postgresql://postgres:{password}@{server}/postgres") as connection:
+            assert connection.execute("SELECT 1").fetchall() == [(1,)]
+
+
 def test_a_server_without_a_password_is_refused() -> None:
     result = subprocess.run(
         COMMAND, env=make_environment({}), capture_output=True, text=True, check=False
     )
-    assert (result.returncode, result.stderr) == (1, "POSTGRES_PASSWORD must be set.\n")
+    assert (result.returncode, result.stderr) == (
+        1,
+        "POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE must be set.\n",
+    )
