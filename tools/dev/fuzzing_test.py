@@ -23,6 +23,9 @@ FATAL = ("UserService_DeleteUser", "UserService_SetRole")
 LIMITED = {"UserService_ChangeEmail", "UserService_ChangePassword"}
 """The operations with which a user may try few passwords, perhaps none of them the right one."""
 COUNT, DECLINED = 20, 5
+ORDERS = 3
+"""How many orders each user has: so many that some are neither shipped nor refunded when a call is
+about to cancel one."""
 PASSWORD = "correct horse"
 
 
@@ -81,9 +84,10 @@ def trade(shop: ShopProcess, client: httpx.Client) -> dict[str, Sequence[str | i
         products.append(post(client, "/v1/products", product)["productId"])
         lines = [{"productId": products[-1], "quantity": 1}]
         order = {"userId": users[-1], "lines": lines, "paymentMethod": "pm_card_visa"}
-        placed = post(client, "/v1/orders", order)
-        payments.append(placed["paymentId"])
-        orders.append(placed["orderId"])
+        for _ in range(ORDERS):
+            placed = post(client, "/v1/orders", order)
+            payments.append(placed["paymentId"])
+            orders.append(placed["orderId"])
     for _ in range(DECLINED):
         declined = post(client, "/v1/orders", {**order, "paymentMethod": "pm_card_declined"})
         orders.append(declined["metadata"]["order_id"])
