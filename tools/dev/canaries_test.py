@@ -142,7 +142,7 @@ def find_mail_token(environment: Mapping[str, str]) -> str:
     tokens: list[str] = []
 
     def has_come() -> bool:
-        for path in directory.glob("*"):
+        for path in directory.glob("*.eml"):
             content = message_from_bytes(path.read_bytes(), policy=default).get_content()
             tokens.extend(re.findall(r"/reset-password#token=(\S+)", content))
         return bool(tokens)
