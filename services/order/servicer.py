@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import final
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
-from chassis import audit, call_context, errors, paging, rules
+from chassis import audit, call_context, errors, idempotency, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
 from services.order import (
@@ -68,9 +68,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def CreateOrder(
         self, request: order_pb2.CreateOrderRequest, context: Context
     ) -> order_pb2.Order:
-        order = self._parse(
-            request, request.idempotency_key or call_metadata.read_idempotency_key(context)
-        )
+        order = self._parse(request, _find_key(request, context))
         (result,) = await self._checkout.place([order], DRIVE_SECONDS)
         if isinstance(result, OrderUnfinished | OrderFailed):
             call_metadata.send_retry_after(context)
@@ -130,8 +128,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def RefundOrder(
         self, request: order_pb2.RefundOrderRequest, context: Context
     ) -> order_pb2.Refund:
-        key = request.idempotency_key or call_metadata.read_idempotency_key(context)
-        new = messages.parse_refund(request, key)
+        new = messages.parse_refund(request, _find_key(request, context))
         refund.check_new_refund(new)
         found = await self._refunds.refund(uuid.UUID(request.order_id), new, DRIVE_SECONDS)
         if found.state is RefundState.PENDING:
@@ -308,6 +305,13 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         order = messages.parse_order(request, user_id, idempotency_key, self._captured_manually)
         placement.check_new_order(order)
         return order
+
+
+def _find_key(
+    request: order_pb2.CreateOrderRequest | order_pb2.RefundOrderRequest, context: Context
+) -> str:
+    """Return the idempotency key of a request, or a new one for a request that has none."""
+    return request.idempotency_key or idempotency.read_key(context) or str(uuid.uuid4())
 
 
 def _owner() -> uuid.UUID | None:

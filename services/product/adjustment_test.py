@@ -47,6 +47,16 @@ async def test_adjust_stock_is_idempotent_with_an_idempotency_key(
     assert row == (4,)
 
 
+async def test_adjust_stock_takes_its_idempotency_key_from_the_metadata(products: Products) -> None:
+    lamp = await stocked(products, "LAMP", 5)
+    metadata = (("idempotency-key", "return 7"),)
+    for _ in range(2):
+        await products.AdjustStock(adjust(lamp, -2), metadata=metadata)
+    assert await stock_of(products, lamp) == (3, 0, 0, 3)
+    await products.AdjustStock(adjust(lamp, -2, "return 8"), metadata=metadata)
+    assert await stock_of(products, lamp) == (1, 0, 0, 1)
+
+
 async def test_adjust_stock_sees_a_concurrent_change(
     products: Products, clean_database_url: str
 ) -> None:

@@ -38,7 +38,9 @@ async def events() -> Events:
 async def reserve_expired(database: Database, count: int) -> None:
     details = Details(f"SKU-{count}", "Name", "", (), Amount(1, "GBP"), "", {})
     async with database.transaction() as connection:
-        (product,) = await repository.insert_products(connection, [(details, count)])
+        (product,) = await repository.insert_products(
+            connection, [repository.NewProduct(details, count)]
+        )
         line = Line(product.product_id, 1)
         requests = [ReservationRequest(uuid.uuid4(), (line,)) for _ in range(count)]
         await reservation_steps.reserve(connection, requests, pinned=False)

@@ -40,7 +40,8 @@ _PLAN: tuple[LiteralString, ...] = (
 async def requests(database: Database) -> list[ReservationRequest]:
     """Return requests for all products, in descending order of orders and of products."""
     new = [
-        (Details(f"{n}", "Name", "", (), Amount(1, "GBP"), "", {}), 100) for n in range(PRODUCTS)
+        repository.NewProduct(Details(f"{n}", "Name", "", (), Amount(1, "GBP"), "", {}), 100)
+        for n in range(PRODUCTS)
     ]
     async with database.transaction() as connection:
         products = await repository.insert_products(connection, new)

@@ -64,10 +64,12 @@ def fill_message(message: product_pb2.Product, product: domain.Product) -> None:
     message.update_time.CopyFrom(conversion.to_timestamp(product.update_time))
 
 
-def parse_adjustment(request: product_pb2.AdjustStockRequest) -> domain.Adjustment:
+def parse_adjustment(
+    request: product_pb2.AdjustStockRequest, idempotency_key: str
+) -> domain.Adjustment:
     """Convert an adjustment, without checking it."""
     product_id = uuid.UUID(request.product_id)
-    return domain.Adjustment(product_id, request.delta, request.reason, request.idempotency_key)
+    return domain.Adjustment(product_id, request.delta, request.reason, idempotency_key)
 
 
 def parse_requests(request: product_pb2.ReserveStockRequest) -> list[ReservationRequest]:

@@ -5,15 +5,16 @@ The SQL of stock and reservations is in `stock_repository`.
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import orjson
 import psycopg
 
-from chassis import errors
+from chassis import errors, idempotency
 from chassis.database import Connection, fetch
+from chassis.idempotency import RepeatableRequest
 from chassis.money import MINOR_DIGITS, Amount
 from services.product.domain import Details, Product, Stock
 from services.product.filter import Comparison
@@ -31,23 +32,28 @@ WITH new AS MATERIALIZED (
     SELECT uuidv7() AS product_id, * FROM unnest(
         %(skus)s::text[], %(names)s::text[], %(descriptions)s::text[], %(categories)s::jsonb[],
         %(prices_minor)s::bigint[], %(currency_codes)s::text[], %(currency_digits)s::integer[],
-        %(image_uris)s::text[], %(attributes)s::jsonb[], %(units)s::bigint[]
+        %(image_uris)s::text[], %(attributes)s::jsonb[], %(creator_ids)s::uuid[],
+        %(idempotency_keys)s::text[], %(request_hashes)s::bytea[], %(units)s::bigint[]
     ) AS new (sku, name, description, categories, price_minor, currency_code, currency_digits,
-              image_uri, attributes, units)
+              image_uri, attributes, creator_id, idempotency_key, request_hash, units)
 ), p AS (
     INSERT INTO products (product_id, sku, name, description, categories, price_minor,
-                          currency_code, currency_digits, image_uri, attributes)
+                          currency_code, currency_digits, image_uri, attributes, creator_id,
+                          idempotency_key, request_hash)
     -- PostgreSQL cannot make an array of arrays of different lengths: each travels as JSON.
     SELECT product_id, sku, name, description, ARRAY(SELECT jsonb_array_elements_text(categories)),
-           price_minor, currency_code, currency_digits, image_uri, attributes
+           price_minor, currency_code, currency_digits, image_uri, attributes, creator_id,
+           idempotency_key, request_hash
     FROM new
+    ON CONFLICT DO NOTHING
     RETURNING *
 ), s AS (
-    INSERT INTO stock (product_id, available, stocked) SELECT product_id, units, units FROM new
+    INSERT INTO stock (product_id, available, stocked)
+    SELECT product_id, units, units FROM p JOIN new USING (product_id)
     RETURNING *
 ), opening AS (
     INSERT INTO stock_adjustments (product_id, delta, reason)
-    SELECT product_id, units, 'opening stock' FROM new WHERE units <> 0
+    SELECT product_id, units, 'opening stock' FROM p JOIN new USING (product_id) WHERE units <> 0
 )
 SELECT {_COLUMNS} FROM p JOIN s USING (product_id) ORDER BY product_id
 """
@@ -74,33 +80,59 @@ _OPERATORS: dict[str, LiteralString] = {
 }
 
 
-async def insert_products(
-    connection: Connection, products: Sequence[tuple[Details, int]]
-) -> list[Product]:
+@dataclass(frozen=True, slots=True)
+class NewProduct:
+    """A product to insert."""
+
+    details: Details
+    units: int
+    """Its opening stock."""
+    request: RepeatableRequest | None = None
+    """The request that adds it, if that has an idempotency key."""
+
+
+async def insert_products(connection: Connection, products: Sequence[NewProduct]) -> list[Product]:
     """Insert products with their opening stock; return them in order.
 
-    Raises:
-        errors.AlreadyExists: a SKU is taken.
+    Those whose SKU is taken, or whose request was performed before, are left out.
     """
-    details = [item for item, _ in products]
-    with _unique_sku():
-        return await fetch(
-            connection,
-            _to_product,
-            _INSERT,
-            {
-                "skus": [item.sku for item in details],
-                "names": [item.name for item in details],
-                "descriptions": [item.description for item in details],
-                "categories": [_to_json(item.categories) for item in details],
-                "prices_minor": [item.price.minor for item in details],
-                "currency_codes": [item.price.currency_code for item in details],
-                "currency_digits": [MINOR_DIGITS[item.price.currency_code] for item in details],
-                "image_uris": [item.image_uri for item in details],
-                "attributes": [_to_json(item.attributes) for item in details],
-                "units": [units for _, units in products],
-            },
-        )
+    details = [product.details for product in products]
+    requests = [product.request for product in products]
+    return await fetch(
+        connection,
+        _to_product,
+        _INSERT,
+        {
+            "skus": [item.sku for item in details],
+            "names": [item.name for item in details],
+            "descriptions": [item.description for item in details],
+            "categories": [_to_json(item.categories) for item in details],
+            "prices_minor": [item.price.minor for item in details],
+            "currency_codes": [item.price.currency_code for item in details],
+            "currency_digits": [MINOR_DIGITS[item.price.currency_code] for item in details],
+            "image_uris": [item.image_uri for item in details],
+            "attributes": [_to_json(item.attributes) for item in details],
+            "creator_ids": [each and each.user_id for each in requests],
+            "idempotency_keys": [each and each.idempotency_key for each in requests],
+            "request_hashes": [each and each.request_hash for each in requests],
+            "units": [product.units for product in products],
+        },
+    )
+
+
+async def get_added_product(connection: Connection, request: RepeatableRequest | None) -> Product:
+    """Get the product that a request has added, which was left out when it was repeated.
+
+    Raises:
+        errors.AlreadyExists: it has added none, because the SKU is taken.
+        errors.KeyReused: the product was added by another request with the same key.
+    """
+    product_id = await idempotency.find_made(
+        connection, "SELECT product_id, request_hash FROM products", request
+    )
+    if product_id is None:
+        raise _sku_taken()
+    return await get_product(connection, product_id)
 
 
 async def get_product(
@@ -158,7 +190,7 @@ async def update_details(connection: Connection, product_id: uuid.UUID, details:
     Raises:
         errors.AlreadyExists: the SKU is taken.
     """
-    with _unique_sku():
+    try:
         await connection.execute(
             "UPDATE products SET sku = %s, name = %s, description = %s, categories = %s,"
             " price_minor = %s, currency_code = %s, currency_digits = %s, image_uri = %s,"
@@ -177,6 +209,8 @@ async def update_details(connection: Connection, product_id: uuid.UUID, details:
                 product_id,
             ),
         )
+    except psycopg.errors.UniqueViolation as error:
+        raise _sku_taken() from error
 
 
 async def delete_product(connection: Connection, product_id: uuid.UUID) -> None:
@@ -184,13 +218,8 @@ async def delete_product(connection: Connection, product_id: uuid.UUID) -> None:
     await connection.execute("DELETE FROM products WHERE product_id = %s", (product_id,))
 
 
-@contextmanager
-def _unique_sku() -> Iterator[None]:
-    try:
-        yield
-    except psycopg.errors.UniqueViolation as error:
-        message = "There is a product with this SKU already."
-        raise errors.AlreadyExists("SKU_TAKEN", message) from error
+def _sku_taken() -> errors.AlreadyExists:
+    return errors.AlreadyExists("SKU_TAKEN", "There is a product with this SKU already.")
 
 
 def _conditions(listing: Listing) -> tuple[list[str], list[Any]]:

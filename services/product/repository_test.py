@@ -14,6 +14,7 @@ from chassis.money import Amount
 from services.product import repository
 from services.product.domain import Details
 from services.product.listing import parse_key, parse_listing
+from services.product.repository import NewProduct
 from services.product.reservation import State
 from tools.postgres.testing import read_choices
 
@@ -38,7 +39,7 @@ async def fill(connection: Connection) -> None:
     await repository.insert_products(
         connection,
         [
-            (
+            NewProduct(
                 replace(
                     DETAILS,
                     sku=f"{number:05}",
@@ -119,9 +120,11 @@ async def test_list_products_of_a_later_page_does_not_read_earlier_ones(
 
 
 async def test_insert_products_returns_them_in_order(connection: Connection) -> None:
-    new = [(replace(DETAILS, sku=sku, categories=tuple(sku)), 3) for sku in ("CA", "B", "A")]
+    new = [
+        NewProduct(replace(DETAILS, sku=sku, categories=tuple(sku)), 3) for sku in ("CA", "B", "A")
+    ]
     inserted = await repository.insert_products(connection, new)
-    assert [(product.details, product.stock.available) for product in inserted] == new
+    assert [NewProduct(product.details, product.stock.available) for product in inserted] == new
     assert inserted == await repository.list_products(
         connection, parse_listing("", "", ""), None, 10
     )
@@ -129,7 +132,7 @@ async def test_insert_products_returns_them_in_order(connection: Connection) -> 
 
 async def test_prices_compare_in_units_of_their_currencies(connection: Connection) -> None:
     prices = [Amount(999, "GBP"), Amount(500, "JPY"), Amount(9_999, "KWD")]
-    new = [(replace(DETAILS, sku=str(price.minor), price=price), 0) for price in prices]
+    new = [NewProduct(replace(DETAILS, sku=str(price.minor), price=price), 0) for price in prices]
     await repository.insert_products(connection, new)
     listing = parse_listing("price > 9.99", "", "price desc")
     found = await repository.list_products(connection, listing, None, 10)
@@ -137,7 +140,7 @@ async def test_prices_compare_in_units_of_their_currencies(connection: Connectio
 
 
 async def test_get_products_returns_repeated_ids_once(connection: Connection) -> None:
-    (product,) = await repository.insert_products(connection, [(DETAILS, 1)])
+    (product,) = await repository.insert_products(connection, [NewProduct(DETAILS, 1)])
     ids = [product.product_id, product.product_id, uuid.UUID(int=0)]
     assert await repository.get_products(connection, ids) == [product]
     assert product.create_time.tzinfo is not None
@@ -159,6 +162,6 @@ async def test_get_products_returns_repeated_ids_once(connection: Connection) ->
 async def test_the_database_rejects_inconsistent_stock(
     connection: Connection, statement: str
 ) -> None:
-    await repository.insert_products(connection, [(DETAILS, 1)])
+    await repository.insert_products(connection, [NewProduct(DETAILS, 1)])
     with pytest.raises(psycopg.errors.IntegrityError):
         await connection.execute(statement)

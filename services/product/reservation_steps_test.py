@@ -42,7 +42,7 @@ async def database(clean_database_url: str) -> AsyncIterator[Database]:
 
 async def add(database: Database, *available: int) -> list[uuid.UUID]:
     new = [
-        (Details(f"{index}", "Name", "", (), Amount(1, "GBP"), "", {}), units)
+        repository.NewProduct(Details(f"{index}", "Name", "", (), Amount(1, "GBP"), "", {}), units)
         for index, units in enumerate(available)
     ]
     async with database.transaction() as connection:

@@ -7,7 +7,7 @@ from typing import final
 from google.protobuf import empty_pb2
 
 from bazaar.product.v1 import product_pb2, product_pb2_grpc
-from chassis import audit, conversion, ids, paging, rules
+from chassis import audit, conversion, idempotency, ids, paging, rules
 from chassis.codec import Context
 from chassis.database import Connection, Database
 from services.product import (
@@ -34,9 +34,14 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     ) -> product_pb2.Product:
         rules.check(request.product)
         details = domain.check_details(messages.parse_details(request.product))
-        opening = request.product.stock.available
+        repeatable = idempotency.identify(context, request)
+        new = repository.NewProduct(details, request.product.stock.available, repeatable)
         async with self._database.transaction() as connection:
-            (product,) = await repository.insert_products(connection, [(details, opening)])
+            inserted = await repository.insert_products(connection, [new])
+            if not inserted:
+                earlier = await repository.get_added_product(connection, repeatable)
+                return messages.to_message(earlier)
+            (product,) = inserted
             added = messages.to_message(product)
             await audit.record(connection, [_change(product.product_id, None, added)])
         return added
@@ -108,7 +113,8 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def AdjustStock(
         self, request: product_pb2.AdjustStockRequest, context: Context
     ) -> product_pb2.Product:
-        adjustment = domain.check_adjustment(messages.parse_adjustment(request))
+        key = request.idempotency_key or idempotency.read_key(context)
+        adjustment = domain.check_adjustment(messages.parse_adjustment(request, key))
         product_id = adjustment.product_id
         async with self._database.transaction() as connection:
             stock = await stock_repository.lock_stock(connection, product_id)

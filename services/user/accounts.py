@@ -10,6 +10,7 @@ from collections.abc import Callable
 from chassis import audit, errors
 from chassis.caller import Caller, Role
 from chassis.database import Connection, Database
+from chassis.idempotency import RepeatableRequest
 from services.user import (
     account_repository,
     domain,
@@ -45,16 +46,23 @@ class Accounts:
             template = Template.ALREADY_REGISTERED if user_id is None else Template.VERIFY_EMAIL
             await mail_repository.add(connection, template, profile.email, user_id)
 
-    async def create(self, profile: Profile, password: str) -> User:
+    async def create(
+        self, profile: Profile, password: str, request: RepeatableRequest | None = None
+    ) -> User:
         """Make a customer, and send a mail to verify the e-mail address.
+
+        A repeated request gets the customer whom it has made.
 
         Raises:
             errors.AlreadyExists: the e-mail address is taken.
+            errors.KeyReused: another request had the idempotency key.
             passwords.TooManyPasswords: too many passwords wait to be hashed.
         """
         password_hash = await self._passwords.hash(password)
         async with self._database.transaction() as connection:
-            user = await repository.insert_user(connection, profile, password_hash)
+            user = await repository.insert_user(connection, profile, password_hash, request)
+            if user is None:
+                return await repository.get_created_user(connection, request)
             await mail_repository.add(
                 connection, Template.VERIFY_EMAIL, profile.email, user.user_id
             )

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.abc import Params
 from psycopg.types.json import Jsonb
 
-from chassis import errors
+from chassis import errors, idempotency
 from chassis.caller import Role
 from chassis.database import Connection, fetch
+from chassis.idempotency import RepeatableRequest
 from services.user.domain import Address, Profile, User
 
 _COLUMNS: LiteralString = (
@@ -24,18 +24,45 @@ _COLUMNS: LiteralString = (
 )
 
 
-async def insert_user(connection: Connection, profile: Profile, password_hash: str) -> User:
-    """Insert a user.
+async def insert_user(
+    connection: Connection,
+    profile: Profile,
+    password_hash: str,
+    request: RepeatableRequest | None = None,
+) -> User | None:
+    """Insert a user; return None if the e-mail address is taken, or the request is repeated."""
+    found = await fetch(
+        connection,
+        _to_user,
+        "INSERT INTO users (email, display_name, addresses, password_hash, creator_id,"
+        " idempotency_key, request_hash) VALUES (%s, %s, %s, %s, %s, %s, %s)"
+        f" ON CONFLICT DO NOTHING RETURNING {_COLUMNS}",
+        (
+            profile.email,
+            profile.display_name,
+            _to_json(profile.addresses),
+            password_hash,
+            request and request.user_id,
+            request and request.idempotency_key,
+            request and request.request_hash,
+        ),
+    )
+    return found[0] if found else None
+
+
+async def get_created_user(connection: Connection, request: RepeatableRequest | None) -> User:
+    """Get the user whom a request has made, which inserts none when it is repeated.
 
     Raises:
-        errors.AlreadyExists: the e-mail address is taken.
+        errors.AlreadyExists: it has made none, because the e-mail address is taken.
+        errors.KeyReused: the user was made by another request with the same key.
     """
-    return await _write_profile(
-        connection,
-        "INSERT INTO users (email, display_name, addresses, password_hash)"
-        f" VALUES (%s, %s, %s, %s) RETURNING {_COLUMNS}",
-        (profile.email, profile.display_name, _to_json(profile.addresses), password_hash),
+    user_id = await idempotency.find_made(
+        connection, "SELECT user_id, request_hash FROM users", request
     )
+    if user_id is None:
+        raise _email_taken()
+    return await get_user(connection, user_id)
 
 
 async def get_user(connection: Connection, user_id: uuid.UUID, *, lock: bool = False) -> User:
@@ -80,19 +107,23 @@ async def update_profile(connection: Connection, user_id: uuid.UUID, profile: Pr
     Raises:
         errors.AlreadyExists: the e-mail address is taken.
     """
-    return await _write_profile(
-        connection,
+    query: LiteralString = (
         "UPDATE users SET email = %(email)s, display_name = %(display_name)s,"
         " addresses = %(addresses)s, email_verified = email_verified AND email = %(email)s,"
         " version = version + 1, update_time = now()"
-        f" WHERE user_id = %(user_id)s RETURNING {_COLUMNS}",
-        {
-            "email": profile.email,
-            "display_name": profile.display_name,
-            "addresses": _to_json(profile.addresses),
-            "user_id": user_id,
-        },
+        f" WHERE user_id = %(user_id)s RETURNING {_COLUMNS}"
     )
+    parameters = {
+        "email": profile.email,
+        "display_name": profile.display_name,
+        "addresses": _to_json(profile.addresses),
+        "user_id": user_id,
+    }
+    try:
+        (user,) = await fetch(connection, _to_user, query, parameters)
+    except psycopg.errors.UniqueViolation as error:
+        raise _email_taken() from error
+    return user
 
 
 async def delete_user(connection: Connection, user_id: uuid.UUID) -> None:
@@ -106,13 +137,8 @@ async def delete_user(connection: Connection, user_id: uuid.UUID) -> None:
         raise errors.not_found("user", user_id)
 
 
-async def _write_profile(connection: Connection, query: LiteralString, parameters: Params) -> User:
-    try:
-        (user,) = await fetch(connection, _to_user, query, parameters)
-    except psycopg.errors.UniqueViolation as error:
-        message = "There is a user with this e-mail address already."
-        raise errors.AlreadyExists("EMAIL_TAKEN", message) from error
-    return user
+def _email_taken() -> errors.AlreadyExists:
+    return errors.AlreadyExists("EMAIL_TAKEN", "There is a user with this e-mail address already.")
 
 
 def _to_json(addresses: Sequence[Address]) -> Jsonb:

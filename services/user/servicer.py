@@ -9,7 +9,7 @@ from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
-from chassis import audit, call_context, conversion, ids, paging, rules
+from chassis import audit, call_context, conversion, idempotency, ids, paging, rules
 from chassis.codec import Context
 from chassis.database import Database
 from services.user import domain, messages, repository
@@ -77,7 +77,12 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self, request: user_pb2.CreateUserRequest, context: Context
     ) -> user_pb2.User:
         profile = domain.check_profile(messages.parse_profile(request))
-        return messages.to_message(await self._accounts.create(profile, request.password))
+        without_password = user_pb2.CreateUserRequest()
+        without_password.CopyFrom(request)
+        without_password.ClearField("password")
+        repeatable = idempotency.identify(context, without_password)
+        user = await self._accounts.create(profile, request.password, repeatable)
+        return messages.to_message(user)
 
     async def GetUser(self, request: user_pb2.GetUserRequest, context: Context) -> user_pb2.User:
         user_id = uuid.UUID(request.user_id)

@@ -1,0 +1,92 @@
+"""Idempotency keys, by which a client names a call in its metadata, to be able to repeat it."""
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from typing import LiteralString, cast
+
+from google.protobuf.message import Message
+
+from chassis import call_context, errors
+from chassis.codec import Context
+from chassis.database import Connection
+
+MAX_KEY_LENGTH = 255
+
+_METADATA_KEY = "idempotency-key"
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatableRequest:
+    """A request that makes one resource, however often it is sent."""
+
+    user_id: uuid.UUID
+    """The user who sends it."""
+    idempotency_key: str
+    """What distinguishes it from all others of the user."""
+    request_hash: bytes
+    """32 bytes that distinguish it from another request with the same key."""
+
+
+def read_key(context: Context) -> str:
+    """Return the idempotency key in the metadata of a call, or "" if there is none.
+
+    Raises:
+        errors.InvalidArgument: it is longer than MAX_KEY_LENGTH.
+    """
+    for name, value in context.invocation_metadata() or ():
+        if name == _METADATA_KEY:
+            key = value if isinstance(value, str) else value.decode(errors="replace")
+            return _check(key)
+    return ""
+
+
+def identify(context: Context, request: Message) -> RepeatableRequest | None:
+    """Return what identifies the request of a user, or None if it has no idempotency key.
+
+    `request` has no secrets, as its hash is stored.
+
+    Raises:
+        errors.InvalidArgument: as for `read_key`.
+    """
+    key = read_key(context)
+    if not key:
+        return None
+    content = request.SerializeToString(deterministic=True)
+    user_id = call_context.get_caller().user_id
+    return RepeatableRequest(user_id, key, hashlib.sha256(content).digest())
+
+
+async def find_made(
+    connection: Connection, select: LiteralString, request: RepeatableRequest | None
+) -> uuid.UUID | None:
+    """Return the id of the resource that a request has made, or None.
+
+    `select` reads the id and the request_hash from the table of the resource.
+
+    Raises:
+        errors.KeyReused: another request with the same key has made one.
+    """
+    if request is None:
+        return None
+    cursor = await connection.execute(
+        select + " WHERE creator_id = %s AND idempotency_key = %s",
+        (request.user_id, request.idempotency_key),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    resource_id, request_hash = row
+    if request_hash != request.request_hash:
+        message = "The idempotency key was used for another request."
+        raise errors.KeyReused("IDEMPOTENCY_KEY_REUSED", message)
+    return cast(uuid.UUID, resource_id)
+
+
+def _check(key: str) -> str:
+    if len(key) > MAX_KEY_LENGTH:
+        violation = errors.Violation(
+            "idempotency_key", f"must have at most {MAX_KEY_LENGTH} characters"
+        )
+        raise errors.InvalidArgument("INVALID_IDEMPOTENCY_KEY", violations=[violation])
+    return key
