@@ -74,6 +74,10 @@ class AccessControl:
         self._rules = rules
         self._verifier = verifier
 
+    async def wait_until_known(self) -> None:
+        """Wait, for as long as it takes, until it is known which sessions have ended."""
+        await self._verifier.revocations.known.wait()
+
     async def check(self, path: str, context: Context) -> None:
         """Check who makes the call that is being served, and set its caller.
 

@@ -1,10 +1,11 @@
 """A gRPC server over one database, with health, reflection and a graceful stop.
 
 The health of the service is NOT_SERVING while the database cannot be reached or is not migrated,
-and while the server stops. That of the server as a whole, which has an empty name, is SERVING until
-the server stops: clients call no replica without it.
+and while the server stops. That of the server as a whole, which has an empty name, is SERVING from
+when it knows whom to trust until the server stops: clients call no replica without it.
 """
 
+import asyncio
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ STEADY_PROBES = 2
 """How many probes in a row must succeed to end an outage: while only some processes of PostgreSQL
 respond, a single probe may succeed by chance."""
 WATCH_INTERVAL_SECONDS = 1.0
+ANNOUNCE_SECONDS = 10.0
+"""How long clients do not call a server that does not learn whom to trust. The user service may be
+down for longer, and not everything needs it."""
 MAX_PROBES = 1_000
 """How many calls of health and reflection may be in flight beside those that Limits counts."""
 
@@ -36,6 +40,8 @@ By default gRPC probes the bandwidth and reads many megabytes ahead.
 """
 
 Register = Callable[[grpc.aio.Server], None]
+_State = health_pb2.HealthCheckResponse
+_WHOLE_SERVER = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ class Server:
         credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self._service = service
+        self._access = access
         self._database = database
         self._health = health.aio.HealthServicer()
         self._log = log.logger()
@@ -103,18 +110,23 @@ class Server:
         """How many probes in a row have succeeded."""
         self._probe = BackgroundTask("probe_database", self._probe_database, PROBE_INTERVAL_SECONDS)
         self._watch = BackgroundTask("watch_calls", calls.watch, WATCH_INTERVAL_SECONDS)
+        self._announcement: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open the database and serve; health is SERVING once the database responds."""
         await self._set_serving(False)
+        await self._health.set(_WHOLE_SERVER, _State.NOT_SERVING)
         await self._database.open()
         await self._server.start()
+        self._announcement = asyncio.create_task(self._announce_start(), name="announce_start")
         self._probe.start()
         self._watch.start()
         self._log.info("server_started", service=self._service, port=self.port)
 
     async def announce_stop(self) -> None:
         """Tell clients that watch the health to call other servers; calls are still served."""
+        if self._announcement:
+            self._announcement.cancel()
         await self._probe.stop()
         await self._health.enter_graceful_shutdown()
 
@@ -133,6 +145,15 @@ class Server:
             return self._server.add_secure_port(address, credentials)
         except RuntimeError:
             sys.exit(f"{self._service} cannot listen on {address}: is the address in use?")
+
+    async def _announce_start(self) -> None:
+        """Tell clients that watch the health to call this server."""
+        try:
+            async with asyncio.timeout(ANNOUNCE_SECONDS):
+                await self._access.wait_until_known()
+        except TimeoutError:
+            self._log.warning("serving_without_revocations", service=self._service)
+        await self._health.set(_WHOLE_SERVER, _State.SERVING)
 
     async def _probe_database(self) -> None:
         try:
@@ -161,5 +182,4 @@ class Server:
         return True
 
     async def _set_serving(self, serving: bool) -> None:
-        state = health_pb2.HealthCheckResponse
-        await self._health.set(self._service, state.SERVING if serving else state.NOT_SERVING)
+        await self._health.set(self._service, _State.SERVING if serving else _State.NOT_SERVING)

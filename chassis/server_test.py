@@ -21,9 +21,11 @@ from chassis.testing import (
     echo,
     is_served,
     make_server,
+    refusal,
     serving,
     unary,
 )
+from chassis.token_testing import Issuer
 from tools.postgres.freezing import find_server, frozen, list_backends
 
 pytest_plugins = ("chassis.testing", "tools.postgres.testing")
@@ -61,6 +63,29 @@ async def test_a_server_with_a_database_is_serving(channel: grpc.aio.Channel) ->
     stub: Any = health_pb2_grpc.HealthStub(channel)
     response = await stub.Check(health_pb2.HealthCheckRequest())
     assert response.status == SERVING
+
+
+async def test_clients_call_a_server_once_it_knows_which_sessions_have_ended(
+    database: Database,
+) -> None:
+    issuer = Issuer()
+    issuer.revocations.known.clear()
+    async with serving(make_server(database, echo, issuer=issuer)) as channel:
+        refused = await refusal(unary(channel, "echo")(b""))
+        assert refused.code == grpc.StatusCode.UNAVAILABLE
+        call = asyncio.ensure_future(unary(channel, "echo")(b"", wait_for_ready=True, timeout=10))
+        issuer.revocations.known.set()
+        assert await call == b""
+
+
+async def test_a_server_that_does_not_learn_which_sessions_have_ended_is_called_after_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.server.ANNOUNCE_SECONDS", 0.1)
+    issuer = Issuer()
+    issuer.revocations.known.clear()
+    async with serving(make_server(database, echo, issuer=issuer)) as channel:
+        assert await unary(channel, "echo")(b"", wait_for_ready=True, timeout=10) == b""
 
 
 @pytest.mark.parametrize(
