@@ -32,7 +32,7 @@ def read_key(context: Context) -> str:
     """Return the idempotency key in the metadata of a call, or "" if there is none.
 
     Raises:
-        errors.InvalidArgument: it is longer than MAX_KEY_LENGTH.
+        errors.InvalidArgument: it is empty or longer than MAX_KEY_LENGTH.
     """
     for name, value in context.invocation_metadata() or ():
         if name == _METADATA_KEY:
@@ -84,9 +84,8 @@ async def find_made(
 
 
 def _check(key: str) -> str:
-    if len(key) > MAX_KEY_LENGTH:
-        violation = errors.Violation(
-            "idempotency_key", f"must have at most {MAX_KEY_LENGTH} characters"
-        )
+    if not 1 <= len(key) <= MAX_KEY_LENGTH:
+        rule = f"must have 1 to {MAX_KEY_LENGTH} characters"
+        violation = errors.Violation("idempotency_key", rule)
         raise errors.InvalidArgument("INVALID_IDEMPOTENCY_KEY", violations=[violation])
     return key

@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import psycopg
+import pytest
 
 from bazaar.product.v1 import product_pb2
 from chassis.testing import held_back, refusal
@@ -79,7 +80,8 @@ async def test_product_of_another_key_or_of_none_is_not_returned(products: Produ
         assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "SKU_TAKEN")
 
 
-async def test_key_that_is_too_long_is_refused(products: Products) -> None:
-    refused = await refusal(add(products, lamp(), "k" * 256))
+@pytest.mark.parametrize("key", ["", "k" * 256])
+async def test_key_that_is_empty_or_too_long_is_refused(products: Products, key: str) -> None:
+    refused = await refusal(add(products, lamp(), key))
     assert (refused.reason, refused.fields) == ("INVALID_IDEMPOTENCY_KEY", ["idempotency_key"])
     assert await listed(products) == []
