@@ -15,7 +15,8 @@ _PAUSE_SECONDS = 1.0
 class OneRetry:
     """A middleware of aiohttp, which counts failures by method, path and status.
 
-    A stream of requests is sent once, as its beginning is gone.
+    A stream of requests is sent once, as its beginning is gone. To a request that is repeated, a
+    refusal is a failure as well: the first one may have been performed, and its response lost.
     """
 
     requests: int = 0
@@ -42,26 +43,29 @@ class OneRetry:
         except aiohttp.ClientError:
             pass
         await asyncio.sleep(pause)
-        return await _send(request, handler, self.failures)
+        return await _send(request, handler, self.failures, lowest_failure=400)
 
 
 async def _send(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, failures: Counter[str]
+    request: aiohttp.ClientRequest,
+    handler: aiohttp.ClientHandlerType,
+    failures: Counter[str],
+    lowest_failure: int = 500,
 ) -> aiohttp.ClientResponse:
-    """Send a request once, and count its failure."""
+    """Send a request once, and count its failure, by a status from `lowest_failure`."""
     try:
         response = await handler(request)
     except aiohttp.ClientError as error:
         failures[_describe(request, type(error).__name__)] += 1
         raise
-    if _has_failed(response):
+    if _has_failed(response, lowest_failure):
         failures[_describe(request, str(response.status))] += 1
     return response
 
 
-def _has_failed(response: aiohttp.ClientResponse) -> bool:
-    """Return whether the same request may succeed, by its status or its Retry-After."""
-    return response.status >= 500 or "Retry-After" in response.headers
+def _has_failed(response: aiohttp.ClientResponse, lowest_failure: int = 500) -> bool:
+    """Return whether a request has failed, by its status or its Retry-After."""
+    return response.status >= lowest_failure or "Retry-After" in response.headers
 
 
 def _describe(request: aiohttp.ClientRequest, failure: str) -> str:

@@ -52,6 +52,12 @@ async def test_a_request_that_fails_twice_is_a_failure() -> None:
     assert client.failures == Counter({"POST /v1/orders: 503": 1})
 
 
+async def test_a_request_that_is_refused_when_it_is_repeated_is_a_failure() -> None:
+    client, status = await send(Failing([503, 409]))
+    assert status == 409
+    assert client.failures == Counter({"POST /v1/orders: 409": 1})
+
+
 @pytest.mark.parametrize("status", [200, 400, 409])
 async def test_a_refusal_is_no_failure(status: int) -> None:
     failing = Failing([status])

@@ -77,10 +77,13 @@ def _sum(counts: Counter[str]) -> str:
     return f"{counts.total()}{f' {dict(counts)}' if counts else ''}"
 
 
-async def run(file: Path, seconds: float, root: Path) -> Record:
-    """Deploy, replay the file for a time, and reconcile; remove the stack in any case."""
+async def run(file: Path, seconds: float, first: str, root: Path) -> Record:
+    """Deploy, replay the file for a time, and reconcile; remove the stack in any case.
+
+    The stack begins with the images that have the tag `first`.
+    """
     make(root)
-    _tag_images()
+    _tag_images(first)
     variables = {
         "SECRETS_DIRECTORY": str(root),
         "CONFIG_VERSION": f"run-{os.getpid()}",
@@ -97,12 +100,12 @@ async def run(file: Path, seconds: float, root: Path) -> Record:
     return record
 
 
-def _tag_images() -> None:
-    """Give the images two tags; those with the second one are others, by a label."""
+def _tag_images(first: str) -> None:
+    """Tag the images to begin with, and those to update to: the latest, with another label."""
     label = f"org.opencontainers.image.revision={TAGS[1]}"
     for name in (*SERVICES, "migrations"):
         image = f"bazaar/{name}"
-        docker("tag", f"{image}:latest", f"{image}:{TAGS[0]}")
+        docker("tag", f"{image}:{first}", f"{image}:{TAGS[0]}")
         file = f"FROM {image}:latest\nLABEL {label}\n"
         docker("build", "--quiet", "--tag", f"{image}:{TAGS[1]}", "-", stdin=file)
 
@@ -187,10 +190,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="swarm_run", description=__doc__)
     parser.add_argument("file", type=Path, help="CSV in the format of the UCI Online Retail set")
     parser.add_argument("--seconds", type=float, default=300.0, help="default: %(default)g")
+    parser.add_argument(
+        "--first",
+        default="latest",
+        metavar="TAG",
+        help="of the images to begin with, such as those of the last release, before all are"
+        " updated to the latest; default: %(default)s",
+    )
     arguments = parser.parse_args()
     file = Path(os.environ.get("BUILD_WORKING_DIRECTORY", ".")) / arguments.file
     with tempfile.TemporaryDirectory() as root:
-        record = asyncio.run(run(file, arguments.seconds, Path(root)))
+        record = asyncio.run(run(file, arguments.seconds, arguments.first, Path(root)))
     sys.exit(bool(record.differences or record.client.failures))
 
 
