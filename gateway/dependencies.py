@@ -81,7 +81,7 @@ def connect(plan: Plan, drain_seconds: float = DRAIN_SECONDS) -> Dependencies:
     )
     records = IdempotencyRecords(database, settings.apigateway_idempotency_seconds)
     tasks = [
-        BackgroundTask("sweep_idempotency_records", records.sweep_all, SWEEP_SECONDS),
+        BackgroundTask("sweep_idempotency_records", records.sweep, SWEEP_SECONDS),
         BackgroundTask("renew_idempotency_claims", records.renew, RENEW_SECONDS),
     ]
     certificate = settings.edge_certificate()

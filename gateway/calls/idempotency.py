@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import LiteralString
 
-from chassis import call_context, errors, log
+from chassis import call_context, errors, log, sweeping
 from chassis.database import Connection, Database
 from gateway.calls.responses import Response, problem_response
 from gateway.http.problems import Problem, invalid_argument
@@ -37,7 +37,6 @@ CLAIM_SECONDS = 2.0
 SETTLE_SECONDS = 0.5
 """How long finishing or releasing a claim may take at least, however near the deadline is."""
 SWEEP_SECONDS = 60.0
-SWEEP_BATCH = 1_000
 
 FINAL_CODES = frozenset(
     {
@@ -79,11 +78,6 @@ UPDATE idempotency_records
  WHERE attempt = ANY(%(attempts)s) AND status IS NULL
 """
 _RELEASE: LiteralString = "DELETE FROM idempotency_records WHERE attempt = %(attempt)s"
-_SWEEP: LiteralString = """
-DELETE FROM idempotency_records
- WHERE attempt IN (SELECT attempt FROM idempotency_records WHERE expire_time <= now()
-                    ORDER BY expire_time LIMIT %s FOR UPDATE SKIP LOCKED)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +179,8 @@ class IdempotencyRecords:
                 await connection.execute(_RENEW, parameters)
 
     async def sweep(self) -> int:
-        """Delete at most SWEEP_BATCH expired records; return how many there were."""
-        async with self._database.connection() as connection:
-            return (await connection.execute(_SWEEP, (SWEEP_BATCH,))).rowcount
-
-    async def sweep_all(self) -> None:
-        """Delete all expired records, in batches."""
-        while await self.sweep() == SWEEP_BATCH:
-            pass
+        """Delete all expired records; return how many there were."""
+        return await sweeping.sweep(self._database, "idempotency_records", "expire_time <= now()")
 
     async def _claim(self, claim: Claim, lease_seconds: float) -> uuid.UUID | Response:
         limit = time.monotonic() + WAIT_SECONDS

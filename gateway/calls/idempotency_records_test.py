@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from chassis.database import Database
 from gateway.calls import idempotency
-from gateway.calls.idempotency import SWEEP_BATCH, Claim, IdempotencyRecords, make_claim
+from gateway.calls.idempotency import Claim, IdempotencyRecords, make_claim
 from gateway.calls.responses import Response
 from gateway.http.problems import Problem
 from tools.postgres.testing import app_url, connect
@@ -148,15 +148,6 @@ async def test_record_expires_and_is_swept(clean_database_url: str) -> None:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await database.close()
-
-
-async def test_sweep_deletes_a_limited_batch(
-    records: IdempotencyRecords, clean_database_url: str
-) -> None:
-    with psycopg.connect(clean_database_url) as connection:
-        connection.execute(INSERT_EXPIRED, (SWEEP_BATCH + 1,))
-    assert await records.sweep() == SWEEP_BATCH
-    assert await records.sweep() == 1
 
 
 async def test_gateways_perform_a_request_once(

@@ -1,8 +1,10 @@
 """The SQL of the inbox of webhooks. Callers own the connections and their transactions."""
 
 import datetime as dt
+from typing import LiteralString
 
-from chassis.database import Connection
+from chassis import sweeping
+from chassis.database import Connection, Database
 from services.payment.providers.provider import Notification
 
 
@@ -38,11 +40,12 @@ async def insert(
 
 
 async def delete_old(
-    connection: Connection, lifetime: dt.timedelta, quarantine_lifetime: dt.timedelta
+    database: Database, lifetime: dt.timedelta, quarantine_lifetime: dt.timedelta
 ) -> None:
     """Delete notifications that are older than their lifetimes."""
-    await connection.execute(
-        "DELETE FROM webhook_inbox WHERE receive_time < now()"
-        " - CASE quarantine_reason WHEN '' THEN %s::interval ELSE %s::interval END",
-        (lifetime, quarantine_lifetime),
+    old: LiteralString = (
+        "receive_time < now() - CASE quarantine_reason"
+        " WHEN '' THEN %(lifetime)s::interval ELSE %(quarantine_lifetime)s::interval END"
     )
+    parameters = {"lifetime": lifetime, "quarantine_lifetime": quarantine_lifetime}
+    await sweeping.sweep(database, "webhook_inbox", old, parameters)

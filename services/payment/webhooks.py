@@ -137,5 +137,4 @@ async def sweep(database: Database) -> None:
     Raises:
         errors.Unavailable: the database is down.
     """
-    async with database.connection() as connection:
-        await webhook_repository.delete_old(connection, LIFETIME, QUARANTINE_LIFETIME)
+    await webhook_repository.delete_old(database, LIFETIME, QUARANTINE_LIFETIME)

@@ -10,9 +10,9 @@ from typing import LiteralString
 
 import psycopg
 
-from chassis import errors
+from chassis import errors, sweeping
 from chassis.caller import Role
-from chassis.database import Connection, fetch
+from chassis.database import Connection, Database, fetch
 
 # An arbitrary key, which nothing else in this database locks.
 _ADMIN_LOCK_KEY = 0x61646D696E
@@ -106,9 +106,9 @@ async def use_id_token(connection: Connection, digest: bytes, expire_time: dt.da
     return cursor.rowcount == 1
 
 
-async def delete_expired_id_tokens(connection: Connection) -> None:
+async def delete_expired_id_tokens(database: Database) -> None:
     """Delete used ID tokens that have expired, and so would be refused anyway."""
-    await connection.execute("DELETE FROM used_id_tokens WHERE expire_time < now()")
+    await sweeping.sweep(database, "used_id_tokens", "expire_time < now()")
 
 
 async def take_over(connection: Connection, user_id: uuid.UUID) -> None:

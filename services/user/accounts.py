@@ -219,9 +219,8 @@ class Accounts:
         Raises:
             errors.Unavailable: the database is down.
         """
-        async with self._database.connection() as connection:
-            await mail_repository.delete_expired_tokens(connection)
-            await account_repository.delete_expired_id_tokens(connection)
+        await mail_repository.delete_expired_tokens(self._database)
+        await account_repository.delete_expired_id_tokens(self._database)
 
     async def _check_password(self, user_id: uuid.UUID, password: str) -> str:
         """Check the password of a user, and return its hash."""

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
-from chassis.database import Connection, fetch
+from chassis import sweeping
+from chassis.database import Connection, Database, fetch
 from services.user.mail import Purpose, Template
 
 
@@ -126,9 +127,9 @@ async def delete_token(connection: Connection, digest: bytes) -> bool:
     return cursor.rowcount == 1
 
 
-async def delete_expired_tokens(connection: Connection) -> None:
+async def delete_expired_tokens(database: Database) -> None:
     """Delete all tokens that have expired."""
-    await connection.execute("DELETE FROM mail_tokens WHERE expire_time < now()")
+    await sweeping.sweep(database, "mail_tokens", "expire_time < now()")
 
 
 def _to_mail(

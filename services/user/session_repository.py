@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
+from chassis import sweeping
 from chassis.caller import Role
-from chassis.database import Connection, fetch
+from chassis.database import Connection, Database, fetch
 
 CHANNEL: LiteralString = "revoked_sessions"
 """Announces that sessions were ended."""
-
-MAX_DELETED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +143,12 @@ async def list_revocations(
     return await fetch(connection, Revocation, query, parameters)
 
 
-async def delete_ended(connection: Connection, retention: dt.timedelta) -> int:
-    """Delete at most MAX_DELETED sessions that ended `retention` ago; return how many."""
-    query: LiteralString = """
-        DELETE FROM sessions WHERE session_id IN (
-            SELECT session_id FROM sessions
-             WHERE expire_time < now() - %(retention)s OR revoke_time < now() - %(retention)s
-             LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-        )
-    """
-    cursor = await connection.execute(query, {"retention": retention, "limit": MAX_DELETED})
-    return cursor.rowcount
+async def delete_ended(database: Database, retention: dt.timedelta) -> None:
+    """Delete the sessions that ended `retention` ago."""
+    ended: LiteralString = (
+        "expire_time < now() - %(retention)s OR revoke_time < now() - %(retention)s"
+    )
+    await sweeping.sweep(database, "sessions", ended, {"retention": retention})
 
 
 async def _end(

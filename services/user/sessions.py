@@ -133,10 +133,7 @@ class Sessions:
         Raises:
             errors.Unavailable: the database is down.
         """
-        deleted = session_repository.MAX_DELETED
-        while deleted == session_repository.MAX_DELETED:
-            async with self._database.connection() as connection:
-                deleted = await session_repository.delete_ended(connection, RETENTION)
+        await session_repository.delete_ended(self._database, RETENTION)
 
     async def _send_verification(self, account: Account) -> None:
         async with self._database.connection() as connection:

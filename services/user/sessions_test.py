@@ -329,22 +329,6 @@ async def test_sessions_that_ended_long_ago_are_deleted_with_their_tokens(
     assert execute(clean_database_url, "SELECT count(*) FROM refresh_tokens") == [(3,)]
 
 
-async def test_a_sweep_leaves_to_another_process_what_that_sweeps(
-    users: Users, user: user_pb2.User, database: Database, clean_database_url: str
-) -> None:
-    for _ in range(3):
-        await log_in(users)
-    execute(clean_database_url, "UPDATE sessions SET revoke_time = now() - interval '2 days'")
-    keys = SigningKeys(database, Cipher("x"), dt.timedelta(days=30), dt.timedelta(hours=1))
-    sessions = Sessions(database, Passwords(), keys, verification_required=False)
-    with psycopg.connect(clean_database_url) as other:
-        other.execute("SELECT FROM sessions LIMIT 1 FOR UPDATE")
-        await sessions.sweep()
-        assert execute(clean_database_url, "SELECT count(*) FROM sessions") == [(1,)]
-    await sessions.sweep()
-    assert execute(clean_database_url, "SELECT count(*) FROM sessions") == [(0,)]
-
-
 async def test_a_flood_of_logins_is_refused_at_once(
     users: Users, user: user_pb2.User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
