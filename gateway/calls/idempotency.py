@@ -123,7 +123,6 @@ class IdempotencyRecords:
         self,
         claim: Claim,
         perform: Callable[[], Awaitable[Response]],
-        lease_seconds: float = LEASE_SECONDS,
         *,
         keeps_failures: bool = True,
     ) -> Response:
@@ -131,7 +130,7 @@ class IdempotencyRecords:
 
         Without `keeps_failures`, one that has failed, and so changed nothing, is not recorded.
 
-        A claim can be taken over after `lease_seconds` unless `renew` is called in time, which a
+        A claim can be taken over after LEASE_SECONDS unless `renew` is called in time, which a
         gateway that has died does not.
 
         Raises:
@@ -140,7 +139,7 @@ class IdempotencyRecords:
             errors.Unavailable: the database is down or frozen; nothing was performed.
             errors.DeadlineExceeded: the database is slow; nothing was performed.
         """
-        attempt = await self._claim(claim, lease_seconds)
+        attempt = await self._claim(claim)
         if isinstance(attempt, Response):
             return attempt
         self._running.add(attempt)
@@ -182,10 +181,10 @@ class IdempotencyRecords:
         """Delete all expired records; return how many there were."""
         return await sweeping.sweep(self._database, "idempotency_records", "expire_time <= now()")
 
-    async def _claim(self, claim: Claim, lease_seconds: float) -> uuid.UUID | Response:
+    async def _claim(self, claim: Claim) -> uuid.UUID | Response:
         limit = time.monotonic() + WAIT_SECONDS
         while True:
-            found = await self._claim_or_read(claim, lease_seconds)
+            found = await self._claim_or_read(claim)
             if found is not None:
                 return found
             if time.monotonic() > limit:
@@ -194,15 +193,13 @@ class IdempotencyRecords:
                 raise Problem(409, "ABORTED", detail, "IDEMPOTENCY_KEY_IN_USE", headers=headers)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _claim_or_read(
-        self, claim: Claim, lease_seconds: float
-    ) -> uuid.UUID | Response | None:
+    async def _claim_or_read(self, claim: Claim) -> uuid.UUID | Response | None:
         attempt = uuid.uuid4()
         parameters = {
             "record_id": claim.record_id,
             "request_hash": claim.request_hash,
             "attempt": attempt,
-            "lease_seconds": lease_seconds,
+            "lease_seconds": LEASE_SECONDS,
         }
         with call_context.time_limit(call_context.remaining_seconds(CLAIM_SECONDS)):
             async with self._database.connection() as connection:
