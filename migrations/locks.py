@@ -17,10 +17,10 @@ import sqlalchemy
 
 LOCK_TIMEOUT_SECONDS = 3
 """How long a statement waits for a lock, and others behind it."""
-TRIES = 10
-"""How often a change is tried: all of it takes less than the minute that another run waits."""
+ATTEMPTS = 10
+"""How often a change is attempted: in all, for less than the minute that another run waits."""
 PAUSE_SECONDS = (1.0, 2.0)
-"""How long others are let pass between two tries, at least and at most."""
+"""How long others are let pass between two attempts, at least and at most."""
 SET_TIMEOUT: LiteralString = f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"
 
 _OBSERVE_SECONDS = 0.5
@@ -38,26 +38,26 @@ ORDER BY xact_start
 
 
 class LockedError(Exception):
-    """A lock was not to be had in any try; the message has the table and who held it."""
+    """No attempt obtained a lock; the message has the table and who held the lock."""
 
 
 def retry(url: str, connection: "psycopg.Connection[Any]", change: Callable[[], None]) -> None:
-    """Run a change; after a lock timeout or a deadlock, run it again, `TRIES` times in all.
+    """Run a change; after a lock timeout or a deadlock, run it again, `ATTEMPTS` times in all.
 
     The change is run on the connection, rolls back what it fails to finish, and begins after what
     it has committed. The URL is that of the connection, for a second one that observes it.
 
     Raises:
-        LockedError: No try succeeded.
+        LockedError: no attempt succeeded.
     """
     with _observe(url, connection.info.backend_pid) as holders:
-        for tries_left in reversed(range(TRIES)):
+        for attempts_left in reversed(range(ATTEMPTS)):
             try:
                 change()
             except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
                 if not _is_about_locks(error):
                     raise
-                if not tries_left:
+                if not attempts_left:
                     raise LockedError(_describe(holders)) from error
             else:
                 return
@@ -72,7 +72,7 @@ def _is_about_locks(error: Exception) -> bool:
 
 def _describe(holders: list[str]) -> str:
     return (
-        f"a lock could not be taken within {LOCK_TIMEOUT_SECONDS} s, in {TRIES} tries:"
+        f"a lock could not be taken within {LOCK_TIMEOUT_SECONDS} s (attempts: {ATTEMPTS}):"
         f" {'; '.join(holders) or 'it is unknown who held it'}. The revision was rolled back: try"
         " it again later, or end what holds the lock with pg_terminate_backend"
     )

@@ -19,13 +19,13 @@ pytest_plugins = ("tools.postgres.testing",)
 _UPGRADE = """
 import sys
 from migrations import locks, schema
-locks.TRIES, url, revision = int(sys.argv[1]), *sys.argv[2:]
+locks.ATTEMPTS, url, revision = int(sys.argv[1]), *sys.argv[2:]
 try:
     schema.upgrade("order", url, revision)
 except schema.SchemaError as error:
     sys.exit(str(error))
 """
-_MANY_TRIES = 5
+_MANY_ATTEMPTS = 5
 _SLACK_SECONDS = 1.5
 _PATIENCE_SECONDS = 30
 # A transaction that has read orders and goes on. Revision 0006 changes the table.
@@ -41,8 +41,8 @@ def url(databases: Databases) -> Iterator[str]:
     databases.drop(created)
 
 
-def _start(url: str, tries: int, revision: str = "0006") -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", _UPGRADE, str(tries), url, revision]
+def _start(url: str, attempts: int, revision: str = "0006") -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", _UPGRADE, str(attempts), url, revision]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -62,7 +62,7 @@ def _wait_until_it_waits(
 def test_others_read_on_while_a_revision_waits_for_a_lock(url: str) -> None:
     with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as reader:
         holder.execute(_READ)
-        run = _start(url, _MANY_TRIES)
+        run = _start(url, _MANY_ATTEMPTS)
         _wait_until_it_waits(run, reader)
         begin = time.monotonic()
         # It queues behind the revision, until that gives up.
@@ -85,9 +85,8 @@ def test_a_revision_that_gets_no_lock_changes_nothing_and_names_who_holds_it(url
         _, error = run.communicate(timeout=_PATIENCE_SECONDS)
         assert run.returncode == 1
         holding = f"orders is in use by process {holder.info.backend_pid} of {holder.info.user}"
-        assert (
-            f"order: a lock could not be taken within 3 s, in 1 tries: {holding} (idle in" in error
-        )
+        message = f"order: a lock could not be taken within 3 s (attempts: 1): {holding} (idle in"
+        assert message in error
         assert schema.read_revision("order", url) == "0005"
     schema.upgrade("order", url, "0007")
 
@@ -100,7 +99,7 @@ def test_a_revision_that_was_chosen_to_end_a_deadlock_is_tried_again(
     with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as observer:
         holder.execute("SET deadlock_timeout = '1h'")
         holder.execute("SELECT count(*) FROM outbox")
-        run = _start(url, _MANY_TRIES, "0003")
+        run = _start(url, _MANY_ATTEMPTS, "0003")
         _wait_until_it_waits(run, observer, "outbox")
         # The revision holds orders, and waits for the outbox.
         holder.execute(_READ)
@@ -111,12 +110,12 @@ def test_a_revision_that_was_chosen_to_end_a_deadlock_is_tried_again(
 
 def test_other_errors_are_not_tried_again(url: str) -> None:
     with psycopg.connect(url) as connection:
-        tries: list[None] = []
+        attempts: list[None] = []
 
         def fail() -> None:
-            tries.append(None)
+            attempts.append(None)
             connection.execute("SELECT 1 / 0")
 
         with pytest.raises(psycopg.errors.DivisionByZero):
             locks.retry(url, connection, fail)
-        assert len(tries) == 1
+        assert len(attempts) == 1

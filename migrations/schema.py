@@ -48,7 +48,6 @@ _TRY_LOCK: LiteralString = f"SELECT pg_try_advisory_lock({_LOCK_KEY})"
 _POLL_SECONDS = 0.1
 _CONNECT_TIMEOUT_SECONDS = 10
 
-
 _FAILURES = (
     psycopg.Error,
     sqlalchemy.exc.SQLAlchemyError,
@@ -75,7 +74,7 @@ def upgrade(database: str, url: str, revision: str = HEAD, *, app_url: str | Non
 
     Raises:
         SchemaError: the server cannot be reached, a revision failed, a table was locked in all
-            tries, another run took too long, or the app role may do too much.
+            attempts, another run took too long, or the app role may do too much.
     """
     with _errors_of(database):
         roles = Roles.of(url, app_url)
@@ -172,7 +171,7 @@ def _locked_connection(url: str) -> Iterator[sqlalchemy.Connection]:
     """Connect, with an advisory lock until the connection is closed.
 
     Raises:
-        TimeoutError: Another run holds the lock.
+        TimeoutError: another run holds the lock.
     """
     with _connect(url) as connection:
         deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS

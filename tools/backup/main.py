@@ -56,9 +56,9 @@ def back_up(
     """Write the databases to a directory, which is there when all of them are written.
 
     Raises:
-        OSError: The directory exists, or cannot be written.
-        psycopg.Error: A database cannot be reached or read.
-        SnapshotError: A database has no schema, or its tables were in use.
+        OSError: the directory exists, or cannot be written.
+        psycopg.Error: a database cannot be reached or read.
+        SnapshotError: a database has no schema, or its tables were in use.
         ProgramError: pg_dump failed.
     """
     if directory.exists():

@@ -55,7 +55,7 @@ def read(directory: Path) -> Manifest:
     """Read the manifest of a backup, and see that its files are those that it names.
 
     Raises:
-        ManifestError: It cannot be read, or a file is missing or another one.
+        ManifestError: it cannot be read, or a file is missing or another one.
     """
     try:
         manifest = Manifest.model_validate_json((directory / NAME).read_bytes())

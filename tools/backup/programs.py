@@ -23,7 +23,7 @@ def run(
     """Run a program on the database of a URL.
 
     Raises:
-        ProgramError: Its exit status is not 0.
+        ProgramError: its exit status is not 0.
     """
     program, *arguments = command
     parameters: dict[str, Any] = dict(conninfo.conninfo_to_dict(url))

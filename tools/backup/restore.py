@@ -83,11 +83,11 @@ def restore(
     A database is restored in one transaction. If one fails, drop those before it, and repeat all.
 
     Raises:
-        ManifestError: The directory is no complete backup. Nothing was changed.
-        RestoreError: A database has tables, or the backup does not fit. Nothing was changed.
-        SchemaError: A database or its roles could not be made.
+        ManifestError: the directory is no complete backup. Nothing was changed.
+        RestoreError: a database has tables, or the backup does not fit. Nothing was changed.
+        SchemaError: a database or its roles could not be made.
         ProgramError: pg_restore failed.
-        psycopg.Error: A database cannot be reached or read.
+        psycopg.Error: a database cannot be reached or read.
     """
     backup = manifest.read(directory)
     _check(backup, urls)

@@ -18,8 +18,8 @@ from psycopg import sql
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-TRIES = 20
-"""How often the tables are locked, if some of them are in use."""
+ATTEMPTS = 20
+"""How many times locking the tables is attempted, if some of them are in use."""
 _PAUSE_SECONDS = (0.5, 1.5)
 _CONNECT_SECONDS = 10
 # Each wait ends before deadlock_timeout does for whoever waits for it in turn: no transaction of a
@@ -66,19 +66,19 @@ def open_snapshots(urls: Mapping[str, str]) -> Iterator[Mapping[str, Snapshot]]:
     then go on. Within the block, no migration can change a table.
 
     Raises:
-        SnapshotError: A database has no schema, or a table was in use in all tries.
-        psycopg.Error: A database cannot be reached or read.
+        SnapshotError: a database has no schema, or a table was in use in all attempts.
+        psycopg.Error: a database cannot be reached or read.
     """
     with ExitStack() as stack:
         readers = _connect_all(stack, urls)
-        for tries_left in reversed(range(TRIES)):
+        for attempts_left in reversed(range(ATTEMPTS)):
             try:
                 with stop_writers(urls):
                     snapshots = {name: _export(name, reader) for name, reader in readers.items()}
                 break
             except BUSY as error:
-                if not tries_left:
-                    message = f"in {TRIES} tries, some table was in use, such as by a VACUUM"
+                if not attempts_left:
+                    message = f"a table was in use, such as by a VACUUM, in all {ATTEMPTS} attempts"
                     raise SnapshotError(message) from error
             time.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311 - no secret
         yield snapshots
@@ -91,7 +91,7 @@ def stop_writers(urls: Mapping[str, str]) -> Iterator[None]:
     What others have written before is committed or rolled back when it begins.
 
     Raises:
-        BUSY: A table was in use for too long. Nobody waits any more.
+        BUSY: a table was in use for too long. Nobody waits any more.
     """
     with ExitStack() as stack:
         for connection in _connect_all(stack, urls).values():

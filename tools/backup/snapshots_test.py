@@ -85,10 +85,10 @@ def test_tables_that_are_in_use_are_locked_later(urls: Mapping[str, str]) -> Non
 def test_tables_that_stay_in_use_are_an_error(
     urls: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "TRIES", 2)
+    monkeypatch.setattr(snapshots, "ATTEMPTS", 2)
     with psycopg.connect(urls["payment"]) as writer:
         writer.execute(_INSERT)
-        with pytest.raises(SnapshotError, match="in 2 tries, some table was in use"):
+        with pytest.raises(SnapshotError, match="in use, such as by a VACUUM, in all 2 attempts"):
             _count_in_snapshot(urls, "payment")
 
 

@@ -38,7 +38,7 @@ def catch_up(url: str, say: Callable[[str], object]) -> None:
     """Use transaction ids of the server up until they are later than all that a database has.
 
     Raises:
-        psycopg.Error: The database cannot be reached or read.
+        psycopg.Error: the database cannot be reached or read.
     """
     with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
         newest = max(_find_newest(connection), default=0)
