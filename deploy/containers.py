@@ -1,6 +1,7 @@
 """What a program makes of the settings that it gets in a container, without the container.
 
-The folders that are mounted are laid out elsewhere; variables with their paths lead there.
+Mounted folders are laid out in a temporary directory; variables with their paths are changed to
+lead there.
 """
 
 import os
@@ -10,10 +11,16 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest import mock
 
 from chassis.settings import Settings
 from deploy.programs import Program
+
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - In a container.
+"""What a program listens on for other containers."""
+_STOP_MARGIN_SECONDS = 4.0
+"""How long a program may take to end after its last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,22 @@ def load_settings(program: Program, container: Container) -> Start:
                 return Start(program.load_settings())
             except SystemExit:
                 return Start(None, printed.getvalue().splitlines()[:-1])
+
+
+def list_variables(config: Settings) -> set[str]:
+    """Return the names of the variables that a program reads, in upper case."""
+    return {name.upper() for name in type(config).model_fields}
+
+
+def find_address(config: Settings, prefix: str) -> tuple[str, int]:
+    """Return the host and port of the program whose variables begin with a prefix."""
+    values: dict[str, Any] = config.model_dump()
+    return values[f"{prefix.lower()}_host"], values[f"{prefix.lower()}_port"]
+
+
+def find_grace_seconds(program: Program, config: Settings) -> float:
+    """Return how much time a program needs between SIGTERM and SIGKILL, to end by itself."""
+    return program.find_stop_seconds(config) + _STOP_MARGIN_SECONDS
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> str:

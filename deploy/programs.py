@@ -1,7 +1,7 @@
-"""The programs that a deployment consists of, by what they themselves say.
+"""The programs that are deployed, described from their own code.
 
-What deploys the shop is tested against this: which settings a program reads, who calls it, how it
-is asked for its health, and how long it takes to stop.
+The stack and the manifests are tested against this: which settings a program reads, which programs
+it calls, how it is asked for its health, and how long it takes to stop.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +19,9 @@ from services.order.main import SERVICE as ORDER
 from services.payment.main import SERVICE as PAYMENT
 from services.product.main import SERVICE as PRODUCT
 from services.user.main import SERVICE as USER
+
+USER_ID = 65532
+"""The user and the group that images run as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,8 @@ class Program:
         return ["/usr/bin/python3", f"/app.runfiles/_main/{self.package}/{self.name}"]
 
     @property
-    def has_health_command(self) -> bool:
-        """Whether it is asked for its health by a command, for which it has certificates."""
+    def is_service(self) -> bool:
+        """Whether it serves gRPC, so that only its own commands ask for its health."""
         return self.package.startswith("services/")
 
 

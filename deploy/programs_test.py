@@ -1,4 +1,4 @@
-"""What is said about the programs is what their images say."""
+"""Programs are described as their images are."""
 
 import json
 import os
@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploy.kubernetes.pod_rules import USER_ID
-from deploy.programs import PROGRAMS, Program
+from deploy.programs import PROGRAMS, USER_ID, Program
 
 LAYOUTS = {str(Path(each).parent): Path(each) for each in os.environ["IMAGES"].split()}
 

@@ -5,10 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from chassis.health import TIMEOUT_SECONDS, Command
 from deploy.kubernetes.manifests import LABEL, Manifests, Object, name_of
-from deploy.programs import PROGRAMS, Program, find_repository
-
-USER_ID = 65532
-"""The user that images run as."""
+from deploy.programs import PROGRAMS, USER_ID, Program, find_repository
 
 # https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
 _POD_SECURITY = {
@@ -92,7 +89,7 @@ def _make_actions(program: Program) -> Mapping[str, Object]:
     """Return by what a program is asked whether it serves, and whether it is ready."""
     health, ready = (
         {"exec": {"command": [*program.entrypoint, command.value]}}
-        if program.has_health_command
+        if program.is_service
         else {"httpGet": {"path": path, "port": "http"}}
         for command, path in ((Command.HEALTH, "/healthz"), (Command.READY, "/readyz"))
     )

@@ -1,16 +1,18 @@
 """Rules for settings: each program reads those that it gets, as it does when it starts."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from chassis.settings import Settings
-from deploy.containers import Container, Start, load_settings
+from deploy.containers import (
+    EVERY_ADDRESS,
+    Container,
+    Start,
+    find_address,
+    find_grace_seconds,
+    list_variables,
+    load_settings,
+)
 from deploy.kubernetes.manifests import Manifests, Object
 from deploy.programs import PROGRAMS, Program
-
-STOP_MARGIN_SECONDS = 4.0
-"""How long a program may take to end after its last call."""
-_ALL = "0.0.0.0"  # noqa: S104 - In a container.
 
 
 class _MissingError(Exception):
@@ -79,18 +81,15 @@ def check_start(manifests: Manifests) -> Iterator[str]:
 
 def check_names(manifests: Manifests) -> Iterator[str]:
     """A container has no variable and no secret that its program does not read."""
-    known = {each.name: _names(load(manifests, each).settings) for each in PROGRAMS}
+    settings = [(each.name, load(manifests, each).settings) for each in PROGRAMS]
+    known = {name: list_variables(config) for name, config in settings if config}
     for name, pod, container in manifests.containers():
-        if known.get(name):
+        if name in known:
             given = _own_variables(container).keys() | _find_secrets(manifests, pod)
             yield from (f"{name}: does not read {each}" for each in sorted(given - known[name]))
     for config in manifests.of_kind("ConfigMap"):
         unread = set(config["data"]).difference(*known.values())
         yield from (f"No program reads {each}" for each in sorted(unread))
-
-
-def _names(settings: Settings | None) -> set[str]:
-    return {name.upper() for name in type(settings).model_fields} if settings else set()
 
 
 def _find_secrets(manifests: Manifests, pod: Object) -> set[str]:
@@ -101,21 +100,17 @@ def _find_secrets(manifests: Manifests, pod: Object) -> set[str]:
 def check_addresses(manifests: Manifests) -> Iterator[str]:
     """A program listens on its port for all pods, and calls others at the name of their Service."""
     for program in PROGRAMS:
-        config: Any = load(manifests, program).settings
+        config = load(manifests, program).settings
         if config is None or not program.prefix:
             continue
-        if _find_address(config, program.prefix) != (_ALL, _find_port(manifests, program.name)):
+        expected = (EVERY_ADDRESS, _find_port(manifests, program.name))
+        if find_address(config, program.prefix) != expected:
             yield f"{program.name}: does not listen on its port for all pods"
         for name, prefix in program.peers.items():
             service = manifests.find("Service", name)
             ports = [port["port"] for port in service["spec"]["ports"]] if service else []
-            if _find_address(config, prefix) not in [(name, port) for port in ports]:
+            if find_address(config, prefix) not in [(name, port) for port in ports]:
                 yield f"{program.name}: does not call {name} at the address of its Service"
-
-
-def _find_address(config: Any, prefix: str) -> tuple[str, int]:
-    values = config.model_dump()
-    return values[f"{prefix.lower()}_host"], values[f"{prefix.lower()}_port"]
 
 
 def _find_port(manifests: Manifests, workload: str) -> int | None:
@@ -133,9 +128,9 @@ def check_stop(manifests: Manifests) -> Iterator[str]:
         for name, pod, container in manifests.containers():
             if name == program.name and config is not None:
                 hook = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {})
-                needed = hook.get("seconds", 0) + program.find_stop_seconds(config)
-                if pod.get("terminationGracePeriodSeconds", 30) < needed + STOP_MARGIN_SECONDS:
-                    yield f"{name}: needs {needed + STOP_MARGIN_SECONDS} s to stop"
+                needed = hook.get("seconds", 0) + find_grace_seconds(program, config)
+                if pod.get("terminationGracePeriodSeconds", 30) < needed:
+                    yield f"{name}: needs {needed} s to stop"
 
 
 RULES = (check_start, check_names, check_addresses, check_stop)

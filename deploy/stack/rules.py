@@ -8,13 +8,18 @@ from functools import cache
 from typing import Any
 
 from chassis.health import TIMEOUT_SECONDS, Command
-from deploy.containers import Container, Start, load_settings
-from deploy.programs import PROGRAMS, Program, find_repository
+from deploy.containers import (
+    EVERY_ADDRESS,
+    Container,
+    Start,
+    find_address,
+    find_grace_seconds,
+    list_variables,
+    load_settings,
+)
+from deploy.programs import PROGRAMS, USER_ID, Program, find_repository
 from deploy.stack.stack_file import SECRETS, MissingError, Node, Stack, targets
 
-STOP_MARGIN_SECONDS = 4.0
-"""How long a program may take to end after its last call."""
-_ALL = "0.0.0.0"  # noqa: S104 - In a container.
 _SECONDS = re.compile(r"(\d+)s")
 
 _JOB = "migrations"
@@ -59,7 +64,7 @@ def check_start(stack: Stack) -> Iterator[str]:
 def check_names(stack: Stack) -> Iterator[str]:
     """A program gets no secret that it does not read, and reads the variables that only it has."""
     settings = [(each, load(stack, each).settings) for each in PROGRAMS]
-    known = {each.name: _names(config) for each, config in settings if config}
+    known = {each.name: list_variables(config) for each, config in settings if config}
     everybody = set[str]().union(*known.values())
     for name, own in known.items():
         service = stack.services[name]
@@ -68,29 +73,21 @@ def check_names(stack: Stack) -> Iterator[str]:
         yield from (f"{name}: nobody reads {each}" for each in sorted(unread))
 
 
-def _names(config: object) -> set[str]:
-    return {name.upper() for name in type(config).model_fields}  # type: ignore[attr-defined]
-
-
 def check_addresses(stack: Stack) -> Iterator[str]:
     """A program listens for other containers, and calls the others by the names of services."""
     listeners: dict[str, tuple[str, int]] = {}
-    loaded: list[tuple[Program, Any]] = [(each, load(stack, each).settings) for each in PROGRAMS]
+    settings = [(each, load(stack, each).settings) for each in PROGRAMS]
+    loaded = [(program, config) for program, config in settings if config]
     for program, config in loaded:
-        if config is not None and program.prefix:
-            host, port = _find_address(config, program.prefix)
+        if program.prefix:
+            host, port = find_address(config, program.prefix)
             listeners[program.prefix] = (program.name, port)
-            if host != _ALL:
+            if host != EVERY_ADDRESS:
                 yield f"{program.name}: does not listen for other containers"
     for program, config in loaded:
         for name, prefix in program.peers.items():
-            if config is not None and _find_address(config, prefix) != listeners.get(prefix):
+            if find_address(config, prefix) != listeners.get(prefix):
                 yield f"{program.name}: does not call {name} where it listens"
-
-
-def _find_address(config: Any, prefix: str) -> tuple[str, int]:
-    values = config.model_dump()
-    return values[f"{prefix.lower()}_host"], values[f"{prefix.lower()}_port"]
 
 
 def check_stop(stack: Stack) -> Iterator[str]:
@@ -98,7 +95,7 @@ def check_stop(stack: Stack) -> Iterator[str]:
     for program in PROGRAMS:
         config = load(stack, program).settings
         if config is not None:
-            needed = program.find_stop_seconds(config) + STOP_MARGIN_SECONDS
+            needed = find_grace_seconds(program, config)
             given = _parse(stack.services[program.name].get("stop_grace_period", "10s"))
             if given < timedelta(seconds=needed):
                 yield f"{program.name}: needs {needed} s to stop"
@@ -148,7 +145,7 @@ def check_isolation(stack: Stack) -> Iterator[str]:
             if service.get(field) != value:
                 yield f"{name}: {field} must be {value}"
         yield from (f"{name}: must not have {field}" for field in _FORBIDDEN if field in service)
-        if service.get("user", "65532").partition(":")[0] in ("0", "root"):
+        if service.get("user", str(USER_ID)).partition(":")[0] in ("0", "root"):
             yield f"{name}: is root"
         for volume in service.get("volumes", ()):
             if volume["type"] not in ("tmpfs", "volume"):

@@ -29,7 +29,7 @@ GATEWAY_PORT = 8080
 _PASSWORD = "change-me-in-production"  # noqa: S105 - that of .env.
 _PROGRAMS = {program.name: program for program in PROGRAMS}
 _SECRETS = {"user": {"USERSERVICE_ADMIN_PASSWORD": _PASSWORD, "USERSERVICE_KEY_SECRET": _PASSWORD}}
-_SERVICES = [program for program in PROGRAMS if program.has_health_command]
+_SERVICES = [program for program in PROGRAMS if program.is_service]
 _SETTINGS = ("deploy/kubernetes/base/settings.env", "deploy/kubernetes/development/settings.env")
 _TLS_DIRECTORY = "/etc/bazaar/tls"
 
