@@ -145,6 +145,8 @@ def test_nginx_has_the_ports_and_limits_of_what_it_stands_between(stack: Stack) 
     megabytes = MAX_BODY_BYTES // 2**20
     assert re.findall(r"client_max_body_size (\S+);", config) == [f"{megabytes}m", "0"]
     assert f"larger than {MAX_BODY_BYTES} bytes" in config
+    # The first counts: a stream with a key is a stream.
+    assert re.findall(r"if \((\S+)\)", config) == ["$is_stream", "$is_repeatable"]
     (network,) = stack.content["networks"]["edge"]["ipam"]["config"]
     proxies = stack.services["gateway"]["environment"]["APIGATEWAY_TRUSTED_PROXIES"]
     assert proxies == network["subnet"]
