@@ -25,7 +25,9 @@ _READABLE = 0o444
 
 
 def make(root: Path) -> list[str]:
-    """Make what is missing, and return the names of that; passwords that exist remain.
+    """Make what is missing, and return the names of that.
+
+    Passwords that exist remain, and certificates of other authorities than that for development.
 
     Only the owner may enter the directory. The files may be read by whatever they are mounted
     into, as Compose hands them to containers with their own modes.
@@ -37,7 +39,8 @@ def make(root: Path) -> list[str]:
     made = [name for name in PASSWORDS if not (root / name).exists()]
     for name in made:
         _write(root / name, secrets.token_urlsafe(_BYTES))
-    made += directories.renew(root / "tls", CERTIFIED)
+    kept = [name for name in CERTIFIED if directories.is_from_elsewhere(root / "tls" / name)]
+    made += directories.renew(root / "tls", CERTIFIED, kept=kept)
     for name in CERTIFIED:
         for path in (root / "tls" / name).iterdir():
             path.chmod(_READABLE)
@@ -58,7 +61,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="secrets",
         description="Makes passwords, and certificates of a development authority, for the stack."
-        " What exists is left as it is, but for certificates that are about to expire.",
+        " What exists is left as it is, but for certificates of that authority that are about to"
+        " expire.",
     )
     parser.add_argument(
         "--directory",

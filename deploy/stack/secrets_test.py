@@ -1,8 +1,13 @@
 """The secrets of a stack: what is missing is made, and the rest remains."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy.stack.secrets_main import CERTIFIED, PASSWORDS, make
 
@@ -27,6 +32,31 @@ def test_what_exists_remains(root: Path) -> None:
     before = read(root)
     assert make(root) == [PASSWORDS[0]]
     assert read(root).items() > before.items()
+
+
+def make_certificate() -> bytes:
+    """Make one that nobody of ours has issued."""
+    name, key = x509.Name([]), ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize("content", [make_certificate(), b"unreadable"])
+def test_a_certificate_from_elsewhere_remains(root: Path, content: bytes) -> None:
+    make(root)
+    certificate = root / "tls" / "nginx" / "tls.crt"
+    certificate.unlink()
+    certificate.write_bytes(content)
+    before = read(root)
+    assert make(root) == []
+    assert read(root) == before
+
+
+def test_a_certificate_that_was_made_here_is_renewed(root: Path) -> None:
+    make(root)
+    (root / "tls" / "nginx" / "tls.key").unlink()
+    assert make(root) == ["nginx"]
 
 
 def test_containers_may_read_the_files_and_only_the_owner_enters_the_directory(root: Path) -> None:

@@ -21,6 +21,7 @@ AUTHORITY_LIFETIME = timedelta(days=3_650)
 LIFETIME = timedelta(days=30)
 """How long the certificate of a program is valid."""
 
+_SUBJECT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bazaar development CA")])
 _CLOCK_SKEW = timedelta(minutes=5)
 _LOCALHOST = "localhost"
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -50,6 +51,15 @@ def spiffe_id(name: str) -> str:
     return f"spiffe://bazaar/{name}"
 
 
+def is_for_development(certificate: bytes) -> bool:
+    """Return whether any authority of ours has issued a certificate, which is in PEM.
+
+    Raises:
+        ValueError: it is no certificate.
+    """
+    return x509.load_pem_x509_certificate(certificate).issuer == _SUBJECT
+
+
 class Authority:
     """A certificate authority, which can sign for no DNS names but localhost and those of programs.
 
@@ -64,9 +74,8 @@ class Authority:
     def create(cls, names: Collection[str]) -> Self:
         """Make a new authority for programs of these names."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bazaar development CA")])
         builder = (
-            _begin(subject, subject, key.public_key(), AUTHORITY_LIFETIME)
+            _begin(_SUBJECT, _SUBJECT, key.public_key(), AUTHORITY_LIFETIME)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from chassis.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Certificates, TlsError
-from tools.certs.authority import Authority, KeyPair
+from tools.certs.authority import Authority, KeyPair, is_for_development
 
 PROGRAMS = ("user", "product", "order", "payment", "gateway")
 AUTHORITY = "authority"
@@ -21,9 +21,15 @@ _AUTHORITY_KEY_FILE = "ca.key"
 
 
 def renew(
-    root: Path, names: Collection[str] = PROGRAMS, *, everything: bool = False
+    root: Path,
+    names: Collection[str] = PROGRAMS,
+    *,
+    kept: Collection[str] = (),
+    everything: bool = False,
 ) -> Mapping[str, datetime]:
     """Issue the certificates that are missing, unusable or about to expire, or `everything`.
+
+    The certificates of `kept` programs remain as they are.
 
     Programs that run may read the files at any time: each is replaced at once, the key first.
     Return when the new certificates expire, by the names of their programs.
@@ -35,10 +41,22 @@ def renew(
     renewed = {}
     for name in names:
         directory = root / name
+        if name in kept:
+            continue
         if everything or not _is_usable(directory, name, authority):
             write_directory(directory, authority, authority.issue(name))
             renewed[name] = Certificates(directory, name).expire_time
     return renewed
+
+
+def is_from_elsewhere(directory: Path) -> bool:
+    """Return whether a TLS directory has a certificate that was not made here."""
+    try:
+        return not is_for_development((directory / CERTIFICATE_FILE).read_bytes())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
 
 
 def write_directory(directory: Path, authority: Authority, pair: KeyPair) -> Path:
