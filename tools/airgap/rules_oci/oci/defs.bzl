@@ -1,6 +1,6 @@
 """oci_image, oci_load and oci_push, as far as the images here use those of rules_oci.
 
-Lists and dicts are taken, and files for `labels`, `repo_tags` and `remote_tags`.
+`labels` is a file; `repo_tags` and `remote_tags` are lists or files.
 """
 
 load("//oci/private:image.bzl", "image", "lines", "load_image", "push_image")
@@ -15,22 +15,17 @@ def oci_image(name, **kwargs):
     image(name = name, **kwargs)
     _digest(name, **kwargs)
 
-def oci_load(name, image, repo_tags, format = "docker", loader = None, **kwargs):
+def oci_load(name, image, repo_tags, **kwargs):
     """`bazel run` loads the image into docker or podman; the output group `tarball` is the archive.
 
     Args:
         name: of the target.
         image: an oci_image.
         repo_tags: a list of NAME:TAG, or a file of them.
-        format: "docker".
-        loader: must be absent: this machine's engine is found on PATH.
         **kwargs: as for any rule.
     """
-    if loader:
-        fail("this stand-in of oci_load takes no loader: the engine is found on PATH")
     load_image(
         name = name,
-        format = format,
         image = image,
         repo_tags = _file(name + "_repo_tags", repo_tags),
         **kwargs

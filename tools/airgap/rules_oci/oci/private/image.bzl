@@ -81,8 +81,6 @@ def _run_script(ctx, arguments, files):
     return DefaultInfo(executable = script, runfiles = ctx.runfiles(files + [program]))
 
 def _load_impl(ctx):
-    if ctx.attr.format != "docker":
-        fail("this stand-in of oci_load writes the docker format only")
     tarball = ctx.actions.declare_file(ctx.label.name + "/tarball.tar")
     arguments = ctx.actions.args()
     arguments.add("archive")
@@ -106,7 +104,6 @@ def _load_impl(ctx):
 load_image = rule(
     implementation = _load_impl,
     attrs = {
-        "format": attr.string(default = "docker"),
         "image": attr.label(allow_single_file = True, mandatory = True),
         "repo_tags": attr.label(allow_single_file = True, mandatory = True),
         "_program": attr.label(allow_single_file = True, default = "//oci/private:load.sh"),
