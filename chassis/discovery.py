@@ -22,7 +22,7 @@ LEASE_SECONDS = 5
 KEEP_ALIVE_SECONDS = LEASE_SECONDS / 4
 RETRY_SECONDS = 1.0
 OPEN_SECONDS = 2.0
-"""How long a program that starts waits for the addresses of the services that it calls."""
+"""How long a program waits at its start for the addresses of the services that it calls."""
 
 _NOBODY = "ipv4:127.0.0.1:0"
 """A target that refuses every connection."""
@@ -46,7 +46,10 @@ class Directory:
         self._log = log.logger()
 
     async def open(self) -> None:
-        """Read the addresses, if any service is found by them; without etcd, once it is up."""
+        """Read the addresses of the services that were resolved, and follow them from then on.
+
+        A program starts without them after OPEN_SECONDS: they are read once etcd is up.
+        """
         if not self._names:
             return
         self._task.start()

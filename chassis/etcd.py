@@ -22,7 +22,7 @@ SERVER_NAME = "etcd"
 """The name in the certificates of all members of the cluster."""
 TIMEOUT_SECONDS = 2.0
 STREAM_SECONDS = 86_400.0
-"""How long a stream lasts at most: less than a channel with an earlier certificate may drain."""
+"""How long a stream lasts at most: less than DRAIN_SECONDS, as its channel may be replaced."""
 MAX_KEYS = 1_000
 """How many keys are read at most."""
 
