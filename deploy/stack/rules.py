@@ -62,15 +62,15 @@ def check_start(stack: Stack) -> Iterator[str]:
 
 
 def check_names(stack: Stack) -> Iterator[str]:
-    """A program gets no secret that it does not read, and reads the variables that only it has."""
+    """A program reads each secret that it gets, and some program each variable."""
     settings = [(each, load(stack, each).settings) for each in PROGRAMS]
     known = {each.name: list_variables(config) for each, config in settings if config}
     everybody = set[str]().union(*known.values())
     for name, own in known.items():
         service = stack.services[name]
         secrets = {path.name for _, path in targets(service) if str(path.parent) == SECRETS}
-        unread = secrets - own | service["environment"].keys() - everybody
-        yield from (f"{name}: nobody reads {each}" for each in sorted(unread))
+        unread = (secrets - own) | (service["environment"].keys() - everybody)
+        yield from (f"{name}: {each} is not read" for each in sorted(unread))
 
 
 def check_addresses(stack: Stack) -> Iterator[str]:
