@@ -1,6 +1,7 @@
 """Makes the secrets of a stack that are files: `./bazelw run //deploy/stack:secrets`."""
 
 import argparse
+import errno
 import os
 import secrets
 import sys
@@ -22,6 +23,7 @@ CERTIFIED = (*directories.PROGRAMS, "nginx")
 """What gets a certificate: the programs of the shop, and what clients connect to."""
 _BYTES = 32
 _READABLE = 0o444
+_OTHERS = 0o077
 
 
 def make(root: Path) -> list[str]:
@@ -33,9 +35,11 @@ def make(root: Path) -> list[str]:
     into, as Compose hands them to containers with their own modes.
 
     Raises:
-        OSError: a file cannot be read or written.
+        OSError: a file cannot be read or written, or others may enter the directory.
     """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if root.stat().st_mode & _OTHERS:
+        raise PermissionError(errno.EACCES, "others may enter it: chmod go= first", str(root))
     made = [name for name in PASSWORDS if not (root / name).exists()]
     for name in made:
         _write(root / name, secrets.token_urlsafe(_BYTES))

@@ -59,6 +59,14 @@ def test_a_certificate_that_was_made_here_is_renewed(root: Path) -> None:
     assert make(root) == ["nginx"]
 
 
+def test_no_secret_is_made_where_others_may_enter(root: Path) -> None:
+    root.mkdir()
+    root.chmod(0o755)
+    with pytest.raises(PermissionError):
+        make(root)
+    assert read(root) == {}
+
+
 def test_containers_may_read_the_files_and_only_the_owner_enters_the_directory(root: Path) -> None:
     make(root)
     assert root.stat().st_mode & 0o777 == 0o700
