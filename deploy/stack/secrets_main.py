@@ -74,7 +74,9 @@ def main() -> None:
         default=workspace / ".data" / "stack",
         help="where the files are (default: .data/stack of the workspace)",
     )
-    root = parser.parse_args().directory.resolve()
+    directory: Path = parser.parse_args().directory
+    # `bazel run` changes the directory.
+    root = Path(os.environ.get("BUILD_WORKING_DIRECTORY", "."), directory).resolve()
     try:
         made = make(root)
     except OSError as error:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from deploy.stack.secrets_main import CERTIFIED, PASSWORDS, make
+from deploy.stack.secrets_main import CERTIFIED, PASSWORDS, main, make
 
 
 @pytest.fixture
@@ -24,6 +24,15 @@ def read(root: Path) -> dict[Path, bytes]:
 def test_every_password_is_another_and_every_program_gets_a_certificate(root: Path) -> None:
     assert make(root) == [*PASSWORDS, *CERTIFIED]
     assert len({(root / name).read_text() for name in PASSWORDS}) == len(PASSWORDS)
+
+
+def test_a_relative_directory_begins_where_bazel_was_called(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(root.parent))
+    monkeypatch.setattr("sys.argv", ["secrets", "--directory", root.name])
+    main()
+    assert (root / PASSWORDS[0]).exists()
 
 
 def test_what_exists_remains(root: Path) -> None:

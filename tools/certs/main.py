@@ -22,7 +22,8 @@ command line
 def main() -> None:
     """Make what is missing and print what was made; exit status 1 if that fails."""
     arguments = _parse_arguments()
-    root = arguments.directory.resolve()
+    # `bazel run` changes the directory.
+    root = Path(os.environ.get("BUILD_WORKING_DIRECTORY", "."), arguments.directory).resolve()
     try:
         renewed = renew(root, everything=arguments.renew)
     except OSError as error:

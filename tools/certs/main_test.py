@@ -8,7 +8,11 @@ PROGRAM = Path("tools/certs/certs").absolute()
 
 
 def run(workspace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"BUILD_WORKSPACE_DIRECTORY": str(workspace), "PATH": "/usr/bin:/bin"}
+    environment = {
+        "BUILD_WORKING_DIRECTORY": str(workspace / "folder"),
+        "BUILD_WORKSPACE_DIRECTORY": str(workspace),
+        "PATH": "/usr/bin:/bin",
+    }
     return subprocess.run(
         [PROGRAM, *arguments], env=environment, capture_output=True, text=True, check=False
     )
@@ -22,6 +26,11 @@ def test_directories_are_made_once_and_renewed_on_demand(tmp_path: Path) -> None
     assert issued == ["user", "product", "order", "payment", "gateway"]
     assert run(tmp_path).stdout.count("still usable") == 5
     assert run(tmp_path, "--renew").stdout.count("issued") == 5
+
+
+def test_a_relative_directory_begins_where_bazel_was_called(tmp_path: Path) -> None:
+    assert run(tmp_path, "--directory", "tls").returncode == 0
+    assert (tmp_path / "folder" / "tls" / "gateway" / "tls.key").exists()
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
