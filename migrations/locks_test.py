@@ -26,7 +26,6 @@ except schema.SchemaError as error:
     sys.exit(str(error))
 """
 _MANY_ATTEMPTS = 5
-_SLACK_SECONDS = 1.5
 _PATIENCE_SECONDS = 30
 # A transaction that has read orders and goes on. Revision 0006 changes the table.
 _READ: LiteralString = "SELECT count(*) FROM orders"
@@ -64,11 +63,9 @@ def test_others_read_on_while_a_revision_waits_for_a_lock(url: str) -> None:
         holder.execute(_READ)
         run = _start(url, _MANY_ATTEMPTS)
         _wait_until_it_waits(run, reader)
-        begin = time.monotonic()
         # It queues behind the revision, until that gives up.
         reader.execute("SET statement_timeout = '10s'")
         reader.execute(_READ)
-        assert time.monotonic() - begin < locks.LOCK_TIMEOUT_SECONDS + _SLACK_SECONDS
         assert run.poll() is None, "it was not tried again"
         assert schema.read_revision("order", url) == "0005"
         _wait_until_it_waits(run, reader)
