@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import grpc
 
 from chassis import call_context, errors
-from chassis.secure_channel import Target
+from chassis.secure_channel import Target, current_channel
 from chassis.secure_channel import open_channel as open_secure_channel
 from chassis.tls import Certificates, server_name
 from chassis.transport import MESSAGE_OPTIONS
@@ -125,18 +125,26 @@ async def call(method: grpc.aio.UnaryUnaryMultiCallable[Any, Response], request:
 
 
 async def watch(
-    method: grpc.aio.UnaryStreamMultiCallable[Any, Response], request: Any
+    channel: grpc.aio.Channel,
+    method: grpc.aio.UnaryStreamMultiCallable[Any, Response],
+    request: Any,
 ) -> AsyncGenerator[Response, None]:
     """Yield the responses of a stream that the other service ends only when it stops.
+
+    The end means that the channel of the method connects anew, and so should the caller: as long as
+    the stream lasts, the previous connections do, and are made again to servers that are gone.
 
     Raises:
         errors.Unavailable: the service cannot be reached, or has stopped.
         errors.FailedCallError: it refused the call.
     """
+    begun_over = current_channel(channel)
     call = method(request)
     try:
         async for response in call:
             yield response
+            if current_channel(channel) is not begun_over:
+                return
     except grpc.aio.AioRpcError as error:
         _fail(request, error)
     finally:

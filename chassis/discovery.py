@@ -1,19 +1,21 @@
 """Services that find each other in etcd, each by a target such as `etcd:///user`.
 
 Every replica has a key with its address, `bazaar/services/user/10.0.0.3:50051`, under a lease that
-it keeps alive: one that dies is found by nobody once the lease ends. Callers hear of every change.
-While etcd is down, they keep to the addresses that they know.
+it keeps alive: one that dies is found by nobody once the lease ends. Callers hear of every change,
+and new calls go to who is there. While etcd is down, they keep to the addresses that they know.
+
+Connections are made to a dead replica for longer only where the stream of a customer, which began
+when it was alive, still lasts: until that ends, with its access token at last.
 """
 
 import asyncio
 import socket
 from collections.abc import Iterable
 from contextlib import aclosing
-from functools import partial
 
 from chassis import errors, log, settings
 from chassis.etcd import Etcd
-from chassis.secure_channel import Target
+from chassis.secure_channel import Addresses, Target
 from chassis.supervision import BackgroundTask
 from chassis.targets import is_ip_address, registered_name
 
@@ -37,8 +39,7 @@ class Directory:
 
     def __init__(self, etcd: Etcd) -> None:
         self._etcd = etcd
-        self._targets: dict[str, str] = {}
-        self._names: set[str] = set()
+        self._addresses: dict[str, Addresses] = {}
         self._is_read = asyncio.Event()
         self._task = BackgroundTask(
             "follow_directory", self._follow, RETRY_SECONDS, retry_seconds=RETRY_SECONDS
@@ -50,7 +51,7 @@ class Directory:
 
         A program starts without them after OPEN_SECONDS: they are read once etcd is up.
         """
-        if not self._names:
+        if not self._addresses:
             return
         self._task.start()
         try:
@@ -65,23 +66,20 @@ class Directory:
 
     def find(self, name: str) -> str:
         """Return the target of a service: the addresses of its replicas."""
-        return self._targets.get(name, _NOBODY)
+        return self._addresses[name].target
 
     def resolve(self, target: str) -> Target:
-        """Return what finds the addresses of an etcd target; any other target as it is."""
+        """Return the addresses of an etcd target, which change; any other target as it is."""
         name = registered_name(target)
-        if not name:
-            return target
-        self._names.add(name)
-        return partial(self.find, name)
+        return self._addresses.setdefault(name, Addresses(_NOBODY)) if name else target
 
     async def _follow(self) -> None:
         # What changes between two reads is read again.
-        revision = min([await self._read(name) for name in self._names])
+        revision = min([await self._read(name) for name in self._addresses])
         self._is_read.set()
         async with aclosing(self._etcd.watch(PREFIX, revision + 1)) as changes:
             async for _ in changes:
-                for name in self._names:
+                for name in self._addresses:
                     await self._read(name)
 
     async def _read(self, name: str) -> int:
@@ -90,7 +88,7 @@ class Directory:
         keys, revision = await self._etcd.read_keys(prefix)
         target = find_target(key.removeprefix(prefix) for key in keys)
         if target:
-            self._targets[name] = target
+            self._addresses[name].change(target)
         return revision
 
 

@@ -12,7 +12,7 @@ from etcd.v1 import etcd_pb2
 from chassis import errors
 from chassis.discovery import LEASE_SECONDS, PREFIX, Directory, Registration
 from chassis.etcd import MAX_KEYS, SERVER_NAME, TIMEOUT_SECONDS, Etcd
-from chassis.secure_channel import open_channel
+from chassis.secure_channel import Addresses, open_channel
 from chassis.tls import Certificates
 from tools.certs.authority import Authority
 from tools.certs.directories import write_directory
@@ -122,11 +122,11 @@ async def test_a_directory_finds_a_service_among_too_many_keys(cluster: Cluster)
     garbage = [f"{PREFIX}garbage/{number}" for number in range(MAX_KEYS)]
     await asyncio.gather(*map(cluster.others.put, garbage))
     directory = Directory(cluster.etcd)
-    find = directory.resolve("etcd:///user")
-    assert callable(find)
+    addresses = directory.resolve("etcd:///user")
+    assert isinstance(addresses, Addresses)
     async with registered(cluster.etcd):
         await directory.open()
-        assert find() == "ipv4:127.0.0.1:50051"
+        assert addresses.target == "ipv4:127.0.0.1:50051"
     await directory.close()
 
 

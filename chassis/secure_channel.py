@@ -7,7 +7,6 @@ when one of them has changed, and the previous one is closed once its calls have
 import asyncio
 import gc
 from collections.abc import Callable, Sequence
-from functools import partial
 from operator import methodcaller
 from types import TracebackType
 from typing import Any, Self
@@ -21,11 +20,36 @@ DRAIN_SECONDS = 30 * 86_400.0
 
 That is as long as any call may take, because to its caller a call that is cancelled here looks like
 a task that is cancelled. Each channel that drains has a call, so there are not many.
+
+Until its last call ends, the previous channel goes on connecting to all servers of its target, also
+to those that are gone: to each once in 2 s at most. gRPC has no way to keep it from that.
 """
 
 Options = Sequence[tuple[str, Any]]
-Target = str | Callable[[], str]
-"""A target of gRPC, or what returns the current one before each call."""
+
+
+class Addresses:
+    """A target of gRPC that changes while there are channels to it."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self._followers: list[Callable[[], object]] = []
+
+    def follow(self, follower: Callable[[], object]) -> None:
+        """Have a function called after each change."""
+        self._followers.append(follower)
+
+    def change(self, target: str) -> None:
+        """Replace the target; it may be the same."""
+        if target == self.target:
+            return
+        self.target = target
+        for follower in self._followers:
+            follower()
+
+
+Target = str | Addresses
+"""A target of gRPC, which may be one that changes."""
 
 
 def open_channel(
@@ -40,6 +64,11 @@ def open_channel(
     return ReplaceableChannel(target, options, certificates, server_name)
 
 
+def current_channel(channel: grpc.aio.Channel) -> grpc.aio.Channel:
+    """Return the channel for new calls, which is another one after a replacement."""
+    return channel.current() if isinstance(channel, ReplaceableChannel) else channel
+
+
 class ReplaceableChannel(grpc.aio.Channel):
     """A channel that is replaced behind the scenes when the certificates or the target change.
 
@@ -49,21 +78,21 @@ class ReplaceableChannel(grpc.aio.Channel):
     def __init__(
         self, target: Target, options: Options, certificates: Certificates | None, server_name: str
     ) -> None:
-        self._find_target: Callable[[], str] = (
-            partial(str, target) if isinstance(target, str) else target
-        )
+        self._addresses = Addresses(target) if isinstance(target, str) else target
         # A server is found by its address, and identified by a name that is the same everywhere.
         self._options = [*options, ("grpc.ssl_target_name_override", server_name)]
         self._certificates = certificates
         self._material = self._find_material()
         self._credentials = _make_credentials(self._material)
-        self._target = self._find_target()
+        self._target = self._addresses.target
         self._channel = self._open()
         self._draining: set[asyncio.Task[None]] = set()
+        # A channel that makes no calls would go on connecting to servers that are gone.
+        self._addresses.follow(self.current)
 
     def current(self) -> grpc.aio.Channel:
         """Return the channel for new calls."""
-        material, target = self._find_material(), self._find_target()
+        material, target = self._find_material(), self._addresses.target
         if material is not self._material:
             self._material = material
             self._credentials = _make_credentials(material)

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from chassis.secure_channel import ReplaceableChannel, open_channel
+from chassis.secure_channel import Addresses, ReplaceableChannel, open_channel
 from chassis.tls import Certificates, server_credentials
 from tools.certs.authority import Authority, KeyPair, spiffe_id
 from tools.certs.directories import write_directory
@@ -260,19 +260,42 @@ async def test_calls_go_to_the_current_target_and_earlier_ones_go_on(
     port: int, handler: Handler, server_directory: Path, client_directory: Path
 ) -> None:
     other, certificates = Handler(), Certificates(client_directory)
-    target = f"127.0.0.1:{port}"
+    addresses = Addresses(f"127.0.0.1:{port}")
     async with (
         serving(other, server_directory) as other_port,
-        ReplaceableChannel(lambda: target, (), certificates, "user") as channel,
+        ReplaceableChannel(addresses, (), certificates, "user") as channel,
     ):
         stream = channel.unary_stream(STREAM)(b"still there", timeout=SECONDS)
         assert await stream.read() == b"still there"
-        target = f"127.0.0.1:{other_port}"
+        addresses.change(f"127.0.0.1:{other_port}")
         await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
         assert (len(handler.peers), len(other.peers)) == (0, 1)
         handler.may_end.set()
         assert await stream.read() == b"still there"
         assert await stream.read() is grpc.aio.EOF
+
+
+async def test_a_channel_that_makes_no_more_calls_leaves_its_previous_target(
+    port: int, client_directory: Path
+) -> None:
+    addresses = Addresses(f"127.0.0.1:{port}")
+    certificates = Certificates(client_directory)
+    async with ReplaceableChannel(addresses, (), certificates, "user") as channel:
+        await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+        assert count_connections(port) == 1
+        addresses.change("127.0.0.1:0")
+        await wait_until_closed(port)
+
+
+async def test_a_target_that_stays_the_same_leaves_the_connection(
+    port: int, client_directory: Path
+) -> None:
+    addresses = Addresses(f"127.0.0.1:{port}")
+    certificates = Certificates(client_directory)
+    async with ReplaceableChannel(addresses, (), certificates, "user") as channel:
+        before = channel.current()
+        addresses.change(f"127.0.0.1:{port}")
+        assert channel.current() is before
 
 
 async def test_the_previous_connection_is_closed_when_its_calls_have_ended(
@@ -310,6 +333,10 @@ async def test_the_previous_connection_is_closed_though_its_calls_are_garbage(
     write_directory(client_directory, AUTHORITY, AUTHORITY.issue("order"))
     channel.current()
     await asyncio.wait_for(asyncio.gather(*channel._draining), SECONDS)
+    await wait_until_closed(port)
+
+
+async def wait_until_closed(port: int) -> None:
     async with asyncio.timeout(SECONDS):
         while count_connections(port):  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
 
+import grpc
+
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import client, errors
 from chassis.jwks import REFRESH_SECONDS, KeySet
@@ -28,11 +30,12 @@ def make_verifier(resources: Resources, _servicer: object) -> Verifier:
     known. While the user service is down after that, known keys go on verifying, and tokens of
     sessions that end meanwhile are valid until they expire.
     """
+    channel = resources.channels[PEER]
     stub: user_pb2_grpc.UserServiceAsyncStub
-    stub = user_pb2_grpc.UserServiceStub(resources.channels[PEER])
+    stub = user_pb2_grpc.UserServiceStub(channel)
     keys = KeySet(partial(_fetch_keys, stub))
     revocations = Revocations(REVOCATION_SECONDS)
-    follow = partial(_follow_revocations, stub, revocations)
+    follow = partial(_follow_revocations, channel, stub, revocations)
     resources.tasks.extend(
         [
             BackgroundTask("refresh_keys", keys.refresh, REFRESH_SECONDS, RETRY_SECONDS),
@@ -47,27 +50,28 @@ async def _fetch_keys(stub: "user_pb2_grpc.UserServiceAsyncStub") -> bytes:
 
 
 async def _follow_revocations(
-    stub: "user_pb2_grpc.UserServiceAsyncStub", revocations: Revocations
+    channel: grpc.aio.Channel, stub: "user_pb2_grpc.UserServiceAsyncStub", revocations: Revocations
 ) -> None:
-    """Add sessions as they are revoked.
+    """Add sessions as they are revoked, until the stream should begin anew.
 
     Raises:
         errors.Unavailable: the user service is down, stops, or is silent.
     """
     request = user_pb2.WatchRevocationsRequest()
-    async with aclosing(client.watch(stub.WatchRevocations, request)) as responses:
-        while True:
-            for revocation in (await _read(responses)).revocations:
+    async with aclosing(client.watch(channel, stub.WatchRevocations, request)) as responses:
+        while (response := await _read(responses)) is not None:
+            for revocation in response.revocations:
                 revocations.revoke(uuid.UUID(revocation.session_id))
             revocations.known.set()
 
 
 async def _read(
     responses: AsyncIterator[user_pb2.WatchRevocationsResponse],
-) -> user_pb2.WatchRevocationsResponse:
+) -> user_pb2.WatchRevocationsResponse | None:
+    """Return the next response, None at the end."""
     try:
         async with asyncio.timeout(SILENCE_SECONDS):
-            return await anext(responses)
-    except (TimeoutError, StopAsyncIteration) as error:
+            return await anext(responses, None)
+    except TimeoutError as error:
         message = "The user service does not say which sessions end."
         raise errors.Unavailable("REVOCATIONS_UNKNOWN", message) from error

@@ -10,6 +10,7 @@ import pytest
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import client, errors
+from chassis.secure_channel import Addresses, Target
 from chassis.database import Database
 from chassis.server import Server
 from chassis.service import Resources
@@ -37,16 +38,20 @@ async def user_service(url: str, port: int = 0) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def clients(port: int) -> AsyncIterator[tuple[Users, Verifier]]:
+async def clients(target: Target) -> AsyncIterator[tuple[Users, Verifier]]:
     """Yield a client of the user service, and what another service verifies tokens with."""
     async with AsyncExitStack() as stack:
-        channel = await stack.enter_async_context(client.open_channel(f"127.0.0.1:{port}"))
+        channel = await stack.enter_async_context(client.open_channel(target))
         resources = Resources(Database(""), channels={issuer.PEER: channel})
         verifier = issuer.make_verifier(resources, None)
         for task in resources.tasks:
             task.start()
             stack.push_async_callback(task.stop)
         yield user_pb2_grpc.UserServiceStub(channel), verifier
+
+
+def address(port: int) -> str:
+    return f"127.0.0.1:{port}"
 
 
 async def register(users: Users) -> None:
@@ -70,7 +75,7 @@ async def wait_until_refused(verifier: Verifier, token: str) -> str:
 async def test_a_token_of_a_login_is_valid_until_the_logout(clean_database_url: str) -> None:
     async with (
         user_service(clean_database_url) as server,
-        clients(server.port) as (users, verifier),
+        clients(address(server.port)) as (users, verifier),
     ):
         await register(users)
         tokens, others = await log_in(users), await log_in(users)
@@ -85,7 +90,7 @@ async def test_tokens_are_verified_while_the_user_service_is_down(clean_database
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(AsyncExitStack())
         server = await running.enter_async_context(user_service(clean_database_url))
-        users, verifier = await stack.enter_async_context(clients(server.port))
+        users, verifier = await stack.enter_async_context(clients(address(server.port)))
         await register(users)
         known, new = await log_in(users), await log_in(users)
         await verifier.verify(known.access_token)
@@ -98,12 +103,12 @@ async def test_a_logout_reaches_services_that_were_cut_off(clean_database_url: s
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(AsyncExitStack())
         server = await running.enter_async_context(user_service(clean_database_url))
-        users, verifier = await stack.enter_async_context(clients(server.port))
+        users, verifier = await stack.enter_async_context(clients(address(server.port)))
         await register(users)
         tokens = await log_in(users)
         await verifier.verify(tokens.access_token)
         await running.aclose()
-        async with user_service(clean_database_url) as other, clients(other.port) as (elsewhere, _):
+        async with user_service(clean_database_url) as other, clients(address(other.port)) as (elsewhere, _):
             request = user_pb2.LogoutRequest(refresh_token=tokens.refresh_token)
             await elsewhere.Logout(request, wait_for_ready=True)
         await verifier.verify(tokens.access_token)
@@ -111,11 +116,13 @@ async def test_a_logout_reaches_services_that_were_cut_off(clean_database_url: s
             assert await wait_until_refused(verifier, tokens.access_token) == "TOKEN_REVOKED"
 
 
-class SilentUsers(grpc.GenericRpcHandler):
-    """Watches that begin, and then say nothing more."""
+class WatchedUsers(grpc.GenericRpcHandler):
+    """Watches with a response every so often."""
 
-    def __init__(self) -> None:
+    def __init__(self, interval_seconds: float) -> None:
         self.watches = asyncio.Semaphore(0)
+        self.has_ended = asyncio.Event()
+        self._interval_seconds = interval_seconds
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         """Return the method for WatchRevocations only."""
@@ -125,20 +132,41 @@ class SilentUsers(grpc.GenericRpcHandler):
 
     async def watch(self, _request: bytes, _context: object) -> AsyncIterator[bytes]:
         self.watches.release()
-        yield user_pb2.WatchRevocationsResponse().SerializeToString()
-        await asyncio.Event().wait()
+        try:
+            while True:
+                yield user_pb2.WatchRevocationsResponse().SerializeToString()
+                await asyncio.sleep(self._interval_seconds)
+        finally:
+            self.has_ended.set()
+
+
+@asynccontextmanager
+async def watched(users: WatchedUsers) -> AsyncIterator[int]:
+    """Serve watches, and yield the port."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((users,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield port
+    await server.stop(0)
 
 
 async def test_a_user_service_that_falls_silent_is_watched_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(issuer, "SILENCE_SECONDS", 0.05)
-    silent = SilentUsers()
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((silent,))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with asyncio.timeout(10), clients(port):
+    silent = WatchedUsers(interval_seconds=60)
+    async with asyncio.timeout(10), watched(silent) as port, clients(address(port)):
         for _ in range(2):
             await silent.watches.acquire()
-    await server.stop(0)
+
+
+async def test_replicas_of_the_user_service_that_are_gone_are_watched_no_more() -> None:
+    first, second = WatchedUsers(interval_seconds=0.01), WatchedUsers(interval_seconds=0.01)
+    async with asyncio.timeout(10), watched(first) as port, watched(second) as other_port:
+        addresses = Addresses(address(port))
+        async with clients(addresses):
+            await first.watches.acquire()
+            addresses.change(address(other_port))
+            await first.has_ended.wait()
+            await second.watches.acquire()

@@ -121,7 +121,7 @@ async def test_no_request_fails_while_etcd_is_frozen(shop: EtcdShop) -> None:
 
 
 async def test_no_caller_connects_to_a_dead_replica_after_its_lease(shop: EtcdShop) -> None:
-    # No stream from it lasts: one would have the caller's previous channel go on connecting.
+    # No stream of a customer from it lasts: see chassis.secure_channel.
     service = "product"
     async with shop.load.running():
         await shop.wait_until_used()
@@ -136,6 +136,22 @@ async def test_no_caller_connects_to_a_dead_replica_after_its_lease(shop: EtcdSh
     # Those in flight fail, if they are not safe to repeat.
     assert shop.load.failures == failures
     assert len(failures) <= IN_FLIGHT
+
+
+async def test_callers_that_make_no_calls_let_dead_replicas_go_as_well(shop: EtcdShop) -> None:
+    async with shop.load.running():
+        await shop.wait_until_used()
+    async with AsyncExitStack() as stack:
+        for service in SERVICES:
+            await shop.replicas.kill(service, 1)
+        kill_time = time.monotonic()
+        connect_times = [
+            await stack.enter_async_context(counting(HOSTS[1], shop.ports[service]))
+            for service in SERVICES
+        ]
+        await asyncio.sleep(LEASE_SECONDS + EXPIRY_SECONDS + SILENT_SECONDS)
+    for times in connect_times:
+        assert 0 < max(times) - kill_time < LEASE_SECONDS + EXPIRY_SECONDS
 
 
 @asynccontextmanager
