@@ -13,16 +13,18 @@ from dataclasses import replace
 from typing import Any, cast
 
 import dns.message
+import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import grpc
 import pytest
 
+from chassis import secure_channel
 from chassis.client import CONNECTION_OPTIONS, LOAD_BALANCING
 from chassis.codec import Context
 from chassis.database import Database
 from chassis.errors import NotFound, Unavailable
-from chassis.secure_channel import open_channel
+from chassis.secure_channel import ReplaceableChannel, open_channel
 from chassis.server import DEFAULT_LIMITS, Limits, Server
 from chassis.testing import make_server, unary
 
@@ -34,6 +36,7 @@ BATCH = 20
 """How many calls are made at a time."""
 BAD = b"bad"
 INTERVAL_SECONDS = 0.5
+QUERIES = 40
 
 
 class Replica:
@@ -54,10 +57,11 @@ class Replica:
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """A name server that has the addresses of replicas for any name."""
+    """A name server that has the addresses of replicas for any name, or knows no name."""
 
     def __init__(self) -> None:
         self.hosts: Sequence[str] = ()
+        self.queries = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -70,7 +74,10 @@ class NameServer(asyncio.DatagramProtocol):
         query = dns.message.from_wire(data)
         [question] = query.question
         response = dns.message.make_response(query)
-        if question.rdtype == dns.rdatatype.A:
+        self.queries += 1
+        if not self.hosts:
+            response.set_rcode(dns.rcode.NXDOMAIN)
+        elif question.rdtype == dns.rdatatype.A:
             response.answer = [dns.rrset.from_text(question.name, 0, "IN", "A", *self.hosts)]
         self._transport.sendto(response.to_wire(), peer)
 
@@ -112,10 +119,12 @@ def connect(target: str) -> grpc.aio.Channel:
     return open_channel(target, options, None, "test")
 
 
-async def count_failures(channel: grpc.aio.Channel, request: bytes = b"") -> int:
+async def count_failures(
+    channel: grpc.aio.Channel, request: bytes = b"", *, wait_for_ready: bool = True
+) -> int:
     """Make a batch of calls, and return how many of them fail."""
     call = unary(channel, "respond")
-    calls = (call(request, timeout=1, wait_for_ready=True) for _ in range(BATCH))
+    calls = (call(request, timeout=1, wait_for_ready=wait_for_ready) for _ in range(BATCH))
     responses = await asyncio.gather(*calls, return_exceptions=True)
     return sum(isinstance(response, grpc.aio.AioRpcError) for response in responses)
 
@@ -155,6 +164,22 @@ async def test_replicas_of_a_name_come_and_go_without_an_error(
         while not stopping.done():
             assert await count_calls(channel, second) == BATCH
         assert await count_calls(channel, second) == BATCH
+
+
+async def test_a_name_that_had_no_address_is_looked_up_often(
+    database_url: str, name_server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself gRPC looks it up six times or so."""
+    monkeypatch.setattr(secure_channel, "REOPEN_SECONDS", 0.01)
+    replica = Replica()
+    async with asyncio.timeout(SECONDS), running(database_url, replica) as server:
+        target = f"dns://{name_server.address}/shop.test:{server.port}"
+        async with ReplaceableChannel(target, CONNECTION_OPTIONS, None, "test") as channel:
+            while name_server.queries < QUERIES:
+                assert await count_failures(channel, wait_for_ready=False) == BATCH
+            name_server.hosts = ("127.0.0.1",)
+            while await count_failures(channel, wait_for_ready=False):
+                pass
 
 
 def refuse(_request: bytes) -> None:

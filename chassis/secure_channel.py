@@ -1,11 +1,13 @@
 """Channels with mutual TLS, whose calls always have the current certificate of the program.
 
 gRPC can replace neither the certificate of a channel nor its target. So a channel is opened anew
-when one of them has changed, and the previous one is closed once its calls have ended.
+when one of them has changed, or when it fails, and the previous one is closed once its calls have
+ended.
 """
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable, Sequence
 from operator import methodcaller
 from types import TracebackType
@@ -23,6 +25,13 @@ a task that is cancelled. Each channel that drains has a call, so there are not 
 
 Until its last call ends, the previous channel goes on connecting to all servers of its target, also
 to those that are gone: to each once in 2 s at most. gRPC has no way to keep it from that.
+"""
+
+REOPEN_SECONDS = 5.0
+"""How old a channel that fails has to be before it is opened anew.
+
+gRPC looks a name up at once then. It would do so after pauses that grow to two minutes, while the
+name has no address.
 """
 
 Options = Sequence[tuple[str, Any]]
@@ -96,7 +105,7 @@ class ReplaceableChannel(grpc.aio.Channel):
         if material is not self._material:
             self._material = material
             self._credentials = _make_credentials(material)
-        elif target == self._target:
+        elif target == self._target and not self._is_failing():
             return self._channel
         self._target = target
         self._drain(self._channel)
@@ -152,7 +161,12 @@ class ReplaceableChannel(grpc.aio.Channel):
     def _find_material(self) -> KeyMaterial | None:
         return self._certificates.current() if self._certificates else None
 
+    def _is_failing(self) -> bool:
+        is_old = time.monotonic() > self._open_time + REOPEN_SECONDS
+        return is_old and self._channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
     def _open(self) -> grpc.aio.Channel:
+        self._open_time = time.monotonic()
         if self._credentials is None:
             return grpc.aio.insecure_channel(self._target, options=self._options)
         # Channels with the same credentials share their connections to an address.
