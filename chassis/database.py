@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Concatenate, LiteralString, ParamSpec, TypeVar
 
 import psycopg
+from psycopg import conninfo
 from psycopg.abc import Params
 from psycopg.rows import args_row
 from psycopg_pool import PoolTimeout, TooManyRequests
@@ -78,11 +79,11 @@ class Database:
     def __init__(
         self, url: str, *, connections: int = CONNECTIONS, replica_url: str | None = None
     ) -> None:
-        self._url = url
+        self._url = _for_writes(url)
         self._options = connection_options(url)
-        self._pool = make_pool(url, connections, _refuse_volatile)
+        self._pool = make_pool(self._url, connections, _refuse_volatile)
         self._replica = (
-            ReadReplica(replica_url, url, connections=connections) if replica_url else None
+            ReadReplica(replica_url, self._url, connections=connections) if replica_url else None
         )
         self._probe: LimitedConnection | None = None
         self._checking: asyncio.Task[errors.Unavailable | None] | None = None
@@ -119,7 +120,11 @@ class Database:
             limit = call_context.remaining_seconds(at_most)
             async with self._pool.connection(limit) as connection:
                 self._is_down = False
-                yield connection
+                try:
+                    yield connection
+                except psycopg.errors.ReadOnlySqlTransaction:
+                    await connection.close()
+                    raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -229,6 +234,16 @@ class Database:
             self._probe = None
 
 
+def _for_writes(url: str) -> str:
+    """Return the URL of a server that takes writes, unless the URL itself says which it is.
+
+    While a database fails over, its name may lead to another. A connection to that would last long
+    after the name leads elsewhere.
+    """
+    given = conninfo.conninfo_to_dict(url)
+    return conninfo.make_conninfo(**{"target_session_attrs": "read-write", **given})
+
+
 async def _refuse_volatile(connection: Connection) -> None:
     """Refuse a server that may lose what it has committed.
 
@@ -253,7 +268,11 @@ def _database_errors() -> Iterator[None]:
     except TooManyRequests as error:
         message = "Too many calls wait for the database. Try again."
         raise errors.Unavailable("DATABASE_BUSY", message) from error
-    except (psycopg.OperationalError, PoolTimeout) as error:
+    except (
+        psycopg.OperationalError,
+        psycopg.errors.ReadOnlySqlTransaction,
+        PoolTimeout,
+    ) as error:
         raise _unavailable() from error
 
 

@@ -12,7 +12,7 @@ the primary serves the reads.
 import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Concatenate, LiteralString, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -88,12 +88,16 @@ class _LogEnd:
         """Ask the primary. Concurrent callers share a query, which begins after they have called.
 
         Raises:
-            ReplicaError: the primary does not respond.
+            ReplicaError: the primary does not respond, or not before the deadline.
         """
         if self._next is None:
             # Neither the deadline nor the end of one caller is that of the others.
             self._next = asyncio.create_task(self._query(), context=contextvars.Context())
-        end = await asyncio.shield(self._next)
+        end = None
+        # The query before it may have to end first.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(call_context.remaining_seconds(2 * QUERY_SECONDS)):
+                end = await asyncio.shield(self._next)
         if end is None:
             raise ReplicaError("the primary does not tell where its log ends")
         return end

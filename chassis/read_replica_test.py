@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from chassis import call_context, read_replica
+from chassis import call_context, errors, read_replica
 from chassis.database import Connection, Database
 from chassis.testing import Events
 from tools.postgres.freezing import find_server, frozen, list_backends
@@ -209,6 +209,17 @@ async def test_frozen_replica_holds_reads_up_for_a_limited_time(
         results = await asyncio.gather(*(processes[0].read(read) for _ in range(20)))
         assert set(results) == {(port_of(url), 0)}
         assert time.monotonic() - began < 0.3 + SLACK_SECONDS
+
+
+async def test_frozen_primary_holds_reads_up_to_their_deadline(
+    processes: tuple[Database, Database], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_replica, "QUERY_SECONDS", SECONDS)
+    with frozen([find_server(url), *list_backends(url)]):
+        began = time.monotonic()
+        with call_context.time_limit(0.5), pytest.raises(errors.Unavailable):
+            await processes[0].read(read)
+        assert time.monotonic() - began < 0.5 + SLACK_SECONDS
 
 
 @pytest.mark.usefixtures("patience")
