@@ -1,8 +1,8 @@
 """Settings of a program, from the environment and `.env`, checked before anything starts.
 
-The environment wins over files of secrets, and those over `.env`. A field has the name of its
-variable, in lower case. Values are never printed, as they may be secrets. Which unknown names are
-refused is in `chassis.setting_names`.
+The environment and files of secrets win over `.env`; a setting in both of them is refused. A field
+has the name of its variable, in lower case. Values are never printed, as they may be secrets. Which
+unknown names are refused is in `chassis.setting_names`.
 """
 
 import ipaddress
@@ -274,5 +274,5 @@ def _describe(error: ValidationError) -> Iterable[str]:
 def _exit(problems: Iterable[str]) -> NoReturn:
     for problem in problems:
         print(problem, file=sys.stderr)
-    print("Correct these in the environment or in .env and start again.", file=sys.stderr)
+    print("Correct these where they are set and start again.", file=sys.stderr)
     raise SystemExit(EX_CONFIG) from None
