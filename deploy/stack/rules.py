@@ -117,7 +117,7 @@ def check_health(stack: Stack) -> Iterator[str]:
             if found.get("test") != ["CMD", *program.entrypoint, Command.HEALTH.value]:
                 yield f"{program.name}: is not asked by {Command.HEALTH.value}"
             if _parse(found.get("timeout", "")) <= timedelta(seconds=TIMEOUT_SECONDS):
-                yield f"{program.name}: has not the {TIMEOUT_SECONDS} s that the command may take"
+                yield f"{program.name}: the timeout must be longer than {TIMEOUT_SECONDS} s"
 
 
 def check_replicas(stack: Stack) -> Iterator[str]:
@@ -129,11 +129,11 @@ def check_replicas(stack: Stack) -> Iterator[str]:
                 yield f"{program.name}: must run once"
             continue
         if deploy.get("replicas", 1) < 2:
-            yield f"{program.name}: has less than two replicas"
+            yield f"{program.name}: has fewer than two replicas"
         for field in ("update_config", "rollback_config"):
             update = deploy.get(field, {})
             if (update.get("order"), update.get("parallelism")) != ("start-first", 1):
-                yield f"{program.name}: replaces replicas before others serve, by {field}"
+                yield f"{program.name}: {field} replaces replicas before others serve"
         if deploy.get("update_config", {}).get("failure_action") != "rollback":
             yield f"{program.name}: does not roll back an update that fails"
 
@@ -149,13 +149,13 @@ def check_isolation(stack: Stack) -> Iterator[str]:
             yield f"{name}: is root"
         for volume in service.get("volumes", ()):
             if volume["type"] not in ("tmpfs", "volume"):
-                yield f"{name}: has {volume['source']} of its machine"
+                yield f"{name}: mounts {volume['source']} of its machine"
         if set(service.get("networks", ())) != _NETWORKS.get(name, {"shop"}):
             yield f"{name}: is in other networks than {_NETWORKS.get(name, {'shop'})}"
         if "ports" in service and name != _EDGE:
-            yield f"{name}: has a port outside"
+            yield f"{name}: must not publish a port"
         if service["deploy"].get("endpoint_mode") != "dnsrr":
-            yield f"{name}: its name has not the addresses of its replicas"
+            yield f"{name}: endpoint_mode must be dnsrr"
 
 
 def check_resources(stack: Stack) -> Iterator[str]:
