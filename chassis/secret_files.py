@@ -30,15 +30,20 @@ def read_directory(directory: Path, known: Collection[str]) -> SecretFiles:
     Raises:
         OSError: the directory cannot be read.
     """
-    paths = {path.name.upper(): path for path in sorted(directory.iterdir())}
+    paths = sorted(directory.iterdir())
+    names = {path.name.upper() for path in paths}
     values, problems = {}, []
-    for name in sorted(paths.keys() & set(known)):
+    for name in sorted(names & set(known)):
+        path, *others = (path for path in paths if path.name.upper() == name)
+        if others:
+            problems.append(f"{name}: must not be in {path.name} and in {others[0].name}")
+            continue
         try:
-            values[name] = _read_value(paths[name])
+            values[name] = _read_value(path)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            problems.append(f"{name}: the file {paths[name]} cannot be used: {reason}")
-    return SecretFiles(set(paths), values, problems)
+            problems.append(f"{name}: the file {path} cannot be used: {reason}")
+    return SecretFiles(names, values, problems)
 
 
 def _read_value(path: Path) -> str:

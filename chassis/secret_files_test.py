@@ -78,6 +78,12 @@ def test_a_setting_must_not_be_in_the_environment_and_in_a_file(
     assert environment.refuse(LampSettings, LAMP_KEY=SECRET) == {"LAMP_KEY"}
 
 
+def test_a_setting_must_not_be_in_two_files(environment: Environment, directory: Path) -> None:
+    for name in ("LAMP_KEY", "lamp_key"):
+        (directory / name).write_text(SECRET)
+    assert environment.refuse(LampSettings) == {"LAMP_KEY"}
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
