@@ -55,9 +55,7 @@ async def test_the_one_that_takes_writes_is_used_of_several_servers(
     url: str, standby: Standby
 ) -> None:
     primary = conninfo.conninfo_to_dict(url)
-    hosts, ports = (
-        f"{getattr(standby.server, name)},{primary[name]}" for name in ("host", "port")
-    )
+    hosts, ports = (f"{getattr(standby.server, name)},{primary[name]}" for name in ("host", "port"))
     async with opened(conninfo.make_conninfo(url, host=hosts, port=ports)) as database:
         await database.check()
         async with database.connection() as connection:

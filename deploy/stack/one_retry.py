@@ -40,6 +40,7 @@ class OneRetry:
             if not _has_failed(response):
                 return response
             pause = float(response.headers.get("Retry-After", _PAUSE_SECONDS))
+            response.release()
         except aiohttp.ClientError:
             pass
         await asyncio.sleep(pause)

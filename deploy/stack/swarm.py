@@ -73,7 +73,7 @@ class Swarm:
         _wait_until(lambda: not self._find_missing(), "start")
 
     def _find_missing(self) -> list[str]:
-        """Return the services that have less replicas than they want."""
+        """Return the services that have fewer replicas than they want."""
         columns = "{{.Name}} {{.Replicas}}"
         missing = []
         for line in docker("stack", "services", self.stack, "--format", columns).splitlines():

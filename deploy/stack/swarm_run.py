@@ -33,6 +33,7 @@ PORT = 8443
 KILL_SECONDS = 60.0
 """How often a replica of each service is killed."""
 TAGS = ("swarm-run-1", "swarm-run-2")
+IMAGES = [f"bazaar/{name}" for name in (*SERVICES, "migrations")]
 
 
 class Silent:
@@ -97,14 +98,14 @@ async def run(file: Path, seconds: float, first: str, root: Path) -> Record:
         _reconcile(swarm, root)
     finally:
         swarm.remove()
+        docker("rmi", "--force", *(f"{image}:{tag}" for image in IMAGES for tag in TAGS))
     return record
 
 
 def _tag_images(first: str) -> None:
     """Tag the images to begin with, and those to update to: the latest, with another label."""
     label = f"org.opencontainers.image.revision={TAGS[1]}"
-    for name in (*SERVICES, "migrations"):
-        image = f"bazaar/{name}"
+    for image in IMAGES:
         docker("tag", f"{image}:{first}", f"{image}:{TAGS[0]}")
         file = f"FROM {image}:latest\nLABEL {label}\n"
         docker("build", "--quiet", "--tag", f"{image}:{TAGS[1]}", "-", stdin=file)

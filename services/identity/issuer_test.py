@@ -10,8 +10,8 @@ import pytest
 
 from bazaar.user.v1 import user_pb2, user_pb2_grpc
 from chassis import client, errors
-from chassis.secure_channel import Addresses, Target
 from chassis.database import Database
+from chassis.secure_channel import Addresses, Target
 from chassis.server import Server
 from chassis.service import Resources
 from chassis.tokens import Verifier
@@ -108,7 +108,10 @@ async def test_a_logout_reaches_services_that_were_cut_off(clean_database_url: s
         tokens = await log_in(users)
         await verifier.verify(tokens.access_token)
         await running.aclose()
-        async with user_service(clean_database_url) as other, clients(address(other.port)) as (elsewhere, _):
+        async with (
+            user_service(clean_database_url) as other,
+            clients(address(other.port)) as (elsewhere, _),
+        ):
             request = user_pb2.LogoutRequest(refresh_token=tokens.refresh_token)
             await elsewhere.Logout(request, wait_for_ready=True)
         await verifier.verify(tokens.access_token)
