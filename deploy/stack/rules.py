@@ -91,8 +91,13 @@ def check_addresses(stack: Stack) -> Iterator[str]:
 
 
 def check_stop(stack: Stack) -> Iterator[str]:
-    """A program is not killed before it has ended by itself."""
+    """A program hears that it is to stop, and is not killed before it has ended by itself.
+
+    Process 1 of a container ignores signals that it has no handlers for, as while it starts.
+    """
     for program in PROGRAMS:
+        if stack.services.get(program.name, {}).get("init") is not True:
+            yield f"{program.name}: is process 1"
         config = load(stack, program).settings
         if config is not None:
             needed = find_grace_seconds(program, config)

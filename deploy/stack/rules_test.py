@@ -84,6 +84,7 @@ FAULTS: list[tuple[Rule, Fault]] = [
     (check_addresses, lambda s: s["order"]["environment"].update(ORDERSERVICE_HOST="127.0.0.1")),
     (check_addresses, lambda s: s["order"]["environment"].update(USERSERVICE_HOST="users")),
     (check_addresses, lambda s: s["order"]["environment"].update(ORDERSERVICE_PORT="50051")),
+    (check_stop, lambda s: s["migrations"].pop("init")),
     (check_stop, lambda s: s["order"].update(stop_grace_period="20s")),
     (check_stop, lambda s: s["gateway"].pop("stop_grace_period")),
     (check_stop, lambda s: s["order"]["environment"].update(SERVICE_GRACE_SECONDS="60")),
