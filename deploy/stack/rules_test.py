@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,6 +32,11 @@ Fault: TypeAlias = Callable[[Any], object]
 DIRECTORY = Path(__file__).parent
 DEVELOPMENT = [DIRECTORY / "stack.yaml"]
 PRODUCTION = [*DEVELOPMENT, DIRECTORY / "production.yaml"]
+NGINX = DIRECTORY / "nginx.conf"
+FAILURES = {400, 405, 413, 414, 494, 497, 501, 502, 503, 504}
+"""The statuses of responses of nginx's own; 494 and 497 are names of its own for kinds of 400."""
+CONNECTION_BYTES = 40 * 1024
+"""What a connection of a client takes of the memory of nginx, as measured with TLS."""
 FROM_OUTSIDE = {
     "PAYMENTSERVICE_STRIPE_API_KEY": "sk_live_of_the_shop",
     "PAYMENTSERVICE_STRIPE_WEBHOOK_SECRET": "whsec_of_32_characters_or_even_more",
@@ -138,7 +144,7 @@ def test_every_rule_is_shown_to_catch_a_fault() -> None:
 
 
 def test_nginx_has_the_ports_and_limits_of_what_it_stands_between(stack: Stack) -> None:
-    config = (DIRECTORY / "nginx.conf").read_text()
+    config = NGINX.read_text()
     published = {str(port["target"]) for port in stack.services["nginx"]["ports"]}
     assert published == set(re.findall(r"listen (\d+)[ ;]", config))
     port = stack.services["gateway"]["environment"]["APIGATEWAY_PORT"]
@@ -151,3 +157,34 @@ def test_nginx_has_the_ports_and_limits_of_what_it_stands_between(stack: Stack) 
     (network,) = stack.content["networks"]["edge"]["ipam"]["config"]
     proxies = stack.services["gateway"]["environment"]["APIGATEWAY_TRUSTED_PROXIES"]
     assert proxies == network["subnet"]
+
+
+def find_number(directive: str) -> int:
+    (number,) = re.findall(rf"^ *{directive} (\d+);", NGINX.read_text(), re.MULTILINE)
+    return int(number)
+
+
+def test_nginx_has_the_memory_and_files_for_its_connections_and_bodies(stack: Stack) -> None:
+    nginx = stack.services["nginx"]
+    (volume,) = nginx["volumes"]
+    bodies = volume["tmpfs"]["size"]
+    assert find_number("limit_conn clients") * MAX_BODY_BYTES < bodies
+    connections = find_number("worker_connections")
+    assert find_number("worker_rlimit_nofile") > 2 * connections
+    memory = find_number("worker_processes") * connections * CONNECTION_BYTES + bodies
+    gigabytes = nginx["deploy"]["resources"]["limits"]["memory"].removesuffix("G")
+    assert memory < int(gigabytes) * 2**30
+
+
+def test_failures_of_nginx_look_like_those_of_the_gateway() -> None:
+    config = NGINX.read_text()
+    pages = re.findall(r"error_page ([\d ]+) ", config)
+    assert {int(code) for page in pages for code in page.split()} == FAILURES
+    problems = re.findall(r"return (\d+) '(.+)';", config)
+    assert {int(status) for status, _ in problems} == {400, 413, 431, 503}
+    for status, text in problems:
+        problem = json.loads(text)
+        assert (problem["status"], problem["title"]) == (
+            int(status),
+            HTTPStatus(int(status)).phrase,
+        )
