@@ -121,6 +121,8 @@ def test_an_archive_has_the_tags_and_the_layers(tmp_path: Path, base: Path) -> N
         (image,) = json.load(manifest)
     assert image["RepoTags"] == ["shop/program:1", "shop/program:2"]
     assert {image["Config"], *image["Layers"]} <= set(names)
+    # By its index, podman would load it without tags.
+    assert not {"index.json", "oci-layout"} & set(names)
 
 
 @pytest.mark.parametrize(

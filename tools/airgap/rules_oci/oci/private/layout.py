@@ -150,7 +150,10 @@ def write_image(arguments: argparse.Namespace) -> None:
 
 
 def write_archive(arguments: argparse.Namespace) -> None:
-    """Write a tar that `docker load` takes: the layout and Docker's manifest.json."""
+    """Write a tar for docker and podman: blobs and Docker's manifest.json, which has the tags.
+
+    With the index of the layout as well, podman would read that, and load an image without tags.
+    """
     image = Layout(arguments.image)
     (entry,) = image.entries()
     manifest = image.read(entry)
@@ -159,7 +162,9 @@ def write_archive(arguments: argparse.Namespace) -> None:
     config = str(image.blob(manifest["config"]).relative_to(image.directory))
     docker = arguments.output.with_name(arguments.output.name + ".manifest.json")
     docker.write_text(json.dumps([{"Config": config, "RepoTags": tags, "Layers": names}]))
-    members = {path.relative_to(image.directory): path for path in image.directory.rglob("*")}
+    members = {
+        path.relative_to(image.directory): path for path in image.directory.glob("blobs/*/*")
+    }
     members[Path("manifest.json")] = docker
     with tarfile.open(arguments.output, "w") as archive:
         for name, path in sorted(members.items()):
