@@ -218,11 +218,20 @@ def test_a_directory_that_exists_is_not_overwritten(all_urls: Urls, tmp_path: Pa
     assert done.stderr == f"backup: {tmp_path} exists: name a new directory\n"
 
 
-def test_a_failed_backup_is_not_taken_for_one(all_urls: Urls, tmp_path: Path) -> None:
+def test_a_failed_backup_leaves_nothing(all_urls: Urls, tmp_path: Path) -> None:
     done = _run("backup", {**all_urls, "order": f"{all_urls['order']}_"}, str(tmp_path / "backup"))
     assert done.returncode == 1
     assert "does not exist" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["backup.unfinished"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_interrupted_backup_left_is_named(all_urls: Urls, tmp_path: Path) -> None:
+    unfinished = tmp_path / "backup.unfinished"
+    unfinished.mkdir()
+    done = _run("backup", all_urls, str(tmp_path / "backup"))
+    message = f"{unfinished} exists: remove it, unless another backup is in progress"
+    assert (done.returncode, done.stderr) == (1, f"backup: {message}\n")
+    assert list(tmp_path.iterdir()) == [unfinished]
 
 
 @pytest.fixture

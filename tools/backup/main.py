@@ -3,6 +3,7 @@
 import argparse
 import datetime as dt
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -55,8 +56,11 @@ def back_up(
 ) -> None:
     """Write the databases to a directory, which is there when all of them are written.
 
+    After an error nothing is left.
+
     Raises:
-        OSError: the directory exists, or cannot be written.
+        OSError: the directory exists, or cannot be written; or another run was interrupted, or is
+            in progress.
         psycopg.Error: a database cannot be reached or read.
         SnapshotError: a database has no schema, or its tables were in use.
         ProgramError: pg_dump failed.
@@ -65,17 +69,33 @@ def back_up(
         raise FileExistsError(f"{directory} exists: name a new directory")
     # An interrupted run leaves a directory that nobody takes for a backup.
     unfinished = directory.with_name(f"{directory.name}.unfinished")
-    unfinished.mkdir(mode=0o700, parents=True)
+    try:
+        unfinished.mkdir(mode=0o700, parents=True)
+    except FileExistsError as error:
+        message = f"{unfinished} exists: remove it, unless another backup is in progress"
+        raise FileExistsError(message) from error
+    try:
+        moment = _write(urls, unfinished, tools, say)
+        unfinished.rename(directory)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
+    say(f"written to {directory}, as of {moment:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _write(
+    urls: Mapping[str, str], directory: Path, tools: Programs, say: Callable[[str], object]
+) -> dt.datetime:
+    """Write the databases and the manifest to the disk, and return the moment that they are of."""
     with open_snapshots(urls) as snapshots:
         now = dt.datetime.now(dt.UTC)
         dumps = {
-            database: _dump(tools, urls[database], snapshot, unfinished, database, say)
+            database: _dump(tools, urls[database], snapshot, directory, database, say)
             for database, snapshot in snapshots.items()
         }
-    manifest.write(Manifest(time=now, databases=dumps), unfinished)
+    manifest.write(Manifest(time=now, databases=dumps), directory)
     os.sync()  # The directory has its name only when all that is in it is on the disk.
-    unfinished.rename(directory)
-    say(f"written to {directory}, as of {now:%Y-%m-%d %H:%M:%S} UTC")
+    return now
 
 
 def _dump(
