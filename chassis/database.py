@@ -37,7 +37,9 @@ PROBE_SECONDS = 1.0
 """How long a probe may take, connecting included."""
 POLL_SECONDS = 1.0
 """How long `Database.listen` waits for a notification at most."""
-PROBE_QUERY: LiteralString = "SELECT version_num FROM alembic_version"
+PROBE_QUERY: LiteralString = (
+    "SELECT version_num, current_setting('transaction_read_only') FROM alembic_version"
+)
 
 # A server for tests says so itself, by a setting of ours.
 VOLATILE_SETTINGS: LiteralString = """
@@ -185,7 +187,7 @@ class Database:
                 await connection.close()
 
     async def check(self) -> None:
-        """Check, within PROBE_SECONDS, that the database responds, is durable and was migrated.
+        """Check, within PROBE_SECONDS, that the database takes writes, is durable and was migrated.
 
         At which revision it is, is not compared. Concurrent checks are one, however many there are.
 
@@ -193,8 +195,8 @@ class Database:
         not look like an outage.
 
         Raises:
-            errors.Unavailable: it does not respond, may lose data or is not migrated; the cause
-                says which.
+            errors.Unavailable: it does not respond, takes no writes, may lose data or is not
+                migrated; the cause says which.
         """
         if self._checking is None or self._checking.done():
             # Neither the deadline nor the end of one caller is that of the others.
@@ -226,7 +228,9 @@ class Database:
         if self._probe is None or self._probe.closed:
             self._probe = await LimitedConnection.connect(self._url, **self._options)
             await _refuse_volatile(self._probe)
-        await self._probe.execute(PROBE_QUERY)
+        row = await (await self._probe.execute(PROBE_QUERY)).fetchone()
+        if row is not None and row[1] == "on":
+            raise psycopg.OperationalError("the server takes no writes")
 
     async def _drop_probe(self) -> None:
         if self._probe is not None:

@@ -1,5 +1,6 @@
 """A database that fails over: for a while its name leads to a server that takes no writes."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -8,11 +9,12 @@ from psycopg import conninfo
 
 from chassis import errors
 from chassis.database import Connection, Database
-from tools.postgres.standby import Standby, run_standby
+from tools.postgres.standby import Standby, fenced, run_standby
 from tools.postgres.testing import Databases, connect
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "user"
+SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +73,29 @@ async def test_a_server_that_takes_no_more_writes_is_left(url: str) -> None:
                 await write(connection)
         async with database.connection() as connection:
             await write(connection)
+
+
+async def test_a_server_that_takes_no_more_writes_is_left_by_reads_as_well(url: str) -> None:
+    async with opened(url) as database, asyncio.timeout(SECONDS):
+        await database.check()
+        before = await find_process(database)
+        with fenced(url):
+            while await takes_writes(database):
+                pass
+        while not await takes_writes(database):
+            pass
+        assert await find_process(database) != before
+
+
+async def takes_writes(database: Database) -> bool:
+    try:
+        await database.check()
+    except errors.Unavailable:
+        return False
+    return True
+
+
+async def find_process(database: Database) -> object:
+    """Return the process of the server that serves the only connection."""
+    async with database.connection() as connection:
+        return await (await connection.execute("SELECT pg_backend_pid()")).fetchone()

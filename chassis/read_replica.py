@@ -35,11 +35,13 @@ PROBE_INTERVAL_SECONDS = 0.5
 POLL_SECONDS = 0.001
 """The first of the pauses after which a replica that lags is asked again; each is doubled."""
 
-# The timeline of the end of the log is in the names of its files.
+# The timeline of the end of the log is in the names of its files. The log of a server that takes no
+# writes may go on elsewhere: it has failed over.
 LOG_END: LiteralString = """
 SELECT (SELECT system_identifier FROM pg_control_system()),
     ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::integer,
     (pg_current_wal_flush_lsn() - '0/0')::bigint
+WHERE current_setting('transaction_read_only') = 'off'
 """
 # A replica writes down which timeline it follows a while after it has begun to.
 REPLAYED: LiteralString = """

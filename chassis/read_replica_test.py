@@ -17,7 +17,7 @@ from chassis import call_context, errors, read_replica
 from chassis.database import Connection, Database
 from chassis.testing import Events
 from tools.postgres.freezing import find_server, frozen, list_backends
-from tools.postgres.standby import Standby, make_durable, run_standby
+from tools.postgres.standby import Standby, fenced, make_durable, run_standby
 from tools.postgres.testing import Databases, connect
 from tools.postgres.throwaway import run_throwaway_server
 
@@ -334,6 +334,17 @@ async def test_replica_of_another_server_is_not_used(
             connection.execute("CREATE TABLE counters (number integer)")
         cause = await find_cause(events, restored_url, standby.url(url))
     assert cause == "the replica follows another server, or another timeline of it"
+
+
+async def test_replica_of_a_server_that_takes_no_more_writes_is_not_used(
+    processes: tuple[Database, Database], standby: Standby, url: str
+) -> None:
+    """The primary has failed over, and others write elsewhere."""
+    async with asyncio.timeout(SECONDS):
+        with fenced(url):
+            while (await processes[0].read(read))[0] != port_of(url):
+                pass
+        await wait_until_used(processes[0], standby)
 
 
 async def test_primary_is_no_replica_of_itself(events: Events, url: str) -> None:

@@ -112,3 +112,16 @@ def make_durable(url: str) -> None:
                 psycopg.sql.Identifier(name)
             )
         )
+
+
+@contextmanager
+def fenced(url: str) -> Iterator[None]:
+    """Within the block, have a server take no writes, as one whose place another takes should."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            connection.execute("SELECT pg_reload_conf()")
