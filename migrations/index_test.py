@@ -36,9 +36,13 @@ def downgrade() -> None:
 '''
 _UPGRADE = """
 import sys
-from migrations import locks, schema
-locks.TRIES = 1
-schema.upgrade("order", sys.argv[1])
+from migrations import locks, schema, sql
+locks.TRIES = int(sys.argv[2])
+sql._INDEX_LOCK_TIMEOUT = sys.argv[3]
+try:
+    schema.upgrade("order", sys.argv[1])
+except schema.SchemaError as error:
+    sys.exit(str(error))
 """
 _INSERT = """
 INSERT INTO orders (user_id, idempotency_key, request_hash, payment_method)
@@ -48,7 +52,12 @@ _VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('orders
 
 _PATIENCE_SECONDS = 30
 
-Run = Callable[[str], "subprocess.Popen[str]"]
+_REPLACING = """
+SELECT EXISTS (SELECT FROM pg_stat_activity
+    WHERE query LIKE 'DROP INDEX CONCURRENTLY %' AND state = 'active')
+"""
+
+Run = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
@@ -70,8 +79,8 @@ def start(tmp_path: Path) -> Run:
     path.write_text(_REVISION.format(head=head), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
 
-    def run(url: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-c", _UPGRADE, url]
+    def run(url: str, tries: int = 1, lock_timeout: str = "10min") -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", _UPGRADE, url, str(tries), lock_timeout]
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
     return run
@@ -122,6 +131,35 @@ def test_a_run_that_was_killed_after_the_index_was_created_can_be_repeated(
         connection.execute("CREATE INDEX orders_state_idx ON orders (state)")
     assert start(url).communicate(timeout=_PATIENCE_SECONDS)[1] == ""
     assert schema.read_revision("order", url) == "9999"
+
+
+def test_a_run_that_was_killed_while_it_created_the_index_does_not_hold_up_the_next(
+    url: str, start: Run
+) -> None:
+    with psycopg.connect(url) as older, psycopg.connect(url, autocommit=True) as observer:
+        older.execute(_INSERT)
+        with start(url) as killed:
+            _wait_for_the_index(killed, observer)
+            killed.kill()
+        run = start(url)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while observer.execute(_REPLACING).fetchone() != (True,):
+            assert run.poll() is None, run.communicate()[1]
+            assert time.monotonic() < deadline, "it waits for the one that was killed"
+        older.commit()
+        assert run.communicate(timeout=_PATIENCE_SECONDS)[1] == ""
+        assert observer.execute(_VALID).fetchone() == (True,)
+
+
+def test_an_index_that_waits_for_too_long_is_an_error_at_once(url: str, start: Run) -> None:
+    with psycopg.connect(url) as older:
+        older.execute(_INSERT)
+        run = start(url, tries=2, lock_timeout="500ms")
+        _, error = run.communicate(timeout=_PATIENCE_SECONDS)
+        assert error == (
+            "order: orders_state_idx waited 500ms for an older transaction: end that\n"
+        )
+    assert start(url).communicate(timeout=_PATIENCE_SECONDS)[1] == ""
 
 
 def test_a_second_run_does_not_hold_up_the_first(url: str, start: Run) -> None:

@@ -46,6 +46,8 @@ _LOCK: LiteralString = (
 )
 _TRY_LOCK: LiteralString = f"SELECT pg_try_advisory_lock({_LOCK_KEY})"
 _POLL_SECONDS = 0.1
+# A statement of a run that was killed, such as an index that is being created, would keep the lock.
+_END_WITH_CLIENT: LiteralString = "SET client_connection_check_interval = '1s'"
 _CONNECT_TIMEOUT_SECONDS = 10
 
 _FAILURES = (
@@ -182,6 +184,7 @@ def _locked_connection(url: str) -> Iterator[sqlalchemy.Connection]:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"another run has taken more than {_LOCK_TIMEOUT_SECONDS} s")
             time.sleep(_POLL_SECONDS)
+        connection.execute(sqlalchemy.text(_END_WITH_CLIENT))
         connection.execute(sqlalchemy.text(locks.SET_TIMEOUT))
         connection.commit()
         yield connection

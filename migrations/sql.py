@@ -29,6 +29,9 @@ def create_index(name: LiteralString, definition: LiteralString, *, unique: bool
     a failed try left, an invalid index, is replaced.
 
     It waits up to 10 minutes for the transactions that are older, and no other waits for it.
+
+    Raises:
+        LockedError: One of them took longer. The index is invalid, until the next run replaces it.
     """
     kind: LiteralString = "UNIQUE INDEX" if unique else "INDEX"
     with op.get_context().autocommit_block():
@@ -38,6 +41,10 @@ def create_index(name: LiteralString, definition: LiteralString, *, unique: bool
             if connection.execute(_INVALID, [name]).rowcount:
                 connection.execute(f"DROP INDEX CONCURRENTLY {name}")
             connection.execute(f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {name} {definition}")
+        except psycopg.errors.LockNotAvailable as error:
+            # It is not tried again at once: this was long enough.
+            message = f"{name} waited {_INDEX_LOCK_TIMEOUT} for an older transaction: end that"
+            raise locks.LockedError(message) from error
         finally:
             connection.execute(locks.SET_TIMEOUT)
 
