@@ -244,8 +244,9 @@ def _for_writes(url: str) -> str:
     While a database fails over, its name may lead to another. A connection to that would last long
     after the name leads elsewhere.
     """
-    given = conninfo.conninfo_to_dict(url)
-    return conninfo.make_conninfo(**{"target_session_attrs": "read-write", **given})
+    if "target_session_attrs" in conninfo.conninfo_to_dict(url):
+        return url
+    return conninfo.make_conninfo(url, target_session_attrs="read-write")
 
 
 async def _refuse_volatile(connection: Connection) -> None:
