@@ -16,17 +16,25 @@ TIMEOUT_SECONDS = 2.0
 """How long the service may take to respond."""
 
 
+SERVER = ""
+"""The health of a server as a whole."""
+STARTED = "started"
+"""The name of the health of a server that was ready once, and so has no wrong settings."""
+
+
 class Command(StrEnum):
     """The commands of a service."""
 
     SERVE = "serve"
     HEALTH = "health"
+    STARTED = "started"
     READY = "ready"
 
 
 _HELP = {
     Command.SERVE: "serve until SIGTERM or SIGINT; the default",
     Command.HEALTH: "exit with 0 if the running server serves, else with 1",
+    Command.STARTED: "exit with 0 if its database has responded as well since the server started",
     Command.READY: "exit with 0 if its database responds as well",
 }
 
@@ -41,7 +49,7 @@ def parse_command(program: str, arguments: Sequence[str]) -> Command:
 
 
 async def check(channel: grpc.aio.Channel, service: str) -> None:
-    """Return if the server serves a service by its full name, or the server as a whole by "".
+    """Return if the server serves a service by its full name, or as SERVER or STARTED say.
 
     End the program with status 1 if it does not.
     """

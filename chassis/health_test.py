@@ -1,4 +1,4 @@
-"""What the commands `health` and `ready` of a service say of a running server, over mutual TLS."""
+"""What the commands of a service say of its health while it runs, over mutual TLS."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ import pytest_asyncio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from chassis import tls
-from chassis.health import Command, parse_command
+from chassis.health import STARTED, Command, parse_command
 from chassis.service import Service
 from chassis.token_testing import Issuer
 from tools.certs.authority import Authority
@@ -75,6 +75,14 @@ async def test_a_server_is_healthy_while_its_database_is_not(
     await servicer.set(DESCRIPTOR.full_name, STATE.NOT_SERVING)
     assert await run(Command.HEALTH) == 0
     assert await run(Command.READY) == "NOT_SERVING"
+
+
+async def test_a_server_has_started_when_it_was_ready_once(servicer: Servicer) -> None:
+    await servicer.set(DESCRIPTOR.full_name, STATE.NOT_SERVING)
+    await servicer.set(STARTED, STATE.NOT_SERVING)
+    assert await run(Command.STARTED) == "NOT_SERVING"
+    await servicer.set(STARTED, STATE.SERVING)
+    assert await run(Command.STARTED) == 0
 
 
 async def test_a_server_is_ready_when_its_service_serves(

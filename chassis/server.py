@@ -18,6 +18,7 @@ from chassis import errors, log
 from chassis.access import AccessControl
 from chassis.calls_in_flight import CallsInFlight
 from chassis.database import Database
+from chassis.health import SERVER, STARTED
 from chassis.interceptor import RpcInterceptor
 from chassis.supervision import BackgroundTask
 from chassis.transport import MESSAGE_OPTIONS
@@ -41,7 +42,6 @@ By default gRPC probes the bandwidth and reads many megabytes ahead.
 
 Register = Callable[[grpc.aio.Server], None]
 _State = health_pb2.HealthCheckResponse
-_WHOLE_SERVER = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,8 @@ class Server:
     async def start(self) -> None:
         """Open the database and serve; health is SERVING once the database responds."""
         await self._set_serving(False)
-        await self._health.set(_WHOLE_SERVER, _State.NOT_SERVING)
+        for name in (SERVER, STARTED):
+            await self._health.set(name, _State.NOT_SERVING)
         await self._database.open()
         await self._server.start()
         self._announcement = asyncio.create_task(self._announce_start(), name="announce_start")
@@ -153,7 +154,7 @@ class Server:
                 await self._access.wait_until_known()
         except TimeoutError:
             self._log.warning("serving_without_revocations", service=self._service)
-        await self._health.set(_WHOLE_SERVER, _State.SERVING)
+        await self._health.set(SERVER, _State.SERVING)
 
     async def _probe_database(self) -> None:
         try:
@@ -171,6 +172,7 @@ class Server:
             self._good_probes += 1
             steady = self._serving is None or self._good_probes >= STEADY_PROBES
             if steady and await self._change_serving(True):
+                await self._health.set(STARTED, _State.SERVING)
                 self._log.info("database_ready", service=self._service)
 
     async def _change_serving(self, serving: bool) -> bool:

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis import client, errors
 from chassis.database import Database
+from chassis.health import SERVER, STARTED
 from chassis.server import Server
 from chassis.testing import (
     SERVICE,
@@ -57,12 +58,16 @@ async def wait_for_health(channel: grpc.aio.Channel, wanted: int) -> None:
             return
 
 
+async def read_health(channel: grpc.aio.Channel, name: str) -> int:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    status: int = (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status
+    return status
+
+
 async def test_a_server_with_a_database_is_serving(channel: grpc.aio.Channel) -> None:
     async with asyncio.timeout(10):
         await wait_for_health(channel, SERVING)
-    stub: Any = health_pb2_grpc.HealthStub(channel)
-    response = await stub.Check(health_pb2.HealthCheckRequest())
-    assert response.status == SERVING
+    assert await read_health(channel, SERVER) == SERVING
 
 
 async def test_clients_call_a_server_once_it_knows_which_sessions_have_ended(
@@ -86,6 +91,26 @@ async def test_a_server_that_does_not_learn_which_sessions_have_ended_is_called_
     issuer.revocations.known.clear()
     async with serving(make_server(database, echo, issuer=issuer)) as channel:
         assert await unary(channel, "echo")(b"", wait_for_ready=True, timeout=10) == b""
+
+
+async def test_a_server_has_started_once_its_database_has_responded(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = database.check
+
+    async def down() -> None:
+        raise errors.Unavailable("DATABASE_UNAVAILABLE", "down")
+
+    monkeypatch.setattr("chassis.server.PROBE_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(database, "check", down)
+    async with asyncio.timeout(10), serving(make_server(database)) as channel:
+        await wait_for_health(channel, NOT_SERVING)
+        assert await read_health(channel, STARTED) == NOT_SERVING
+        monkeypatch.setattr(database, "check", up)
+        await wait_for_health(channel, SERVING)
+        monkeypatch.setattr(database, "check", down)
+        await wait_for_health(channel, NOT_SERVING)
+        assert await read_health(channel, STARTED) == SERVING
 
 
 @pytest.mark.parametrize(

@@ -189,12 +189,15 @@ class Service(Generic[ServicerT]):
 
     async def _check(self, config: ServiceSettings, command: Command) -> None:
         name = self.descriptor.name
+        asked = {
+            Command.HEALTH: health.SERVER,
+            Command.STARTED: health.STARTED,
+            Command.READY: self.descriptor.full_name,
+        }
         # Where it listens on all addresses, this machine's own is among them.
         listener, certificates = config.find_listener(name), config.find_certificates(name)
         async with client.open_channel(listener, certificates, name) as channel:
-            await health.check(
-                channel, self.descriptor.full_name if command is Command.READY else ""
-            )
+            await health.check(channel, asked[command])
 
     async def _run(self, config: ServiceSettings) -> None:
         """Serve until a signal, announce the end, and then stop everything in reverse order."""

@@ -114,13 +114,15 @@ def _parse(duration: str) -> timedelta:
 def check_health(stack: Stack) -> Iterator[str]:
     """A program that serves is asked whether it does, by the command of its image.
 
-    Not whether it is ready: all replicas would be killed while the database is down.
+    Not whether it is ready: all replicas would be killed while the database is down. But a service
+    must have been ready once, so that no update goes on with settings by which it never will be.
     """
     for program in PROGRAMS:
         if program.prefix:
             found = stack.services.get(program.name, {}).get("healthcheck", {})
-            if found.get("test") != ["CMD", *program.entrypoint, Command.HEALTH.value]:
-                yield f"{program.name}: is not asked by {Command.HEALTH.value}"
+            command = Command.STARTED if program.is_service else Command.HEALTH
+            if found.get("test") != ["CMD", *program.entrypoint, command.value]:
+                yield f"{program.name}: is not asked by {command.value}"
             if _parse(found.get("timeout", "")) <= timedelta(seconds=TIMEOUT_SECONDS):
                 yield f"{program.name}: the timeout must be longer than {TIMEOUT_SECONDS} s"
 

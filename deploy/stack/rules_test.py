@@ -96,6 +96,7 @@ FAULTS: list[tuple[Rule, Fault]] = [
     (check_stop, lambda s: s["order"]["environment"].update(SERVICE_GRACE_SECONDS="60")),
     (check_health, lambda s: s["order"].pop("healthcheck")),
     (check_health, lambda s: s["order"]["healthcheck"]["test"].pop()),
+    (check_health, lambda s: s["order"]["healthcheck"]["test"].__setitem__(-1, "health")),
     (check_health, lambda s: s["gateway"]["healthcheck"]["test"].append("ready")),
     (check_health, lambda s: s["order"]["healthcheck"].update(timeout="1s")),
     (check_replicas, lambda s: s["order"]["deploy"].update(replicas=1)),
