@@ -336,13 +336,14 @@ async def test_replica_of_another_server_is_not_used(
     assert cause == "the replica follows another server, or another timeline of it"
 
 
+@pytest.mark.usefixtures("patience")
 async def test_replica_of_a_server_that_takes_no_more_writes_is_not_used(
     processes: tuple[Database, Database], standby: Standby, url: str
 ) -> None:
     """The primary has failed over, and others write elsewhere."""
     async with asyncio.timeout(SECONDS):
         with fenced(url):
-            while (await processes[0].read(read))[0] != port_of(url):
+            while {(await processes[0].read(read))[0] for _ in range(10)} != {port_of(url)}:
                 pass
         await wait_until_used(processes[0], standby)
 
