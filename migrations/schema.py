@@ -45,6 +45,11 @@ _LOCK: LiteralString = (
     f" pg_advisory_lock({_LOCK_KEY})"
 )
 _TRY_LOCK: LiteralString = f"SELECT pg_try_advisory_lock({_LOCK_KEY})"
+# A comment of the database itself, which is not in its backup.
+_RESTORING: LiteralString = "It is being restored, or its restore was interrupted."
+_COMMENT: LiteralString = """
+SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()
+"""
 _POLL_SECONDS = 0.1
 # A statement of a run that was killed, such as an index that is being created, would keep the lock.
 _END_WITH_CLIENT: LiteralString = "SET client_connection_check_interval = '1s'"
@@ -92,6 +97,21 @@ def create_database(database: str, url: str, *, app_url: str | None = None) -> N
     """
     with _errors_of(database):
         _prepare_server(url, Roles.of(url, app_url))
+
+
+def set_restoring(database: str, url: str, *, restoring: bool) -> None:
+    """Have a database refused by `upgrade` and `downgrade` while a restore is incomplete, or not.
+
+    Raises:
+        SchemaError: the database cannot be reached.
+    """
+    name = sql.Identifier(str(conninfo.conninfo_to_dict(url)["dbname"]))
+    comment = sql.Literal(_RESTORING if restoring else None)
+    with (
+        _errors_of(database),
+        psycopg.connect(url, connect_timeout=_CONNECT_TIMEOUT_SECONDS) as connection,
+    ):
+        connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, comment))
 
 
 def downgrade(database: str, url: str, revision: str, *, app_url: str | None = None) -> None:
@@ -158,6 +178,9 @@ def _change(database: str, url: str, roles: Roles, run: Callable[[Config], None]
     It can be run again after a failure: it goes on after the last revision that was committed.
     """
     with _locked_connection(url) as connection:
+        if connection.scalar(sqlalchemy.text(_COMMENT)) == _RESTORING:
+            raise SchemaError(f"{database}: {_RESTORING} Drop it, and restore all databases again")
+        connection.commit()
         raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
         locks.retry(url, raw, lambda: take_over(raw, roles))
         revoke_large_objects(raw)

@@ -19,6 +19,7 @@ from psycopg import conninfo
 
 from bazaar.order.v1 import order_pb2
 from chassis.database import Database
+from migrations.schema import SchemaError, upgrade
 from services.order.testing import Shop, Urls, audit, lose, make_due, new_order, read
 from tools.postgres.server import Server
 from tools.postgres.testing import Databases, clear
@@ -271,15 +272,19 @@ def test_a_file_that_cannot_be_loaded_is_an_error(
     backup: Path, restored_urls: Urls, tmp_path: Path
 ) -> None:
     copy = _copy(backup, tmp_path)
-    (copy / "user.dump").write_bytes(b"")
+    (copy / "payment.dump").write_bytes(b"")
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["databases"]["user"]["sha256"] = hashlib.sha256().hexdigest()
+    manifest["databases"]["payment"]["sha256"] = hashlib.sha256().hexdigest()
     (copy / "manifest.json").write_text(json.dumps(manifest))
     logins = {name: _login(url) for name, url in restored_urls.items()}
     done = _run("restore", restored_urls, str(copy), logins=logins)
-    database = conninfo.conninfo_to_dict(restored_urls["user"])["dbname"]
+    database = conninfo.conninfo_to_dict(restored_urls["payment"])["dbname"]
     assert done.returncode == 1
     assert done.stderr.startswith(f"restore: {database}: pg_restore: error: ")
+    # Otherwise a shop would start with those that were restored before, and with empty ones.
+    for name, url in restored_urls.items():
+        with pytest.raises(SchemaError, match="its restore was interrupted"):
+            upgrade(name, url)
 
 
 def test_a_backup_of_a_later_version_is_not_restored(

@@ -80,7 +80,8 @@ def restore(
 ) -> None:
     """Restore the databases, and upgrade them to the newest revisions.
 
-    A database is restored in one transaction. If one fails, drop those before it, and repeat all.
+    A database is restored in one transaction. If one fails, drop those before it, and repeat all;
+    until then, the migrations refuse them.
 
     Raises:
         ManifestError: the directory is no complete backup. Nothing was changed.
@@ -92,13 +93,18 @@ def restore(
     backup = manifest.read(directory)
     _check(backup, urls)
     for database, url in urls.items():
-        begin = time.monotonic()
         schema.create_database(database, url, app_url=app_urls[database])
+        schema.set_restoring(database, url, restoring=True)
+    for database, url in urls.items():
+        begin = time.monotonic()
         _load(tools, url, manifest.find_file(directory, database))
-        # It grants the app role its privileges, too.
-        schema.upgrade(database, url, app_url=app_urls[database])
         catch_up(url, say)
         say(f"{database:8} {time.monotonic() - begin:6.1f} s")
+    for database, url in urls.items():
+        schema.set_restoring(database, url, restoring=False)
+    for database, url in urls.items():
+        # It grants the app role its privileges, too.
+        schema.upgrade(database, url, app_url=app_urls[database])
     say(f"restored as of {backup.time:%Y-%m-%d %H:%M:%S} UTC. Start the shop, and after a minute")
     say("compare what it has with the books of its providers: ./bazelw run //tools/reconcile")
 
