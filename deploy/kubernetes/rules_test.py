@@ -233,6 +233,8 @@ FAULTS: list[tuple[Rule, Fault]] = [
         check_addresses,
         lambda m: find(m, "ConfigMap", "settings")["data"].update(APIGATEWAY_PORT="8081"),
     ),
+    (check_stop, lambda m: pod(m).pop("shareProcessNamespace")),
+    (check_stop, lambda m: pod(m, "Job", "migrations").pop("shareProcessNamespace")),
     (check_stop, lambda m: pod(m).update(terminationGracePeriodSeconds=20)),
     (
         check_stop,

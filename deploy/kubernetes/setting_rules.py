@@ -122,10 +122,16 @@ def _find_port(manifests: Manifests, workload: str) -> int | None:
 
 
 def check_stop(manifests: Manifests) -> Iterator[str]:
-    """A program is not killed before it has ended by itself."""
+    """A program hears that it is to stop, and is not killed before it has ended by itself.
+
+    Process 1 ignores signals that it has no handlers for, as while it starts. In a namespace that
+    is shared, it is that of the pod.
+    """
     for program in PROGRAMS:
         config = load(manifests, program).settings
         for name, pod, container in manifests.containers():
+            if name == program.name and pod.get("shareProcessNamespace") is not True:
+                yield f"{name}: is process 1"
             if name == program.name and config is not None:
                 hook = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {})
                 needed = hook.get("seconds", 0) + find_grace_seconds(program, config)
