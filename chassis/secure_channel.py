@@ -27,6 +27,9 @@ Until its last call ends, the previous channel goes on connecting to all servers
 to those that are gone: to each once in 2 s at most. gRPC has no way to keep it from that.
 """
 
+COLLECT_SECONDS = 1.0
+"""How long the callers of its last calls may take to forget them."""
+
 REOPEN_SECONDS = 5.0
 """How old a channel that fails has to be before it is opened anew.
 
@@ -181,6 +184,8 @@ class ReplaceableChannel(grpc.aio.Channel):
 async def _close_drained(channel: grpc.aio.Channel) -> None:
     await channel.close(DRAIN_SECONDS)
     # Calls that have ended and are garbage would keep it connecting, also to servers that are gone.
+    # Its last calls are not garbage yet: their callers have just been given the responses.
+    await asyncio.sleep(COLLECT_SECONDS)
     gc.collect()
 
 

@@ -336,6 +336,29 @@ async def test_the_previous_connection_is_closed_though_its_calls_are_garbage(
     await wait_until_closed(port)
 
 
+@pytest.mark.usefixtures("_no_collections")
+async def test_the_previous_connection_is_closed_though_its_last_call_is_garbage_only_later(
+    channel: ReplaceableChannel, handler: Handler, port: int, client_directory: Path
+) -> None:
+    async def forget_later() -> None:
+        call = channel.unary_stream(STREAM)(b"", timeout=SECONDS)
+        garbage: list[object] = [call]
+        garbage.append(garbage)
+        while await call.read() is not grpc.aio.EOF:
+            has_begun.set()
+        # What a caller does with the last response.
+        await asyncio.sleep(0.1)
+
+    has_begun = asyncio.Event()
+    caller = asyncio.create_task(forget_later())
+    await has_begun.wait()
+    write_directory(client_directory, AUTHORITY, AUTHORITY.issue("order"))
+    channel.current()
+    handler.may_end.set()
+    await caller
+    await wait_until_closed(port)
+
+
 async def wait_until_closed(port: int) -> None:
     async with asyncio.timeout(SECONDS):
         while count_connections(port):  # noqa: ASYNC110
