@@ -44,12 +44,15 @@ def standby(databases: Databases, database_url: str) -> Iterator[Standby]:
 
 @asynccontextmanager
 async def gateway(port: int) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve the REST API of the products at a port, and yield a client that is an admin's."""
+    """Serve the REST API of the products at a port, and yield a client once they are there."""
     files = descriptor_set(product_pb2.DESCRIPTOR)
     async with (
         serve_app(make_app(files, port)) as url,
         httpx.AsyncClient(base_url=url, timeout=SECONDS, trust_env=False) as client,
     ):
+        async with asyncio.timeout(SECONDS):
+            while not (await client.get("/v1/products")).is_success:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
         yield client
 
 
