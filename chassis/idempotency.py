@@ -8,6 +8,7 @@ from typing import LiteralString, cast
 from google.protobuf.message import Message
 
 from chassis import call_context, errors
+from chassis.card_number import is_card_number
 from chassis.codec import Context
 from chassis.database import Connection
 
@@ -32,7 +33,7 @@ def read_key(context: Context) -> str:
     """Return the idempotency key in the metadata of a call, or "" if there is none.
 
     Raises:
-        errors.InvalidArgument: it is empty or longer than MAX_KEY_LENGTH.
+        errors.InvalidArgument: it is empty, longer than MAX_KEY_LENGTH, or a card number.
     """
     for name, value in context.invocation_metadata() or ():
         if name == _METADATA_KEY:
@@ -85,7 +86,12 @@ async def find_made(
 
 def _check(key: str) -> str:
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
-        rule = f"must have 1 to {MAX_KEY_LENGTH} characters"
-        violation = errors.Violation("idempotency_key", rule)
-        raise errors.InvalidArgument("INVALID_IDEMPOTENCY_KEY", violations=[violation])
+        raise _invalid(f"must have 1 to {MAX_KEY_LENGTH} characters")
+    if is_card_number(key):
+        raise _invalid("must not be a card number")
     return key
+
+
+def _invalid(rule: str) -> errors.InvalidArgument:
+    violation = errors.Violation("idempotency_key", rule)
+    return errors.InvalidArgument("INVALID_IDEMPOTENCY_KEY", violations=[violation])

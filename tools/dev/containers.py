@@ -15,7 +15,7 @@ from testcontainers.core.wait_strategies import ExecWaitStrategy, HttpWaitStrate
 
 from deploy.programs import PROGRAMS, Program
 from tools.certs import directories as certificates
-from tools.postgres.image import PASSWORD, describe_server
+from tools.postgres.container import PASSWORD, describe_server
 from tools.testing.containers import (
     LOOPBACK,
     START_SECONDS,

@@ -183,7 +183,7 @@ def _open_databases() -> Iterator[Databases]:
         yield maker
         maker.drop_templates()
     elif _IMAGE.exists():
-        from tools.postgres.image import run_container  # noqa: PLC0415 - by default there is none.
+        from tools.postgres.container import run_container  # noqa: PLC0415 - by default there is none.
 
         with run_container(_IMAGE) as url:
             yield Databases(url)

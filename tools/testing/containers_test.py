@@ -11,15 +11,15 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import DockerClient
 from testcontainers.core.network import Network
 
-from tools.postgres.container import PORT
-from tools.postgres.image import describe_server
+from tools.postgres.container import describe_server
+from tools.postgres.entrypoint import PORT
 from tools.testing.containers import load_image, open_network, publish, remove_abandoned
 
 ARCHIVE = Path(os.environ["ARCHIVE"])
 KILLED = """
 import signal, sys
 from pathlib import Path
-from tools.postgres.image import describe_server
+from tools.postgres.container import describe_server
 from tools.testing.containers import open_network
 
 with open_network(internal=True) as network:

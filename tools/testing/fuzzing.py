@@ -58,7 +58,7 @@ def fuzz(
     examples: int,
     unfit_checks: Sequence[str] = (),
     known: Mapping[str, Sequence[str | int]] | None = None,
-    spared: Mapping[str, str] | None = None,
+    spared: Mapping[str, Sequence[str]] | None = None,
 ) -> Findings:
     """Run Schemathesis over the document at `url`, with further options of its command line.
 
@@ -95,7 +95,7 @@ def _configuration(known: Mapping[str, Sequence[str | int]]) -> str:
     return dictionaries + parameters
 
 
-def _run(directory: Path, spared: Mapping[str, str], *arguments: str) -> str:
+def _run(directory: Path, spared: Mapping[str, Sequence[str]], *arguments: str) -> str:
     environment = {
         "HOME": str(directory),
         "PATH": os.environ["PATH"],

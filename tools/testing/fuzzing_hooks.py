@@ -46,9 +46,9 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     where the API trusts that header, so that no rate limit is exceeded.
     """
     del context, kwargs
-    spared = json.loads(os.environ[SPARED]).get(case.operation.definition.raw["operationId"])
+    spared = json.loads(os.environ[SPARED]).get(case.operation.definition.raw["operationId"], ())
     for name, value in case.path_parameters.items():
-        if value == spared:
+        if value in spared:
             case.path_parameters[name] = _NOBODY
     seed = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode())
     case.headers["X-Forwarded-For"] = str(IPv4Address(seed))

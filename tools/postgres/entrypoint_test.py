@@ -15,11 +15,11 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from tools.postgres.container import CLIENTS
+from tools.postgres.entrypoint import CLIENTS
 from tools.postgres.throwaway import find_fast_directory
 
 START_SECONDS = 15
-COMMAND = (sys.executable, "-m", "tools.postgres.container")
+COMMAND = (sys.executable, "-m", "tools.postgres.entrypoint")
 SETTINGS = {"POSTGRES_PASSWORD": "secret", "POSTGRES_USER": "ada", "POSTGRES_DB": 'the "shop"'}
 
 
