@@ -119,7 +119,7 @@ async def test_list_orders_retains_nothing_while_the_client_does_not_read(
     request = order_pb2.ListOrdersRequest(user_id=UNKNOWN_ID, page_size=1_000)
     kept = await bytes_kept(servicer.ListOrders, request)
     await database.close()
-    assert kept < 30_000, "less than 60 bytes an order"
+    assert kept < 45_000, "less than 90 bytes an order"
 
 
 async def test_update_order_status_ships_and_delivers(shop: Shop) -> None:
