@@ -23,7 +23,8 @@ HEADROOM_SECONDS = 0.05
 
 CONNECTION_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     *MESSAGE_OPTIONS,
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # gRPC limits by it how long a connection may take with its handshake.
+    ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # By default 30 s, in which all replicas may have been replaced by others.

@@ -1,5 +1,6 @@
 """Calls to another service: what they pass on of the call being served, and how they fail."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -13,6 +14,8 @@ from chassis.testing import Waiting, make_server, serving, unary
 
 pytest_plugins = ("tools.postgres.testing",)
 DATABASE = "user"
+CONNECT_SECONDS = 0.3
+"""How long a connection takes: longer than gRPC waits by `initial_reconnect_backoff_ms`."""
 
 
 class Relay:
@@ -83,6 +86,30 @@ async def test_a_call_that_is_refused_names_the_request_and_the_reason(
 ) -> None:
     with pytest.raises(errors.FailedCallError, match=r"^bytes: UNIMPLEMENTED: Method not found"):
         await client.call(unary(channel, "missing"), b"")
+
+
+async def test_a_connection_that_takes_long_is_not_given_up(database_url: str) -> None:
+    server = make_server(Database(database_url), Relay().back)
+    connections = 0
+
+    async def delay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.sleep(CONNECT_SECONDS)
+        await asyncio.gather(copy(reader, upstream_writer), copy(upstream_reader, writer))
+
+    async with serving(server), await asyncio.start_server(delay, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        async with client.open_channel(f"127.0.0.1:{port}") as channel:
+            await client.call(unary(channel, "back"), b"")
+    assert connections == 1
+
+
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(4_096):
+        writer.write(data)
+    writer.close()
 
 
 async def test_a_service_that_cannot_be_reached_is_unavailable() -> None:
