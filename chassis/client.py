@@ -4,7 +4,6 @@ Among the services only this module retries, and only UNAVAILABLE. Methods that 
 are reads or idempotent per order, so that a retry is safe even if the first attempt succeeded.
 """
 
-import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -101,8 +100,8 @@ def open_channel(
     With the program's certificates it is to the server of a proto service, by its simple name, and
     refuses any other; without them it is in plain text.
     """
-    options = [*CONNECTION_OPTIONS, ("grpc.service_config", json.dumps(_SERVICE_CONFIG))]
-    return open_secure_channel(target, options, certificates, server_name(service))
+    name = server_name(service)
+    return open_secure_channel(target, CONNECTION_OPTIONS, certificates, name, _SERVICE_CONFIG)
 
 
 async def call(method: grpc.aio.UnaryUnaryMultiCallable[Any, Response], request: Any) -> Response:
@@ -132,8 +131,8 @@ async def watch(
 ) -> AsyncGenerator[Response, None]:
     """Yield the responses of a stream that the other service ends only when it stops.
 
-    The end means that the channel of the method connects anew, and so should the caller: as long as
-    the stream lasts, the previous connections do, and are made again to servers that are gone.
+    The end means that the channel of the method connects anew, and so should the caller: the stream
+    would stay with the previous certificate and the previous replicas.
 
     Raises:
         errors.Unavailable: the service cannot be reached, or has stopped.

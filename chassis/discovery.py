@@ -3,9 +3,6 @@
 Every replica has a key with its address, `bazaar/services/user/10.0.0.3:50051`, under a lease that
 it keeps alive: one that dies is found by nobody once the lease ends. Callers hear of every change,
 and new calls go to who is there. While etcd is down, they keep to the addresses that they know.
-
-Connections are made to a dead replica for longer only where the stream of a customer, which began
-when it was alive, still lasts: until that ends, with its access token at last.
 """
 
 import asyncio
@@ -93,10 +90,16 @@ class Directory:
 
 
 class Registration:
-    """The address of a replica in etcd, from `start` to `stop`, as long as its process lives."""
+    """The address of a replica in etcd, until `stop`, as long as its process lives.
 
-    def __init__(self, etcd: Etcd, name: str, host: str, port: int) -> None:
+    Streams do not watch the health of a server, so it is registered once it is `announced`.
+    """
+
+    def __init__(
+        self, etcd: Etcd, name: str, host: str, port: int, announced: asyncio.Event
+    ) -> None:
         self._etcd = etcd
+        self._announced = announced
         self._name = name
         self._host = host
         self._port = port
@@ -107,7 +110,7 @@ class Registration:
         self._log = log.logger()
 
     def start(self) -> None:
-        """Register once etcd is up, and again whenever it has lost the key or its lease."""
+        """Register when etcd is up, and again whenever it has lost the key or its lease."""
         self._task.start()
 
     async def stop(self) -> None:
@@ -122,6 +125,7 @@ class Registration:
             self._log.warning("registration_not_revoked", cause=str(error.__cause__))
 
     async def _register(self) -> None:
+        await self._announced.wait()
         address = await self._find_address()
         self._lease = await self._etcd.grant(LEASE_SECONDS)
         key = f"{PREFIX}{self._name}/{address}"

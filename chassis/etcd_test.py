@@ -83,22 +83,41 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
 
 @asynccontextmanager
 async def registered(etcd: Etcd) -> AsyncIterator[None]:
-    registration = Registration(etcd, "user", "127.0.0.1", 50051)
+    announced = asyncio.Event()
+    announced.set()
+    async with registering(etcd, announced):
+        await wait_for_key(etcd, KEY)
+        yield
+
+
+@asynccontextmanager
+async def registering(
+    etcd: Etcd, announced: asyncio.Event, host: str = "127.0.0.1"
+) -> AsyncIterator[None]:
+    registration = Registration(etcd, "user", host, 50051, announced)
     registration.start()
     try:
-        await wait_for_key(etcd)
         yield
     finally:
         await registration.stop()
 
 
-async def wait_for_key(etcd: Etcd) -> None:
+async def wait_for_key(etcd: Etcd, key: str) -> None:
     async with asyncio.timeout(SECONDS):
-        keys, revision = await etcd.read_keys(KEY)
+        keys, revision = await etcd.read_keys(key)
         while not keys:
-            async with aclosing(etcd.watch(KEY, revision + 1)) as changes:
+            async with aclosing(etcd.watch(key, revision + 1)) as changes:
                 await anext(changes)
-            keys, revision = await etcd.read_keys(KEY)
+            keys, revision = await etcd.read_keys(key)
+
+
+async def test_a_server_is_registered_once_it_is_announced(cluster: Cluster) -> None:
+    announced = asyncio.Event()
+    other_key = f"{PREFIX}user/127.0.0.2:50051"
+    async with registering(cluster.etcd, announced, "127.0.0.2"), registered(cluster.etcd):
+        assert (await cluster.etcd.read_keys(PREFIX))[0] == [KEY]
+        announced.set()
+        await wait_for_key(cluster.etcd, other_key)
 
 
 async def test_a_watch_ends_if_changes_were_compacted(cluster: Cluster) -> None:
@@ -133,7 +152,7 @@ async def test_a_directory_finds_a_service_among_too_many_keys(cluster: Cluster)
 async def test_an_address_that_others_delete_is_registered_again(cluster: Cluster) -> None:
     async with registered(cluster.etcd):
         await cluster.others.delete(KEY)
-        await wait_for_key(cluster.etcd)
+        await wait_for_key(cluster.etcd, KEY)
 
 
 async def test_nobody_waits_for_a_frozen_etcd(cluster: Cluster) -> None:

@@ -4,7 +4,6 @@ No call is retried here, so that every error of a replica shows.
 """
 
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -115,8 +114,7 @@ def connect(target: str) -> grpc.aio.Channel:
         "maxEjectionTime": "60s",
     }
     config = {**LOAD_BALANCING, "loadBalancingConfig": [{name: soon}]}
-    options = [*CONNECTION_OPTIONS, ("grpc.service_config", json.dumps(config))]
-    return open_channel(target, options, None, "test")
+    return open_channel(target, CONNECTION_OPTIONS, None, "test", config)
 
 
 async def count_failures(

@@ -3,15 +3,23 @@
 gRPC can replace neither the certificate of a channel nor its target. So a channel is opened anew
 when one of them has changed, or when it fails, and the previous one is closed once its calls have
 ended.
+
+A call ends soon, and a stream may last for long. So where the replicas of a service come and go,
+streams have channels of their own, which spread nothing: each is connected to one replica, and
+connects to no other while that is there. A channel for calls is connected to all replicas, and goes
+on connecting to one that is gone.
 """
 
 import asyncio
 import gc
+import itertools
+import json
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import methodcaller
-from types import TracebackType
-from typing import Any, Self
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Self
 
 import grpc
 
@@ -22,9 +30,6 @@ DRAIN_SECONDS = 30 * 86_400.0
 
 That is as long as any call may take, because to its caller a call that is cancelled here looks like
 a task that is cancelled. Each channel that drains has a call, so there are not many.
-
-Until its last call ends, the previous channel goes on connecting to all servers of its target, also
-to those that are gone: to each once in 2 s at most. gRPC has no way to keep it from that.
 """
 
 COLLECT_SECONDS = 1.0
@@ -38,10 +43,18 @@ name has no address.
 """
 
 Options = Sequence[tuple[str, Any]]
+ServiceConfig = Mapping[str, Any]
+"""How a channel spreads and repeats calls (https://github.com/grpc/grpc/blob/master/doc/service_config.md)."""
+NO_CONFIG: Final[ServiceConfig] = MappingProxyType({})
+
+_BALANCING = "loadBalancingConfig"
 
 
 class Addresses:
-    """A target of gRPC that changes while there are channels to it."""
+    """A target that changes while there are channels to it: `ipv4:10.0.0.3:50051,10.0.0.4:50051`.
+
+    The addresses are those of the replicas of one service.
+    """
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -51,6 +64,10 @@ class Addresses:
         """Have a function called after each change."""
         self._followers.append(follower)
 
+    def unfollow(self, follower: Callable[[], object]) -> None:
+        """Have a function called no more."""
+        self._followers.remove(follower)
+
     def change(self, target: str) -> None:
         """Replace the target; it may be the same."""
         if target == self.target:
@@ -59,21 +76,37 @@ class Addresses:
         for follower in self._followers:
             follower()
 
+    def orders(self) -> list[str]:
+        """Return the target once with each of its addresses first, in any order."""
+        scheme, _, listed = self.target.partition(":")
+        addresses = listed.split(",")
+        orders = [
+            f"{scheme}:{','.join(addresses[first:] + addresses[:first])}"
+            for first in range(len(addresses))
+        ]
+        # Callers that all begin with the same replica would make it busier than others.
+        random.shuffle(orders)
+        return orders
+
 
 Target = str | Addresses
 """A target of gRPC, which may be one that changes."""
 
 
 def open_channel(
-    target: Target, options: Options, certificates: Certificates | None, server_name: str
+    target: Target,
+    options: Options,
+    certificates: Certificates | None,
+    server_name: str,
+    config: ServiceConfig = NO_CONFIG,
 ) -> grpc.aio.Channel:
     """Open a channel, which connects when it is first used, and reconnects by itself.
 
     The certificate of the server has `server_name`. Without `certificates` there is no TLS.
     """
     if certificates is None and isinstance(target, str):
-        return grpc.aio.insecure_channel(target, options=options)
-    return ReplaceableChannel(target, options, certificates, server_name)
+        return grpc.aio.insecure_channel(target, options=_add_config(options, config))
+    return ReplaceableChannel(target, options, certificates, server_name, config)
 
 
 def current_channel(channel: grpc.aio.Channel) -> grpc.aio.Channel:
@@ -88,36 +121,39 @@ class ReplaceableChannel(grpc.aio.Channel):
     """
 
     def __init__(
-        self, target: Target, options: Options, certificates: Certificates | None, server_name: str
+        self,
+        target: Target,
+        options: Options,
+        certificates: Certificates | None,
+        server_name: str,
+        config: ServiceConfig = NO_CONFIG,
     ) -> None:
-        self._addresses = Addresses(target) if isinstance(target, str) else target
+        self._target = target
         # A server is found by its address, and identified by a name that is the same everywhere.
         self._options = [*options, ("grpc.ssl_target_name_override", server_name)]
+        self._config = config
         self._certificates = certificates
         self._material = self._find_material()
         self._credentials = _make_credentials(self._material)
-        self._target = self._addresses.target
-        self._channel = self._open()
+        self._connections = self._connect()
         self._draining: set[asyncio.Task[None]] = set()
-        # A channel that makes no calls would go on connecting to servers that are gone.
-        self._addresses.follow(self.current)
+        if isinstance(target, Addresses):
+            # A channel that makes no calls would go on connecting to servers that are gone.
+            target.follow(self.current)
 
     def current(self) -> grpc.aio.Channel:
         """Return the channel for new calls."""
-        material, target = self._find_material(), self._addresses.target
-        if material is not self._material:
-            self._material = material
-            self._credentials = _make_credentials(material)
-        elif target == self._target and not self._is_failing():
-            return self._channel
-        self._target = target
-        self._drain(self._channel)
-        self._channel = self._open()
-        return self._channel
+        return self._find_connections().for_calls
+
+    def current_for_stream(self) -> grpc.aio.Channel:
+        """Return the channel for a new stream."""
+        return self._find_connections().for_stream()
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel; calls over earlier ones are no longer waited for."""
-        await self._channel.close(grace)
+        if isinstance(self._target, Addresses):
+            self._target.unfollow(self.current)
+        await asyncio.gather(*(channel.close(grace) for channel in self._connections.opened))
         for task in list(self._draining):
             task.cancel()
         await asyncio.gather(*self._draining, return_exceptions=True)
@@ -147,38 +183,103 @@ class ReplaceableChannel(grpc.aio.Channel):
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """Return a multicallable, as the other three do."""
-        return _MultiCallable(self, methodcaller("unary_unary", *args, **kwargs))
+        return _MultiCallable(self.current, methodcaller("unary_unary", *args, **kwargs))
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a multicallable."""
-        return _MultiCallable(self, methodcaller("unary_stream", *args, **kwargs))
+        return _MultiCallable(
+            self.current_for_stream, methodcaller("unary_stream", *args, **kwargs)
+        )
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
         """Return a multicallable."""
-        return _MultiCallable(self, methodcaller("stream_unary", *args, **kwargs))
+        return _MultiCallable(
+            self.current_for_stream, methodcaller("stream_unary", *args, **kwargs)
+        )
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a multicallable."""
-        return _MultiCallable(self, methodcaller("stream_stream", *args, **kwargs))
+        return _MultiCallable(
+            self.current_for_stream, methodcaller("stream_stream", *args, **kwargs)
+        )
 
     def _find_material(self) -> KeyMaterial | None:
         return self._certificates.current() if self._certificates else None
 
-    def _is_failing(self) -> bool:
-        is_old = time.monotonic() > self._open_time + REOPEN_SECONDS
-        return is_old and self._channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+    def _find_connections(self) -> "_Connections":
+        """Return the connections for new calls, after those that are out of date were replaced."""
+        material, connections = self._find_material(), self._connections
+        if material is not self._material:
+            self._material = material
+            self._credentials = _make_credentials(material)
+        elif connections.target == _find_target(self._target) and not connections.are_failing():
+            return connections
+        for channel in connections.opened:
+            self._drain(channel)
+        self._connections = self._connect()
+        return self._connections
 
-    def _open(self) -> grpc.aio.Channel:
-        self._open_time = time.monotonic()
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(self._target, options=self._options)
-        # Channels with the same credentials share their connections to an address.
-        return grpc.aio.secure_channel(self._target, self._credentials, options=self._options)
+    def _connect(self) -> "_Connections":
+        return _Connections(self._target, self._options, self._config, self._credentials)
 
     def _drain(self, channel: grpc.aio.Channel) -> None:
         task = asyncio.create_task(_close_drained(channel), name="drain_channel")
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
+
+
+class _Connections:
+    """The channels with one certificate to one target, which are replaced together."""
+
+    def __init__(
+        self,
+        target: Target,
+        options: Options,
+        config: ServiceConfig,
+        credentials: grpc.ChannelCredentials | None,
+    ) -> None:
+        self.target = _find_target(target)
+        self._options = options
+        self._credentials = credentials
+        self._open_time = time.monotonic()
+        self.opened: list[grpc.aio.Channel] = []
+        self.for_calls = self._open(self.target, config)
+        # By default, gRPC connects to the first address that it can, and then to no other.
+        self._stream_config = {name: config[name] for name in config if name != _BALANCING}
+        self._orders = itertools.cycle(target.orders() if isinstance(target, Addresses) else ())
+        self._for_streams: dict[str, grpc.aio.Channel] = {}
+
+    def for_stream(self) -> grpc.aio.Channel:
+        """Return the channel for a new stream, which begins at each replica in turn."""
+        order = next(self._orders, None)
+        if order is None:
+            return self.for_calls
+        if order not in self._for_streams:
+            self._for_streams[order] = self._open(order, self._stream_config)
+        return self._for_streams[order]
+
+    def are_failing(self) -> bool:
+        """Return whether no server of the target can be reached, though there was time for it."""
+        is_old = time.monotonic() > self._open_time + REOPEN_SECONDS
+        return is_old and self.for_calls.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+    def _open(self, target: str, config: ServiceConfig) -> grpc.aio.Channel:
+        options = _add_config(self._options, config)
+        # Channels with the same credentials share their connections to an address.
+        self.opened.append(
+            grpc.aio.secure_channel(target, self._credentials, options=options)
+            if self._credentials
+            else grpc.aio.insecure_channel(target, options=options)
+        )
+        return self.opened[-1]
+
+
+def _find_target(target: Target) -> str:
+    return target.target if isinstance(target, Addresses) else target
+
+
+def _add_config(options: Options, config: ServiceConfig) -> Options:
+    return [*options, ("grpc.service_config", json.dumps(dict(config)))]
 
 
 async def _close_drained(channel: grpc.aio.Channel) -> None:
@@ -199,15 +300,17 @@ class _MultiCallable:
     """A method of the channel that is current when it is called."""
 
     def __init__(
-        self, channel: ReplaceableChannel, make: Callable[[grpc.aio.Channel], Callable[..., Any]]
+        self,
+        find_channel: Callable[[], grpc.aio.Channel],
+        make: Callable[[grpc.aio.Channel], Callable[..., Any]],
     ) -> None:
-        self._channel = channel
+        self._find_channel = find_channel
         self._make = make
-        self._made_of = channel.current()
-        self._call = make(self._made_of)
+        self._made_of: grpc.aio.Channel | None = None
+        self._call: Callable[..., Any]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        channel = self._channel.current()
+        channel = self._find_channel()
         if channel is not self._made_of:
             self._call = self._make(channel)
             self._made_of = channel

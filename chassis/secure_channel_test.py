@@ -5,7 +5,7 @@ import gc
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import grpc
 import pytest
 
-from chassis.secure_channel import Addresses, ReplaceableChannel, open_channel
+from chassis.secure_channel import Addresses, ReplaceableChannel, ServiceConfig, open_channel
 from chassis.tls import Certificates, server_credentials
 from tools.certs.authority import Authority, KeyPair, spiffe_id
 from tools.certs.directories import write_directory
+from tools.testing.connection_attempts import counting_attempts
 
 NAMES = ("user", "order")
 AUTHORITY = Authority.create(NAMES)
@@ -33,6 +34,7 @@ class Handler(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self.peers: list[Peer] = []
+        self.streams = 0
         self.may_end = asyncio.Event()
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
@@ -45,6 +47,7 @@ class Handler(grpc.GenericRpcHandler):
         return request
 
     async def repeat(self, request: bytes, _context: object) -> AsyncIterator[bytes]:
+        self.streams += 1
         yield request
         await self.may_end.wait()
         yield request
@@ -260,14 +263,14 @@ async def test_calls_go_to_the_current_target_and_earlier_ones_go_on(
     port: int, handler: Handler, server_directory: Path, client_directory: Path
 ) -> None:
     other, certificates = Handler(), Certificates(client_directory)
-    addresses = Addresses(f"127.0.0.1:{port}")
+    addresses = Addresses(f"ipv4:127.0.0.1:{port}")
     async with (
         serving(other, server_directory) as other_port,
         ReplaceableChannel(addresses, (), certificates, "user") as channel,
     ):
         stream = channel.unary_stream(STREAM)(b"still there", timeout=SECONDS)
         assert await stream.read() == b"still there"
-        addresses.change(f"127.0.0.1:{other_port}")
+        addresses.change(f"ipv4:127.0.0.1:{other_port}")
         await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
         assert (len(handler.peers), len(other.peers)) == (0, 1)
         handler.may_end.set()
@@ -275,26 +278,114 @@ async def test_calls_go_to_the_current_target_and_earlier_ones_go_on(
         assert await stream.read() is grpc.aio.EOF
 
 
+@asynccontextmanager
+async def connect_to_replicas(
+    directory: Path, *ports: int
+) -> AsyncIterator[tuple[Addresses, ReplaceableChannel]]:
+    """Open a channel to addresses that may change, which soon tries those again that refuse."""
+    addresses = Addresses(list_ports(*ports))
+    options = (("grpc.initial_reconnect_backoff_ms", 10), ("grpc.max_reconnect_backoff_ms", 20))
+    certificates = Certificates(directory)
+    config: ServiceConfig = {"loadBalancingConfig": [{"round_robin": {}}]}
+    async with ReplaceableChannel(addresses, options, certificates, "user", config) as channel:
+        yield addresses, channel
+
+
+def list_ports(*ports: int) -> str:
+    return f"ipv4:{','.join(f'127.0.0.1:{port}' for port in ports)}"
+
+
+async def begin_streams(channel: ReplaceableChannel) -> list[Any]:
+    """Begin two streams, and return them."""
+    streams = [channel.unary_stream(STREAM)(b"begun", timeout=SECONDS) for _ in range(2)]
+    for stream in streams:
+        assert await stream.read() == b"begun"
+    return streams
+
+
+async def test_streams_are_spread_over_the_replicas(
+    port: int, handler: Handler, server_directory: Path, client_directory: Path
+) -> None:
+    other = Handler()
+    async with (
+        serving(other, server_directory) as other_port,
+        connect_to_replicas(client_directory, port, other_port) as (_, channel),
+    ):
+        for count in (1, 2):
+            await begin_streams(channel)
+            assert (handler.streams, other.streams) == (count, count)
+
+
+async def test_a_stream_begins_at_a_replica_that_can_be_reached(
+    port: int, handler: Handler, client_directory: Path
+) -> None:
+    async with (
+        counting_attempts("127.0.0.1") as attempts,
+        connect_to_replicas(client_directory, port, attempts.port) as (_, channel),
+    ):
+        await begin_streams(channel)
+    assert attempts.times
+    assert handler.streams == 2
+
+
+async def test_a_stream_that_lasts_connects_to_no_replica_that_is_gone(
+    port: int, handler: Handler, server_directory: Path, client_directory: Path
+) -> None:
+    async with asyncio.timeout(SECONDS), AsyncExitStack() as stack:
+        leaving = await stack.enter_async_context(AsyncExitStack())
+        other_port = await leaving.enter_async_context(serving(Handler(), server_directory))
+        addresses, channel = await stack.enter_async_context(
+            connect_to_replicas(client_directory, port, other_port)
+        )
+        streams = await begin_streams(channel)
+        await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+        await leaving.aclose()
+        attempts = await stack.enter_async_context(counting_attempts("127.0.0.1", other_port))
+        await attempts.wait_for_more()
+        addresses.change(list_ports(port))
+        await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+        # What another one does that is not told shows how long to wait.
+        control = await stack.enter_async_context(counting_attempts("127.0.0.1"))
+        _, untold = await stack.enter_async_context(
+            connect_to_replicas(client_directory, control.port)
+        )
+        untold.get_state(try_to_connect=True)
+        await control.wait_for_more()
+        before = len(attempts.times)
+        await control.wait_for_more()
+        assert len(attempts.times) == before
+        handler.may_end.set()
+        ends = await asyncio.gather(*(each.read() for each in streams), return_exceptions=True)
+        assert b"begun" in ends
+
+
 async def test_a_channel_that_makes_no_more_calls_leaves_its_previous_target(
     port: int, client_directory: Path
 ) -> None:
-    addresses = Addresses(f"127.0.0.1:{port}")
+    addresses = Addresses(f"ipv4:127.0.0.1:{port}")
     certificates = Certificates(client_directory)
     async with ReplaceableChannel(addresses, (), certificates, "user") as channel:
         await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
         assert count_connections(port) == 1
-        addresses.change("127.0.0.1:0")
+        addresses.change("ipv4:127.0.0.1:0")
         await wait_until_closed(port)
+
+
+async def test_a_channel_that_was_closed_follows_no_target(client_directory: Path) -> None:
+    async with connect_to_replicas(client_directory, 1) as (addresses, channel):
+        before = channel.current()
+    addresses.change(list_ports(2))
+    assert channel._connections.for_calls is before
 
 
 async def test_a_target_that_stays_the_same_leaves_the_connection(
     port: int, client_directory: Path
 ) -> None:
-    addresses = Addresses(f"127.0.0.1:{port}")
+    addresses = Addresses(f"ipv4:127.0.0.1:{port}")
     certificates = Certificates(client_directory)
     async with ReplaceableChannel(addresses, (), certificates, "user") as channel:
         before = channel.current()
-        addresses.change(f"127.0.0.1:{port}")
+        addresses.change(f"ipv4:127.0.0.1:{port}")
         assert channel.current() is before
 
 

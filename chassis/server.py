@@ -110,6 +110,8 @@ class Server:
         """How many probes in a row have succeeded."""
         self._probe = BackgroundTask("probe_database", self._probe_database, PROBE_INTERVAL_SECONDS)
         self._watch = BackgroundTask("watch_calls", calls.watch, WATCH_INTERVAL_SECONDS)
+        self.announced = asyncio.Event()
+        """Set when clients have been told to call this server."""
         self._announcement: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -128,6 +130,7 @@ class Server:
         """Tell clients that watch the health to call other servers; calls are still served."""
         if self._announcement:
             self._announcement.cancel()
+            await asyncio.wait([self._announcement])
         await self._probe.stop()
         await self._health.enter_graceful_shutdown()
 
@@ -155,6 +158,7 @@ class Server:
         except TimeoutError:
             self._log.warning("serving_without_revocations", service=self._service)
         await self._health.set(SERVER, _State.SERVING)
+        self.announced.set()
 
     async def _probe_database(self) -> None:
         try:

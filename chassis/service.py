@@ -234,7 +234,7 @@ class Service(Generic[ServicerT]):
                 task.start()
                 stack.push_async_callback(task.stop)
             garbage.make_collections_rare()
-            registration = _register(config, name, etcd)
+            registration = _register(config, name, etcd, server.announced)
             await stopping.wait()
             if registration:
                 await registration.stop()
@@ -253,11 +253,13 @@ def _follow_signals() -> asyncio.Event:
     return stopping
 
 
-def _register(config: ServiceSettings, service: str, etcd: Etcd) -> Registration | None:
-    """Register the service in etcd, if its target is there."""
+def _register(
+    config: ServiceSettings, service: str, etcd: Etcd, announced: asyncio.Event
+) -> Registration | None:
+    """Register the service in etcd once it is announced, if its target is there."""
     name = targets.registered_name(config.find_target(service))
     if not name:
         return None
-    registration = Registration(etcd, name, *config.find_address(service))
+    registration = Registration(etcd, name, *config.find_address(service), announced)
     registration.start()
     return registration

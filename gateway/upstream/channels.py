@@ -4,7 +4,6 @@ Channels belong to the event loop of their process: `open` must be called after 
 """
 
 import asyncio
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from chassis.client import CONNECTION_OPTIONS, LOAD_BALANCING
 from chassis.discovery import Directory
 from chassis.etcd import Etcd
-from chassis.secure_channel import open_channel
+from chassis.secure_channel import ServiceConfig, open_channel
 from chassis.tls import Certificates, server_name
 from gateway.upstream.descriptors import Method
 
@@ -30,6 +29,15 @@ By default gRPC probes the bandwidth, and a stream may run ahead by many megabyt
 KEEPALIVE_MILLISECONDS = 330_000
 """The interval of probes on a silent connection. By default a gRPC server allows one in five
 minutes; if it gets more, it closes the connection with every call on it."""
+
+_OPTIONS = list(
+    {
+        **dict(CONNECTION_OPTIONS),
+        "grpc.keepalive_time_ms": KEEPALIVE_MILLISECONDS,
+        "grpc.http2.bdp_probe": 0,
+        "grpc.http2.lookahead_bytes": STREAM_WINDOW_BYTES,
+    }.items()
+)
 
 _RETRY_POLICY = {
     "maxAttempts": 3,
@@ -73,7 +81,11 @@ class Upstream:
         for service, target in self._targets.items():
             safe = [rpc for rpc in self._methods if rpc.service == service and _is_safe(rpc)]
             self._channels[service] = open_channel(
-                directory.resolve(target), _options(safe), self._certificates, server_name(service)
+                directory.resolve(target),
+                _OPTIONS,
+                self._certificates,
+                server_name(service),
+                _make_config(safe),
             )
             self._stack.push_async_callback(self._channels[service].close)
         for rpc in self._methods:
@@ -101,22 +113,14 @@ def _is_safe(rpc: Method) -> bool:
     return rpc.rule.WhichOneof("pattern") == "get" and not rpc.client_streaming
 
 
-def _options(safe: Iterable[Method]) -> list[tuple[str, Any]]:
-    """Return channel options; only safe methods and health checks are retried."""
+def _make_config(safe: Iterable[Method]) -> ServiceConfig:
+    """Return a service config; only safe methods and health checks are retried."""
     names = [{"service": rpc.service, "method": rpc.descriptor.name} for rpc in safe]
-    config = {
+    return {
         **LOAD_BALANCING,
         "methodConfig": [{"name": [*names, _HEALTH_CHECK], "retryPolicy": _RETRY_POLICY}],
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     }
-    options = {
-        **dict(CONNECTION_OPTIONS),
-        "grpc.keepalive_time_ms": KEEPALIVE_MILLISECONDS,
-        "grpc.service_config": json.dumps(config),
-        "grpc.http2.bdp_probe": 0,
-        "grpc.http2.lookahead_bytes": STREAM_WINDOW_BYTES,
-    }
-    return list(options.items())
 
 
 def _multicallable(channel: grpc.aio.Channel, rpc: Method) -> Any:

@@ -41,7 +41,9 @@ async def test_a_service_is_found_once_it_is_registered(tmp_path: Path) -> None:
         port = server.add_secure_port("127.0.0.1:0", credentials)
         await server.start()
         stack.push_async_callback(server.stop, None)
-        registration = Registration(etcd, "lamp", "127.0.0.1", port)
+        announced = asyncio.Event()
+        announced.set()
+        registration = Registration(etcd, "lamp", "127.0.0.1", port, announced)
         registration.start()
         stack.push_async_callback(registration.stop)
         while await upstream.check() != {SERVICE: True}:

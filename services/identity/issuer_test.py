@@ -167,9 +167,9 @@ async def test_a_user_service_that_falls_silent_is_watched_anew(
 async def test_replicas_of_the_user_service_that_are_gone_are_watched_no_more() -> None:
     first, second = WatchedUsers(interval_seconds=0.01), WatchedUsers(interval_seconds=0.01)
     async with asyncio.timeout(10), watched(first) as port, watched(second) as other_port:
-        addresses = Addresses(address(port))
+        addresses = Addresses(f"ipv4:{address(port)}")
         async with clients(addresses):
             await first.watches.acquire()
-            addresses.change(address(other_port))
+            addresses.change(f"ipv4:{address(other_port)}")
             await first.has_ended.wait()
             await second.watches.acquire()

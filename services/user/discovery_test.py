@@ -4,7 +4,6 @@ No call is retried here, so that every error shows.
 """
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -92,8 +91,9 @@ class Shop:
         target = self.directory.resolve("etcd:///user")
         stack.push_async_callback(self.directory.close)
         await self.directory.open()
-        options = [*CONNECTION_OPTIONS, ("grpc.service_config", json.dumps(LOAD_BALANCING))]
-        channel = open_channel(target, options, self._certificates, "user")
+        channel = open_channel(
+            target, CONNECTION_OPTIONS, self._certificates, "user", LOAD_BALANCING
+        )
         stack.push_async_callback(channel.close)
         self._health: Any = health_pb2_grpc.HealthStub(channel)
         stack.push_async_callback(self._kill_replicas)

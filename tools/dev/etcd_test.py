@@ -1,23 +1,25 @@
 """A shop whose programs find each other in etcd: two replicas of each service, and one gateway."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from chassis.discovery import LEASE_SECONDS, PREFIX
 from chassis.etcd import SERVER_NAME, Etcd
 from chassis.tls import Certificates
 from tools.certs.directories import renew
+from tools.client.auth import Bearer
 from tools.client.session import Session
 from tools.dev.mixed_load import TIMEOUT_SECONDS, MixedLoad
 from tools.dev.replicas import CERTIFIED, ReplicatedShop
 from tools.dev.shop import SERVICES
 from tools.dev.testing import ADMIN_EMAIL, ADMIN_PASSWORD, open_environment
+from tools.testing.connection_attempts import counting_attempts
 from tools.testing.etcd import EtcdServer
 
 HOSTS = ("127.0.0.1", "127.0.0.2")
@@ -30,6 +32,8 @@ SILENT_SECONDS = 5.0
 """Longer than a caller waits before it connects again (chassis.client)."""
 IN_FLIGHT = 6
 """How many requests the load has at a time."""
+STREAMS = 8
+"""So many that each worker of the gateway has streams from all replicas."""
 
 
 class EtcdShop:
@@ -120,49 +124,57 @@ async def test_no_request_fails_while_etcd_is_frozen(shop: EtcdShop) -> None:
     shop.check_load()
 
 
-async def test_no_caller_connects_to_a_dead_replica_after_its_lease(shop: EtcdShop) -> None:
-    # No stream of a customer from it lasts: see chassis.secure_channel.
-    service = "product"
+async def test_a_dead_replica_fails_no_more_than_what_was_in_flight(shop: EtcdShop) -> None:
     async with shop.load.running():
         await shop.wait_until_used()
-        await shop.replicas.kill(service, 1)
-        kill_time = time.monotonic()
-        async with counting(HOSTS[1], shop.ports[service]) as connect_times:
-            await asyncio.sleep(LEASE_SECONDS + EXPIRY_SECONDS)
-            failures = list(shop.load.failures)
-            assert connect_times
-            await asyncio.sleep(SILENT_SECONDS)
-    assert max(connect_times) - kill_time < LEASE_SECONDS + EXPIRY_SECONDS
+        await shop.replicas.kill("product", 1)
+        await asyncio.sleep(LEASE_SECONDS + EXPIRY_SECONDS)
+        failures = list(shop.load.failures)
+        await asyncio.sleep(SILENT_SECONDS)
     # Those in flight fail, if they are not safe to repeat.
     assert shop.load.failures == failures
     assert len(failures) <= IN_FLIGHT
 
 
-async def test_callers_that_make_no_calls_let_dead_replicas_go_as_well(shop: EtcdShop) -> None:
+async def test_no_caller_connects_to_a_dead_replica_after_its_lease(shop: EtcdShop) -> None:
+    """Neither one that makes no more calls, nor one whose clients have streams."""
     async with shop.load.running():
         await shop.wait_until_used()
     async with AsyncExitStack() as stack:
+        watches = await stack.enter_async_context(watching_orders(shop.replicas.url))
         for service in SERVICES:
             await shop.replicas.kill(service, 1)
         kill_time = time.monotonic()
-        connect_times = [
-            await stack.enter_async_context(counting(HOSTS[1], shop.ports[service]))
+        attempts = [
+            await stack.enter_async_context(counting_attempts(HOSTS[1], shop.ports[service]))
             for service in SERVICES
         ]
         await asyncio.sleep(LEASE_SECONDS + EXPIRY_SECONDS + SILENT_SECONDS)
-    for times in connect_times:
-        assert 0 < max(times) - kill_time < LEASE_SECONDS + EXPIRY_SECONDS
+        assert not all(watch.done() for watch in watches)
+    last_times = [max(each.times) - kill_time for each in attempts]
+    assert max(last_times) < LEASE_SECONDS + EXPIRY_SECONDS
 
 
 @asynccontextmanager
-async def counting(host: str, port: int) -> AsyncIterator[list[float]]:
-    """Listen in the place of a replica, refuse to serve, and yield when callers have connected."""
-    times: list[float] = []
+async def watching_orders(url: str) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Watch all orders, over streams that have begun; each task ends with its stream."""
+    begun = asyncio.Semaphore(0)
 
-    def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        times.append(time.monotonic())
-        writer.close()
+    async def watch() -> None:
+        async with client.stream("GET", "/v1/orders:watch") as response:
+            lines = response.raise_for_status().aiter_lines()
+            await anext(lines)
+            begun.release()
+            async for _ in lines:
+                pass
 
-    server = await asyncio.start_server(refuse, host, port, family=socket.AF_INET)
-    async with server:
-        yield times
+    auth = Bearer(Session(ADMIN_EMAIL, ADMIN_PASSWORD))
+    async with httpx.AsyncClient(base_url=url, auth=auth, timeout=None, trust_env=False) as client:
+        watches = [asyncio.create_task(watch()) for _ in range(STREAMS)]
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            for _ in watches:
+                await begun.acquire()
+        yield watches
+        for each in watches:
+            each.cancel()
+        await asyncio.wait(watches)
