@@ -1,4 +1,4 @@
-"""Idempotency keys, by which a client names a call in its metadata, to be able to repeat it."""
+"""Idempotency keys, by which a client names a call, to be able to repeat it."""
 
 import hashlib
 import uuid
@@ -13,6 +13,7 @@ from chassis.codec import Context
 from chassis.database import Connection
 
 MAX_KEY_LENGTH = 255
+"""The longest idempotency key, in characters."""
 
 _METADATA_KEY = "idempotency-key"
 
@@ -29,17 +30,31 @@ class RepeatableRequest:
     """32 bytes that distinguish it from another request with the same key."""
 
 
-def read_key(context: Context) -> str:
-    """Return the idempotency key in the metadata of a call, or "" if there is none.
+def check_key(key: str) -> None:
+    """Check an idempotency key, which is stored, whether it was a field or metadata.
 
     Raises:
-        errors.InvalidArgument: it is empty, longer than MAX_KEY_LENGTH, or a card number.
+        errors.InvalidArgument: it is empty, too long, has a NUL or is a card number.
     """
-    for name, value in context.invocation_metadata() or ():
-        if name == _METADATA_KEY:
-            key = value if isinstance(value, str) else value.decode(errors="replace")
-            return _check(key)
-    return ""
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or "\x00" in key:
+        raise _invalid(f"must have 1 to {MAX_KEY_LENGTH} characters, none of them NUL")
+    if is_card_number(key):
+        raise _invalid("must not be a card number")
+
+
+def read_key(context: Context, field: str = "") -> str:
+    """Return the idempotency key of a call, or "" if it has none.
+
+    That is the `field` of its request or, if it is empty, the key in its metadata.
+
+    Raises:
+        errors.InvalidArgument: the key is invalid, for example empty in the metadata.
+    """
+    key = field or _read_metadata(context)
+    if key is None:
+        return ""
+    check_key(key)
+    return key
 
 
 def identify(context: Context, request: Message) -> RepeatableRequest | None:
@@ -84,12 +99,11 @@ async def find_made(
     return cast(uuid.UUID, resource_id)
 
 
-def _check(key: str) -> str:
-    if not 1 <= len(key) <= MAX_KEY_LENGTH:
-        raise _invalid(f"must have 1 to {MAX_KEY_LENGTH} characters")
-    if is_card_number(key):
-        raise _invalid("must not be a card number")
-    return key
+def _read_metadata(context: Context) -> str | None:
+    for name, value in context.invocation_metadata() or ():
+        if name == _METADATA_KEY:
+            return value if isinstance(value, str) else value.decode(errors="replace")
+    return None
 
 
 def _invalid(rule: str) -> errors.InvalidArgument:

@@ -6,7 +6,7 @@ What stays with the domain and with other modules of the chassis:
   are sent, which bounds the time to normalize them too, and in the domain as they are stored.
 - What an option would describe worse: codes of currencies and countries, masks, repeated items.
 - What has a reason of its own, on which clients act: page sizes, page tokens, numbers of ids and
-  sizes of chunks, and the idempotency key of an order, which may also be metadata.
+  sizes of chunks, and the idempotency keys of orders and refunds, which may also be metadata.
 
 A repeated field of messages needs max_items: protovalidate visits every item otherwise, even if the
 first one breaks a rule, which takes up to a minute for two million.

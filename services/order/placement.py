@@ -12,18 +12,13 @@ from chassis.card_number import is_card_number
 from chassis.violations import Violations
 from services.order.domain import Line, NewOrder, Order
 
-MAX_IDEMPOTENCY_KEY = 255
-"""The longest idempotency key, in characters."""
-
 
 def check_new_order(order: NewOrder) -> None:
     """Check what the proto does not state of an order that a client places.
 
     Raises:
-        errors.InvalidArgument: the idempotency key is invalid.
         errors.Unprocessable: with a violation per invalid field; it contains no payment method.
     """
-    check_idempotency_key(order.idempotency_key)
     violations = Violations()
     violations.check(
         not is_card_number(order.payment_method),
@@ -32,24 +27,6 @@ def check_new_order(order: NewOrder) -> None:
     )
     _check_lines(violations, order.lines)
     violations.raise_any()
-
-
-def check_idempotency_key(idempotency_key: str) -> None:
-    """Check the idempotency key of an order before anything else.
-
-    Without its key, a request cannot be recognized as repeated; the results of a chunk contain the
-    keys of its orders.
-
-    Raises:
-        errors.InvalidArgument: it is empty, too long, has a NUL or is a card number.
-    """
-    if not 1 <= len(idempotency_key) <= MAX_IDEMPOTENCY_KEY or "\x00" in idempotency_key:
-        rule = f"must have 1 to {MAX_IDEMPOTENCY_KEY} characters, none of them NUL"
-        violation = errors.Violation("idempotency_key", rule)
-        raise errors.InvalidArgument("INVALID_IDEMPOTENCY_KEY", violations=[violation])
-    if is_card_number(idempotency_key):
-        violation = errors.Violation("idempotency_key", "must not be a card number")
-        raise errors.InvalidArgument("INVALID_IDEMPOTENCY_KEY", violations=[violation])
 
 
 def hash_request(order: NewOrder) -> bytes:

@@ -2,7 +2,6 @@
 
 import uuid
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -24,15 +23,9 @@ def test_check_new_order_accepts_an_order() -> None:
     placement.check_new_order(ORDER)
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "a\x00b"])
-def test_check_new_order_rejects_an_invalid_key_before_other_fields(key: str) -> None:
-    assert fields_of(replace(ORDER, idempotency_key=key, lines=())) == ["idempotency_key"]
-
-
-@pytest.mark.parametrize("field", ["payment_method", "idempotency_key"])
-def test_check_new_order_rejects_a_card_number(field: str) -> None:
-    changes: dict[str, Any] = {field: "4242 4242 4242 4242"}
-    assert fields_of(replace(ORDER, **changes)) == [field]
+def test_check_new_order_rejects_a_card_number() -> None:
+    order = replace(ORDER, payment_method="4242 4242 4242 4242")
+    assert fields_of(order) == ["payment_method"]
 
 
 def test_check_new_order_rejects_a_repeated_product() -> None:

@@ -15,7 +15,6 @@ from chassis import errors
 from chassis.money import Amount
 from chassis.violations import Violations
 from services.order.domain import Conflict, Line, Order, State, error_metadata
-from services.order.placement import check_idempotency_key
 
 MAX_PENDING = 100
 """The most refunds of an order that may be PENDING at a time."""
@@ -67,10 +66,8 @@ def check_new_refund(new: NewRefund) -> None:
     """Check what the proto does not state of a refund that a client requests.
 
     Raises:
-        errors.InvalidArgument: the idempotency key is invalid.
         errors.Unprocessable: with a violation per invalid field.
     """
-    check_idempotency_key(new.idempotency_key)
     violations = Violations()
     violations.check(new.amount is None or new.amount.minor > 0, "amount", "must be positive")
     distinct = len({line.product_id for line in new.restock}) == len(new.restock)

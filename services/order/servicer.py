@@ -294,7 +294,8 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
 
     def _try_parse(self, request: order_pb2.CreateOrderRequest) -> NewOrder | errors.Error:
         try:
-            placement.check_idempotency_key(request.idempotency_key)
+            # First, because a result with a very long key has no room for other violations.
+            idempotency.check_key(request.idempotency_key)
             rules.check(request)
             return self._parse(request, request.idempotency_key)
         except errors.Error as error:
@@ -310,8 +311,12 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
 def _find_key(
     request: order_pb2.CreateOrderRequest | order_pb2.RefundOrderRequest, context: Context
 ) -> str:
-    """Return the idempotency key of a request, or a new one for a request that has none."""
-    return request.idempotency_key or idempotency.read_key(context) or str(uuid.uuid4())
+    """Return the idempotency key of a request, or a new one for a request that has none.
+
+    Raises:
+        errors.InvalidArgument: the key is invalid.
+    """
+    return idempotency.read_key(context, request.idempotency_key) or str(uuid.uuid4())
 
 
 def _owner() -> uuid.UUID | None:

@@ -80,8 +80,8 @@ async def test_product_of_another_key_or_of_none_is_not_returned(products: Produ
         assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "SKU_TAKEN")
 
 
-@pytest.mark.parametrize("key", ["", "k" * 256, "4242 4242 4242 4242"])
-async def test_key_that_is_no_key_is_refused(products: Products, key: str) -> None:
+@pytest.mark.parametrize("key", ["", "4242 4242 4242 4242"])
+async def test_invalid_key_is_refused(products: Products, key: str) -> None:
     refused = await refusal(add(products, lamp(), key))
     assert (refused.reason, refused.fields) == ("INVALID_IDEMPOTENCY_KEY", ["idempotency_key"])
     assert await listed(products) == []
