@@ -91,6 +91,8 @@ async def test_adjust_stock_rejects_invalid_adjustments(
     assert refused.fields == ["idempotency_key"]
     refused = await refusal(products.AdjustStock(adjust(lamp, 1, idempotency_key="\x00")))
     assert refused.fields == ["idempotency_key"]
+    refused = await refusal(products.AdjustStock(adjust(lamp, 1, "4242 4242 4242 4242")))
+    assert (refused.reason, refused.fields) == ("INVALID_IDEMPOTENCY_KEY", ["idempotency_key"])
     refused = await refusal(products.AdjustStock(adjust(UNKNOWN_ID, 1)))
     assert refused.reason == "PRODUCT_NOT_FOUND"
     assert await stock_of(products, lamp) == (3, 2, 0, 5)

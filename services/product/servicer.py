@@ -113,7 +113,7 @@ class ProductServicer(product_pb2_grpc.ProductServiceServicer):
     async def AdjustStock(
         self, request: product_pb2.AdjustStockRequest, context: Context
     ) -> product_pb2.Product:
-        key = request.idempotency_key or idempotency.read_key(context)
+        key = idempotency.read_key(context, request.idempotency_key)
         adjustment = domain.check_adjustment(messages.parse_adjustment(request, key))
         product_id = adjustment.product_id
         async with self._database.transaction() as connection:
