@@ -114,7 +114,8 @@ class Database:
         """Obtain a connection in autocommit mode, for single statements.
 
         Raises:
-            errors.Unavailable: the database is down, or too many calls wait for a connection.
+            errors.Unavailable: the database is down or takes no writes, or too many calls wait for
+                a connection.
             errors.DeadlineExceeded: a statement took longer than it may.
         """
         with _database_errors():

@@ -115,7 +115,7 @@ def current_channel(channel: grpc.aio.Channel) -> grpc.aio.Channel:
 
 
 class ReplaceableChannel(grpc.aio.Channel):
-    """A channel that is replaced behind the scenes when the certificates or the target change.
+    """A channel that is replaced when its certificate or its target changes, or when it fails.
 
     What was made of it, such as the stub of a service, stays usable.
     """

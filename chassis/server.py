@@ -2,7 +2,8 @@
 
 The health of the service is NOT_SERVING while the database cannot be reached or is not migrated,
 and while the server stops. That of the server as a whole, which has an empty name, is SERVING from
-when it knows whom to trust until the server stops: clients call no replica without it.
+when it knows whom to trust, or after ANNOUNCE_SECONDS, until the server stops: clients call no
+replica without it.
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""The SQL of the inbox of webhooks. Callers own the connections and their transactions."""
+"""The SQL of the inbox of webhooks.
+
+Callers own the connections and their transactions, except for `delete_old`.
+"""
 
 import datetime as dt
 from typing import LiteralString

@@ -1,6 +1,7 @@
 """The SQL of how users log in, and as what: addresses, passwords, outside identities and roles.
 
-Callers own the connections and their transactions. Profiles are in `repository`.
+Callers own the connections and their transactions, except for `delete_expired_id_tokens`. Profiles
+are in `repository`.
 """
 
 import datetime as dt

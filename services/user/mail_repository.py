@@ -1,6 +1,6 @@
 """The SQL of mails that wait to be sent, and of the tokens in those that were.
 
-Callers own the connections and their transactions.
+Callers own the connections and their transactions, except for `delete_expired_tokens`.
 """
 
 import datetime as dt

@@ -1,4 +1,6 @@
-"""The SQL of sessions and their refresh tokens. Callers own the connections and transactions.
+"""The SQL of sessions and their refresh tokens.
+
+Callers own the connections and their transactions, except for `delete_ended`.
 
 Whoever changes what a session depends on, which is the password and the role of its user, does so
 before ending the sessions, in one transaction: a session that begins meanwhile waits for the row of
