@@ -22,7 +22,7 @@ from chassis.database import Database
 from chassis.health import SERVER, STARTED
 from chassis.interceptor import RpcInterceptor
 from chassis.supervision import BackgroundTask
-from chassis.transport import MESSAGE_OPTIONS
+from chassis.transport import MESSAGE_OPTIONS, STREAM_OPTIONS
 
 PROBE_INTERVAL_SECONDS = 0.5
 STEADY_PROBES = 2
@@ -34,12 +34,6 @@ ANNOUNCE_SECONDS = 10.0
 down for longer, and not everything needs it."""
 MAX_PROBES = 1_000
 """How many calls of health and reflection may be in flight beside those that Limits counts."""
-
-STREAM_WINDOW_BYTES = 64 * 1024
-"""How much of a client's stream is read ahead; a larger message is read whole.
-
-By default gRPC probes the bandwidth and reads many megabytes ahead.
-"""
 
 Register = Callable[[grpc.aio.Server], None]
 _State = health_pb2.HealthCheckResponse
@@ -93,12 +87,11 @@ class Server:
             maximum_concurrent_rpcs=limits.max_calls + MAX_PROBES,
             options=[
                 *MESSAGE_OPTIONS,
+                *STREAM_OPTIONS,
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_connection_age_ms", int(1_000 * limits.max_connection_seconds)),
                 # By default a client that pings on a silent stream is disconnected.
                 ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
-                ("grpc.http2.bdp_probe", 0),
-                ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
             ],
         )
         register(self._server)

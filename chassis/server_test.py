@@ -33,6 +33,7 @@ pytest_plugins = ("chassis.testing", "tools.postgres.testing")
 DATABASE = "user"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+MEBIBYTE = 1024 * 1024
 
 
 @pytest.fixture
@@ -239,3 +240,43 @@ async def test_an_outage_of_the_database_does_not_keep_clients_away(
         monkeypatch.setattr(database, "check", down)
         await wait_for_health(channel, NOT_SERVING)
         assert await is_served(channel)
+
+
+async def test_a_client_is_not_far_ahead_of_a_service_that_stops_reading(
+    database: Database,
+) -> None:
+    sent = received = 0
+
+    async def upload(requests: AsyncIterator[bytes], _context: object) -> AsyncIterator[bytes]:
+        nonlocal received
+        async for request in requests:
+            received += len(request)
+            # By then gRPC would have measured the bandwidth, which is high.
+            if received >= 32 * MEBIBYTE:
+                await asyncio.Event().wait()
+        yield b""
+
+    async def send(channel: grpc.aio.Channel) -> None:
+        nonlocal sent
+        call: Any = channel.stream_stream(f"/{SERVICE}/upload")()
+        while True:
+            await call.write(bytes(16 * 1024))
+            sent += 16 * 1024
+
+    handler: Any = grpc.stream_stream_rpc_method_handler(upload)
+    generic = grpc.method_handlers_generic_handler(SERVICE, {"upload": handler})
+    server = Server(
+        SERVICE,
+        lambda server: server.add_generic_rpc_handlers((generic,)),
+        access_control(["upload"]),
+        database,
+        "127.0.0.1:0",
+    )
+    async with asyncio.timeout(30), serving(server) as channel:
+        sending = asyncio.create_task(send(channel))
+        before = -1
+        while received < 32 * MEBIBYTE or sent > before:
+            before = sent
+            await asyncio.sleep(0.2)
+        sending.cancel()
+    assert sent - received < MEBIBYTE

@@ -16,15 +16,10 @@ from chassis.discovery import Directory
 from chassis.etcd import Etcd
 from chassis.secure_channel import ServiceConfig, open_channel
 from chassis.tls import Certificates, server_name
+from chassis.transport import STREAM_OPTIONS
 from gateway.upstream.descriptors import Method
 
 HEALTH_TIMEOUT_SECONDS = 1.0
-
-STREAM_WINDOW_BYTES = 64 * 1024
-"""How much of a response may wait for a client that does not read; a larger message is read whole.
-
-By default gRPC probes the bandwidth, and a stream may run ahead by many megabytes.
-"""
 
 KEEPALIVE_MILLISECONDS = 330_000
 """The interval of probes on a silent connection. By default a gRPC server allows one in five
@@ -33,9 +28,8 @@ minutes; if it gets more, it closes the connection with every call on it."""
 _OPTIONS = list(
     {
         **dict(CONNECTION_OPTIONS),
+        **dict(STREAM_OPTIONS),
         "grpc.keepalive_time_ms": KEEPALIVE_MILLISECONDS,
-        "grpc.http2.bdp_probe": 0,
-        "grpc.http2.lookahead_bytes": STREAM_WINDOW_BYTES,
     }.items()
 )
 

@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 
 from bazaar.order.v1 import order_pb2, order_pb2_grpc
+from chassis.transport import STREAM_OPTIONS
 from tools.dev.running_shop import Shop, open_shop, process_name, requesting
 from tools.dev.shop import SERVICES
 from tools.dev.testing import ShopProcess, make_credentials, open_environment
@@ -111,11 +112,7 @@ async def _read_one_message_each(stack: contextlib.AsyncExitStack, shop: Shop) -
 
 async def _open_stub(stack: contextlib.AsyncExitStack, shop: Shop) -> Any:
     """Connect to the order service, with no room for what is not read."""
-    options = [
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", 64 * 1024),
-    ]
+    options = [("grpc.use_local_subchannel_pool", 1), *STREAM_OPTIONS]
     address = f"127.0.0.1:{shop.environment['ORDERSERVICE_PORT']}"
     credentials = make_credentials(shop.environment)
     opened = grpc.aio.secure_channel(address, credentials, options=options)
