@@ -16,7 +16,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from operator import methodcaller
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
@@ -153,7 +153,9 @@ class ReplaceableChannel(grpc.aio.Channel):
         """Close the channel; calls over earlier ones are no longer waited for."""
         if isinstance(self._target, Addresses):
             self._target.unfollow(self.current)
-        await asyncio.gather(*(channel.close(grace) for channel in self._connections.opened))
+        connections = self._connections
+        opened = (connections.for_calls, *connections.for_streams.values())
+        await asyncio.gather(*(channel.close(grace) for channel in opened))
         for task in list(self._draining):
             task.cancel()
         await asyncio.gather(*self._draining, return_exceptions=True)
@@ -214,16 +216,18 @@ class ReplaceableChannel(grpc.aio.Channel):
             self._credentials = _make_credentials(material)
         elif connections.target == _find_target(self._target) and not connections.are_failing():
             return connections
-        for channel in connections.opened:
-            self._drain(channel)
+        self._drain(_close_drained(connections.for_calls))
+        # What is left of a stream that has ended connects to nobody.
+        for channel in connections.for_streams.values():
+            self._drain(channel.close(DRAIN_SECONDS))
         self._connections = self._connect()
         return self._connections
 
     def _connect(self) -> "_Connections":
         return _Connections(self._target, self._options, self._config, self._credentials)
 
-    def _drain(self, channel: grpc.aio.Channel) -> None:
-        task = asyncio.create_task(_close_drained(channel), name="drain_channel")
+    def _drain(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(closing, name="drain_channel")
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
 
@@ -242,21 +246,20 @@ class _Connections:
         self._options = options
         self._credentials = credentials
         self._open_time = time.monotonic()
-        self.opened: list[grpc.aio.Channel] = []
         self.for_calls = self._open(self.target, config)
         # By default, gRPC connects to the first address that it can, and then to no other.
         self._stream_config = {name: config[name] for name in config if name != _BALANCING}
         self._orders = itertools.cycle(target.orders() if isinstance(target, Addresses) else ())
-        self._for_streams: dict[str, grpc.aio.Channel] = {}
+        self.for_streams: dict[str, grpc.aio.Channel] = {}
 
     def for_stream(self) -> grpc.aio.Channel:
         """Return the channel for a new stream, which begins at each replica in turn."""
         order = next(self._orders, None)
         if order is None:
             return self.for_calls
-        if order not in self._for_streams:
-            self._for_streams[order] = self._open(order, self._stream_config)
-        return self._for_streams[order]
+        if order not in self.for_streams:
+            self.for_streams[order] = self._open(order, self._stream_config)
+        return self.for_streams[order]
 
     def are_failing(self) -> bool:
         """Return whether no server of the target can be reached, though there was time for it."""
@@ -266,12 +269,9 @@ class _Connections:
     def _open(self, target: str, config: ServiceConfig) -> grpc.aio.Channel:
         options = _add_config(self._options, config)
         # Channels with the same credentials share their connections to an address.
-        self.opened.append(
-            grpc.aio.secure_channel(target, self._credentials, options=options)
-            if self._credentials
-            else grpc.aio.insecure_channel(target, options=options)
-        )
-        return self.opened[-1]
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(target, options=options)
+        return grpc.aio.secure_channel(target, self._credentials, options=options)
 
 
 def _find_target(target: Target) -> str:

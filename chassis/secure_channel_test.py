@@ -450,6 +450,30 @@ async def test_the_previous_connection_is_closed_though_its_last_call_is_garbage
     await wait_until_closed(port)
 
 
+@pytest.mark.usefixtures("_no_collections")
+async def test_garbage_is_collected_once_for_all_replicas(
+    port: int, handler: Handler, server_directory: Path, client_directory: Path
+) -> None:
+    collections = 0
+
+    def count(phase: str, _info: Mapping[str, int]) -> None:
+        nonlocal collections
+        collections += phase == "start"
+
+    async with (
+        serving(handler, server_directory) as other_port,
+        connect_to_replicas(client_directory, port, other_port) as (addresses, channel),
+    ):
+        handler.may_end.set()
+        for stream in await begin_streams(channel):
+            assert [await stream.read(), await stream.read()] == [b"begun", grpc.aio.EOF]
+        gc.callbacks.append(count)
+        addresses.change(list_ports(port))
+        await asyncio.wait_for(asyncio.gather(*channel._draining), SECONDS)
+        gc.callbacks.remove(count)
+    assert collections == 1
+
+
 async def wait_until_closed(port: int) -> None:
     async with asyncio.timeout(SECONDS):
         while count_connections(port):  # noqa: ASYNC110
