@@ -58,15 +58,15 @@ class Addresses:
 
     def __init__(self, target: str) -> None:
         self.target = target
-        self._followers: list[Callable[[], object]] = []
+        self._followers: set[Callable[[], object]] = set()
 
     def follow(self, follower: Callable[[], object]) -> None:
         """Have a function called after each change."""
-        self._followers.append(follower)
+        self._followers.add(follower)
 
     def unfollow(self, follower: Callable[[], object]) -> None:
         """Have a function called no more."""
-        self._followers.remove(follower)
+        self._followers.discard(follower)
 
     def change(self, target: str) -> None:
         """Replace the target; it may be the same."""
@@ -137,6 +137,7 @@ class ReplaceableChannel(grpc.aio.Channel):
         self._credentials = _make_credentials(self._material)
         self._connections = self._connect()
         self._draining: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         if isinstance(target, Addresses):
             # A channel that makes no calls would go on connecting to servers that are gone.
             target.follow(self.current)
@@ -147,10 +148,12 @@ class ReplaceableChannel(grpc.aio.Channel):
 
     def current_for_stream(self) -> grpc.aio.Channel:
         """Return the channel for a new stream."""
-        return self._find_connections().for_stream()
+        connections = self._find_connections()
+        return connections.for_calls if self._is_closed else connections.for_stream()
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel; calls over earlier ones are no longer waited for."""
+        self._is_closed = True
         if isinstance(self._target, Addresses):
             self._target.unfollow(self.current)
         connections = self._connections
@@ -210,7 +213,10 @@ class ReplaceableChannel(grpc.aio.Channel):
 
     def _find_connections(self) -> "_Connections":
         """Return the connections for new calls, after those that are out of date were replaced."""
-        material, connections = self._find_material(), self._connections
+        connections = self._connections
+        if self._is_closed:
+            return connections
+        material = self._find_material()
         if material is not self._material:
             self._material = material
             self._credentials = _make_credentials(material)

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -373,9 +374,27 @@ async def test_a_channel_that_makes_no_more_calls_leaves_its_previous_target(
 
 async def test_a_channel_that_was_closed_follows_no_target(client_directory: Path) -> None:
     async with connect_to_replicas(client_directory, 1) as (addresses, channel):
-        before = channel.current()
+        followed = weakref.ref(channel)
+    del channel
+    gc.collect()
+    assert addresses.target
+    assert followed() is None
+
+
+async def test_a_channel_that_was_closed_makes_no_call(client_directory: Path) -> None:
+    async with connect_to_replicas(client_directory, 1, 2) as (addresses, channel):
+        pass
+    for method in (channel.unary_unary(METHOD), channel.unary_stream(STREAM)):
+        with pytest.raises(grpc.aio.UsageError):
+            method(b"", timeout=SECONDS)
     addresses.change(list_ports(2))
-    assert channel._connections.for_calls is before
+    with pytest.raises(grpc.aio.UsageError):
+        channel.unary_unary(METHOD)(b"", timeout=SECONDS)
+
+
+async def test_a_channel_may_be_closed_again(client_directory: Path) -> None:
+    async with connect_to_replicas(client_directory, 1) as (_, channel):
+        await channel.close()
 
 
 async def test_a_target_that_stays_the_same_leaves_the_connection(
