@@ -8,15 +8,19 @@ A call ends soon, and a stream may last for long. So where the replicas of a ser
 streams have channels of their own, which spread nothing: each is connected to one replica, and
 connects to no other while that is there. A channel for calls is connected to all replicas, and goes
 on connecting to one that is gone.
+
+gRPC leaves out a replica that fails calls (see `chassis.client`). One that fails streams is left
+out by this module.
 """
 
 import asyncio
 import gc
-import itertools
 import json
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from operator import methodcaller
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
@@ -41,6 +45,9 @@ REOPEN_SECONDS = 5.0
 gRPC looks a name up at once then. It would do so after pauses that grow to two minutes, while the
 name has no address.
 """
+
+LEFT_OUT_SECONDS = 10.0
+"""How long no stream begins at a replica after it has failed one with UNAVAILABLE."""
 
 Options = Sequence[tuple[str, Any]]
 ServiceConfig = Mapping[str, Any]
@@ -136,7 +143,7 @@ class ReplaceableChannel(grpc.aio.Channel):
         self._material = self._find_material()
         self._credentials = _make_credentials(self._material)
         self._connections = self._connect()
-        self._draining: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
         if isinstance(target, Addresses):
             # A channel that makes no calls would go on connecting to servers that are gone.
@@ -159,9 +166,9 @@ class ReplaceableChannel(grpc.aio.Channel):
         connections = self._connections
         opened = (connections.for_calls, *connections.for_streams.values())
         await asyncio.gather(*(channel.close(grace) for channel in opened))
-        for task in list(self._draining):
+        for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._draining, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -192,21 +199,18 @@ class ReplaceableChannel(grpc.aio.Channel):
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a multicallable."""
-        return _MultiCallable(
-            self.current_for_stream, methodcaller("unary_stream", *args, **kwargs)
-        )
+        make = methodcaller("unary_stream", *args, **kwargs)
+        return _MultiCallable(self.current_for_stream, make, self._note_end)
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
         """Return a multicallable."""
-        return _MultiCallable(
-            self.current_for_stream, methodcaller("stream_unary", *args, **kwargs)
-        )
+        make = methodcaller("stream_unary", *args, **kwargs)
+        return _MultiCallable(self.current_for_stream, make, self._note_end)
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a multicallable."""
-        return _MultiCallable(
-            self.current_for_stream, methodcaller("stream_stream", *args, **kwargs)
-        )
+        make = methodcaller("stream_stream", *args, **kwargs)
+        return _MultiCallable(self.current_for_stream, make, self._note_end)
 
     def _find_material(self) -> KeyMaterial | None:
         return self._certificates.current() if self._certificates else None
@@ -222,20 +226,25 @@ class ReplaceableChannel(grpc.aio.Channel):
             self._credentials = _make_credentials(material)
         elif connections.target == _find_target(self._target) and not connections.are_failing():
             return connections
-        self._drain(_close_drained(connections.for_calls))
+        self._run(_close_drained(connections.for_calls), "drain_channel")
         # What is left of a stream that has ended connects to nobody.
         for channel in connections.for_streams.values():
-            self._drain(channel.close(DRAIN_SECONDS))
+            self._run(channel.close(DRAIN_SECONDS), "drain_channel")
         self._connections = self._connect()
         return self._connections
 
     def _connect(self) -> "_Connections":
         return _Connections(self._target, self._options, self._config, self._credentials)
 
-    def _drain(self, closing: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(closing, name="drain_channel")
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
+    def _note_end(self, channel: grpc.aio.Channel, stream: Any) -> None:
+        connections = self._connections
+        if channel is not connections.for_calls:
+            self._run(connections.leave_out_if_failed(channel, stream), "note_end")
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 class _Connections:
@@ -255,17 +264,28 @@ class _Connections:
         self.for_calls = self._open(self.target, config)
         # By default, gRPC connects to the first address that it can, and then to no other.
         self._stream_config = {name: config[name] for name in config if name != _BALANCING}
-        self._orders = itertools.cycle(target.orders() if isinstance(target, Addresses) else ())
+        self._orders = deque(target.orders() if isinstance(target, Addresses) else ())
         self.for_streams: dict[str, grpc.aio.Channel] = {}
 
     def for_stream(self) -> grpc.aio.Channel:
         """Return the channel for a new stream, which begins at each replica in turn."""
-        order = next(self._orders, None)
-        if order is None:
+        if not self._orders:
             return self.for_calls
+        order = self._orders[0]
+        self._orders.rotate(-1)
         if order not in self.for_streams:
             self.for_streams[order] = self._open(order, self._stream_config)
         return self.for_streams[order]
+
+    async def leave_out_if_failed(self, channel: grpc.aio.Channel, stream: Any) -> None:
+        """Begin no stream for a time at a replica that has failed one, unless no other is left."""
+        if await stream.code() is not grpc.StatusCode.UNAVAILABLE:
+            return
+        for order in self._orders if len(self._orders) > 1 else ():
+            if self.for_streams.get(order) is channel:
+                self._orders.remove(order)
+                asyncio.get_running_loop().call_later(LEFT_OUT_SECONDS, self._orders.append, order)
+                return
 
     def are_failing(self) -> bool:
         """Return whether no server of the target can be reached, though there was time for it."""
@@ -309,9 +329,11 @@ class _MultiCallable:
         self,
         find_channel: Callable[[], grpc.aio.Channel],
         make: Callable[[grpc.aio.Channel], Callable[..., Any]],
+        note_end: Callable[[grpc.aio.Channel, Any], None] | None = None,
     ) -> None:
         self._find_channel = find_channel
         self._make = make
+        self._note_end = note_end
         self._made_of: grpc.aio.Channel | None = None
         self._call: Callable[..., Any]
 
@@ -320,4 +342,7 @@ class _MultiCallable:
         if channel is not self._made_of:
             self._call = self._make(channel)
             self._made_of = channel
-        return self._call(*args, **kwargs)
+        call = self._call(*args, **kwargs)
+        if self._note_end:
+            call.add_done_callback(partial(self._note_end, channel))
+        return call

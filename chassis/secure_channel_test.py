@@ -36,6 +36,7 @@ class Handler(grpc.GenericRpcHandler):
     def __init__(self) -> None:
         self.peers: list[Peer] = []
         self.streams = 0
+        self.is_sick = False
         self.may_end = asyncio.Event()
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
@@ -47,8 +48,10 @@ class Handler(grpc.GenericRpcHandler):
         self.peers.append(context.auth_context())
         return request
 
-    async def repeat(self, request: bytes, _context: object) -> AsyncIterator[bytes]:
+    async def repeat(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
         self.streams += 1
+        if self.is_sick:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "sick")
         yield request
         await self.may_end.wait()
         yield request
@@ -317,6 +320,63 @@ async def test_streams_are_spread_over_the_replicas(
             assert (handler.streams, other.streams) == (count, count)
 
 
+async def fail_streams(channel: ReplaceableChannel, count: int) -> None:
+    """Begin streams one after another until as many have failed."""
+    while count:
+        stream = channel.unary_stream(STREAM)(b"begun", timeout=SECONDS)
+        try:
+            assert await stream.read() == b"begun"
+        except grpc.aio.AioRpcError:
+            count -= 1
+        stream.cancel()
+        await wait_for_tasks(channel)
+
+
+async def wait_for_tasks(channel: ReplaceableChannel) -> None:
+    """Wait until the channel has closed what it drains, and noted how its streams have ended."""
+    await asyncio.wait_for(asyncio.gather(*channel._tasks), SECONDS)
+
+
+@pytest.fixture
+def sick() -> Handler:
+    handler = Handler()
+    handler.is_sick = True
+    return handler
+
+
+async def test_a_replica_that_fails_a_stream_is_left_out(
+    port: int, handler: Handler, sick: Handler, server_directory: Path, client_directory: Path
+) -> None:
+    async with (
+        serving(sick, server_directory) as sick_port,
+        connect_to_replicas(client_directory, port, sick_port) as (_, channel),
+    ):
+        await fail_streams(channel, 1)
+        await begin_streams(channel)
+        assert (handler.streams > 1, sick.streams) == (True, 1)
+        handler.is_sick = True
+        await fail_streams(channel, 2)
+        assert sick.streams == 1
+        assert channel.current_for_stream() is not channel.current()
+
+
+async def test_a_replica_that_was_left_out_has_streams_again(
+    port: int,
+    sick: Handler,
+    server_directory: Path,
+    client_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("chassis.secure_channel.LEFT_OUT_SECONDS", 0.01)
+    async with (
+        asyncio.timeout(SECONDS),
+        serving(sick, server_directory) as sick_port,
+        connect_to_replicas(client_directory, port, sick_port) as (_, channel),
+    ):
+        await fail_streams(channel, 2)
+    assert sick.streams == 2
+
+
 async def test_a_stream_begins_at_a_replica_that_can_be_reached(
     port: int, handler: Handler, client_directory: Path
 ) -> None:
@@ -419,7 +479,7 @@ async def test_the_previous_connection_is_closed_when_its_calls_have_ended(
     assert before.get_state() is grpc.ChannelConnectivity.READY
     handler.may_end.set()
     assert [await stream.read(), await stream.read()] == [b"", grpc.aio.EOF]
-    await asyncio.wait_for(asyncio.gather(*channel._draining), SECONDS)
+    await wait_for_tasks(channel)
     assert before.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 
@@ -442,7 +502,7 @@ async def test_the_previous_connection_is_closed_though_its_calls_are_garbage(
     assert count_connections(port) == 1
     write_directory(client_directory, AUTHORITY, AUTHORITY.issue("order"))
     channel.current()
-    await asyncio.wait_for(asyncio.gather(*channel._draining), SECONDS)
+    await wait_for_tasks(channel)
     await wait_until_closed(port)
 
 
@@ -488,7 +548,7 @@ async def test_garbage_is_collected_once_for_all_replicas(
             assert [await stream.read(), await stream.read()] == [b"begun", grpc.aio.EOF]
         gc.callbacks.append(count)
         addresses.change(list_ports(port))
-        await asyncio.wait_for(asyncio.gather(*channel._draining), SECONDS)
+        await wait_for_tasks(channel)
         gc.callbacks.remove(count)
     assert collections == 1
 
