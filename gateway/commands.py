@@ -40,17 +40,29 @@ def parse_command(arguments: Sequence[str]) -> tuple[Command, str]:
 
     End the program with status 2 if the command line is wrong, and with 0 after help.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="gateway",
         description="Serve gRPC services as REST, by the http rules of a descriptor set.",
-        epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands",
+        dest="command",
+        metavar="COMMAND",
+        parser_class=argparse.ArgumentParser,
+    )
     parsers = {name: commands.add_parser(name.value, help=text) for name, text in _HELP.items()}
     parsers[Command.CODEC].add_argument("message", help="for example library.v1.Book")
     given = parser.parse_args(arguments)
     return Command(given.command or Command.SERVE), getattr(given, "message", "")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Explains the variables in its help, and reads what it says of them only then."""
+
+    def format_help(self) -> str:
+        self.epilog = _epilog()
+        return super().format_help()
 
 
 def _epilog() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOMS = (
     {"main", "commands", "probe", "route_table", "worker"},
-    {"app", "dependencies", "health", "settings"},
+    {"app", "dependencies", "docstrings", "health", "settings"},
     {"openapi", "docs"},
     {"calls"},
     {"routing"},

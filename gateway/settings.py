@@ -25,6 +25,7 @@ from chassis.database import CONNECTIONS
 from chassis.targets import Target, find_target, target_fields
 from chassis.tls import Certificates
 from chassis.tls_settings import find_certificates, tls_fields
+from gateway.docstrings import field_docstrings
 from gateway.http.client_address import Network
 from gateway.rates.quotas import parse_quotas
 from gateway.server.tls import CertificateError, ServerCertificate
@@ -103,9 +104,7 @@ ALL = "*"
 
 
 class _DescriptorSetSettings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_file_encoding="utf-8", extra="ignore", use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_file_encoding="utf-8", extra="ignore")
 
     apigateway_descriptor_set: Path = DESCRIPTOR_SET
     """The file with the FileDescriptorSet to serve."""
@@ -266,12 +265,12 @@ def explain_variables() -> Iterator[tuple[str, str]]:
     )
     tls = {name: field for name, (_, field) in tls_fields(_PREFIX, ()).items()}
     fields = {**_DescriptorSetSettings.model_fields, **GatewaySettings.model_fields, **tls}
+    docstrings = field_docstrings(GatewaySettings)
     for name, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):
-        yield name.upper(), _explain(field)
+        yield name.upper(), _explain(field, field.description or docstrings[name])
 
 
-def _explain(field: FieldInfo) -> str:
-    text = field.description or ""
+def _explain(field: FieldInfo, text: str) -> str:
     if field.is_required() or field.default in (None, "", DESCRIPTOR_SET, frozenset()):
         return text
     default = ",".join(field.default) if isinstance(field.default, frozenset) else field.default
