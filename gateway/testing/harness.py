@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from gateway.app import GatewayApp, create_app
 from gateway.dependencies import Plan, connect
 from gateway.http.asgi import Application
-from gateway.openapi.document import make_document
+from gateway.openapi.document import Part, make_document
 from gateway.routing.routes import compile_routes
 from gateway.server.connection import Connection
 from gateway.server.limits import ConnectionLimits
@@ -107,9 +107,16 @@ def make_app(
     targets = {rpc.service: f"127.0.0.1:{port}" for rpc in descriptors.methods()}
     given = {"database_url": SecretStr(database_url), **settings}
     routes = compile_routes(descriptors)
-    document = make_document(descriptors, routes)
+    document = _make_document(files.SerializeToString(deterministic=True))
     plan = Plan(descriptors, routes, GatewaySettings.model_construct(**given), targets, document)
     return create_app(plan, connect(plan, drain_seconds))
+
+
+@cache
+def _make_document(files: bytes) -> Part:
+    """Make the OpenAPI document of a descriptor set, which takes longer than all else of an app."""
+    descriptors = DescriptorSet.parse(files)
+    return make_document(descriptors, compile_routes(descriptors))
 
 
 @dataclass(frozen=True)
