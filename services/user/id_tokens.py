@@ -8,7 +8,7 @@ import datetime as dt
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,11 +59,13 @@ class OutsideIdentity:
 
 
 class IdTokens:
-    """Verifies ID tokens; `client` makes the requests to the issuers."""
+    """Verifies ID tokens of issuers; the requests to each are made by a client of its own."""
 
-    def __init__(self, issuers: Sequence[TrustedIssuer], client: httpx.AsyncClient) -> None:
-        self._issuers = {each.url: each for each in issuers}
-        self._keys = {each.url: KeySet(_Discovery(client, each.url).fetch) for each in issuers}
+    def __init__(self, clients: Mapping[TrustedIssuer, httpx.AsyncClient]) -> None:
+        self._issuers = {each.url: each for each in clients}
+        self._keys = {
+            each.url: KeySet(_Discovery(client, each.url).fetch) for each, client in clients.items()
+        }
 
     def tasks(self) -> list[BackgroundTask]:
         """Make the tasks that fetch the keys of each issuer, so that none delays another."""

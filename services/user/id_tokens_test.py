@@ -95,7 +95,7 @@ async def test_our_own_access_token_is_no_id_token(users: Users, issuer: Issuer)
 
 async def test_a_key_that_the_issuer_has_withdrawn_is_not_trusted(issuer: Issuer) -> None:
     async with httpx.AsyncClient() as client:
-        verifier = IdTokens([TrustedIssuer(issuer.url, AUDIENCE)], client)
+        verifier = IdTokens({TrustedIssuer(issuer.url, AUDIENCE): client})
         token = issuer.token()
         assert (await verifier.verify(token)).subject == "1234"
         issuer.keys = json.dumps({"keys": [make_jwk("RS256")]})
@@ -115,7 +115,7 @@ async def test_a_short_key_is_refused(issuer: Issuer, monkeypatch: pytest.Monkey
     monkeypatch.setitem(KEYS, "RS256", short)
     issuer.keys = json.dumps({"keys": [make_jwk("RS256")]})
     async with httpx.AsyncClient() as client:
-        verifier = IdTokens([TrustedIssuer(issuer.url, AUDIENCE)], client)
+        verifier = IdTokens({TrustedIssuer(issuer.url, AUDIENCE): client})
         with pytest.raises(errors.Unauthenticated):
             await verifier.verify(issuer.token("RS256"))
 
@@ -129,7 +129,7 @@ async def test_keys_of_an_https_issuer_are_not_fetched_over_http() -> None:
         return httpx.Response(200, json={"issuer": url, "jwks_uri": "http://127.0.0.1/keys"})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client:
-        verifier = IdTokens([TrustedIssuer(url, AUDIENCE)], client)
+        verifier = IdTokens({TrustedIssuer(url, AUDIENCE): client})
         with pytest.raises(errors.Unavailable):
             await verifier.verify(Issuer(url).token())
     assert requests == [f"{url}/.well-known/openid-configuration"]

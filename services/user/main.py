@@ -103,9 +103,13 @@ def make_keys(resources: Resources) -> SigningKeys:
 def open_id_tokens(resources: Resources) -> IdTokens:
     """Make what verifies the tokens of outside identity providers."""
     config = cast(UserSettings, resources.settings)
-    client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
-    resources.stack.push_async_callback(client.aclose)
-    return IdTokens(config.userservice_trusted_issuers, client)
+    clients = {
+        issuer: httpx.AsyncClient(follow_redirects=False, trust_env=False)
+        for issuer in config.userservice_trusted_issuers
+    }
+    for client in clients.values():
+        resources.stack.push_async_callback(client.aclose)
+    return IdTokens(clients)
 
 
 def open_transport(config: UserSettings) -> Transport:
