@@ -51,6 +51,7 @@ VALUES (uuidv7(), 'k', sha256('x'), 'pm_card_visa')
 _VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('orders_state_idx')"
 
 _PATIENCE_SECONDS = 30
+_POLL_SECONDS = 0.01
 
 _REPLACING = """
 SELECT EXISTS (SELECT FROM pg_stat_activity
@@ -91,6 +92,7 @@ def _wait_for_the_index(run: "subprocess.Popen[str]", connection: psycopg.Connec
     while connection.execute(_VALID).fetchone() is None:
         assert run.poll() is None, run.communicate()[1]
         assert time.monotonic() < deadline, "there is no index yet"
+        time.sleep(_POLL_SECONDS)
 
 
 def test_others_write_while_an_index_is_created(url: str, start: Run) -> None:
@@ -171,6 +173,7 @@ def test_a_second_run_does_not_hold_up_the_first(url: str, start: Run) -> None:
         asking = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%advisory\\_lock(%'"
         while observer.execute(f"{asking} AND pid <> pg_backend_pid()").fetchone() == (0,):
             assert second.poll() is None, second.communicate()[1]
+            time.sleep(_POLL_SECONDS)
         older.commit()
         assert [run.communicate(timeout=_PATIENCE_SECONDS)[1] for run in (first, second)] == [
             "",
