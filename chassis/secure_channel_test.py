@@ -405,7 +405,7 @@ async def test_a_stream_that_lasts_connects_to_no_replica_that_is_gone(
         await attempts.wait_for_more()
         addresses.change(list_ports(port))
         await channel.unary_unary(METHOD)(b"", timeout=SECONDS)
-        # What another one does that is not told shows how long to wait.
+        # A channel that keeps such an address shows how long to wait.
         control = await stack.enter_async_context(counting_attempts("127.0.0.1"))
         _, untold = await stack.enter_async_context(
             connect_to_replicas(client_directory, control.port)
